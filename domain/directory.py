@@ -1,0 +1,102 @@
+"""The directory: who is followed, who copies whom, under which policy; the fold of CONFIG.
+
+One instance serves every stage of a process. It is folded in place (hundreds of thousands of entries) and
+indexed for the two questions asked on the hot path: whose address is this, and who copies this influencer.
+"""
+
+from collections.abc import Iterator
+
+from domain.events import (
+    Event,
+    GuardrailConfigured,
+    InfluencerConfigured,
+    PolicyMaterialized,
+    Status,
+    SubscriberConfigured,
+    SubscriptionConfigured,
+    Venue,
+)
+from domain.policy import GLOBAL, Policy, evaluate, hash_of
+
+
+class Directory:
+    """Every configured thing by id, and the indexes over them."""
+
+    def __init__(self) -> None:
+        self.influencers: dict[str, InfluencerConfigured] = {}
+        self.subscribers: dict[str, SubscriberConfigured] = {}
+        self.subscriptions: dict[str, SubscriptionConfigured] = {}
+        self.guardrails: dict[str, GuardrailConfigured] = {}
+        self.policies: dict[str, Policy] = {}
+        self.active_since: dict[str, int] = {}
+        self._followed: dict[tuple[Venue, str], str] = {}
+        self._subscriptions_of: dict[str, dict[str, None]] = {}
+        self._evaluated: dict[tuple[str, tuple[tuple[str, int], ...]], tuple[str, Policy]] = {}
+
+    def evolve(self, event: Event, at: int) -> None:
+        """Fold one CONFIG event recorded at `at` (ns)."""
+        match event:
+            case InfluencerConfigured():
+                self._set_influencer(event)
+            case SubscriberConfigured():
+                self.subscribers[event.id] = event
+            case SubscriptionConfigured():
+                self._set_subscription(event, at)
+            case GuardrailConfigured():
+                self.guardrails[event.scope] = event
+                self._evaluated.clear()
+            case PolicyMaterialized():
+                self.policies[event.hash] = evaluate(event.values)
+
+    def _set_influencer(self, event: InfluencerConfigured) -> None:
+        before = self.influencers.get(event.id)
+        if before is not None:
+            for address in before.addresses:
+                self._followed.pop((before.venue, address), None)
+        self.influencers[event.id] = event
+        if event.status is Status.ACTIVE:
+            for address in event.addresses:
+                self._followed[event.venue, address] = event.id
+
+    def _set_subscription(self, event: SubscriptionConfigured, at: int) -> None:
+        before = self.subscriptions.get(event.id)
+        if before and before.influencer_id != event.influencer_id:
+            self._subscriptions_of[before.influencer_id].pop(event.id, None)
+        self.subscriptions[event.id] = event
+        self._subscriptions_of.setdefault(event.influencer_id, {})[event.id] = None
+        if event.status is Status.ACTIVE and (before is None or before.status is not Status.ACTIVE):
+            self.active_since[event.id] = at
+
+    def followed(self, venue: Venue) -> dict[str, str]:
+        """address -> influencer id of everyone followed on a venue; a fresh dict."""
+        return {address: influencer for (of, address), influencer in self._followed.items() if of is venue}
+
+    def influencer_of(self, venue: Venue, address: str) -> str | None:
+        return self._followed.get((venue, address))
+
+    def subscriptions_of(self, influencer_id: str) -> Iterator[SubscriptionConfigured]:
+        """Every subscription to an influencer, whatever its status, in the order of their ids' first appearance."""
+        for subscription_id in self._subscriptions_of.get(influencer_id, ()):
+            yield self.subscriptions[subscription_id]
+
+    def policy_of(self, subscription: SubscriptionConfigured) -> tuple[str, Policy]:
+        """The evaluated policy of a subscription and its hash; equal layers are evaluated once."""
+        key = (subscription.influencer_id, tuple(sorted(subscription.limits.items())))
+        found = self._evaluated.get(key)
+        if found is None:
+            policy = evaluate(
+                self._values(GLOBAL), self._values(f"influencer:{subscription.influencer_id}"), subscription.limits
+            )
+            found = self._evaluated[key] = (hash_of(policy), policy)
+        return found
+
+    def policy_named(self, policy_hash: str) -> Policy | None:
+        """The policy that was materialized under a hash."""
+        return self.policies.get(policy_hash)
+
+    def global_policy(self) -> Policy:
+        return evaluate(self._values(GLOBAL))
+
+    def _values(self, scope: str) -> dict[str, int]:
+        guardrail = self.guardrails.get(scope)
+        return guardrail.values if guardrail else {}

@@ -1,0 +1,126 @@
+"""Grouping: an influencer's signals on one asset and trade side inside one window are copied as one (DESIGN 6.3).
+
+A window closes by the log's clock (a later signal outside of it, or one of the other side) or by a timer. The
+close is an event, so replay never times it again.
+"""
+
+from msgspec import Struct, structs
+
+from domain.events import (
+    Event,
+    GroupClosed,
+    PositionState,
+    SignalGrouped,
+    SignalRecorded,
+    Venue,
+)
+from domain.ids import derived
+from domain.micros import MICRO, nearest
+from domain.signals import action_of, side_of
+
+WINDOW_NS = {Venue.HYPERLIQUID: 250_000_000, Venue.POLYMARKET: 2_000_000_000}
+
+
+class OpenGroup(Struct, frozen=True):
+    """A window that still collects: its first signal's facts, and the sums so far."""
+
+    first: SignalGrouped
+    after_micros: int = 0
+    delta_micros: int = 0
+    notional_micros: int = 0
+    leverage: int | None = None
+    signal_ids: tuple[str, ...] = ()
+    signal_sequences: tuple[int, ...] = ()
+    last_event_time: int = 0
+
+
+def evolve(group: OpenGroup | None, event: Event) -> OpenGroup | None:
+    """The open window after `event`; None when none is open."""
+    match event:
+        case SignalGrouped():
+            group = group or OpenGroup(event)
+            return structs.replace(
+                group,
+                after_micros=event.after_micros,
+                delta_micros=group.delta_micros + event.delta_micros,
+                notional_micros=group.notional_micros + event.notional_micros,
+                leverage=event.leverage,
+                signal_ids=(*group.signal_ids, event.signal_id),
+                signal_sequences=(*group.signal_sequences, event.signal_sequence),
+                last_event_time=max(group.last_event_time, event.event_time),
+            )
+        case GroupClosed():
+            return None
+    return group
+
+
+def join(group: OpenGroup | None, signal: SignalRecorded, sequence: int) -> tuple[Event, ...]:
+    """Put a signal into its window, closing the one that is open when the signal does not belong to it."""
+    if signal.position_state is PositionState.HISTORIC:
+        return ()
+    window = WINDOW_NS[signal.venue]
+    closed: tuple[Event, ...] = ()
+    if group is not None:
+        if signal.signal_id in group.signal_ids:
+            return ()
+        same_side = signal.trade_side is group.first.trade_side
+        if not same_side or signal.event_time > group.first.event_time + window:
+            closed = (close(group, signal.detect_time),)
+            group = None
+    group_id = group.first.group_id if group else derived("grp", signal.influencer_id, signal.signal_id)
+    closes_at = group.first.closes_at if group else signal.detect_time + window
+    return (
+        *closed,
+        SignalGrouped(
+            group_id=group_id,
+            signal_id=signal.signal_id,
+            signal_sequence=sequence,
+            influencer_id=signal.influencer_id,
+            venue=signal.venue,
+            address=signal.address,
+            asset=signal.asset,
+            market=signal.market,
+            trade_side=signal.trade_side,
+            before_micros=signal.before_micros,
+            after_micros=signal.after_micros,
+            delta_micros=signal.delta_micros,
+            notional_micros=signal.notional_micros,
+            leverage=signal.leverage,
+            event_time=signal.event_time,
+            detect_time=signal.detect_time,
+            closes_at=closes_at,
+        ),
+    )
+
+
+def expire(group: OpenGroup, now: int) -> tuple[Event, ...]:
+    """Close the window when its time has passed."""
+    return (close(group, now),) if now >= group.first.closes_at else ()
+
+
+def close(group: OpenGroup, now: int) -> GroupClosed:
+    """The net effect of a window; its price is the volume-weighted average of its fills."""
+    first = group.first
+    return GroupClosed(
+        group_id=first.group_id,
+        influencer_id=first.influencer_id,
+        venue=first.venue,
+        address=first.address,
+        asset=first.asset,
+        market=first.market,
+        action=action_of(first.before_micros, group.after_micros),
+        side=side_of(group.after_micros),
+        trade_side=first.trade_side,
+        before_micros=first.before_micros,
+        after_micros=group.after_micros,
+        delta_micros=group.delta_micros,
+        notional_micros=group.notional_micros,
+        price_micros=nearest(group.notional_micros * MICRO, abs(group.delta_micros)),
+        leverage=group.leverage,
+        signal_ids=group.signal_ids,
+        signal_sequences=group.signal_sequences,
+        event_time=first.event_time,
+        last_event_time=group.last_event_time,
+        detect_time=first.detect_time,
+        closed_at=now,
+    )

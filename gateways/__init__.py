@@ -1,0 +1,1 @@
+"""The outside world: venues, servers, databases. Foreign errors are translated at this edge."""

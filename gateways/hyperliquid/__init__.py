@@ -1,0 +1,1 @@
+"""Hyperliquid: wire formats, the public feed, the info API."""

@@ -1,0 +1,173 @@
+"""Hyperliquid's wire formats, parsed exactly: frames of the public feed, trades, books, account reports.
+
+Prices and sizes come as decimal strings and leave as micros; block times as milliseconds and leave as
+nanoseconds. Whatever does not fit raises WireError with what was expected and what came.
+"""
+
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import Raw, Struct
+
+from domain.events import Level, SeededPosition, TradeSide, Venue
+from domain.micros import NotExactError, micros, times
+from domain.signals import Trade
+
+MILLISECOND = 1_000_000
+ZERO_HASH = "0x" + "0" * 64
+
+
+class WireError(ValueError):
+    """A payload that is not what the venue documents."""
+
+
+class Frame(Struct):
+    """The outer form of every frame of the feed."""
+
+    channel: str
+    data: Raw = Raw(b"null")
+
+
+class TradeHead(Struct):
+    """The part of a trade that decides whom it concerns; the rest stays raw until it is normalized."""
+
+    coin: str
+    side: str
+    time: int
+    tid: int
+    users: tuple[str, str]
+
+
+class WireTrade(Struct):
+    """One trade of the public feed (hyperliquid 1.4): `side` is the aggressor's, `users` are [buyer, seller]."""
+
+    coin: str
+    side: str
+    px: str
+    sz: str
+    time: int
+    hash: str
+    tid: int
+    users: tuple[str, str]
+
+
+class WirePosition(Struct):
+    coin: str
+    szi: str
+    leverage: dict[str, Any] = {}
+
+
+class WireAssetPosition(Struct):
+    position: WirePosition
+
+
+class WireAccount(Struct):
+    """clearinghouseState: flat coins are absent."""
+
+    assetPositions: list[WireAssetPosition]  # noqa: N815 - the venue's name
+    time: int
+
+
+class WireLevel(Struct):
+    px: str
+    sz: str
+
+
+class WireBook(Struct):
+    coin: str
+    time: int
+    levels: tuple[list[WireLevel], list[WireLevel]]
+
+
+class Book(NamedTuple):
+    """Best first: bids fall, asks rise. `time` in ns."""
+
+    time: int
+    bids: tuple[Level, ...]
+    asks: tuple[Level, ...]
+
+
+FRAME = msgspec.json.Decoder(Frame)
+RAW_TRADES = msgspec.json.Decoder(list[Raw])
+TRADE_HEAD = msgspec.json.Decoder(TradeHead)
+TRADE_HEADS = msgspec.json.Decoder(list[TradeHead])
+_TRADE = msgspec.json.Decoder(WireTrade)
+_ACCOUNT = msgspec.json.Decoder(WireAccount)
+_BOOK = msgspec.json.Decoder(WireBook)
+
+
+def raw_id(head: TradeHead, address: str, trade_side: TradeSide) -> str:
+    """The identity of one side of a trade: (coin, time, tid) names the trade, a self-trade has both sides."""
+    return f"hl:{head.coin}:{head.time}:{head.tid}:{address}:{'B' if trade_side is TradeSide.BUY else 'A'}"
+
+
+def side_in_id(source_event_id: str) -> TradeSide:
+    return TradeSide.BUY if source_event_id.endswith(":B") else TradeSide.SELL
+
+
+def positive(text: str, what: str) -> int:
+    """Micros of a decimal that must be above zero."""
+    try:
+        value = micros(text)
+    except NotExactError as error:
+        raise WireError(f"{what} {error}") from error
+    if value <= 0:
+        raise WireError(f"{what} {text!r} is not above zero")
+    return value
+
+
+def parse_trade(payload: bytes, *, source_event_id: str, influencer_id: str, address: str, detect_time: int) -> Trade:
+    """One followed side of a trade. Raises WireError."""
+    try:
+        wire = _TRADE.decode(payload)
+    except msgspec.MsgspecError as error:
+        raise WireError(f"not a trade: {error}") from error
+    if wire.side not in ("A", "B"):
+        raise WireError(f"side {wire.side!r} is neither 'A' nor 'B'")
+    trade_side = side_in_id(source_event_id)
+    party = wire.users[0 if trade_side is TradeSide.BUY else 1]
+    if party.lower() != address:
+        raise WireError(f"the {trade_side} side belongs to {party}, not to {address}")
+    size, price = positive(wire.sz, "size"), positive(wire.px, "price")
+    return Trade(
+        source_event_id=source_event_id,
+        venue=Venue.HYPERLIQUID,
+        influencer_id=influencer_id,
+        address=address,
+        asset=wire.coin,
+        market=wire.coin,
+        trade_side=trade_side,
+        share_micros=size,
+        price_micros=price,
+        notional_micros=times(price, size),
+        taker=(wire.side == "B") == (trade_side is TradeSide.BUY),
+        event_time=wire.time * MILLISECOND,
+        detect_time=detect_time,
+        metadata={"tid": str(wire.tid), "hash": wire.hash} | ({"twap": "1"} if wire.hash == ZERO_HASH else {}),
+    )
+
+
+def parse_account(payload: bytes) -> tuple[int, tuple[SeededPosition, ...]]:
+    """(time ns, open positions) of a clearinghouseState. Raises WireError."""
+    try:
+        wire = _ACCOUNT.decode(payload)
+        return wire.time * MILLISECOND, tuple(
+            SeededPosition(held.position.coin, micros(held.position.szi), held.position.leverage.get("value"))
+            for held in wire.assetPositions
+        )
+    except (msgspec.MsgspecError, NotExactError) as error:
+        raise WireError(f"not an account report: {error}") from error
+
+
+def parse_book(payload: bytes) -> Book | None:
+    """An l2Book answer, or None for a coin the venue does not know. Raises WireError."""
+    if payload.strip() == b"null":
+        return None
+    try:
+        wire = _BOOK.decode(payload)
+    except msgspec.MsgspecError as error:
+        raise WireError(f"not a book: {error}") from error
+    bids, asks = (
+        tuple((positive(level.px, "price"), positive(level.sz, "size")) for level in side) for side in wire.levels
+    )
+    return Book(wire.time * MILLISECOND, tuple(sorted(bids, reverse=True)), tuple(sorted(asks)))

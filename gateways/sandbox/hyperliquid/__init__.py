@@ -1,0 +1,12 @@
+"""A local Hyperliquid that speaks the real wire formats: WebSocket at `/ws` and `POST /info` on one port.
+
+`serve` plays either a seeded order flow (`FlowSource`) or a recording of the venue (`RecordingSource`).
+"""
+
+from gateways.sandbox.hyperliquid.hub import Limits
+from gateways.sandbox.hyperliquid.people import INFLUENCERS, SandboxInfluencer
+from gateways.sandbox.hyperliquid.recording import RecordingSource
+from gateways.sandbox.hyperliquid.server import Sandbox, serve
+from gateways.sandbox.hyperliquid.sources import FlowSource
+
+__all__ = ["INFLUENCERS", "FlowSource", "Limits", "RecordingSource", "Sandbox", "SandboxInfluencer", "serve"]

@@ -1,0 +1,62 @@
+"""Faults on demand: what a venue does on a bad day, switched on by `POST /sandbox/faults`.
+
+Keys of the body: `drop_connections` (abort every socket now), `refuse_connections_s`, `http_429` (for so many `/info`
+calls), `inject_frames` (raw text to every socket with a subscription), `delay_ms` (before every `/info` answer) and
+`duplicate` (every trades frame twice). What is not named stays as it is.
+"""
+
+import time
+
+import msgspec
+
+
+class FaultOrder(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of a request; None leaves a fault as it is."""
+
+    drop_connections: bool = False
+    inject_frames: list[str] = []
+    refuse_connections_s: float | None = None
+    http_429: int | None = None
+    delay_ms: int | None = None
+    duplicate: bool | None = None
+
+
+class Faults:
+    """The faults in force."""
+
+    def __init__(self) -> None:
+        self.delay_ms = 0
+        self.duplicate = False
+        self._refuse_until = 0.0
+        self._refusals_left = 0
+
+    def order(self, wanted: FaultOrder) -> None:
+        """Put in force what lasts; dropping and injecting happen once and are the server's to do."""
+        if wanted.refuse_connections_s is not None:
+            self._refuse_until = time.monotonic() + wanted.refuse_connections_s
+        if wanted.http_429 is not None:
+            self._refusals_left = wanted.http_429
+        if wanted.delay_ms is not None:
+            self.delay_ms = wanted.delay_ms
+        if wanted.duplicate is not None:
+            self.duplicate = wanted.duplicate
+
+    @property
+    def refusing_connections(self) -> bool:
+        return time.monotonic() < self._refuse_until
+
+    def take_429(self) -> bool:
+        """True when this `/info` call is one of those to refuse."""
+        if self._refusals_left <= 0:
+            return False
+        self._refusals_left -= 1
+        return True
+
+    def state(self) -> dict[str, object]:
+        """The faults in force, under the keys that order them; `http_429` and the seconds are what is left."""
+        return {
+            "refuse_connections_s": max(0.0, round(self._refuse_until - time.monotonic(), 3)),
+            "http_429": self._refusals_left,
+            "delay_ms": self.delay_ms,
+            "duplicate": self.duplicate,
+        }

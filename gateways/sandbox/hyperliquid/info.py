@@ -1,0 +1,190 @@
+"""`POST /info`: the venue's questions and answers. A body it does not understand is `Unparsable` (HTTP 422)."""
+
+from collections.abc import Callable
+from decimal import Context, Decimal
+from typing import Any, Final
+
+from gateways.sandbox.hyperliquid.coins import Coin
+from gateways.sandbox.hyperliquid.frames import book_wire
+from gateways.sandbox.hyperliquid.market import FILLS_PAGE, Account, Market, Position
+from gateways.sandbox.hyperliquid.people import address_of
+from gateways.sandbox.hyperliquid.subscriptions import Unparsable, address, book_options
+from gateways.sandbox.hyperliquid.tape import text
+
+_LEVERAGE: Final = 10
+_ZERO: Final = Decimal(0)
+_MICRO: Final = Decimal("0.000001")
+_ENTRY: Final = Context(prec=6)
+_RATIO: Final = Decimal("0.0000000001")
+
+# maxLeverage -> (table id, USD of notional from which less leverage is allowed, that leverage), as on the venue.
+_TIERS: Final = {40: (56, 150_000_000, 20), 25: (55, 100_000_000, 15), 20: (53, 40_000_000, 10), 10: (51, 3_000_000, 5)}
+
+
+def answer(market: Market, now_ms: int, body: object) -> object:
+    """The answer to one `/info` body, ready for JSON; `now_ms` is the venue's time. Raises `Unparsable`."""
+    if not isinstance(body, dict):
+        raise Unparsable("expected an object")
+    kind = body.get("type")
+    if not isinstance(kind, str) or kind not in _QUESTIONS:
+        raise Unparsable(f"unknown type {kind!r}")
+    return _QUESTIONS[kind](market, now_ms, body)
+
+
+def _meta(market: Market, now_ms: int, body: dict[str, Any]) -> object:
+    dex = _dex(market, body)
+    coins = [coin for coin in market.coins.values() if coin.dex == dex]
+    leverages = sorted({coin.max_leverage for coin in coins} & _TIERS.keys())
+    return {
+        "universe": [
+            {
+                "szDecimals": coin.sz_decimals,
+                "name": coin.name,
+                "maxLeverage": coin.max_leverage,
+                "marginTableId": _TIERS[coin.max_leverage][0] if coin.max_leverage in _TIERS else coin.max_leverage,
+            }
+            for coin in coins
+        ],
+        "marginTables": [_margin_table(leverage) for leverage in leverages],
+        "collateralToken": 0,
+    }
+
+
+def _margin_table(leverage: int) -> list[object]:
+    table, above_usd, then = _TIERS[leverage]
+    tiers = [
+        {"lowerBound": "0.0", "maxLeverage": leverage},
+        {"lowerBound": text(Decimal(above_usd)), "maxLeverage": then},
+    ]
+    return [table, {"description": f"tiered {leverage}x", "marginTiers": tiers}]
+
+
+def _perp_dexs(market: Market, now_ms: int, body: dict[str, Any]) -> object:
+    return [None, *(_perp_dex(market, dex) for dex in market.dexes())]
+
+
+def _perp_dex(market: Market, dex: str) -> dict[str, object]:
+    coins = [coin.name for coin in market.coins.values() if coin.dex == dex]
+    return {
+        "name": dex,
+        "fullName": dex.upper(),
+        "deployer": address_of(f"{dex} deployer"),
+        "oracleUpdater": None,
+        "feeRecipient": address_of(f"{dex} fees"),
+        "assetToStreamingOiCap": [[coin, "25000000.0"] for coin in coins],
+        "subDeployers": [],
+        "deployerFeeScale": "1.0",
+        "lastDeployerFeeScaleChangeTime": "1970-01-01T00:00:00",
+        "assetToFundingMultiplier": [],
+        "assetToFundingInterestRate": [],
+    }
+
+
+def _all_mids(market: Market, now_ms: int, body: dict[str, Any]) -> object:
+    return {coin: text(mid) for coin, mid in market.mids(_dex(market, body)).items()}
+
+
+def _l2_book(market: Market, now_ms: int, body: dict[str, Any]) -> object:
+    coin, options = body.get("coin"), book_options(body)
+    if not isinstance(coin, str):
+        raise Unparsable(f"expected a coin, got {coin!r}")
+    book = market.books.get(coin)
+    if book is None:
+        return None
+    shown = book if options["figures"] is None else book.rounded(options["figures"], options["mantissa"] or 1)
+    return book_wire(coin, shown, now_ms)
+
+
+def _clearinghouse_state(market: Market, now_ms: int, body: dict[str, Any]) -> object:
+    dex, account = _dex(market, body), market.accounts.get(address(body.get("user"))) or Account(_ZERO)
+    held = [(market.coins[name], position) for name, position in account.positions.items()]
+    rows = [_Row(coin, position, _mark(market, coin, position)) for coin, position in held if coin.dex == dex]
+    notional, margin = sum((row.value for row in rows), _ZERO), sum((row.margin for row in rows), _ZERO)
+    value = account.deposit + account.earned[dex] + sum((row.profit for row in rows), _ZERO)
+    summary = {
+        "accountValue": text(value),
+        "totalNtlPos": text(notional),
+        "totalRawUsd": text(value - sum((row.value.copy_sign(row.position.size) for row in rows), _ZERO)),
+        "totalMarginUsed": text(margin),
+    }
+    return {
+        "marginSummary": summary,
+        "crossMarginSummary": summary,
+        # Maintenance margin is half of the initial margin at the highest leverage.
+        "crossMaintenanceMarginUsed": text(
+            sum((row.value / (2 * row.coin.max_leverage) for row in rows), _ZERO).quantize(_MICRO)
+        ),
+        "withdrawable": text(max(_ZERO, value - margin)),
+        "assetPositions": [{"type": "oneWay", "position": row.wire()} for row in rows],
+        "time": now_ms,
+    }
+
+
+class _Row:
+    """An open position valued at `mark` USD."""
+
+    def __init__(self, coin: Coin, position: Position, mark: Decimal) -> None:
+        self.coin = coin
+        self.position = position
+        self.leverage = min(_LEVERAGE, coin.max_leverage)
+        self.value = (abs(position.size) * mark).quantize(_MICRO)
+        self.margin = (self.value / self.leverage).quantize(_MICRO)
+        self.profit = (position.size * (mark - position.entry_px)).quantize(_MICRO)
+
+    def wire(self) -> dict[str, object]:
+        return {
+            "coin": self.coin.name,
+            "szi": text(self.position.size),
+            "leverage": {"type": "cross", "value": self.leverage},
+            "entryPx": text(_ENTRY.plus(self.position.entry_px)),
+            "positionValue": text(self.value),
+            "unrealizedPnl": text(self.profit),
+            "returnOnEquity": text((self.profit / self.margin).quantize(_RATIO) if self.margin else _ZERO),
+            "liquidationPx": None,
+            "marginUsed": text(self.margin),
+            "maxLeverage": self.coin.max_leverage,
+            "cumFunding": {"allTime": "0.0", "sinceOpen": "0.0", "sinceChange": "0.0"},
+        }
+
+
+def _mark(market: Market, coin: Coin, position: Position) -> Decimal:
+    mid = market.mid(coin.name)
+    return position.entry_px if mid is None else mid
+
+
+def _user_fills(market: Market, now_ms: int, body: dict[str, Any]) -> object:
+    return [fill.wire() for fill in _account_of(market, body).newest_fills()]
+
+
+def _user_fills_by_time(market: Market, now_ms: int, body: dict[str, Any]) -> object:
+    # The real answer leaves TWAP slices out. Here they are in, so that the startPosition chain is whole.
+    start, end = body.get("startTime"), body.get("endTime")
+    if not isinstance(start, int) or not isinstance(end, int | None):
+        raise Unparsable("expected startTime and endTime in ms")
+    fills = _account_of(market, body).fills
+    within = [fill for fill in fills if start <= fill.time and (end is None or fill.time <= end)]
+    return [fill.wire() for fill in within[:FILLS_PAGE]]
+
+
+def _account_of(market: Market, body: dict[str, Any]) -> Account:
+    if body.get("aggregateByTime") or body.get("reversed"):
+        raise Unparsable("aggregateByTime and reversed are not played here")
+    return market.accounts.get(address(body.get("user"))) or Account(_ZERO)
+
+
+def _dex(market: Market, body: dict[str, Any]) -> str:
+    dex = body.get("dex") or ""
+    if dex != "" and dex not in market.dexes():
+        raise Unparsable(f"unknown dex {dex!r}")
+    return str(dex)
+
+
+_QUESTIONS: Final[dict[str, Callable[[Market, int, dict[str, Any]], object]]] = {
+    "meta": _meta,
+    "perpDexs": _perp_dexs,
+    "allMids": _all_mids,
+    "l2Book": _l2_book,
+    "clearinghouseState": _clearinghouse_state,
+    "userFills": _user_fills,
+    "userFillsByTime": _user_fills_by_time,
+}

@@ -1,0 +1,148 @@
+"""A local Hyperliquid on one port: `/ws`, `POST /info`, and `POST /sandbox/faults` to make it misbehave."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+from aiohttp import WSMsgType, web
+
+from gateways.sandbox.hyperliquid import frames, info
+from gateways.sandbox.hyperliquid.faults import FaultOrder, Faults
+from gateways.sandbox.hyperliquid.hub import Connection, Hub, Limits
+from gateways.sandbox.hyperliquid.subscriptions import Unparsable, parse
+from gateways.sandbox.hyperliquid.venue import Source, Venue
+
+_BAD_BODY: Final = "Failed to deserialize the JSON body into the target type"
+# How long a closing server waits for clients to read what is queued.
+_GRACE_S: Final = 1.0
+# Bytes; injected frames may be large on purpose.
+_LARGEST_BODY: Final = 1 << 26
+
+
+class Sandbox:
+    """A running venue. `done` is set when its source is exhausted; the venue still answers until `close`."""
+
+    def __init__(self, venue: Venue, source: Source, runner: web.AppRunner, address: str) -> None:
+        self.url = f"http://{address}"
+        self.ws_url = f"ws://{address}/ws"
+        self.done = asyncio.Event()
+        self._venue = venue
+        self._runner = runner
+        self._playing = asyncio.create_task(self._play(source))
+        self._beating = asyncio.create_task(venue.heartbeat())
+
+    async def _play(self, source: Source) -> None:
+        try:
+            await source.run(self._venue)
+        finally:
+            self.done.set()
+
+    async def close(self) -> None:
+        """Stop playing, write what is queued, hang up and free the port. Raises what the source failed with."""
+        tasks = (self._playing, self._beating)
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        for connection in tuple(self._venue.hub.connections):
+            connection.hang_up()
+        await self._runner.cleanup()
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+
+
+async def serve(
+    source: Source,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    clock: Callable[[], int] = time.time_ns,
+    limits: Limits | None = None,
+) -> Sandbox:
+    """Start a venue that plays `source` at once; port 0 takes a free one. `clock` answers ns since the epoch."""
+    faults, hub = Faults(), Hub(limits or Limits())
+    venue = Venue(source, hub, faults, clock)
+    routes = _Routes(venue)
+    app = web.Application(client_max_size=_LARGEST_BODY)
+    app.add_routes(
+        [web.get("/ws", routes.ws), web.post("/info", routes.info), web.post("/sandbox/faults", routes.faults)]
+    )
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE_S)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        await site.start()
+    except OSError:
+        await runner.cleanup()
+        raise
+    bound: int = runner.addresses[0][1]
+    return Sandbox(venue, source, runner, f"{host}:{bound}")
+
+
+class _Routes:
+    def __init__(self, venue: Venue) -> None:
+        self._venue = venue
+        self._faults = venue.faults
+        self._hub = venue.hub
+
+    async def ws(self, request: web.Request) -> web.StreamResponse:
+        if self._faults.refusing_connections:
+            return web.Response(status=503)
+        ws = web.WebSocketResponse(compress=False, timeout=_GRACE_S)
+        await ws.prepare(request)
+        if request.transport is None:
+            return ws
+        connection = Connection(ws, request.transport, request.remote or "", self._hub.limits)
+        self._hub.admit(connection)
+        pump = asyncio.create_task(connection.pump())
+        try:
+            async for message in ws:
+                if message.type in (WSMsgType.TEXT, WSMsgType.BINARY) and not connection.closing:
+                    self._hear(connection, message.data)
+        finally:
+            self._hub.remove(connection)
+            pump.cancel()
+        return ws
+
+    def _hear(self, connection: Connection, raw: str | bytes) -> None:
+        try:
+            request = parse(raw)
+        except Unparsable:
+            quoted = raw if isinstance(raw, str) else raw.decode(errors="replace")
+            connection.send(frames.error(f"Error parsing JSON into valid websocket request: {quoted}"))
+            return
+        if request.subscription is None:
+            connection.send(frames.PONG)
+        elif request.method == "subscribe":
+            self._venue.subscribe(connection, request.subscription)
+        else:
+            self._venue.unsubscribe(connection, request.subscription)
+
+    async def info(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        if self._faults.delay_ms:
+            await asyncio.sleep(self._faults.delay_ms / 1_000)
+        if self._faults.take_429():
+            return web.Response(status=429, text="Too Many Requests")
+        try:
+            answer = info.answer(self._venue.market, self._venue.now_ms(), msgspec.json.decode(body))
+        except (Unparsable, msgspec.DecodeError, UnicodeDecodeError):
+            return web.Response(status=422, text=_BAD_BODY)
+        return _json(answer)
+
+    async def faults(self, request: web.Request) -> web.Response:
+        try:
+            order = msgspec.json.decode(await request.read(), type=FaultOrder)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            return web.Response(status=422, text=str(error))
+        self._faults.order(order)
+        self._hub.inject(order.inject_frames)
+        if order.drop_connections:
+            self._hub.abort_all()
+        return _json(self._faults.state())
+
+
+def _json(answer: object) -> web.Response:
+    return web.Response(body=msgspec.json.encode(answer), content_type="application/json")

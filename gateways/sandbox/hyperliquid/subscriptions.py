@@ -1,0 +1,94 @@
+"""What a client may say on the WebSocket, and the normal form the venue gives it in acknowledgements.
+
+The venue adds defaults, lower-cases addresses and drops what it does not know, so an `unsubscribe` means the same feed
+as its `subscribe` however it is spelt.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+
+_ADDRESS: Final = re.compile(r"0x[0-9a-fA-F]{40}")
+
+
+class Unparsable(ValueError):  # noqa: N818 - the venue's own word for it
+    """The message is none that the venue knows; it answers with an error frame that quotes the text."""
+
+
+class Topic(NamedTuple):
+    """One feed. `name` is the coin, the user or the dex; the rest tells variants of `l2Book` apart."""
+
+    channel: str
+    name: str
+    fast: bool = False
+    figures: int | None = None
+    mantissa: int | None = None
+
+
+@dataclass(frozen=True)
+class Subscription:
+    """A feed and the normalised object that acknowledges it."""
+
+    topic: Topic
+    wire: dict[str, object]
+
+
+@dataclass(frozen=True)
+class Request:
+    """`ping`, or `subscribe` / `unsubscribe` with its feed."""
+
+    method: Literal["ping", "subscribe", "unsubscribe"]
+    subscription: Subscription | None = None
+
+
+def address(value: object) -> str:
+    """A lower-cased address; raises `Unparsable` when `value` is none."""
+    if isinstance(value, str) and _ADDRESS.fullmatch(value):
+        return value.lower()
+    raise Unparsable(f"expected 0x and 40 hex digits, got {value!r}")
+
+
+def parse(raw: str | bytes) -> Request:
+    """The request in one frame of a client; raises `Unparsable`."""
+    try:
+        message = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Unparsable(str(error)) from error
+    match message:
+        case {"method": "ping"}:
+            return Request("ping")
+        case {"method": "subscribe" | "unsubscribe" as method, "subscription": {"type": str(kind), **rest}}:
+            return Request(method, _subscription(kind, rest))
+    raise Unparsable("expected a ping, subscribe or unsubscribe")
+
+
+def _subscription(kind: str, rest: dict[Any, Any]) -> Subscription:
+    match kind, rest:
+        case (("trades" | "bbo"), {"coin": str(coin)}):
+            return Subscription(Topic(kind, coin), {"type": kind, "coin": coin})
+        case "l2Book", {"coin": str(coin)}:
+            return _book(coin, **book_options(rest))
+        case "allMids", _ if isinstance(rest.get("dex", ""), str):
+            dex = rest.get("dex", "")
+            return Subscription(Topic(kind, dex), {"type": kind, **({"dex": dex} if dex else {})})
+        # Merged fills are not played here; refusing them is better than sending others than were asked for.
+        case "userFills", {"user": user} if not rest.get("aggregateByTime"):
+            user = address(user)
+            return Subscription(Topic(kind, user), {"type": kind, "user": user, "aggregateByTime": False})
+    raise Unparsable(f"unknown subscription {kind!r}")
+
+
+def book_options(rest: dict[Any, Any]) -> dict[str, Any]:
+    """The `fast`, `figures` (2-5 or None) and `mantissa` (2, 5 or None) of a book request; raises `Unparsable`."""
+    fast, figures, mantissa = rest.get("fast") or False, rest.get("nSigFigs"), rest.get("mantissa")
+    fits = fast in (True, False) and figures in (None, 2, 3, 4, 5) and mantissa in (None, 2, 5)
+    if not fits or (mantissa is not None and figures != 5):
+        raise Unparsable("expected nSigFigs 2-5 or null, and mantissa 2, 5 or null with nSigFigs 5")
+    return {"fast": fast, "figures": figures, "mantissa": mantissa}
+
+
+def _book(coin: str, fast: bool, figures: int | None, mantissa: int | None) -> Subscription:
+    wire: dict[str, object] = {"type": "l2Book", "coin": coin, "nSigFigs": figures, "mantissa": mantissa}
+    return Subscription(Topic("l2Book", coin, fast, figures, mantissa), wire | ({"fast": True} if fast else {}))

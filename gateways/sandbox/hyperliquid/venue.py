@@ -1,0 +1,156 @@
+"""The venue while it runs: turns what a source plays into frames for those who listen."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Protocol
+
+from gateways.sandbox.hyperliquid import frames
+from gateways.sandbox.hyperliquid.faults import Faults
+from gateways.sandbox.hyperliquid.hub import Connection, Hub
+from gateways.sandbox.hyperliquid.market import Market
+from gateways.sandbox.hyperliquid.subscriptions import Subscription, Topic
+from gateways.sandbox.hyperliquid.tape import Book, Fill, Trade
+
+_MIDS_EVERY_S: Final = 1.0
+_BOOK_EVERY_S: Final = 5.0
+_FAST_BOOK_EVERY_S: Final = 0.5
+_BEAT_S: Final = 0.1
+
+
+class Source(Protocol):
+    """Where the events of the venue come from. `prepare` lists coins and accounts; `run` returns when all is played.
+
+    A source with `quotes_itself` brings its own `bbo` and plain `l2Book` frames, so the venue makes none.
+    """
+
+    quotes_itself: bool
+
+    def prepare(self, market: Market) -> None: ...
+
+    def now_ms(self, clock_ns: int) -> int:
+        """The venue's time: everything up to it is played, nothing after it is."""
+
+    async def run(self, venue: "Venue") -> None: ...
+
+
+class Venue:
+    """The market, the sockets and the clock (ns) under one source."""
+
+    def __init__(self, source: Source, hub: Hub, faults: Faults, clock: Callable[[], int]) -> None:
+        self.market = Market()
+        self.hub = hub
+        self.faults = faults
+        self.clock = clock
+        self.trades_wanted = asyncio.Event()
+        self._source = source
+        self._mids_sent: dict[str, bytes] = {}
+        source.prepare(self.market)
+
+    def now_ms(self) -> int:
+        return self._source.now_ms(self.clock())
+
+    # What a source reports.
+
+    def traded(self, trades: Sequence[Trade], fills: Iterable[tuple[str, Fill]], *, frame: bytes | None = None) -> None:
+        """Send the trades of one coin, and to each account its fills. `frame` is sent instead of one made here."""
+        topic = Topic("trades", trades[0].coin)
+        if self.hub.heard(topic):
+            self._send_trades(topic, frame or frames.trades(trades))
+        by_user: defaultdict[str, list[Fill]] = defaultdict(list)
+        for user, fill in fills:
+            by_user[user].append(fill)
+        for user, own in by_user.items():
+            topic = Topic("userFills", user)
+            if self.hub.heard(topic):
+                self.hub.publish(topic, frames.user_fills(user, own, snapshot=False))
+
+    def quoted(self, coin: str, book: Book) -> None:
+        """Replace the book of `coin` and send it."""
+        self.market.books[coin] = book
+        topic = Topic("bbo", coin)
+        if self.hub.heard(topic):
+            self.hub.publish(topic, frames.bbo(coin, book, self.now_ms()))
+        for topic in self.hub.topics("l2Book"):
+            if topic.name == coin:
+                self.hub.publish(topic, frames.l2_book(topic, book, self.now_ms()))
+
+    def recorded(self, channel: str, coin: str, book: Book, frame: bytes) -> None:
+        """Replace the book of `coin` and send the recorded `bbo` or `l2Book` frame that says so."""
+        self.market.books[coin] = book
+        self.hub.publish(Topic(channel, coin), frame)
+
+    def _send_trades(self, topic: Topic, frame: bytes) -> None:
+        for _ in range(2 if self.faults.duplicate else 1):
+            self.hub.publish(topic, frame)
+
+    # What a client asks for.
+
+    def subscribe(self, connection: Connection, wanted: Subscription) -> None:
+        """Acknowledge and send what the feed starts with, or answer the venue's error."""
+        topic = wanted.topic
+        if topic.channel in ("trades", "bbo", "l2Book") and topic.name not in self.market.coins:
+            connection.hang_up()
+            return
+        refusal = self.hub.subscribe(connection, wanted)
+        if refusal is not None:
+            connection.send(frames.error(refusal))
+            return
+        connection.send(frames.subscribed("subscribe", wanted.wire))
+        if topic.channel == "trades":
+            self.trades_wanted.set()
+        for frame in self._opening(topic):
+            connection.send(frame)
+
+    def unsubscribe(self, connection: Connection, unwanted: Subscription) -> None:
+        refusal = self.hub.unsubscribe(connection, unwanted)
+        connection.send(frames.subscribed("unsubscribe", unwanted.wire) if refusal is None else frames.error(refusal))
+
+    def _opening(self, topic: Topic) -> list[bytes]:
+        """What a new subscriber gets before anything live."""
+        book = self.market.books.get(topic.name)
+        match topic.channel:
+            case "trades" if self.market.tape[topic.name]:
+                return [frames.trades(self.market.tape[topic.name])] * (2 if self.faults.duplicate else 1)
+            case "bbo" if book is not None:
+                return [frames.bbo(topic.name, book, self.now_ms())]
+            case "l2Book" if book is not None:
+                return [frames.l2_book(topic, book, self.now_ms())]
+            case "allMids":
+                return [frames.all_mids(topic.name, self.market.mids(topic.name))]
+            case "userFills":
+                account = self.market.accounts.get(topic.name)
+                return [frames.user_fills(topic.name, account.newest_fills() if account else [], snapshot=True)]
+        return []
+
+    # What happens without anybody's doing.
+
+    async def heartbeat(self) -> None:
+        """Send mids and books at their cadence and cut idle connections, for ever."""
+        loop = asyncio.get_running_loop()
+        every = {"mids": _MIDS_EVERY_S, "book": _BOOK_EVERY_S, "fast": _FAST_BOOK_EVERY_S}
+        due = {what: loop.time() + period for what, period in every.items()}
+        while True:
+            await asyncio.sleep(_BEAT_S)
+            self.hub.abort_idle()
+            for what, at in due.items():
+                if loop.time() >= at:
+                    due[what] = loop.time() + every[what]
+                    self._beat(what)
+
+    def _beat(self, what: str) -> None:
+        if what == "mids":
+            self._send_mids()
+            return
+        for topic in self.hub.topics("l2Book"):
+            plain = topic == Topic("l2Book", topic.name)
+            book = self.market.books.get(topic.name)
+            if topic.fast == (what == "fast") and book is not None and not (plain and self._source.quotes_itself):
+                self.hub.publish(topic, frames.l2_book(topic, book, self.now_ms()))
+
+    def _send_mids(self) -> None:
+        for topic in self.hub.topics("allMids"):
+            frame = frames.all_mids(topic.name, self.market.mids(topic.name))
+            if self._mids_sent.get(topic.name) != frame:
+                self._mids_sent[topic.name] = frame
+                self.hub.publish(topic, frame)

@@ -1,0 +1,84 @@
+"""Following CONFIG: every stage of a process shares one live directory; a change takes effect without a restart."""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from domain.directory import Directory
+from streams.connection import Connection
+from streams.envelope import Codec, nanoseconds
+from streams.read import Feed, Stored, history
+from streams.topology import CONFIG
+
+log = structlog.get_logger()
+
+
+def fold(directory: Directory, codec: Codec, stored: Stored) -> None:
+    """Fold one stored CONFIG event into a directory."""
+    event = codec.decode(CONFIG.name, stored.sequence, stored.subject, stored.payload)
+    directory.evolve(event.data, nanoseconds(event.time))
+
+
+async def directory_at(connection: Connection, codec: Codec, sequence: int | None = None) -> tuple[Directory, int]:
+    """The directory as of a CONFIG sequence (None = now), and the last sequence it holds."""
+    directory, reached = Directory(), 0
+    async for batch in history(connection, CONFIG.name):
+        for stored in batch:
+            if sequence is not None and stored.sequence > sequence:
+                return directory, reached
+            fold(directory, codec, stored)
+            reached = stored.sequence
+    return directory, reached
+
+
+class Configuration:
+    """The live directory of a process and the CONFIG sequence it has reached."""
+
+    def __init__(self, connection: Connection, codec: Codec) -> None:
+        self._connection = connection
+        self._codec = codec
+        self._moved = asyncio.Condition()
+        self._listeners: list[Callable[[], None]] = []
+        self._task: asyncio.Task[None] | None = None
+        self.directory = Directory()
+        self.sequence = 0
+
+    async def start(self) -> None:
+        """Load everything there is, then follow."""
+        self.directory, self.sequence = await directory_at(self._connection, self._codec)
+        self._feed = await Feed(self._connection, CONFIG.name, description="follows configuration").open(self.sequence)
+        self._task = asyncio.create_task(self._follow())
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            await self._feed.close()
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        self._listeners.append(listener)
+
+    async def reached(self, sequence: int) -> None:
+        """Wait until the directory holds this CONFIG sequence."""
+        async with self._moved:
+            await self._moved.wait_for(lambda: self.sequence >= sequence)
+
+    async def at(self, sequence: int) -> Directory:
+        """The directory as it was at an earlier sequence."""
+        directory, _ = await directory_at(self._connection, self._codec, sequence)
+        return directory
+
+    async def _follow(self) -> None:
+        while True:
+            await self._feed.wait()
+            taken = self._feed.take(1000)
+            for stored in taken:
+                fold(self.directory, self._codec, stored)
+            if taken:
+                async with self._moved:
+                    self.sequence = taken[-1].sequence
+                    self._moved.notify_all()
+                log.info("config.changed", sequence=self.sequence, events=len(taken))
+                for listener in self._listeners:
+                    listener()

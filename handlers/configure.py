@@ -1,0 +1,105 @@
+"""Configuration in: the lines of a file become CONFIG events, only those that change something."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import msgspec
+from msgspec import structs
+
+from domain.directory import Directory
+from domain.events import Event, PolicyMaterialized
+from gateways.config_lines import BadLine, key_of, line_of, parse
+from handlers.catalogue import codec
+from handlers.configuration import directory_at
+from streams import subjects
+from streams.append import MAX_BATCH, Record, append
+from streams.connection import Connection
+
+
+class Imported(NamedTuple):
+    """What an import did: events written by kind, lines that changed nothing, and what is wrong (nothing written)."""
+
+    written: dict[str, int]
+    unchanged: int
+    bad: list[BadLine]
+    sequence: int
+
+
+def current(directory: Directory) -> Iterator[Event]:
+    """Everything configured now, in an order in which it can be imported again."""
+    yield from directory.guardrails.values()
+    yield from directory.influencers.values()
+    yield from directory.subscribers.values()
+    yield from directory.subscriptions.values()
+
+
+def exported(directory: Directory) -> Iterator[str]:
+    """One JSON line per configured thing; importing them changes nothing."""
+    for event in current(directory):
+        yield msgspec.json.encode(line_of(event)).decode()
+
+
+def changes(directory: Directory, events: Iterable[Event], at: int) -> list[Event]:
+    """The events that change the directory, then every policy that subscriptions evaluate to and that is not stored.
+
+    Folds the changes into `directory`.
+    """
+    changed = []
+    for event in events:
+        before = _known(directory, event)
+        if before is None or structs.replace(event, actor="") != structs.replace(before, actor=""):
+            changed.append(event)
+            directory.evolve(event, at)
+    missing = {}
+    for subscription in directory.subscriptions.values():
+        policy_hash, policy = directory.policy_of(subscription)
+        if policy_hash not in directory.policies:
+            missing[policy_hash] = PolicyMaterialized(hash=policy_hash, values=structs.asdict(policy))
+    # Policies go first: whoever sees a subscription finds its policy.
+    return [*missing.values(), *changed]
+
+
+def _known(directory: Directory, event: Event) -> Event | None:
+    kind, key = key_of(event)
+    match kind:
+        case "influencer":
+            return directory.influencers.get(key)
+        case "subscriber":
+            return directory.subscribers.get(key)
+        case "subscription":
+            return directory.subscriptions.get(key)
+    return directory.guardrails.get(key)
+
+
+async def import_lines(
+    connection: Connection,
+    lines: Iterable[str],
+    *,
+    actor: str,
+    now: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Imported:
+    """Check every line, then write what changes; a single bad line and nothing is written."""
+    directory, sequence = await directory_at(connection, codec())
+    events, bad = parse(lines, directory, actor)
+    if bad:
+        return Imported({}, 0, bad, sequence)
+    changed = changes(directory, events, now)
+    written: dict[str, int] = {}
+    encoder = codec()
+    for start in range(0, len(changed), MAX_BATCH):
+        part = changed[start : start + MAX_BATCH]
+        records = []
+        for event in part:
+            kind, key = ("policy", event.hash) if isinstance(event, PolicyMaterialized) else key_of(event)
+            subject = subjects.config(kind, key)
+            event_id = f"{kind}:{key}@{now}"
+            records.append(
+                Record(subject, encoder.encode(event, id=event_id, source="vibe/config", time_ns=now, correlation=key))
+            )
+            written[kind] = written.get(kind, 0) + 1
+        sequence = (await append(connection, records, timeout=10)).last
+        if progress is not None:
+            progress(start + len(part), len(changed))
+    changed_lines = sum(count for kind, count in written.items() if kind != "policy")
+    return Imported(written, len(events) - changed_lines, [], sequence)

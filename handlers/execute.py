@@ -1,0 +1,79 @@
+"""EXECUTIONS -> EXECUTIONS: orders, fills and results of the decisions that said EXECUTE, on the paper venue.
+
+On paper nothing leaves the house, so the intent and its outcome are one commit.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from domain.events import (
+    CopyDecided,
+    Decision,
+    ExecutionCompleted,
+    Mode,
+    OrderFilled,
+    OrderSubmitted,
+    PositionChanged,
+)
+from domain.orders import fill_on_paper
+from domain.portfolio import Position, fill_position
+from handlers.configuration import Configuration
+from streams import subjects
+from streams.envelope import Recorded
+from streams.errors import UnprocessableError
+from streams.stage import Output, Stage
+from streams.subjects import Lane
+from streams.topology import EXECUTIONS
+
+Positions = dict[tuple[str, str, str], Position]
+"""Position of each (subscriber, venue, asset)."""
+
+
+class Execute(Stage[Positions]):
+    name = "execute"
+    description = "turns decisions into orders and fills"
+    reads = EXECUTIONS
+    writes = EXECUTIONS
+    input_patterns = ("executions.{}.>",)
+    state_patterns = ("executions.{}.>",)
+    input_types = frozenset({"copy.decided"})
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+
+    def initial(self, lane: Lane) -> Positions:
+        return {}
+
+    async def ready(self, events: list[Recorded]) -> None:
+        if events:
+            await self._configuration.reached(max(event.data.config_sequence for event in events))
+
+    def handle(self, state: Positions, event: Recorded, now: int) -> Iterator[Output]:
+        decision: CopyDecided = event.data
+        if decision.decision is not Decision.EXECUTE or decision.mode is not Mode.PAPER:
+            return
+        policy = self._configuration.directory.policy_named(decision.policy_hash)
+        if policy is None:
+            raise UnprocessableError(f"policy {decision.policy_hash} is not in CONFIG")
+        position = state.get((decision.subscriber_id, decision.venue.value, decision.asset), Position())
+        subject = subjects.executions(decision.subscriber_id)
+        for outcome in fill_on_paper(decision, position, policy, now=now):
+            yield Output(subject, outcome, _id_of(outcome), decision.group_id)
+
+    def evolve(self, state: Positions, event: Any, sequence: int) -> None:
+        if isinstance(event, OrderFilled):
+            key = (event.subscriber_id, event.venue.value, event.asset)
+            state[key] = fill_position(state.get(key, Position()), event.share_delta_micros, event.notional_micros)
+
+
+def _id_of(event: object) -> str:
+    match event:
+        case OrderSubmitted():
+            return event.order_id
+        case OrderFilled():
+            return event.fill_id
+        case ExecutionCompleted():
+            return f"{event.order_id}.completed"
+        case PositionChanged():
+            return f"{event.order_id}.position"
+    raise TypeError(f"{type(event).__name__} has no id here")

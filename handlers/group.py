@@ -1,0 +1,61 @@
+"""SIGNALS -> GROUPS: signals of one influencer, asset and side inside one window become one group."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from domain import groups
+from domain.events import Event, GroupClosed, SignalGrouped, SignalRecorded
+from domain.groups import OpenGroup
+from streams import subjects
+from streams.envelope import Recorded
+from streams.stage import Output, Stage
+from streams.subjects import Lane
+from streams.topology import GROUPS, SIGNALS
+
+OpenGroups = dict[tuple[str, str, str], OpenGroup]
+"""The open window of each (influencer, venue, asset)."""
+
+
+class Group(Stage[OpenGroups]):
+    name = "group"
+    description = "collects signals of one window into groups"
+    reads = SIGNALS
+    writes = GROUPS
+    input_patterns = ("signals.{}.>",)
+    state_patterns = ("groups.{}.>",)
+    input_types = frozenset({"signal.recorded"})
+
+    def initial(self, lane: Lane) -> OpenGroups:
+        return {}
+
+    def handle(self, state: OpenGroups, event: Recorded, now: int) -> Iterator[Output]:
+        signal: SignalRecorded = event.data
+        window = state.get((signal.influencer_id, signal.venue.value, signal.asset))
+        for joined in groups.join(window, signal, event.sequence):
+            yield _output(joined)
+
+    def evolve(self, state: OpenGroups, event: Any, sequence: int) -> None:
+        if not isinstance(event, SignalGrouped | GroupClosed):
+            return
+        key = (event.influencer_id, event.venue.value, event.asset)
+        window = groups.evolve(state.get(key), event)
+        if window is None:
+            state.pop(key, None)
+        else:
+            state[key] = window
+
+    def due(self, state: OpenGroups) -> int | None:
+        return min((window.first.closes_at for window in state.values()), default=None)
+
+    def tick(self, state: OpenGroups, now: int) -> Iterator[Output]:
+        for window in list(state.values()):
+            for closed in groups.expire(window, now):
+                yield _output(closed)
+
+
+def _output(event: Event) -> Output:
+    assert isinstance(event, SignalGrouped | GroupClosed)
+    subject = subjects.groups(event.influencer_id, event.venue.value, event.asset)
+    if isinstance(event, SignalGrouped):
+        return Output(subject, event, f"{event.signal_id}.grouped", event.group_id)
+    return Output(subject, event, event.group_id, event.group_id, f"{SIGNALS.name}:{event.signal_sequences[-1]}")

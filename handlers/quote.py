@@ -1,0 +1,124 @@
+"""GROUPS -> GROUPS: the order book of each closed group, captured when the latency model says so.
+
+First the intent (`quote.wanted`) is stored with the checkpoint, then a courier fetches the book, then the outcome is
+stored. After a crash the wanted quotes without an outcome are the to-do list.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, Protocol
+
+from domain.events import GroupClosed, QuoteCaptured, QuoteFailed, QuoteWanted
+from domain.ids import derived, jitter
+from domain.reasons import Reason
+from gateways.hyperliquid.info import VenueUnavailableError
+from gateways.hyperliquid.wire import Book, WireError
+from handlers.configuration import Configuration
+from streams import subjects
+from streams.envelope import Recorded
+from streams.stage import Output, Stage
+from streams.subjects import Lane
+from streams.topology import GROUPS
+
+_MILLISECOND = 1_000_000
+
+
+class Books(Protocol):
+    """Where books come from."""
+
+    async def book(self, asset: str) -> Book | None:
+        """The book now; None when the venue does not know the asset. Raises VenueUnavailableError or WireError."""
+
+    async def size_step(self, asset: str) -> int:
+        """The venue's lot of an asset, in micros."""
+
+
+class Wanted(dict[str, tuple[QuoteWanted, int]]):
+    """Quotes without an outcome by id, each with its sequence in GROUPS (0 while it is not stored)."""
+
+
+class Quote(Stage[Wanted]):
+    name = "quote"
+    description = "captures the order book of closed groups"
+    reads = GROUPS
+    writes = GROUPS
+    input_patterns = ("groups.{}.>",)
+    state_patterns = ("quotes.{}.>",)
+    input_types = frozenset({"group.closed"})
+
+    def __init__(self, configuration: Configuration, books: Books, clock: Callable[[], int]) -> None:
+        self._configuration = configuration
+        self._books = books
+        self._clock = clock
+
+    def initial(self, lane: Lane) -> Wanted:
+        return Wanted()
+
+    def config_sequence(self) -> int:
+        return self._configuration.sequence
+
+    def handle(self, state: Wanted, event: Recorded, now: int) -> Iterator[Output]:
+        group: GroupClosed = event.data
+        policy = self._configuration.directory.global_policy()
+        latency_ms = policy.latency_ms + jitter(group.group_id, policy.latency_jitter_ms)
+        wanted = QuoteWanted(
+            quote_id=derived("quo", group.group_id),
+            group=group,
+            due_at=group.detect_time + latency_ms * _MILLISECOND,
+        )
+        yield _output(wanted, f"{wanted.quote_id}.wanted", None)
+
+    def evolve(self, state: Wanted, event: Any, sequence: int) -> None:
+        match event:
+            case QuoteWanted():
+                state[event.quote_id] = (event, sequence)
+            case QuoteCaptured() | QuoteFailed():
+                state.pop(event.quote_id, None)
+
+    def stored(self, state: Wanted, output: Output, sequence: int) -> None:
+        if isinstance(output.event, QuoteWanted) and output.event.quote_id in state:
+            state[output.event.quote_id] = (output.event, sequence)
+
+    def intents(self, state: Wanted) -> Mapping[str, Callable[[], Awaitable[list[Output]]]]:
+        return {
+            quote_id: partial(self._capture, wanted, sequence)
+            for quote_id, (wanted, sequence) in state.items()
+            if sequence
+        }
+
+    async def _capture(self, wanted: QuoteWanted, sequence: int) -> list[Output]:
+        await asyncio.sleep(max(0.0, (wanted.due_at - self._clock()) / 1e9))
+        outcome = await self._outcome(wanted)
+        return [_output(outcome, wanted.quote_id, f"{GROUPS.name}:{sequence}")]
+
+    async def _outcome(self, wanted: QuoteWanted) -> QuoteCaptured | QuoteFailed:
+        asset = wanted.group.asset
+        try:
+            book = await self._books.book(asset)
+            if book is None:
+                return self._failed(wanted, Reason.UNKNOWN_ASSET, f"the venue has no book for {asset!r}")
+            return QuoteCaptured(
+                quote_id=wanted.quote_id,
+                group=wanted.group,
+                bids=book.bids,
+                asks=book.asks,
+                size_step_micros=await self._books.size_step(asset),
+                venue_time=book.time,
+                captured_at=self._clock(),
+            )
+        except VenueUnavailableError as error:
+            return self._failed(wanted, Reason.NO_QUOTE, str(error))
+        except WireError as error:
+            return self._failed(wanted, Reason.BOOK_INVALID, str(error))
+
+    def _failed(self, wanted: QuoteWanted, reason: Reason, detail: str) -> QuoteFailed:
+        return QuoteFailed(
+            quote_id=wanted.quote_id, group=wanted.group, reason=reason, detail=detail, failed_at=self._clock()
+        )
+
+
+def _output(event: QuoteWanted | QuoteCaptured | QuoteFailed, event_id: str, cause: str | None) -> Output:
+    group = event.group
+    subject = subjects.quotes(group.influencer_id, group.venue.value, group.asset)
+    return Output(subject, event, event_id, group.group_id, cause)

@@ -1,0 +1,91 @@
+"""copy_attempt: one row per decision, with every check that was made."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from domain.events import CopyDecided
+from projections.projection import Projection
+from projections.table import Change, Insert, Table, moment
+from projections.trade_event import sequence_of
+from streams.envelope import Recorded
+from streams.topology import EXECUTIONS
+
+COPY_ATTEMPT = Table(
+    "copy_attempt",
+    key=("attempt_id",),
+    columns={
+        "attempt_id": "text",
+        "sequence": "bigint",
+        "request_id": "text",
+        "request_sequence": "bigint",
+        "subscription_id": "text",
+        "subscriber_id": "text",
+        "influencer_id": "text",
+        "group_id": "text",
+        "quote_id": "text NULL",
+        "mode": "text",
+        "venue": "text",
+        "asset": "text",
+        "market": "text",
+        "action": "text",
+        "trade_side": "text",
+        "decision": "text",
+        "reasons": "text[]",
+        "checks": "jsonb",
+        "target_notional_micros": "bigint",
+        "share_micros": "bigint",
+        "reduce_micros": "bigint",
+        "limit_price_micros": "bigint",
+        "mid_micros": "bigint",
+        "equity_micros": "bigint",
+        "policy_hash": "text",
+        "event_time": "timestamptz",
+        "detect_time": "timestamptz",
+        "decided_at": "timestamptz",
+    },
+    indexes=("request_id", "group_id", "quote_id", "subscriber_id, decided_at DESC", "decided_at DESC"),
+)
+
+
+class CopyAttempts(Projection):
+    name = "copy_attempt"
+    reads = (EXECUTIONS,)
+    types = frozenset({"copy.decided"})
+    tables = (COPY_ATTEMPT,)
+
+    def fold(self, event: Recorded) -> Iterator[Change]:
+        decided: CopyDecided = event.data
+        yield Insert(
+            COPY_ATTEMPT,
+            {
+                "attempt_id": decided.attempt_id,
+                "sequence": event.sequence,
+                "request_id": decided.request_id,
+                "request_sequence": sequence_of(event.causation),
+                "subscription_id": decided.subscription_id,
+                "subscriber_id": decided.subscriber_id,
+                "influencer_id": decided.influencer_id,
+                "group_id": decided.group_id,
+                "quote_id": decided.quote_id,
+                "mode": decided.mode.value,
+                "venue": decided.venue.value,
+                "asset": decided.asset,
+                "market": decided.market,
+                "action": decided.action.value,
+                "trade_side": decided.trade_side.value,
+                "decision": decided.decision.value,
+                "reasons": [reason.value for reason in decided.reasons],
+                "checks": msgspec.json.encode(decided.checks).decode(),
+                "target_notional_micros": decided.target_notional_micros,
+                "share_micros": decided.share_micros,
+                "reduce_micros": decided.reduce_micros,
+                "limit_price_micros": decided.limit_price_micros,
+                "mid_micros": decided.mid_micros,
+                "equity_micros": decided.equity_micros,
+                "policy_hash": decided.policy_hash,
+                "event_time": moment(decided.event_time),
+                "detect_time": moment(decided.detect_time),
+                "decided_at": moment(decided.decided_at),
+            },
+        )

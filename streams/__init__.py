@@ -1,0 +1,1 @@
+"""The event log on JetStream: topology, envelope, append, read, and the one processor loop."""

@@ -1,0 +1,14 @@
+"""What the log and its processors count, for Prometheus."""
+
+from prometheus_client import Counter, Histogram
+
+READ = Counter("vibe_events_read_total", "Input events read and acknowledged", ["stage"])
+WRITTEN = Counter("vibe_events_written_total", "Events stored", ["stage"])
+DEAD = Counter("vibe_dead_letters_total", "Events that a stage could not handle", ["stage"])
+FENCED = Counter("vibe_fenced_total", "Commits refused because somebody else owned the lane", ["stage"])
+COMMIT_SECONDS = Histogram(
+    "vibe_commit_seconds",
+    "Duration of one atomic commit",
+    ["stage"],
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 5),
+)

@@ -1,0 +1,82 @@
+"""What a stage is: a pure fold with a name, an input and an output. The processor does everything else."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+
+from msgspec import Struct
+
+from streams.envelope import Recorded
+from streams.subjects import Lane
+from streams.topology import Stream
+
+S = TypeVar("S")
+
+
+class Output(NamedTuple):
+    """An event to store: its subject, its deterministic id, what it belongs to and what caused it.
+
+    `cause` is 'STREAM:sequence'; None means the input event being handled.
+    """
+
+    subject: str
+    event: Struct
+    id: str
+    correlation: str
+    cause: str | None = None
+
+
+class Stage(Generic[S]):
+    """A stage reads one stream and writes one stream. Subclasses fill in the fold; state is folded in place.
+
+    `handle` sees the state as of all earlier events and returns outputs; `evolve` folds each output, at once when
+    it is made and again at every start, when the stored outputs are replayed. So state is a function of the log.
+    """
+
+    name: ClassVar[str]
+    description: ClassVar[str]
+    reads: ClassVar[Stream]
+    writes: ClassVar[Stream]
+    input_patterns: ClassVar[tuple[str, ...]]
+    """Subjects read, with {} for the partition, e.g. 'signals.{}.>'."""
+    state_patterns: ClassVar[tuple[str, ...]] = ()
+    """Subjects of the output stream whose replay is the state; empty for a stage without state."""
+    input_types: ClassVar[frozenset[str]] = frozenset()
+    """Stored names worth decoding; everything else on the subjects is passed over."""
+    follows: ClassVar[frozenset[str]] = frozenset()
+    """Stored names of events that another stage writes into the output stream and that belong to the state."""
+
+    def initial(self, lane: Lane) -> S:
+        raise NotImplementedError
+
+    def handle(self, state: S, event: Recorded, now: int) -> Iterable[Output]:
+        """The outputs of one input event. Raises UnprocessableError for what cannot be handled."""
+        raise NotImplementedError
+
+    def evolve(self, state: S, event: Any, sequence: int) -> None:
+        """Fold one event in place; `sequence` is 0 for an output that is not stored yet."""
+
+    def stored(self, state: S, output: Output, sequence: int) -> None:
+        """Called once an output stands in the log, with its sequence."""
+
+    def due(self, state: S) -> int | None:
+        """When (ns) `tick` wants to run next; None for never."""
+        return None
+
+    def tick(self, state: S, now: int) -> Iterable[Output]:
+        """What time alone brings about; each output names its cause."""
+        return ()
+
+    def intents(self, state: S) -> Mapping[str, Callable[[], Awaitable[list[Output]]]]:
+        """Stored intents without an outcome: id -> the work that ends with the outcome's outputs."""
+        return {}
+
+    def config_sequence(self) -> int:
+        """The CONFIG sequence that the stage's decisions have seen; 0 when it does not follow CONFIG."""
+        return 0
+
+    async def ready(self, events: list[Recorded]) -> None:
+        """Wait for what the next events need from elsewhere, such as a CONFIG sequence."""
+
+    async def handle_again(self, state: S, event: Recorded, now: int, config_sequence: int) -> Iterable[Output]:
+        """`handle` for an event whose outputs were stored in part: must return the same outputs as the first time."""
+        return self.handle(state, event, now)

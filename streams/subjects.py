@@ -1,0 +1,94 @@
+"""Subjects: one literal subject per aggregate, a partition as second token, symbols encoded (DESIGN 4)."""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+PARTITIONS = 64
+"""For ever: it decides which subject an aggregate lives on."""
+
+_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-:@#/")
+
+
+def partition(key: str) -> int:
+    """FNV-1a-32 of the key, mod 64: the server's own `partition(64, ...)` function."""
+    return _partition(key)
+
+
+@lru_cache(maxsize=1 << 19)
+def _partition(key: str) -> int:
+    value = 0x811C9DC5
+    for byte in key.encode():
+        value = ((value ^ byte) * 0x01000193) & 0xFFFFFFFF
+    return value % PARTITIONS
+
+
+@lru_cache(maxsize=1 << 16)
+def token(text: str) -> str:
+    """One subject token from any text: bytes outside A-Z a-z 0-9 _ - : @ # / become %XX; empty text is refused."""
+    if not text:
+        raise ValueError("an empty text cannot be a subject token")
+    return "".join(chr(byte) if byte in _SAFE else f"%{byte:02X}" for byte in text.encode())
+
+
+class Lane(NamedTuple):
+    """A range of partitions, both ends included: the unit of work of a stage."""
+
+    first: int
+    last: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.first:02d}-{self.last:02d}"
+
+    def filters(self, *patterns: str) -> list[str]:
+        """Subject filters, one per partition, of patterns such as 'signals.{}.>'."""
+        return [pattern.format(number) for pattern in patterns for number in range(self.first, self.last + 1)]
+
+
+def lanes(count: int) -> list[Lane]:
+    """All partitions in `count` equal ranges; the count must divide 64."""
+    if count < 1 or PARTITIONS % count:
+        raise ValueError(f"{count} lanes do not divide {PARTITIONS} partitions; use 1, 2, 4, 8, 16, 32 or 64")
+    width = PARTITIONS // count
+    return [Lane(first, first + width - 1) for first in range(0, PARTITIONS, width)]
+
+
+def raw(influencer: str, venue: str, channel: str, address: str) -> str:
+    return f"raw.{partition(influencer)}.{token(venue)}.{token(channel)}.{token(address)}"
+
+
+def signals(influencer: str, venue: str, asset: str) -> str:
+    return f"signals.{partition(influencer)}.{token(venue)}.{token(influencer)}.{token(asset)}"
+
+
+def groups(influencer: str, venue: str, asset: str) -> str:
+    return f"groups.{partition(influencer)}.{token(venue)}.{token(influencer)}.{token(asset)}"
+
+
+def quotes(influencer: str, venue: str, asset: str) -> str:
+    return f"quotes.{partition(influencer)}.{token(venue)}.{token(asset)}"
+
+
+def requests(subscriber: str) -> str:
+    return f"requests.{partition(subscriber)}.{token(subscriber)}"
+
+
+def matched(influencer: str) -> str:
+    return f"requests.matched.{token(influencer)}"
+
+
+def executions(subscriber: str) -> str:
+    return f"executions.{partition(subscriber)}.{token(subscriber)}"
+
+
+def config(kind: str, key: str) -> str:
+    return f"config.{kind}.{token(key)}"
+
+
+def dead(stage: str, stream: str) -> str:
+    return f"dead.{token(stage)}.{token(stream)}"
+
+
+def checkpoint(stream: str, stage: str, lane: Lane) -> str:
+    """The literal subject, inside the stage's output stream, that carries a lane's checkpoints."""
+    return f"{stream.lower()}.checkpoint.{stage}.{lane.name}"

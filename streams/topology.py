@@ -1,0 +1,109 @@
+"""All streams, in one table: the only place that knows them (DESIGN 4).
+
+Names are contracts: ops scripts and dashboards depend on them. `apply` creates or updates every stream, `verify`
+says what differs. Nobody may delete or purge: history is not edited.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from streams.connection import NOT_FOUND, Connection
+from streams.errors import RefusedError, TopologyError
+
+_SECOND = 1_000_000_000
+_DAY = 24 * 3600 * _SECOND
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One stream: its subjects, how long it keeps events (ns, 0 = for ever), its deduplication window (ns)."""
+
+    name: str
+    subjects: tuple[str, ...]
+    max_age: int
+    description: str
+    duplicate_window: int = 120 * _SECOND
+
+    def config(self, replicas: int) -> dict[str, Any]:
+        """The JetStream configuration of this stream."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "subjects": list(self.subjects),
+            "retention": "limits",
+            "storage": "file",
+            "compression": "s2",
+            "discard": "old",
+            "max_age": self.max_age,
+            "max_msgs": -1,
+            "max_bytes": -1,
+            "max_consumers": -1,
+            "max_msg_size": -1,
+            "num_replicas": replicas,
+            "duplicate_window": self.duplicate_window,
+            "allow_atomic": True,
+            "allow_direct": True,
+            "deny_delete": True,
+            "deny_purge": True,
+        }
+
+
+RAW = Stream("RAW", ("raw.>",), 90 * _DAY, "what venues sent about followed addresses, unmodified")
+SIGNALS = Stream("SIGNALS", ("signals.>",), 90 * _DAY, "changes of influencers' positions")
+GROUPS = Stream(
+    "GROUPS", ("groups.>", "quotes.>", "marks.>"), 90 * _DAY, "signal groups, the books captured for them, marks"
+)
+REQUESTS = Stream("REQUESTS", ("requests.>",), 7 * _DAY, "one (subscription, group) pair each, to decide")
+EXECUTIONS = Stream("EXECUTIONS", ("executions.>",), 0, "decisions, orders, fills and positions of every subscriber")
+CONFIG = Stream("CONFIG", ("config.>",), 0, "influencers, subscribers, subscriptions, guardrails, policies, control")
+DEAD = Stream("DEAD", ("dead.>",), 90 * _DAY, "events that a stage could not handle, with the reason", _DAY)
+
+STREAMS: tuple[Stream, ...] = (RAW, SIGNALS, GROUPS, REQUESTS, EXECUTIONS, CONFIG, DEAD)
+
+
+async def info(connection: Connection, name: str) -> dict[str, Any] | None:
+    """STREAM.INFO of a stream, or None when it does not exist."""
+    try:
+        return await connection.api(f"STREAM.INFO.{name}")
+    except RefusedError as error:
+        if error.code in NOT_FOUND:
+            return None
+        raise
+
+
+async def apply(connection: Connection, replicas: int = 1) -> list[tuple[str, str]]:
+    """Create or update every stream; returns (name, 'created' | 'updated' | 'unchanged') in table order."""
+    done = []
+    for stream in STREAMS:
+        wanted = stream.config(replicas)
+        found = await info(connection, stream.name)
+        if found is None:
+            await connection.api(f"STREAM.CREATE.{stream.name}", wanted, timeout=30)
+            done.append((stream.name, "created"))
+        elif differences(wanted, found["config"]):
+            await connection.api(f"STREAM.UPDATE.{stream.name}", {**found["config"], **wanted}, timeout=30)
+            done.append((stream.name, "updated"))
+        else:
+            done.append((stream.name, "unchanged"))
+    return done
+
+
+def differences(wanted: dict[str, Any], actual: dict[str, Any]) -> list[str]:
+    """The settings of a stream that are not as the table says; the server leaves out what is zero or false."""
+    return [
+        f"{key} is {actual.get(key)!r}, not {value!r}"
+        for key, value in wanted.items()
+        if actual.get(key) != value and not (key not in actual and value in (0, False))
+    ]
+
+
+async def verify(connection: Connection) -> None:
+    """Raises TopologyError when a stream is missing or differs; replicas are the operator's choice."""
+    for stream in STREAMS:
+        found = await info(connection, stream.name)
+        if found is None:
+            raise TopologyError(f"stream {stream.name} does not exist; run: vibe streams apply")
+        wanted = stream.config(found["config"]["num_replicas"])
+        wrong = differences(wanted, found["config"])
+        if wrong:
+            raise TopologyError(f"stream {stream.name}: {'; '.join(wrong)}; run: vibe streams apply")

@@ -1,0 +1,147 @@
+"""What the sandbox refuses, and whom it cuts off."""
+
+import asyncio
+import contextlib
+
+import aiohttp
+import pytest
+import websockets
+from aiohttp import web
+
+from gateways.sandbox.hyperliquid import FlowSource, Limits
+from gateways.sandbox.hyperliquid.hub import Connection, Hub
+from gateways.sandbox.hyperliquid.subscriptions import Subscription, Topic
+from tests.gateways.test_sandbox_hyperliquid_ws import ORIGIN_NS, Clock, connected, played, serving
+
+PARSING = "Error parsing JSON into valid websocket request: "
+
+
+def user(number: int) -> str:
+    return f"0x{number:040x}"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "no json",
+        "[]",
+        '{"method":"post","id":1}',
+        '{"method": "subscribe", "subscription": {"type": "noSuchType", "coin": "BTC"}}',
+        '{"method":"subscribe","subscription":{"type":"trades"}}',
+        '{"method":"subscribe","subscription":{"type":"userFills","user":"0x12"}}',
+        '{"method":"subscribe","subscription":{"type":"l2Book","coin":"BTC","nSigFigs":7}}',
+    ],
+)
+async def test_what_cannot_be_parsed_is_quoted_and_the_connection_lives(message: str) -> None:
+    async with played(1) as sandbox, connected(sandbox) as client:
+        await client.say(message)
+        assert await client.next() == {"channel": "error", "data": PARSING + message}
+        await client.say({"method": "ping"})
+        assert await client.next() == {"channel": "pong"}
+
+
+async def test_subscribing_twice_is_an_error_however_it_is_spelt() -> None:
+    async with played(0.1) as sandbox, connected(sandbox) as client:
+        await client.subscribe(type="userFills", user=user(0xAB))
+        error = await client.subscribe(
+            aggregateByTime=False, user=user(0xAB).upper().replace("X", "x"), type="userFills"
+        )
+        again = f'{{"type":"userFills","user":"{user(0xAB)}","aggregateByTime":false}}'
+        assert error == {"channel": "error", "data": f"Already subscribed: {again}"}
+
+
+async def test_unsubscribing_from_nothing_is_an_error() -> None:
+    async with played(0.1) as sandbox, connected(sandbox) as client:
+        await client.say({"method": "unsubscribe", "subscription": {"type": "bbo", "coin": "BTC"}})
+        error = await client.next()
+        assert error == {"channel": "error", "data": 'Invalid subscription {"type":"bbo","coin":"BTC"}'}
+
+
+async def test_an_unknown_coin_ends_the_connection_without_a_frame() -> None:
+    async with played(0.1) as sandbox, connected(sandbox) as client:
+        await client.say({"method": "subscribe", "subscription": {"type": "trades", "coin": "NOPE"}})
+        with pytest.raises(websockets.ConnectionClosedError):
+            await client.raw()
+        assert await client.cut_code() == 1006
+
+
+async def test_users_are_counted_over_all_connections_and_freed() -> None:
+    async with played(0.1) as sandbox, connected(sandbox) as other:
+        async with connected(sandbox) as client:
+            for number in range(15):
+                ack = await (client if number % 2 else other).subscribe(type="userFills", user=user(number))
+                assert ack["channel"] == "subscriptionResponse"
+            same = await client.subscribe(type="userFills", user=user(0))
+            assert same["channel"] == "subscriptionResponse", "an address counts once"
+            refused = await client.subscribe(type="userFills", user=user(15))
+            assert refused == {"channel": "error", "data": "Cannot track more than 15 total users."}
+        await asyncio.sleep(0.05)
+        freed = await other.subscribe(type="userFills", user=user(15))
+        assert freed["channel"] == "subscriptionResponse"
+
+
+def test_the_limits_are_the_venues() -> None:
+    assert (Limits().idle_s, Limits().users, Limits().subscriptions) == (60.0, 15, 1_000)
+
+
+async def test_who_leaves_is_listened_for_no_longer() -> None:
+    limits, topic = Limits(), Topic("trades", "BTC")
+    hub = Hub(limits)
+    connection = Connection(web.WebSocketResponse(), asyncio.Transport(), "127.0.0.1", limits)
+    hub.admit(connection)
+    hub.subscribe(connection, Subscription(topic, {}))
+    assert hub.topics("trades") == [topic]
+    hub.remove(connection)
+    assert hub.topics("trades") == []
+    assert not hub.connections
+
+
+async def test_subscriptions_are_counted_over_all_connections() -> None:
+    limited = serving(FlowSource(1, origin_ns=ORIGIN_NS), limits=Limits(subscriptions=3))
+    async with limited as sandbox, connected(sandbox) as other, connected(sandbox) as client:
+        await other.subscribe(type="trades", coin="BTC")
+        await client.subscribe(type="trades", coin="BTC")
+        await client.subscribe(type="trades", coin="ETH")
+        refused = await client.subscribe(type="trades", coin="SOL")
+        assert refused == {"channel": "error", "data": "Cannot subscribe to more than 3 channels."}
+        await client.say({"method": "unsubscribe", "subscription": {"type": "trades", "coin": "ETH"}})
+        await client.next("subscriptionResponse")
+        assert (await client.subscribe(type="trades", coin="SOL"))["channel"] == "subscriptionResponse"
+
+
+async def test_a_connection_that_is_sent_nothing_is_cut() -> None:
+    source = FlowSource(1, origin_ns=ORIGIN_NS)
+    cut_early = serving(source, limits=Limits(idle_s=0.3))
+    async with cut_early as sandbox, connected(sandbox) as idle, connected(sandbox) as pinging:
+        for _ in range(6):
+            await pinging.say({"method": "ping"})
+            await pinging.next("pong")
+            await asyncio.sleep(0.1)
+        assert await idle.cut_code() == 1006
+        await pinging.say({"method": "ping"})
+        assert await pinging.next() == {"channel": "pong"}
+
+
+async def test_a_client_that_does_not_read_is_cut_and_holds_up_nobody() -> None:
+    megabyte = "x" * 1_000_000
+    limits = Limits(queued_frames=16)
+    async with serving(FlowSource(1, origin_ns=ORIGIN_NS), Clock(), limits) as sandbox, connected(sandbox) as healthy:
+        await healthy.subscribe(type="allMids")
+        stalled = await websockets.connect(sandbox.ws_url, max_queue=1)
+        await stalled.send('{"method":"subscribe","subscription":{"type":"trades","coin":"BTC"}}')
+        async with aiohttp.ClientSession() as http:
+            for _ in range(6):
+                async with http.post(
+                    f"{sandbox.url}/sandbox/faults", json={"inject_frames": [megabyte] * 8}
+                ) as response:
+                    assert response.status == 200
+                got = 0
+                while got < 8:
+                    got += await healthy.raw() == megabyte
+        with contextlib.suppress(websockets.ConnectionClosedError):
+            async with asyncio.timeout(2):
+                async for _ in stalled:
+                    pass
+        assert stalled.close_code == 1006
+        await healthy.say({"method": "ping"})
+        assert await healthy.next("pong")

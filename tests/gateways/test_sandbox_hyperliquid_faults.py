@@ -1,0 +1,108 @@
+"""Faults on demand."""
+
+import time
+from typing import Any
+
+import aiohttp
+import pytest
+import websockets
+
+from gateways.sandbox.hyperliquid import FlowSource, Sandbox
+from tests.gateways.test_sandbox_hyperliquid_ws import (
+    ORIGIN_NS,
+    SEED,
+    Clock,
+    connected,
+    played,
+    serving,
+    until,
+    wire_trades,
+)
+
+NONE = {"refuse_connections_s": 0.0, "http_429": 0, "delay_ms": 0, "duplicate": False}
+
+
+async def order(sandbox: Sandbox, **faults: object) -> Any:
+    async with aiohttp.ClientSession() as http, http.post(f"{sandbox.url}/sandbox/faults", json=faults) as response:
+        assert response.status == 200
+        return await response.json()
+
+
+async def status(sandbox: Sandbox) -> int:
+    async with aiohttp.ClientSession() as http, http.post(f"{sandbox.url}/info", json={"type": "meta"}) as response:
+        return response.status
+
+
+async def test_no_faults_at_first_and_a_typo_is_refused() -> None:
+    async with played(0.1) as sandbox:
+        assert await order(sandbox) == NONE
+        url, typo = f"{sandbox.url}/sandbox/faults", {"drop_conections": True}
+        async with aiohttp.ClientSession() as http, http.post(url, json=typo) as response:
+            assert response.status == 422
+            assert "drop_conections" in await response.text()
+
+
+async def test_dropped_connections_see_1006_and_may_come_back() -> None:
+    async with played(0.1) as sandbox:
+        async with connected(sandbox) as one, connected(sandbox) as two:
+            assert await order(sandbox, drop_connections=True) == NONE
+            assert [await one.cut_code(), await two.cut_code()] == [1006, 1006]
+        async with connected(sandbox) as again:
+            await again.say({"method": "ping"})
+            assert await again.next() == {"channel": "pong"}
+
+
+async def test_connections_are_refused_for_a_while() -> None:
+    async with played(0.1) as sandbox, connected(sandbox) as old:
+        state = await order(sandbox, refuse_connections_s=0.3)
+        assert 0 < state["refuse_connections_s"] <= 0.3
+        with pytest.raises(websockets.InvalidStatus):
+            await websockets.connect(sandbox.ws_url)
+        await old.say({"method": "ping"})
+        assert await old.next() == {"channel": "pong"}, "who is connected stays connected"
+        until_then = time.monotonic() + 2
+        while (await order(sandbox))["refuse_connections_s"] > 0:
+            assert time.monotonic() < until_then
+        async with connected(sandbox) as new:
+            await new.say({"method": "ping"})
+            assert await new.next() == {"channel": "pong"}
+
+
+async def test_so_many_calls_are_answered_429() -> None:
+    async with played(0.1) as sandbox:
+        assert (await order(sandbox, http_429=2))["http_429"] == 2
+        assert [await status(sandbox) for _ in range(3)] == [429, 429, 200]
+
+
+async def test_answers_are_delayed_until_told_otherwise() -> None:
+    async with played(0.1) as sandbox:
+        await order(sandbox, delay_ms=150)
+        start = time.monotonic()
+        await status(sandbox)
+        assert time.monotonic() - start >= 0.15
+        assert (await order(sandbox, delay_ms=0))["delay_ms"] == 0
+        start = time.monotonic()
+        await status(sandbox)
+        assert time.monotonic() - start < 0.15
+
+
+async def test_raw_text_goes_to_everybody_with_a_subscription() -> None:
+    async with played(0.1) as sandbox, connected(sandbox) as listening, connected(sandbox) as other:
+        await listening.subscribe(type="allMids")
+        await listening.next("allMids")
+        await order(sandbox, inject_frames=["{not json", '{"channel":"trades","data":[{"coin":1}]}'])
+        assert await listening.raw() == "{not json"
+        assert await listening.raw() == '{"channel":"trades","data":[{"coin":1}]}'
+        assert await other.quiet()
+
+
+async def test_trades_come_twice() -> None:
+    clock = Clock()
+    async with serving(FlowSource(SEED, origin_ns=ORIGIN_NS), clock) as sandbox, connected(sandbox) as client:
+        action = until(5)[0]
+        await client.subscribe(type="trades", coin=action.coin)
+        assert (await order(sandbox, duplicate=True))["duplicate"] is True
+        clock.advance(action.offset_ms / 1_000)
+        twice = [(await client.next())["data"] for _ in range(2)]
+        assert twice == [wire_trades([action])] * 2
+        assert await client.quiet()
