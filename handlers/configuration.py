@@ -56,6 +56,15 @@ class Configuration:
             await asyncio.gather(self._task, return_exceptions=True)
             await self._feed.close()
 
+    async def watch(self, stop: asyncio.Event) -> None:
+        """Until `stop`; raises what ended the following, such as a hole in CONFIG."""
+        assert self._task is not None
+        stopped = asyncio.create_task(stop.wait())
+        done, _ = await asyncio.wait({self._task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if self._task in done:
+            self._task.result()
+
     def on_change(self, listener: Callable[[], None]) -> None:
         self._listeners.append(listener)
 

@@ -5,6 +5,8 @@ where it was. Postgres is the truth; the durable consumer is acknowledged afterw
 runner at a time holds an advisory lock.
 """
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,5 +1,7 @@
 """The changes of a batch, merged per row in order and written in a few statements."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from typing import Any
 

@@ -23,7 +23,6 @@ from gateways.servers.process import Command, Process
 from gateways.servers.server import Tell
 
 USER = DATABASE = "vibe"
-NOBODY = (65534, 65534)
 PROBE_TIMEOUT_S = 5.0
 UNFINISHED = "postgres.new."
 # The rest of our environment holds secrets, which are nothing for a process of `nobody`, and perhaps PG* variables.
@@ -57,7 +56,6 @@ class PostgresServer:
         self.data = folder.postgres
         self.pid_file = self.data / "postmaster.pid"
         self._folder = folder
-        self._user = _unprivileged()
 
     def dsn(self, port: int, database: str = DATABASE) -> str:
         """The superuser's connection string, password included."""
@@ -76,8 +74,8 @@ class PostgresServer:
                 f"expected the password of {self.data} in {self._folder.password} and found no such file; "
                 f"put it back, or remove {self.data} to start with an empty database"
             )
-        elif self._user is not None and self.data.stat().st_uid != self._user[0]:
-            _give(self.data, self._user)
+        else:
+            _hand_over(self.data)
         leftovers.forget_reused_pid(self.pid_file, self.data)
 
     def command(self, ports: tuple[int, ...]) -> Command:
@@ -120,8 +118,7 @@ class PostgresServer:
             made, password = draft / "data", draft / "password"
             made.mkdir(mode=0o700)
             shutil.copy(self._folder.password, password)
-            if self._user is not None:
-                _give(draft, self._user)
+            _hand_over(draft)
             options = ("-D", str(made), "-U", USER, "--pwfile", str(password), "--auth", "scram-sha-256")
             process = Process(self._command("initdb", *options, "--encoding", "UTF8", "--no-locale", data=made))
             try:
@@ -142,7 +139,7 @@ class PostgresServer:
             args=args,
             log=self._folder.logs / "postgres.log",
             stop_signal=self.stop_signal,
-            user=self._user,
+            user=_unprivileged(),
             env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
             needs=(install / "bin" / program, install / "bin" / "postgres", install / "lib", install / "share", data),
         )
@@ -171,16 +168,24 @@ def _unprivileged() -> tuple[int, int] | None:
         return None
     try:
         nobody = pwd.getpwnam("nobody")
-    except KeyError:
-        return NOBODY
+    except KeyError as error:
+        # A bare number would not do: initdb looks its user up.
+        raise ServerError(
+            "expected a user called nobody to run Postgres as, because it refuses to run as root; "
+            "run as an ordinary user, or set VIBE_POSTGRES_DSN to a running server"
+        ) from error
     return nobody.pw_uid, nobody.pw_gid
 
 
-def _give(tree: Path, user: tuple[int, int]) -> None:
-    os.chown(tree, *user)
-    for parent, folders, files in os.walk(tree):
+def _hand_over(tree: Path) -> None:
+    user = _unprivileged()
+    if user is None or tree.stat().st_uid == user[0]:
+        return
+    # The top last: it tells that all below is done.
+    for parent, folders, files in os.walk(tree, topdown=False):
         for name in (*folders, *files):
             os.chown(Path(parent, name), *user, follow_symlinks=False)
+    os.chown(tree, *user)
 
 
 def _sync(folder: Path) -> None:

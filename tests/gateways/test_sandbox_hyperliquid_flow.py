@@ -17,8 +17,8 @@ from gateways.sandbox.hyperliquid.flow import NOISE, Action, flow, opening_books
 from gateways.sandbox.hyperliquid.people import CROWD, MAKERS
 from gateways.sandbox.hyperliquid.tape import ZERO_HASH, Book
 
-SEEDS = (1, 2, 7, 42, 20_260)
-WINDOW_MS = 200_000
+SEEDS = (1, 7, 42, 20_260)
+WINDOW_MS = 150_000
 BY_ID = {who.id: who for who in INFLUENCERS}
 
 

@@ -80,13 +80,13 @@ async def rest(client: Client) -> list[str]:
     frames: list[str] = []
     while True:
         try:
-            frames.append(await client.raw(0.12))
+            frames.append(await client.raw(0.2))
         except TimeoutError:
             return frames
 
 
 async def test_frames_keep_their_bytes_and_go_to_their_subscribers(tmp_path: Path) -> None:
-    playing = serving(RecordingSource(recording(tmp_path), lead_s=0.3))
+    playing = serving(RecordingSource(recording(tmp_path), lead_s=0.15))
     async with playing as sandbox, connected(sandbox) as trades, connected(sandbox) as quotes:
         await quotes.subscribe(type="bbo", coin="BTC")
         await quotes.subscribe(type="l2Book", coin="BTC")
@@ -100,7 +100,7 @@ async def test_frames_keep_their_bytes_and_go_to_their_subscribers(tmp_path: Pat
 
 async def test_a_late_subscriber_gets_what_was_played(tmp_path: Path) -> None:
     async with (
-        serving(RecordingSource(recording(tmp_path), speed=10, lead_s=0.3)) as sandbox,
+        serving(RecordingSource(recording(tmp_path), speed=10, lead_s=0.15)) as sandbox,
         connected(sandbox) as client,
     ):
         await client.subscribe(type="trades", coin="abc:NEW")
@@ -116,7 +116,7 @@ async def test_a_late_subscriber_gets_what_was_played(tmp_path: Path) -> None:
 
 async def test_positions_are_flat_first_and_folded_once_a_trade_afterwards(tmp_path: Path) -> None:
     async with (
-        serving(RecordingSource(recording(tmp_path), speed=10, lead_s=0.3)) as sandbox,
+        serving(RecordingSource(recording(tmp_path), speed=10, lead_s=0.15)) as sandbox,
         connected(sandbox) as client,
     ):
         state = await ask(sandbox, type="clearinghouseState", user=ANN)

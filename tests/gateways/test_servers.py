@@ -258,7 +258,7 @@ async def test_cancelling_the_user_stops_the_servers(home: Path, conf: Path) -> 
             await asyncio.Event().wait()
 
     task = asyncio.create_task(use())
-    await inside.wait()
+    await asyncio.wait_for(inside.wait(), 20)
     started = pids(home)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

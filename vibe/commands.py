@@ -1,0 +1,290 @@
+"""What the smaller commands do, each on the servers of the data folder (running ones, or started for their time)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiohttp
+import asyncpg
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from gateways.config_lines import line_of
+from gateways.sandbox.hyperliquid import FlowSource, RecordingSource, serve
+from gateways.servers import servers
+from handlers.catalogue import codec
+from handlers.configuration import directory_at
+from handlers.configure import current, exported, import_lines
+from streams import topology
+from streams.connection import Connection, connect
+from vibe import report
+from vibe.child import Parent, run_alone, run_supervised, stop_on_signals
+from vibe.clock import Clock
+from vibe.play import speaker
+from vibe.settings import Settings, nats_conf
+from vibe.trace import Tracer
+from vibe.trace_view import as_json, show
+from vibe.wiring import STAGES
+
+
+class Ends(NamedTuple):
+    connection: Connection
+    database: asyncpg.Connection[Any]
+
+
+@asynccontextmanager
+async def _ends(settings: Settings) -> AsyncIterator[Ends]:
+    """Connections to the log and to Postgres; streams exist afterwards."""
+    async with servers(
+        settings.data_dir, nats_conf(), nats_url=settings.nats_url, postgres_dsn=settings.dsn, progress=speaker(False)
+    ) as at:
+        connection = await connect(at.nats_url, "vibe")
+        database = await asyncpg.connect(at.postgres_dsn, timeout=10)
+        try:
+            yield Ends(connection, database)
+        finally:
+            database.terminate()
+            await connection.close()
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+
+
+async def run_stages(settings: Settings, stages: tuple[str, ...]) -> int:
+    unknown = [name for name in stages if name not in STAGES]
+    if unknown or not stages:
+        what = f"unknown stage {', '.join(unknown)}" if unknown else "no stage named"
+        Console(stderr=True).print(f"vibe run: {what}; use some of: {', '.join(STAGES)}", markup=False)
+        return 2
+    import os
+
+    if os.environ.get("VIBE_SUPERVISED"):
+        assert settings.nats_url is not None
+        assert settings.dsn is not None
+        await run_supervised(settings, settings.nats_url, settings.dsn, stages)
+        return 0
+    async with servers(
+        settings.data_dir, nats_conf(), nats_url=settings.nats_url, postgres_dsn=settings.dsn, progress=speaker(False)
+    ) as at:
+        await run_alone(settings, at.nats_url, at.postgres_dsn, stages)
+    return 0
+
+
+async def run_sandbox(
+    host: str,
+    port: int,
+    seed: int,
+    seconds: float | None,
+    frames: Path | None,
+    speed: float,
+    origin_ns: int | None,
+) -> int:
+    import os
+
+    parent = None
+    clock = Clock()
+    supervised = bool(os.environ.get("VIBE_SUPERVISED"))
+    stop = stop_on_signals(terminal=not supervised)
+    if supervised:
+        parent = Parent()
+        parent.say("prepared")
+        clock = Clock(await parent.go)
+    source = (
+        RecordingSource(frames, speed=speed)
+        if frames is not None
+        else FlowSource(seed, origin_ns=origin_ns, horizon_s=seconds)
+    )
+    venue = await serve(source, host=host, port=port, clock=clock)
+    try:
+        if parent is not None:
+            parent.say("ready")
+            import asyncio
+
+            ended = asyncio.create_task(stop.wait())
+            played = asyncio.create_task(venue.done.wait())
+            await asyncio.wait({ended, played}, return_when=asyncio.FIRST_COMPLETED)
+            if played.done():
+                parent.say("done")
+        else:
+            speaker(False)(f"sandbox Hyperliquid on {venue.ws_url} and {venue.url}/info; Ctrl-C stops it")
+        await stop.wait()
+    finally:
+        await venue.close()
+    return 0
+
+
+async def run_trace(settings: Settings, wanted: str, json: bool, limit: int) -> int:
+    async with _ends(settings) as ends:
+        await topology.verify(ends.connection)
+        found = await Tracer(ends.connection, ends.database).trace(wanted)
+        if found is None:
+            behind = await report.projection_lag(ends.connection, ends.database)
+            note = f"; the read models are {behind:,} events behind the log" if behind else ""
+            Console(stderr=True).print(
+                f"vibe trace: nothing has the id {wanted!r} (looked among decisions, requests, orders, fills, ledger "
+                f"entries, quotes, groups, signals, raw events, venue trade ids and hashes, dead letters){note}",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
+            return 1
+        if json:
+            sys.stdout.write(as_json(wanted, found).decode() + "\n")
+        else:
+            show(Console(), wanted, found, limit)
+    return 0
+
+
+async def run_lag(settings: Settings, json: bool) -> int:
+    async with _ends(settings) as ends:
+        lags = await report.lags(ends.connection)
+        if json:
+            _print_json([lag._asdict() for lag in lags])
+            return 0
+        table = Table("stream", "consumer", "waiting")
+        for lag in lags:
+            table.add_row(lag.stream, lag.consumer, f"{lag.waiting:,}")
+        Console().print(table)
+    return 0
+
+
+async def run_health(settings: Settings, url: str | None) -> int:
+    target = url or f"http://127.0.0.1:{settings.http_port}/healthz"
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session,
+            session.get(target) as answer,
+        ):
+            sys.stdout.write(await answer.text() + "\n")
+            return 0 if answer.status == 200 else 1
+    except (aiohttp.ClientError, TimeoutError) as error:
+        Console(stderr=True).print(f"vibe health: {target} does not answer: {error}", markup=False)
+        return 1
+
+
+async def run_streams_apply(settings: Settings, json: bool) -> int:
+    async with _ends(settings) as ends:
+        done = await topology.apply(ends.connection, settings.replicas)
+        if json:
+            _print_json(dict(done))
+            return 0
+        for name, what in done:
+            Console().print(f"{name:<12} {what}", highlight=False)
+    return 0
+
+
+async def run_streams_show(settings: Settings, json: bool) -> int:
+    shown: list[dict[str, Any]] = []
+    async with _ends(settings) as ends:
+        for stream in topology.STREAMS:
+            found = await topology.info(ends.connection, stream.name)
+            if found is None:
+                shown.append({"name": stream.name, "state": "missing; run: vibe streams apply"})
+                continue
+            config, state = found["config"], found["state"]
+            wrong = topology.differences(stream.config(config["num_replicas"]), config)
+            shown.append(
+                {
+                    "name": stream.name,
+                    "description": stream.description,
+                    "subjects": list(stream.subjects),
+                    "events": state["messages"],
+                    "first_sequence": state["first_seq"],
+                    "last_sequence": state["last_seq"],
+                    "bytes": state["bytes"],
+                    "keeps_days": stream.max_age // 86_400_000_000_000 or None,
+                    "replicas": config["num_replicas"],
+                    "consumers": state["consumer_count"],
+                    "state": "; ".join(wrong) or "ok",
+                }
+            )
+    if json:
+        _print_json(shown)
+    else:
+        table = Table("stream", "subjects", "events", "bytes", "keeps", "R", "consumers", "state")
+        for row in shown:
+            if "events" not in row:
+                table.add_row(row["name"], "", "", "", "", "", "", row["state"])
+                continue
+            table.add_row(
+                row["name"],
+                " ".join(row["subjects"]),
+                f"{row['events']:,}",
+                f"{row['bytes']:,}",
+                f"{row['keeps_days']} d" if row["keeps_days"] else "for ever",
+                str(row["replicas"]),
+                str(row["consumers"]),
+                row["state"],
+            )
+        Console().print(table)
+    return 0 if all(row["state"] == "ok" for row in shown) else 1
+
+
+async def run_config_import(settings: Settings, file: Path, actor: str, json: bool) -> int:
+    lines = sys.stdin if str(file) == "-" else file.open(encoding="utf-8")
+    with lines:
+        async with _ends(settings) as ends:
+            await topology.apply(ends.connection, settings.replicas)
+            imported = await import_lines(ends.connection, lines, actor=actor, now=Clock()())
+    if json:
+        _print_json(
+            {
+                "written": imported.written,
+                "unchanged": imported.unchanged,
+                "sequence": imported.sequence,
+                "bad": [{"line": bad.number, "what": bad.what} for bad in imported.bad],
+            }
+        )
+    elif imported.bad:
+        console = Console(stderr=True)
+        for bad in imported.bad:
+            console.print(f"{file}: {bad}", style="red", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"nothing was applied; {len(imported.bad)} things to mend", markup=False)
+    else:
+        wrote = ", ".join(f"{count} {kind}" for kind, count in sorted(imported.written.items())) or "nothing"
+        Console().print(f"wrote {wrote}; {imported.unchanged} lines changed nothing", highlight=False)
+    return 1 if imported.bad else 0
+
+
+async def run_config_export(settings: Settings) -> int:
+    async with _ends(settings) as ends:
+        await topology.verify(ends.connection)
+        directory, _ = await directory_at(ends.connection, codec())
+        for line in exported(directory):
+            sys.stdout.write(line + "\n")
+    return 0
+
+
+async def run_config_show(settings: Settings, json: bool) -> int:
+    async with _ends(settings) as ends:
+        await topology.verify(ends.connection)
+        directory, sequence = await directory_at(ends.connection, codec())
+    if json:
+        _print_json({"sequence": sequence, "lines": [line_of(event) for event in current(directory)]})
+        return 0
+    console = Console()
+    influencers = Table("influencer", "venue", "addresses", "subscriptions", "status")
+    for known in directory.influencers.values():
+        copied = sum(1 for _ in directory.subscriptions_of(known.id))
+        influencers.add_row(known.id, known.venue.value, " ".join(known.addresses), f"{copied:,}", known.status.value)
+    console.print(influencers)
+    modes: dict[str, int] = {}
+    for subscriber in directory.subscribers.values():
+        key = f"{subscriber.mode.value}, {subscriber.status.value}"
+        modes[key] = modes.get(key, 0) + 1
+    for key, count in sorted(modes.items()):
+        console.print(f"{count:,} subscribers: {key}", highlight=False)
+    console.print(f"{len(directory.subscriptions):,} subscriptions, CONFIG sequence {sequence:,}", highlight=False)
+    guardrails = Table("guardrail", "value", "from")
+    values = msgspec.structs.asdict(directory.global_policy())
+    overridden = directory.guardrails.get("global")
+    for name, value in values.items():
+        guardrails.add_row(name, f"{value:,}", "global" if overridden and name in overridden.values else "default")
+    console.print(guardrails)
+    return 0

@@ -1,0 +1,136 @@
+"""`vibe demo`: a sandbox venue, a demo configuration and `vibe up`, playing in a scenario's own time.
+
+The scenario's clock starts at a fixed moment, so the same seed gives the same trades, ids and decisions. A scenario
+that was interrupted goes on where its clock stands; one that was played to its end makes room for the next.
+"""
+
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from gateways.sandbox.hyperliquid import INFLUENCERS
+from vibe.settings import Settings
+
+EPOCH_NS = 1_767_225_600 * 1_000_000_000
+"""2026-01-01T00:00:00Z: the scenario's time zero."""
+LEAD_SECONDS = 1.5
+"""Between `go` and time zero: stages load and connect."""
+
+SUBSCRIBERS = (
+    ("alice", "10000", "1"),
+    ("bob", "25000", "2"),
+    ("carol", "2000", "0.5"),
+)
+
+
+class Scenario(Struct):
+    """What is remembered of a demo in its data folder."""
+
+    seed: int
+    offset_ns: int | None = None
+    finished: bool = False
+
+
+class NotADemoError(Exception):
+    """The data folder holds a log that a demo must not touch."""
+
+
+def demo_lines() -> Iterator[str]:
+    """The demo's configuration: every sandbox influencer, three subscribers, each copying several of them."""
+    for known in INFLUENCERS:
+        yield _line(
+            kind="influencer",
+            id=known.id,
+            venue="hyperliquid",
+            addresses=[known.address],
+            label=known.label,
+            status="active",
+        )
+    for number, (subscriber, deposit, percent) in enumerate(SUBSCRIBERS):
+        yield _line(kind="subscriber", id=subscriber, mode="paper", deposit_usd=deposit, status="active")
+        for known in INFLUENCERS[number:] if number else INFLUENCERS:
+            yield _line(
+                kind="subscription",
+                id=f"{subscriber}-{known.id}",
+                subscriber_id=subscriber,
+                influencer_id=known.id,
+                sizing={"mode": "copy_percent", "percent": percent},
+                limits={},
+                filters={},
+                status="active",
+            )
+
+
+def _line(**fields: object) -> str:
+    return msgspec.json.encode(fields).decode()
+
+
+def _path(data_dir: Path) -> Path:
+    return data_dir / "demo.json"
+
+
+def scenario(settings: Settings, seed: int) -> Scenario:
+    """The scenario to play: the interrupted one of this folder when it has the same seed, else a new one.
+
+    Removes the log and the read models of an earlier demo that is over. Raises NotADemoError when the folder or the
+    servers hold anything else.
+    """
+    data_dir = settings.data_dir
+    path = _path(data_dir)
+    if settings.nats_url or settings.dsn:
+        raise NotADemoError(
+            "a demo plays on servers of its own; unset VIBE_NATS_URL and VIBE_POSTGRES_DSN, or use: vibe up"
+        )
+    if path.exists():
+        found = msgspec.json.decode(path.read_bytes(), type=Scenario)
+        if found.seed == seed and not found.finished:
+            return found
+        for name in ("nats", "postgres", "logs"):
+            shutil.rmtree(data_dir / name, ignore_errors=True)
+    elif (data_dir / "nats").exists():
+        raise NotADemoError(
+            f"{data_dir} holds a log that is not a demo's; set VIBE_DATA_DIR to another folder for the demo"
+        )
+    fresh = Scenario(seed)
+    save(data_dir, fresh)
+    return fresh
+
+
+def save(data_dir: Path, playing: Scenario) -> None:
+    data_dir.mkdir(parents=True, exist_ok=True)
+    temporary = _path(data_dir).with_suffix(".tmp")
+    temporary.write_bytes(msgspec.json.encode(playing))
+    temporary.replace(_path(data_dir))
+
+
+def start_clock(data_dir: Path, playing: Scenario) -> int:
+    """The clock's offset in ns: kept when the scenario goes on, else such that time zero is a lead away."""
+    if playing.offset_ns is None:
+        playing.offset_ns = EPOCH_NS - time.time_ns() - int(LEAD_SECONDS * 1e9)
+        save(data_dir, playing)
+    return playing.offset_ns
+
+
+def elapsed_seconds(playing: Scenario) -> float:
+    """Scenario time played so far; 0 before the start."""
+    if playing.offset_ns is None:
+        return 0.0
+    return max(0.0, (time.time_ns() + playing.offset_ns - EPOCH_NS) / 1e9)
+
+
+def free_port() -> int:
+    """A port on loopback that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def log_clock(offset_ns: int) -> int:
+    """Now, on the scenario's clock."""
+    return time.time_ns() + offset_ns

@@ -1,0 +1,29 @@
+"""One `vibe up` or `vibe demo` per data folder."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class FolderBusyError(Exception):
+    """Another process runs the stages of this data folder."""
+
+
+@contextmanager
+def exclusive(data_dir: Path) -> Iterator[None]:
+    """Hold the folder; the lock goes with the process, however it ends. Raises FolderBusyError."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(data_dir / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise FolderBusyError(
+                f"the stages of {data_dir} are running already; stop that `vibe up` or `vibe demo` first, "
+                "or set VIBE_DATA_DIR to another folder"
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)

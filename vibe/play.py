@@ -1,0 +1,176 @@
+"""Running a house from start to end: what `vibe up` and `vibe demo` share."""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+from rich.console import Console
+from rich.live import Live
+
+from vibe import demo, report, up
+from vibe.child import stop_on_signals
+from vibe.folder_lock import exclusive
+from vibe.settings import Settings
+from vibe.supervisor import Supervisor
+from vibe.watch import Watch
+
+log = structlog.get_logger()
+
+SANDBOX = "sandbox"
+
+
+class BadConfigError(Exception):
+    """A configuration file with bad lines; nothing of it was applied."""
+
+
+async def run_up(settings: Settings, config: Path | None, seconds: float | None, as_json: bool) -> int:
+    """`vibe up`; returns the exit code."""
+    with exclusive(settings.data_dir):
+        stop = stop_on_signals(terminal=True)
+        say = speaker(as_json)
+        async with up.house(settings, say) as house:
+            await _configure(house, config, time.time_ns())
+            up.start_stages(house.supervisor)
+            await up.prepared(house.supervisor)
+            house.supervisor.go(0)
+            await up.ready(house.supervisor)
+            say(_where(house))
+            await _until(house, stop, seconds, as_json, f"vibe up on {settings.hyperliquid_api_url}")
+            return await _end(house, say, as_json, drain=seconds is not None and not stop.is_set())
+
+
+async def run_demo(settings: Settings, seed: int, seconds: float | None, as_json: bool) -> int:
+    """`vibe demo`; returns the exit code."""
+    with exclusive(settings.data_dir):
+        stop = stop_on_signals(terminal=True)
+        say = speaker(as_json)
+        playing = demo.scenario(settings, seed)
+        port = demo.free_port()
+        environment = {
+            "VIBE_HYPERLIQUID_WS_URL": f"ws://127.0.0.1:{port}/ws",
+            "VIBE_HYPERLIQUID_API_URL": f"http://127.0.0.1:{port}",
+        }
+        async with up.house(settings, say, environment) as house:
+            supervisor = house.supervisor
+            arguments = [SANDBOX, "--port", str(port), "--seed", str(seed), "--origin-ns", str(demo.EPOCH_NS)]
+            if seconds is not None:
+                arguments += ["--seconds", str(demo.elapsed_seconds(playing) + seconds)]
+            supervisor.start(SANDBOX, arguments)
+            up.start_stages(supervisor)
+            await up.prepared(supervisor)
+            offset = demo.start_clock(settings.data_dir, playing)
+            await up.import_demo(house, demo.demo_lines(), demo.log_clock(offset))
+            supervisor.go(offset)
+            await up.ready(supervisor)
+            say(_where(house))
+            title = f"vibe demo, seed {seed}: sandbox Hyperliquid on port {port}, scenario time starts 2026-01-01"
+            if seconds is None:
+                await _until(house, stop, None, as_json, title)
+            else:
+                played = asyncio.create_task(_played(supervisor, stop))
+                await _until(house, stop, None, as_json, title, played)
+            finished = seconds is not None and not stop.is_set()
+            code = await _end(house, say, as_json, drain=finished)
+            if finished:
+                playing.finished = True
+                demo.save(settings.data_dir, playing)
+            return code
+
+
+async def _played(supervisor: Supervisor, stop: asyncio.Event) -> None:
+    """Until the venue has played everything and it has arrived."""
+    await supervisor.children[SANDBOX].done.wait()
+    await asyncio.sleep(0.5)
+
+
+async def _configure(house: up.House, config: Path | None, now: int) -> None:
+    imported = await up.configure(house.connection, config, now, "vibe up --config")
+    if imported is not None and imported.bad:
+        raise BadConfigError(
+            f"{config}: nothing was applied; {len(imported.bad)} bad lines\n" + "\n".join(map(str, imported.bad))
+        )
+
+
+async def _until(
+    house: up.House,
+    stop: asyncio.Event,
+    seconds: float | None,
+    as_json: bool,
+    title: str,
+    played: "asyncio.Task[None] | None" = None,
+) -> None:
+    """Show what happens until a signal, the end of the time or the end of the play."""
+    over = asyncio.Event()
+    waits: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait())]
+    if seconds is not None:
+        waits.append(asyncio.create_task(asyncio.sleep(seconds)))
+    if played is not None:
+        waits.append(played)
+    console = Console()
+    watching = None
+    if not as_json and console.is_terminal:
+        live = Live(console=console, refresh_per_second=4, transient=False)
+        live.start()
+        watching = asyncio.create_task(Watch(house, title).run(live, over))
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        over.set()
+        for task in waits:
+            task.cancel()
+        if watching is not None:
+            await asyncio.gather(watching, return_exceptions=True)
+            live.stop()
+
+
+async def _end(house: up.House, say: Callable[[str], None], as_json: bool, *, drain: bool) -> int:
+    code = 0
+    if drain:
+        try:
+            await up.drain(house, say)
+        except up.NotDrainedError as error:
+            say(str(error))
+            code = 1
+    closing = await report.closing(house.connection, house.database)
+    undecided = closing["requests"] - sum(closing["decisions"].values())
+    if drain and (undecided or closing["lag"]):
+        code = 1
+    if as_json:
+        sys.stdout.write(msgspec.json.encode(closing).decode() + "\n")
+        sys.stdout.flush()
+    else:
+        _print(closing)
+    return code
+
+
+def _print(closing: dict[str, Any]) -> None:
+    console = Console()
+    decisions = closing["decisions"]
+    console.print(
+        f"\n{closing['raw_events']:,} raw events → {closing['signals']:,} signals → {closing['groups']:,} groups → "
+        f"{closing['requests']:,} requests → {decisions['EXECUTE']:,} EXECUTE + {decisions['SKIP']:,} SKIP → "
+        f"{closing['fills']:,} fills → {closing['ledger_entries']:,} ledger entries; "
+        f"{closing['dead_letters']:,} dead letters, lag {closing['lag']:,}"
+    )
+    if closing["sample_attempt_id"]:
+        console.print(f"see where one decision came from:  vibe trace {closing['sample_attempt_id']}")
+
+
+def _where(house: up.House) -> str:
+    return f"event log {house.addresses.nats_url}, read models and logs in {house.settings.data_dir}"
+
+
+def speaker(as_json: bool) -> Callable[[str], None]:
+    """Progress for people: on stderr, so that stdout stays clean."""
+    console = Console(stderr=True)
+
+    def say(text: str) -> None:
+        if not as_json or console.is_terminal:
+            console.print(f"[dim]{text}[/dim]", highlight=False)
+
+    return say

@@ -1,0 +1,146 @@
+"""The parent's side of `vibe up`: one process group of children, started together, restarted when they die."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+log = structlog.get_logger()
+
+_STOP_SECONDS = 10.0
+
+
+@dataclass
+class Child:
+    """One child process: its command, and where it stands."""
+
+    name: str
+    arguments: list[str]
+    process: asyncio.subprocess.Process | None = None
+    prepared: asyncio.Event = field(default_factory=asyncio.Event)
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+    stopping: bool = False
+    restarts: int = 0
+    task: asyncio.Task[None] | None = None
+
+
+class Supervisor:
+    """Children by name. All wait, prepared, for one `go`; from then on a child that dies is started again."""
+
+    def __init__(self, environment: Mapping[str, str], logs: Path) -> None:
+        self._environment = {**os.environ, **environment, "VIBE_SUPERVISED": "1"}
+        self._logs = logs
+        self._offset: int | None = None
+        self.children: dict[str, Child] = {}
+
+    def start(self, name: str, arguments: list[str]) -> Child:
+        """Start `vibe <arguments>` as a child; its log goes to logs/<name>.log."""
+        child = Child(name, arguments)
+        self.children[name] = child
+        child.task = asyncio.create_task(self._keep(child))
+        return child
+
+    def go(self, offset_ns: int) -> None:
+        """Let every child work, now and after every restart, on a clock shifted by `offset_ns`."""
+        self._offset = offset_ns
+        for child in self.children.values():
+            if child.process is not None and child.prepared.is_set():
+                self._say_go(child)
+
+    async def stop(self, *names: str) -> None:
+        """End the named children (all when none is named) in order: SIGTERM, then SIGKILL after ten seconds."""
+        chosen = [self.children[name] for name in names] if names else list(self.children.values())
+        for child in chosen:
+            child.stopping = True
+            if child.process is not None and child.process.returncode is None:
+                child.process.terminate()
+        for child in chosen:
+            await self._gone(child)
+
+    async def _gone(self, child: Child) -> None:
+        if child.task is None:
+            return
+        done, _ = await asyncio.wait([child.task], timeout=_STOP_SECONDS)
+        if not done:
+            log.warning("child.killed", name=child.name, why=f"did not stop within {_STOP_SECONDS:g} s")
+            if child.process is not None and child.process.returncode is None:
+                child.process.kill()
+            child.task.cancel()
+            await asyncio.gather(child.task, return_exceptions=True)
+
+    async def _keep(self, child: Child) -> None:
+        delay = 0.2
+        while not child.stopping:
+            started = asyncio.get_running_loop().time()
+            code = await self._run(child)
+            if child.stopping:
+                return
+            child.restarts += 1
+            if asyncio.get_running_loop().time() - started > 30:
+                delay = 0.2
+            log.warning(
+                "child.died", name=child.name, code=code, restart_in_seconds=delay, log=str(self._log_path(child))
+            )
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, 10.0)
+
+    async def _run(self, child: Child) -> int:
+        child.prepared.clear()
+        child.ready.clear()
+        self._logs.mkdir(parents=True, exist_ok=True)
+        with self._log_path(child).open("ab") as logfile:
+            child.process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "vibe",
+                *child.arguments,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=logfile,
+                env=self._environment,
+            )
+        assert child.process.stdout is not None
+        try:
+            async for line in child.process.stdout:
+                match line.strip():
+                    case b"prepared":
+                        child.prepared.set()
+                        if self._offset is not None:
+                            self._say_go(child)
+                    case b"ready":
+                        child.ready.set()
+                    case b"done":
+                        child.done.set()
+            return await child.process.wait()
+        except asyncio.CancelledError:
+            if child.process.returncode is None:
+                child.process.kill()
+            raise
+
+    def _say_go(self, child: Child) -> None:
+        assert child.process is not None
+        assert child.process.stdin is not None
+        child.process.stdin.write(f"go {self._offset}\n".encode())
+
+    def _log_path(self, child: Child) -> Path:
+        return self._logs / f"{child.name}.log"
+
+    async def all(self, event: Callable[[Child], Awaitable[object]], timeout: float, what: str) -> None:
+        """Wait until something holds for every child; names those it does not hold for and their logs."""
+        waiting = {child.name: asyncio.ensure_future(event(child)) for child in self.children.values()}
+        await asyncio.wait(waiting.values(), timeout=timeout)
+        late = [name for name, task in waiting.items() if not task.done()]
+        for task in waiting.values():
+            task.cancel()
+        if late:
+            tails = "\n".join(f"--- {self._logs / name}.log\n{self._tail(name)}" for name in late)
+            raise TimeoutError(f"not {what} within {timeout:g} s: {', '.join(late)}\n{tails}")
+
+    def _tail(self, name: str) -> str:
+        path = self._logs / f"{name}.log"
+        return "\n".join(path.read_text(errors="replace").splitlines()[-8:]) if path.exists() else ""

@@ -1,0 +1,52 @@
+"""Logs, health and metrics of a process."""
+
+import logging
+import sys
+from collections.abc import Callable
+
+import prometheus_client
+import structlog
+from aiohttp import web
+
+Health = Callable[[], dict[str, object]]
+"""Answers what /healthz says; `ok` decides between 200 and 503."""
+
+
+def configure_logging(level: str, form: str) -> None:
+    """structlog to stderr: JSON lines, or text for a person at a terminal."""
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.StackInfoRenderer(),
+            *([structlog.processors.format_exc_info] if form == "json" else []),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level)),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+
+
+async def serve_health(host: str, port: int, health: Health) -> web.AppRunner:
+    """GET /healthz and /metrics on a port; the caller cleans the runner up."""
+
+    async def healthz(_: web.Request) -> web.Response:
+        state = health()
+        return web.json_response(state, status=200 if state["ok"] else 503)
+
+    async def metrics(_: web.Request) -> web.Response:
+        body = prometheus_client.generate_latest()
+        return web.Response(body=body, headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST})
+
+    app = web.Application()
+    app.add_routes([web.get("/healthz", healthz), web.get("/metrics", metrics)])
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, host, port).start()
+    return runner
