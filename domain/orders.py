@@ -16,14 +16,17 @@ from domain.portfolio import Position, cash_delta, fill_position
 from domain.reasons import Reason
 
 
-def fill_on_paper(decision: CopyDecided, position: Position, policy: Policy, *, now: int) -> tuple[Event, ...]:
+def fill_on_paper(
+    decision: CopyDecided, position: Position, copied_micros: int, policy: Policy, *, now: int
+) -> tuple[Event, ...]:
     """Everything that follows an EXECUTE on paper: order, one fill per level, result, position after.
 
-    The reducing part never exceeds what is held: an earlier order may have filled less than was expected.
+    `position` is the subscriber's in the asset, over all its subscriptions; `copied_micros` the signed part of it that
+    this subscription holds. The reducing part never exceeds that: an earlier order may have filled less than expected.
     """
     order_id = derived("ord", decision.attempt_id)
     sign = decision.trade_side.sign
-    held = max(0, -sign * position.share_micros)
+    held = max(0, -sign * copied_micros)
     reduce_micros = min(decision.reduce_micros, held)
     share_micros = decision.share_micros - decision.reduce_micros + reduce_micros
     taken = walk(decision.levels, share_micros, policy.taker_fee_micros)

@@ -25,11 +25,17 @@ from streams.stage import Output, Stage
 from streams.subjects import Lane
 from streams.topology import EXECUTIONS
 
-Positions = dict[tuple[str, str, str], Position]
-"""Position of each (subscriber, venue, asset)."""
+
+class Held:
+    """What a lane's subscribers hold: net position by (subscriber, venue, asset), signed shares by (subscription,
+    venue, asset)."""
+
+    def __init__(self) -> None:
+        self.positions: dict[tuple[str, str, str], Position] = {}
+        self.copied: dict[tuple[str, str, str], int] = {}
 
 
-class Execute(Stage[Positions]):
+class Execute(Stage[Held]):
     name = "execute"
     description = "turns decisions into orders and fills"
     reads = EXECUTIONS
@@ -41,29 +47,34 @@ class Execute(Stage[Positions]):
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
 
-    def initial(self, lane: Lane) -> Positions:
-        return {}
+    def initial(self, lane: Lane) -> Held:
+        return Held()
 
     async def ready(self, events: list[Recorded]) -> None:
         if events:
             await self._configuration.reached(max(event.data.config_sequence for event in events))
 
-    def handle(self, state: Positions, event: Recorded, now: int) -> Iterator[Output]:
+    def handle(self, state: Held, event: Recorded, now: int) -> Iterator[Output]:
         decision: CopyDecided = event.data
         if decision.decision is not Decision.EXECUTE or decision.mode is not Mode.PAPER:
             return
         policy = self._configuration.directory.policy_named(decision.policy_hash)
         if policy is None:
             raise UnprocessableError(f"policy {decision.policy_hash} is not in CONFIG")
-        position = state.get((decision.subscriber_id, decision.venue.value, decision.asset), Position())
+        venue, asset = decision.venue.value, decision.asset
+        position = state.positions.get((decision.subscriber_id, venue, asset), Position())
+        copied = state.copied.get((decision.subscription_id, venue, asset), 0)
         subject = subjects.executions(decision.subscriber_id)
-        for outcome in fill_on_paper(decision, position, policy, now=now):
+        for outcome in fill_on_paper(decision, position, copied, policy, now=now):
             yield Output(subject, outcome, _id_of(outcome), decision.group_id)
 
-    def evolve(self, state: Positions, event: Any, sequence: int) -> None:
+    def evolve(self, state: Held, event: Any, sequence: int) -> None:
         if isinstance(event, OrderFilled):
             key = (event.subscriber_id, event.venue.value, event.asset)
-            state[key] = fill_position(state.get(key, Position()), event.share_delta_micros, event.notional_micros)
+            position = state.positions.get(key, Position())
+            state.positions[key] = fill_position(position, event.share_delta_micros, event.notional_micros)
+            copied = (event.subscription_id, event.venue.value, event.asset)
+            state.copied[copied] = state.copied.get(copied, 0) + event.share_delta_micros
 
 
 def _id_of(event: object) -> str:

@@ -336,7 +336,8 @@ class LaneWorker(Generic[S]):
 
     async def _carry(self, key: str, work: Callable[[], Awaitable[list[Output]]]) -> None:
         try:
-            self._outcomes.append(await work())
+            outputs = await work()
+            self._outcomes.append(outputs)
         except Exception:
             # The intent stays open; it is tried again after a pause.
             self._log.exception("courier.failed", intent=key)
