@@ -9,6 +9,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 import structlog
 
@@ -18,6 +20,9 @@ from vibe.telemetry import serve_health
 from vibe.wiring import Process
 
 log = structlog.get_logger()
+
+
+T = TypeVar("T")
 
 
 class Parent:
@@ -51,6 +56,20 @@ def stop_on_signals(*, terminal: bool) -> asyncio.Event:
     else:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     return stop
+
+
+async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`; cancelled, raising KeyboardInterrupt, when `stop` is set before it is done."""
+    task, stopped = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise KeyboardInterrupt
+    finally:
+        stopped.cancel()
+        task.cancel()
+        await asyncio.gather(task, stopped, return_exceptions=True)
 
 
 async def run_supervised(settings: Settings, nats_url: str, dsn: str, stages: tuple[str, ...]) -> None:

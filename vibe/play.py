@@ -4,6 +4,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.live import Live
 
 from vibe import demo, report, up
-from vibe.child import stop_on_signals
+from vibe.child import stop_on_signals, unless
 from vibe.folder_lock import exclusive
 from vibe.settings import Settings
 from vibe.supervisor import Supervisor
@@ -33,12 +34,12 @@ async def run_up(settings: Settings, config: Path | None, seconds: float | None,
     with exclusive(settings.data_dir):
         stop = stop_on_signals(terminal=True)
         say = speaker(as_json)
-        async with up.house(settings, say) as house:
-            await _configure(house, config, time.time_ns())
+        async with AsyncExitStack() as stack:
+            house = await unless(stop, stack.enter_async_context(up.house(settings, say)))
+            await unless(stop, _configure(house, config, time.time_ns()))
             up.start_stages(house.supervisor)
-            await up.prepared(house.supervisor)
+            await unless(stop, up.prepared(house.supervisor))
             house.supervisor.go(0)
-            await up.ready(house.supervisor)
             say(_where(house))
             await _until(house, stop, seconds, as_json, f"vibe up on {settings.hyperliquid_api_url}")
             return await _end(house, say, as_json, drain=seconds is not None and not stop.is_set())
@@ -55,25 +56,23 @@ async def run_demo(settings: Settings, seed: int, seconds: float | None, as_json
             "VIBE_HYPERLIQUID_WS_URL": f"ws://127.0.0.1:{port}/ws",
             "VIBE_HYPERLIQUID_API_URL": f"http://127.0.0.1:{port}",
         }
-        async with up.house(settings, say, environment) as house:
+        async with AsyncExitStack() as stack:
+            house = await unless(stop, stack.enter_async_context(up.house(settings, say, environment)))
             supervisor = house.supervisor
             arguments = [SANDBOX, "--port", str(port), "--seed", str(seed), "--origin-ns", str(demo.EPOCH_NS)]
             if seconds is not None:
                 arguments += ["--seconds", str(demo.elapsed_seconds(playing) + seconds)]
             supervisor.start(SANDBOX, arguments)
             up.start_stages(supervisor)
-            await up.prepared(supervisor)
+            await unless(stop, up.prepared(supervisor))
             offset = demo.start_clock(settings.data_dir, playing)
             await up.import_demo(house, demo.demo_lines(), demo.log_clock(offset))
             supervisor.go(offset)
-            await up.ready(supervisor)
+            await unless(stop, up.ready(supervisor))
             say(_where(house))
-            title = f"vibe demo, seed {seed}: sandbox Hyperliquid on port {port}, scenario time starts 2026-01-01"
-            if seconds is None:
-                await _until(house, stop, None, as_json, title)
-            else:
-                played = asyncio.create_task(_played(supervisor, stop))
-                await _until(house, stop, None, as_json, title, played)
+            say(f"seed {seed}, sandbox Hyperliquid on port {port}; the scenario's clock starts at 2026-01-01")
+            played = None if seconds is None else asyncio.create_task(_played(supervisor))
+            await _until(house, stop, None, as_json, "vibe demo", played)
             finished = seconds is not None and not stop.is_set()
             code = await _end(house, say, as_json, drain=finished)
             if finished:
@@ -82,7 +81,7 @@ async def run_demo(settings: Settings, seed: int, seconds: float | None, as_json
             return code
 
 
-async def _played(supervisor: Supervisor, stop: asyncio.Event) -> None:
+async def _played(supervisor: Supervisor) -> None:
     """Until the venue has played everything and it has arrived."""
     await supervisor.children[SANDBOX].done.wait()
     await asyncio.sleep(0.5)
