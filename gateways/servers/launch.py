@@ -18,9 +18,10 @@ import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
-PR_SET_KEEPCAPS = 8
+PR_SET_SECUREBITS = 28
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
+SECBIT_NO_SETUID_FIXUP = 1 << 2
 CAP_DAC_OVERRIDE = 1
 CAPABILITY_VERSION_3 = 0x20080522
 
@@ -57,7 +58,8 @@ def become(uid: int, gid: int, needs: list[str]) -> None:
     os.setgroups([])
     keep = sys.platform == "linux" and not within_reach(uid, gid, needs)
     if keep:
-        control(PR_SET_KEEPCAPS, 1)
+        # Capabilities outlive setuid, and access(2), by which initdb and postgres look for each other, honours them.
+        control(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP)
     os.setgid(gid)
     os.setuid(uid)
     if keep:

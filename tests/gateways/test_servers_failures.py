@@ -1,7 +1,9 @@
 """The servers of a data folder when something is wrong: every error says what to do, and nothing is left running."""
 
 import asyncio
+import json
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -15,6 +17,7 @@ import pytest
 
 from gateways.servers import ServerError, external, leftovers, servers
 from gateways.servers.nats_server import binary
+from gateways.servers.process import LAUNCHER
 from tests.gateways.test_servers import PROJECT, USER, eventually, pids, read, runs, state, write
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -249,3 +252,26 @@ class TestAsRoot:
     async def tables(connection: "asyncpg.Connection[asyncpg.Record]") -> set[str]:
         rows = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
         return {row["tablename"] for row in rows}
+
+    def test_programs_below_a_closed_folder_find_each_other(self, tmp_path: Path) -> None:
+        # initdb asks access(2) for postgres beside it: by the real user, for which rights are dropped by default.
+        closed = tmp_path / "closed"
+        closed.mkdir(mode=0o700)
+        program = closed / "postgres"
+        program.write_bytes(b"")
+        program.chmod(0o755)
+        nobody = pwd.getpwnam("nobody")
+        plan = {
+            "parent": os.getpid(),
+            "death_signal": signal.SIGKILL,
+            "user": [nobody.pw_uid, nobody.pw_gid],
+            "needs": [str(program)],
+        }
+        asks = "import os, sys; sys.exit(os.geteuid() == 0 or not os.access(sys.argv[1], os.R_OK | os.X_OK))"
+        launched = subprocess.run(
+            [sys.executable, "-I", "-S", LAUNCHER, json.dumps(plan), sys.executable, "-c", asks, str(program)],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert launched.returncode == 0, launched.stderr
