@@ -7,6 +7,7 @@ opening (minimum, exposure) stop only the part that opens: what reduces a positi
 from msgspec import Struct
 
 from domain.events import (
+    Action,
     Check,
     CopyDecided,
     Decision,
@@ -78,7 +79,7 @@ def decide(
         market.require(
             False, Reason.BELOW_MINIMUM, "order_share_micros", 0, request.quote.size_step_micros if request.quote else 1
         )
-    check_mode(market, request.mode)
+    check_mode(market, request.mode, would_execute=share > 0 and not market.failed)
 
     reasons = [*market.failed, *opening.failed]
     execute = not market.failed and share > 0
@@ -204,7 +205,7 @@ def check_opening(
     size: Size,
 ) -> Size:
     """Minimum and exposure of the part that opens; the part is dropped when one of them fails."""
-    if not size.target_notional_micros and not (request.quote and request.action in ("OPEN", "INCREASE")):
+    if request.action in (Action.DECREASE, Action.CLOSE):
         return size
     if not checks.require(equity_micros > 0, Reason.NO_EQUITY, "equity_micros", equity_micros, 1):
         return Size(size.reduce_micros, 0, size.target_notional_micros)
@@ -231,10 +232,11 @@ def check_opening(
     return Size(size.reduce_micros, 0 if checks.failed else size.open_micros, size.target_notional_micros)
 
 
-def check_mode(checks: Checklist, mode: Mode) -> None:
+def check_mode(checks: Checklist, mode: Mode, *, would_execute: bool) -> None:
+    """Only paper executes; a subscriber who only records is told so where it alone stood in the way."""
     if mode is Mode.LIVE:
         checks.require(False, Reason.LIVE_NOT_AVAILABLE, "mode", mode.value, Mode.PAPER.value)
-    if mode is Mode.RECORD_ONLY:
+    if mode is Mode.RECORD_ONLY and would_execute:
         checks.require(False, Reason.RECORD_ONLY, "mode", mode.value, Mode.PAPER.value)
 
 

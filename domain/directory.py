@@ -52,7 +52,9 @@ class Directory:
         before = self.influencers.get(event.id)
         if before is not None:
             for address in before.addresses:
-                self._followed.pop((before.venue, address), None)
+                # Another influencer may have taken the address over already.
+                if self._followed.get((before.venue, address)) == event.id:
+                    del self._followed[before.venue, address]
         self.influencers[event.id] = event
         if event.status is Status.ACTIVE:
             for address in event.addresses:
@@ -62,6 +64,7 @@ class Directory:
         before = self.subscriptions.get(event.id)
         if before and before.influencer_id != event.influencer_id:
             self._subscriptions_of[before.influencer_id].pop(event.id, None)
+            before = None  # it is new to this influencer
         self.subscriptions[event.id] = event
         self._subscriptions_of.setdefault(event.influencer_id, {})[event.id] = None
         if event.status is Status.ACTIVE and (before is None or before.status is not Status.ACTIVE):

@@ -99,8 +99,12 @@ def expire(group: OpenGroup, now: int) -> tuple[Event, ...]:
 
 
 def close(group: OpenGroup, now: int) -> GroupClosed:
-    """The net effect of a window; its price is the volume-weighted average of its fills."""
+    """The net effect of a window; its price is the volume-weighted average of its fills.
+
+    The position before is what the fills lead from: an account report inside the window may have corrected the fold.
+    """
     first = group.first
+    before_micros = group.after_micros - group.delta_micros
     return GroupClosed(
         group_id=first.group_id,
         influencer_id=first.influencer_id,
@@ -108,10 +112,10 @@ def close(group: OpenGroup, now: int) -> GroupClosed:
         address=first.address,
         asset=first.asset,
         market=first.market,
-        action=action_of(first.before_micros, group.after_micros),
+        action=action_of(before_micros, group.after_micros),
         side=side_of(group.after_micros),
         trade_side=first.trade_side,
-        before_micros=first.before_micros,
+        before_micros=before_micros,
         after_micros=group.after_micros,
         delta_micros=group.delta_micros,
         notional_micros=group.notional_micros,

@@ -10,7 +10,7 @@ from decimal import Decimal
 MICRO = 1_000_000
 BPS = 10_000
 
-_DECIMAL = re.compile(r"(-?)(\d{1,24})(?:\.(\d{1,40}))?")
+_DECIMAL = re.compile(r"(-?)([0-9]{1,24})(?:\.([0-9]{1,40}))?")
 
 
 class NotExactError(ValueError):
@@ -49,7 +49,11 @@ def decimal_text(value: int) -> str:
 
 def dollars(text: str | int | Decimal) -> int:
     """Micros of a money amount from configuration, where integers and decimals are welcome too."""
-    return micros(format(Decimal(text), "f"))
+    amount = Decimal(text)
+    if amount.is_finite() and abs(amount.adjusted()) > 40:
+        # Written out, '1e999999999' would fill the memory.
+        raise NotExactError(text, "is not a plain decimal number")
+    return micros(format(amount, "f"))
 
 
 def times(price_micros: int, share_micros: int) -> int:

@@ -74,8 +74,10 @@ def fill_on_paper(
     reasons: tuple[Reason, ...] = ()
     if not filled:
         reasons = (Reason.NO_LIQUIDITY_WITHIN_BOUNDS if share_micros else Reason.NO_POSITION,)
-    elif filled < decision.share_micros:
+    elif filled < share_micros:
         reasons = (Reason.PARTIAL_FILL,)
+    elif share_micros < decision.share_micros:
+        reasons = (Reason.REDUCED_TO_POSITION,)
     events += [
         ExecutionCompleted(
             order_id=order_id,

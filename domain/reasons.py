@@ -24,6 +24,7 @@ class Reason(StrEnum):
     EXPOSURE_MARKET = "EXPOSURE_MARKET"
     EXPOSURE_INFLUENCER = "EXPOSURE_INFLUENCER"
     PARTIAL_FILL = "PARTIAL_FILL"
+    REDUCED_TO_POSITION = "REDUCED_TO_POSITION"
 
 
 MEANING: dict[Reason, str] = {
@@ -47,4 +48,5 @@ MEANING: dict[Reason, str] = {
     Reason.EXPOSURE_MARKET: "exposure to this market would exceed its share of equity",
     Reason.EXPOSURE_INFLUENCER: "exposure copied from this influencer would exceed its share of equity",
     Reason.PARTIAL_FILL: "the book inside the band ended before the order was filled",
+    Reason.REDUCED_TO_POSITION: "less was held than the decision expected to reduce, so less was ordered",
 }

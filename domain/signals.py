@@ -4,9 +4,6 @@ The fold is seeded by the venue's own account report; trades at or before the se
 it. A trade that was seen before (feeds replay) changes nothing.
 """
 
-from collections import deque
-
-import msgspec
 from msgspec import Struct
 
 from domain.events import (
@@ -50,7 +47,7 @@ class Holding(Struct):
     share_micros: int = 0
     seeded_at: int | None = None
     leverage: int | None = None
-    recent: deque[tuple[int, str, int]] = msgspec.field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    recent: list[tuple[int, str, int]] = []
     seen: set[str] = set()
 
 
@@ -150,7 +147,7 @@ def evolve(account: Account, event: object) -> None:
         case SignalRecorded():
             holding = account.holding(event.asset)
             if len(holding.recent) == REMEMBERED:
-                holding.seen.discard(holding.recent[0][1])
+                holding.seen.discard(holding.recent.pop(0)[1])
             holding.recent.append((event.event_time, event.source_event_id, event.delta_micros))
             holding.seen.add(event.source_event_id)
             if event.position_state is not PositionState.HISTORIC:

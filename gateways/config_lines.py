@@ -139,6 +139,8 @@ class SizingLine(_Line):
                 raise ValueError("sizing.percent must be above 0 and at most 1000")
             return Sizing(self.mode, percent_micros=self.percent)
         assert self.notional_usd is not None
+        if not self.notional_usd:
+            raise ValueError("sizing.notional_usd must be above 0")
         return Sizing(self.mode, notional_micros=self.notional_usd)
 
 
@@ -208,6 +210,9 @@ def parse(lines: Iterable[str], directory: Directory, actor: str) -> tuple[list[
             event = line.event(actor)
         except json.JSONDecodeError as error:
             bad.append(BadLine(number, f"is not JSON: {error.msg} at column {error.colno}"))
+            continue
+        except (ArithmeticError, RecursionError):
+            bad.append(BadLine(number, "is not JSON that can be read: a number is too large or the nesting too deep"))
             continue
         except ValidationError as error:
             bad += [BadLine(number, _explained(item)) for item in error.errors()]

@@ -6,8 +6,15 @@ from domain.events import CATALOGUE
 from streams.checkpoint import CHECKPOINT_TYPE, Checkpoint
 from streams.dead import DEAD_TYPE, DeadLettered
 from streams.envelope import Codec
+from streams.letters import DROPPED_TYPE, RETRIED_TYPE, LetterDropped, LetterRetried
 
-ALL: dict[str, type[Struct]] = {**CATALOGUE, CHECKPOINT_TYPE: Checkpoint, DEAD_TYPE: DeadLettered}
+ALL: dict[str, type[Struct]] = {
+    **CATALOGUE,
+    CHECKPOINT_TYPE: Checkpoint,
+    DEAD_TYPE: DeadLettered,
+    RETRIED_TYPE: LetterRetried,
+    DROPPED_TYPE: LetterDropped,
+}
 
 
 def codec() -> Codec:

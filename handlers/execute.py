@@ -6,6 +6,9 @@ On paper nothing leaves the house, so the intent and its outcome are one commit.
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+from msgspec import Struct
+
 from domain.events import (
     CopyDecided,
     Decision,
@@ -26,13 +29,12 @@ from streams.subjects import Lane
 from streams.topology import EXECUTIONS
 
 
-class Held:
+class Held(Struct):
     """What a lane's subscribers hold: net position by (subscriber, venue, asset), signed shares by (subscription,
     venue, asset)."""
 
-    def __init__(self) -> None:
-        self.positions: dict[tuple[str, str, str], Position] = {}
-        self.copied: dict[tuple[str, str, str], int] = {}
+    positions: dict[tuple[str, str, str], Position] = {}
+    copied: dict[tuple[str, str, str], int] = {}
 
 
 class Execute(Stage[Held]):
@@ -43,12 +45,19 @@ class Execute(Stage[Held]):
     input_patterns = ("executions.{}.>",)
     state_patterns = ("executions.{}.>",)
     input_types = frozenset({"copy.decided"})
+    schema = 1
 
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
 
     def initial(self, lane: Lane) -> Held:
         return Held()
+
+    def dump(self, state: Held) -> bytes:
+        return msgspec.msgpack.encode(state)
+
+    def restore(self, payload: bytes, lane: Lane) -> Held:
+        return msgspec.msgpack.decode(payload, type=Held)
 
     async def ready(self, events: list[Recorded]) -> None:
         if events:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+
 from domain import groups
 from domain.events import Event, GroupClosed, SignalGrouped, SignalRecorded
 from domain.groups import OpenGroup
@@ -24,9 +26,16 @@ class Group(Stage[OpenGroups]):
     input_patterns = ("signals.{}.>",)
     state_patterns = ("groups.{}.>",)
     input_types = frozenset({"signal.recorded"})
+    schema = 1
 
     def initial(self, lane: Lane) -> OpenGroups:
         return {}
+
+    def dump(self, state: OpenGroups) -> bytes:
+        return msgspec.msgpack.encode(state)
+
+    def restore(self, payload: bytes, lane: Lane) -> OpenGroups:
+        return msgspec.msgpack.decode(payload, type=OpenGroups)
 
     def handle(self, state: OpenGroups, event: Recorded, now: int) -> Iterator[Output]:
         signal: SignalRecorded = event.data

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+
 from domain import signals
 from domain.events import AccountSeeded, RawReceived, SignalRecorded, Venue
 from domain.ids import derived
@@ -31,9 +33,16 @@ class Normalize(Stage[Accounts]):
     input_patterns = ("raw.{}.>",)
     state_patterns = ("signals.{}.>",)
     input_types = frozenset({"raw.received"})
+    schema = 1
 
     def initial(self, lane: Lane) -> Accounts:
         return {}
+
+    def dump(self, state: Accounts) -> bytes:
+        return msgspec.msgpack.encode(state)
+
+    def restore(self, payload: bytes, lane: Lane) -> Accounts:
+        return msgspec.msgpack.decode(payload, type=Accounts)
 
     def handle(self, state: Accounts, event: Recorded, now: int) -> Iterator[Output]:
         raw: RawReceived = event.data

@@ -3,6 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+from msgspec import Struct
+
 from domain import portfolio as portfolios
 from domain.copying import decide
 from domain.events import CashDeposited, ExecutionCompleted, ExecutionRequested, OrderFilled
@@ -17,12 +20,11 @@ from streams.subjects import Lane
 from streams.topology import EXECUTIONS, REQUESTS
 
 
-class Portfolios:
+class Portfolios(Struct):
     """Every portfolio of a lane, and the last event of the execute stage that they hold."""
 
-    def __init__(self) -> None:
-        self.of: dict[str, Portfolio] = {}
-        self.followed = 0
+    of: dict[str, Portfolio] = {}
+    followed: int = 0
 
 
 class Plan(Stage[Portfolios]):
@@ -33,6 +35,7 @@ class Plan(Stage[Portfolios]):
     input_patterns = ("requests.{}.>",)
     state_patterns = ("executions.{}.>",)
     input_types = frozenset({"execution.requested"})
+    schema = 1
     follows = frozenset({"order.filled", "execution.completed"})
 
     def __init__(self, configuration: Configuration) -> None:
@@ -40,6 +43,12 @@ class Plan(Stage[Portfolios]):
 
     def initial(self, lane: Lane) -> Portfolios:
         return Portfolios()
+
+    def dump(self, state: Portfolios) -> bytes:
+        return msgspec.msgpack.encode(state)
+
+    def restore(self, payload: bytes, lane: Lane) -> Portfolios:
+        return msgspec.msgpack.decode(payload, type=Portfolios)
 
     def config_sequence(self) -> int:
         return self._configuration.sequence

@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Protocol
 
+import msgspec
+
 from domain.events import GroupClosed, QuoteCaptured, QuoteFailed, QuoteWanted
 from domain.ids import derived, jitter
 from domain.reasons import Reason
@@ -46,6 +48,7 @@ class Quote(Stage[Wanted]):
     input_patterns = ("groups.{}.>",)
     state_patterns = ("quotes.{}.>",)
     input_types = frozenset({"group.closed"})
+    schema = 1
 
     def __init__(self, configuration: Configuration, books: Books, clock: Callable[[], int]) -> None:
         self._configuration = configuration
@@ -54,6 +57,12 @@ class Quote(Stage[Wanted]):
 
     def initial(self, lane: Lane) -> Wanted:
         return Wanted()
+
+    def dump(self, state: Wanted) -> bytes:
+        return msgspec.msgpack.encode(dict(state))
+
+    def restore(self, payload: bytes, lane: Lane) -> Wanted:
+        return Wanted(msgspec.msgpack.decode(payload, type=dict[str, tuple[QuoteWanted, int]]))
 
     def config_sequence(self) -> int:
         return self._configuration.sequence

@@ -30,6 +30,26 @@ log = structlog.get_logger()
 _LOCK = 0x76696265  # "vibe"
 _BATCH = 2000
 
+LOST = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    LogError,
+)
+"""What a lost database or log raises; the client is in a state of its own when a backend dies under it."""
+
+BAD_ROW = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    OverflowError,
+    TypeError,
+    ValueError,
+)
+"""What a row that does not fit its table raises: a number above bigint, a key that exists, a text with a NUL."""
+
 POSITIONS = """
 CREATE TABLE IF NOT EXISTS projection_position (
     projection text NOT NULL,
@@ -75,7 +95,7 @@ class Engine:
                 if await self._acquire(session, stop):
                     delay = 0.2
                     await self._run_streams(stop)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, LogError) as error:
+            except LOST as error:
                 if isinstance(error, DataLossError):
                     raise
                 log.warning("projections.retry", error=str(error) or type(error).__name__, in_seconds=delay)
@@ -189,50 +209,80 @@ class StreamRun:
                 found["created"],
             )
             assert row is not None
-            if not row["same_log"] or row["position"] > found["state"]["last_seq"]:
-                raise DataLossError(self._stream, found["state"]["last_seq"] + 1, row["position"])
             self._positions[projection.name] = row["position"]
+            if not row["same_log"]:
+                raise DataLossError(self._stream, found["state"]["last_seq"] + 1, row["position"])
+        # Asked again, because another runner may have moved the positions past what the log held a moment ago.
+        found = await topology.info(self._connection, self._stream)
+        end, furthest = found["state"]["last_seq"] if found else 0, max(self._positions.values())
+        if furthest > end:
+            raise DataLossError(self._stream, end + 1, furthest)
 
     async def _store(self, session: asyncpg.Connection[Any], batch: list[Stored]) -> None:
-        rows = Rows()
-        counts: dict[str, int] = {}
-        for stored in batch:
-            event = await self._decode(stored)
-            if event is None:
-                continue
-            for projection in self._projections:
-                if stored.sequence <= self._positions[projection.name]:
-                    continue
-                if projection.types and event.type not in projection.types:
-                    continue
-                try:
-                    changed = rows.apply(list(projection.fold(event)))
-                except Exception as error:
-                    log.exception("projection.failed", projection=projection.name, at=event.at)
-                    await self._bury(f"projection.{projection.name}", stored, f"{type(error).__name__}: {error}")
-                    continue
-                counts[projection.name] = counts.get(projection.name, 0) + changed
+        wanted = [pair for stored in batch for pair in await self._wanted(stored)]
         last = batch[-1].sequence
-        async with session.transaction():
-            await rows.write(session)
-            for projection in self._projections:
-                position = self._positions[projection.name]
-                if position >= last:
-                    continue
-                moved = await session.execute(
-                    "UPDATE projection_position SET position = $1, moved_at = now() "
-                    "WHERE projection = $2 AND stream = $3 AND position = $4",
-                    last,
-                    projection.name,
-                    self._stream,
-                    position,
-                )
-                if moved != "UPDATE 1":
-                    raise LostPlaceError(f"{projection.name} is no longer at {self._stream}:{position}")
+        try:
+            async with session.transaction():
+                await self._move(session, last)
+                rows = Rows()
+                for projection, event in wanted:
+                    await self._fold(projection, event, rows)
+                await rows.write(session)
+        except BAD_ROW as error:
+            log.warning("projections.one_by_one", stream=self._stream, to=last, why=str(error))
+            async with session.transaction():
+                await self._move(session, last)
+                for projection, event in wanted:
+                    await self._write_alone(session, projection, event)
         for projection in self._projections:
             self._positions[projection.name] = max(self._positions[projection.name], last)
-            metrics.CHANGES.labels(projection.name).inc(counts.get(projection.name, 0))
         metrics.READ.labels(self._stream).inc(len(batch))
+
+    async def _wanted(self, stored: Stored) -> list[tuple[Projection, Recorded]]:
+        event = await self._decode(stored)
+        if event is None:
+            return []
+        return [
+            (projection, event)
+            for projection in self._projections
+            if stored.sequence > self._positions[projection.name]
+            and (not projection.types or event.type in projection.types)
+        ]
+
+    async def _fold(self, projection: Projection, event: Recorded, rows: Rows) -> None:
+        try:
+            metrics.CHANGES.labels(projection.name).inc(rows.apply(projection.fold(event)))
+        except Exception as error:
+            log.exception("projection.failed", projection=projection.name, at=event.at)
+            await self._bury(f"projection.{projection.name}", event, f"{type(error).__name__}: {error}")
+
+    async def _write_alone(self, session: asyncpg.Connection[Any], projection: Projection, event: Recorded) -> None:
+        """One event's rows of one projection in a savepoint: what the database refuses is buried, the rest goes on."""
+        rows = Rows()
+        await self._fold(projection, event, rows)
+        try:
+            async with session.transaction():
+                await rows.write(session)
+        except BAD_ROW as error:
+            log.warning("projection.refused", projection=projection.name, at=event.at, error=str(error))
+            await self._bury(f"projection.{projection.name}", event, f"{type(error).__name__}: {error}")
+
+    async def _move(self, session: asyncpg.Connection[Any], last: int) -> None:
+        """Take the place before any row: a second writer waits here for the first, and then finds its place gone."""
+        for projection in self._projections:
+            position = self._positions[projection.name]
+            if position >= last:
+                continue
+            moved = await session.execute(
+                "UPDATE projection_position SET position = $1, moved_at = now() "
+                "WHERE projection = $2 AND stream = $3 AND position = $4",
+                last,
+                projection.name,
+                self._stream,
+                position,
+            )
+            if moved != "UPDATE 1":
+                raise LostPlaceError(f"{projection.name} is no longer at {self._stream}:{position}")
 
     async def _decode(self, stored: Stored) -> Recorded | None:
         try:
@@ -242,7 +292,7 @@ class StreamRun:
                 await self._bury("projections", stored, str(error))
             return None
 
-    async def _bury(self, stage: str, stored: Stored, error: str) -> None:
+    async def _bury(self, stage: str, stored: Stored | Recorded, error: str) -> None:
         await retrying(
             lambda: dead.bury(
                 self._connection,

@@ -14,7 +14,7 @@ Key = tuple[Any, ...]
 
 class Rows:
     """Collects changes; `write` stores them in the caller's transaction: COPY for new rows, one statement per shape
-    of change otherwise."""
+    of change otherwise. A table is changed either by Add alone or by the others."""
 
     def __init__(self) -> None:
         self._new: dict[str, dict[Key, Row]] = {}
@@ -24,34 +24,43 @@ class Rows:
         self._tables: dict[str, Table] = {}
 
     def apply(self, changes: Iterable[Change]) -> int:
-        """Merge changes in order; returns how many there were."""
-        count = 0
+        """Merge changes in order, all or none; returns how many there were. Raises ValueError for a second insert."""
+        changes = list(changes)
+        self._refuse_second_inserts(changes)
         for change in changes:
-            count += 1
             table = change.table
             self._tables[table.name] = table
             match change:
                 case Insert():
-                    key = tuple(change.row[name] for name in table.key)
-                    new = self._new.setdefault(table.name, {})
-                    if key in new:
-                        raise ValueError(f"{table.name} {key} is inserted twice")
-                    new[key] = change.row
+                    key = _key(change)
+                    self._new.setdefault(table.name, {})[key] = dict(change.row)
+                    self._parts.get(table.name, {}).pop(key, None)  # there was no row to update
                 case Upsert():
-                    key = tuple(change.row[name] for name in table.key)
-                    self._whole.setdefault(table.name, {})[key] = change.row
+                    key = _key(change)
+                    rows = self._new if key in self._new.get(table.name, {}) else self._whole
+                    rows.setdefault(table.name, {})[key] = dict(change.row)
+                    self._parts.get(table.name, {}).pop(key, None)
                 case Update():
-                    row = self._new.get(table.name, {}).get(change.key) or self._whole.get(table.name, {}).get(
-                        change.key
-                    )
-                    if row is None:
-                        row = self._parts.setdefault(table.name, {}).setdefault(change.key, {})
-                    row.update(change.columns)
+                    for rows in (self._new, self._whole):
+                        if change.key in rows.get(table.name, {}):
+                            rows[table.name][change.key].update(change.columns)
+                            break
+                    else:
+                        self._parts.setdefault(table.name, {}).setdefault(change.key, {}).update(change.columns)
                 case Add():
                     sums = self._sums.setdefault(table.name, {}).setdefault(change.key, {})
                     for name, amount in change.amounts.items():
                         sums[name] = sums.get(name, 0) + amount
-        return count
+        return len(changes)
+
+    def _refuse_second_inserts(self, changes: list[Change]) -> None:
+        fresh: set[tuple[str, Key]] = set()
+        for change in changes:
+            if isinstance(change, Insert):
+                name, key = change.table.name, _key(change)
+                if (name, key) in fresh or key in self._new.get(name, {}) or key in self._whole.get(name, {}):
+                    raise ValueError(f"{name} {key} is inserted twice")
+                fresh.add((name, key))
 
     async def write(self, connection: asyncpg.Connection[Any]) -> None:
         """Store everything; the caller holds the transaction."""
@@ -105,6 +114,10 @@ class Rows:
             f"ON CONFLICT ({', '.join(table.key)}) DO UPDATE SET "
             + ", ".join(f"{column} = {table.name}.{column} + excluded.{column}" for column in amounts),
         )
+
+
+def _key(change: Insert | Upsert) -> Key:
+    return tuple(change.row[name] for name in change.table.key)
 
 
 async def _unnest(

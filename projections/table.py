@@ -32,9 +32,9 @@ class Table:
         )
         made = [f"CREATE TABLE IF NOT EXISTS {self.name} ({columns}, PRIMARY KEY ({', '.join(self.key)}))"]
         for index in self.indexes:
-            method, _, body = index.rpartition("USING ")
-            label = "_".join(part.strip().split(" ")[0] for part in body.strip("gin ()").split(","))
-            clause = f"USING {body}" if method or body.startswith("gin") else f"({body})"
+            clause = index if index.startswith("USING ") else f"({index})"
+            columns = clause[clause.index("(") :].strip("()")
+            label = "_".join(part.split()[0] for part in columns.split(","))
             made.append(f"CREATE INDEX IF NOT EXISTS {self.name}_{label}_idx ON {self.name} {clause}")
         return made
 

@@ -1,4 +1,4 @@
-"""Append: an atomic batch of events, guarded by the last sequence of one literal subject.
+"""Append: an atomic batch of events, guarded by the last sequences of literal subjects.
 
 All or nothing: a batch lands whole or not at all. A batch that was sent and not answered has an unknown outcome;
 `UnknownOutcomeError` says so, and the caller reads its guarded subject back before it decides.
@@ -22,11 +22,16 @@ _NUMBER = itertools.count()
 
 
 class Record(NamedTuple):
-    """One message to append. `dedup_id` asks the server to refuse a second message with this id in its window."""
+    """One message to append. `dedup_id` asks the server to refuse a second message with this id in its window.
+
+    `expected` is a guard of the record's own: the last sequence that its subject must have before the batch, 0 =
+    none. A batch may guard many subjects this way, each by its first record in the batch.
+    """
 
     subject: str
     payload: bytes
     dedup_id: str | None = None
+    expected: int | None = None
 
 
 class Guard(NamedTuple):
@@ -49,9 +54,10 @@ async def append(
 ) -> Landed:
     """Append 1..1000 records of one stream, all or nothing.
 
-    The guard's subject must be that of one of the records. Raises ConflictError (the guard did not hold),
-    DuplicateError (a dedup id is stored already; a single record answers `duplicate` instead), RefusedError,
-    UnavailableError (certainly not stored) or UnknownOutcomeError (perhaps stored).
+    The guard's subject must be that of one of the records. Raises ConflictError (a guard did not hold; it names the
+    first one, for the server does not say which), DuplicateError (a dedup id is stored already; a single record
+    answers `duplicate` instead), RefusedError, UnavailableError (certainly not stored) or UnknownOutcomeError
+    (perhaps stored).
     """
     if not 0 < len(records) <= MAX_BATCH:
         raise RefusedError(f"a batch holds 1 to {MAX_BATCH} events, not {len(records)}")
@@ -63,9 +69,12 @@ async def append(
             headers: dict[str, str] = {}
             if record.dedup_id is not None:
                 headers["Nats-Msg-Id"] = record.dedup_id
+            expected = record.expected
             if guard is not None and not guarded and record.subject == guard.subject:
-                headers["Nats-Expected-Last-Subject-Sequence"] = str(guard.sequence)
+                expected = guard.sequence
                 guarded = True
+            if expected is not None:
+                headers["Nats-Expected-Last-Subject-Sequence"] = str(expected)
             if batch is not None:
                 headers["Nats-Batch-Id"] = batch
                 headers["Nats-Batch-Sequence"] = str(number)
@@ -81,5 +90,7 @@ async def append(
         raise UnknownOutcomeError(str(error)) from error
     body = msgspec.json.decode(answer.data)
     if "error" in body:
-        raise error_of(body["error"], guard.subject if guard else records[-1].subject, guard.sequence if guard else 0)
+        guards = [guard] if guard else [Guard(r.subject, r.expected) for r in records if r.expected is not None]
+        named = guards[0] if guards else Guard(records[-1].subject, 0)
+        raise error_of(body["error"], named.subject, named.sequence)
     return Landed(body["seq"] - last + 1, body["seq"], bool(body.get("duplicate")))

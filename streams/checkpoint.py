@@ -14,7 +14,8 @@ from streams.read import last
 
 class Checkpoint(Struct, frozen=True, kw_only=True):
     """`position` is the last input sequence whose outputs are all stored. When an event's outputs fill more than one
-    batch, `part_of` is that event's sequence and `parts_done` counts its outputs stored so far."""
+    batch, `part_of` is that event's sequence and `parts_done` counts its outputs stored so far. `retried` is the last
+    retry of a dead letter (its sequence in DEAD) that was run."""
 
     stage: str
     lane: str
@@ -22,6 +23,7 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     position: int
     part_of: int = 0
     parts_done: int = 0
+    retried: int = 0
     config_sequence: int = 0
     commit: str = ""
 

@@ -68,6 +68,11 @@ class Connection:
             subject, cb=callback, pending_msgs_limit=1_000_000, pending_bytes_limit=512 * 1024 * 1024
         )
 
+    @property
+    def reconnects(self) -> int:
+        """How often the connection was lost and made again."""
+        return self.client.stats["reconnects"]
+
     def inbox(self) -> str:
         return self.client.new_inbox()
 

@@ -127,7 +127,7 @@ class Codec:
             if decoder is None:
                 raise UnprocessableError(f"event type {stored.type!r} is not in the catalogue")
             data = decoder.decode(stored.data)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise UnprocessableError(f"not a stored event: {error}") from error
         return Recorded(
             stream,

@@ -3,50 +3,50 @@
 A crash between any two steps repeats nothing and loses nothing: the last checkpoint says where to resume, and
 outputs and checkpoint land together or not at all. A second instance that wakes up with an old checkpoint has its
 commit refused by the server (the fence), drops its state and loads again.
+
+The loop is pipelined: while one commit is on its way, the next batch is read and folded.
 """
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 import structlog
 
-from streams import checkpoint as checkpoints
-from streams import dead, metrics, subjects
-from streams.append import MAX_BATCH, Guard, Record, append
-from streams.checkpoint import Checkpoint
+from streams import dead, letters, metrics, snapshots
+from streams.commit import INSTANCE, Committer, FencedError, Step
 from streams.connection import Connection
+from streams.couriers import Couriers
 from streams.envelope import Codec, Recorded, peek_type
-from streams.errors import ConflictError, LogError, UnavailableError, UnknownOutcomeError, UnprocessableError
+from streams.errors import LogError, UnavailableError, UnknownOutcomeError, UnprocessableError
 from streams.read import Feed, Stored, history
 from streams.stage import Output, Stage
 from streams.subjects import Lane
+from streams.topology import DEAD
+
+__all__ = ["INSTANCE", "FencedError", "LaneWorker", "Step", "retrying"]
 
 log = structlog.get_logger()
 
 S = TypeVar("S")
 
-INSTANCE = f"{os.getpid():x}-{os.urandom(4).hex()}"
-_READ = 250
+_READ = 500
 _IDLE_CHECKPOINT = 10_000
 """Input events without any output after which the checkpoint is moved all the same."""
+SNAPSHOT_EVERY = 50_000
+"""Events folded into the state between two snapshots."""
+_SNAPSHOT_AT_STOP = 1_000
 
 
-class Step(NamedTuple):
-    """What one input event (or the clock, with sequence 0) led to."""
-
-    sequence: int
-    outputs: list[Output]
-    done: int = 0
-
-
-class FencedError(Exception):
-    """Somebody else committed for this lane: drop the state, load again."""
+def _no_step(step: str) -> None:
+    """Where tests put their faults."""
 
 
 class LaneWorker(Generic[S]):
-    """Runs one stage over one lane until told to stop."""
+    """Runs one stage over one lane until told to stop.
+
+    `on_step` is called between any two steps of the loop ('loaded', 'read', 'folded', 'committed', 'acknowledged').
+    """
 
     def __init__(
         self,
@@ -55,20 +55,23 @@ class LaneWorker(Generic[S]):
         stage: Stage[S],
         lane: Lane,
         clock: Callable[[], int],
+        *,
+        on_step: Callable[[str], None] = _no_step,
     ) -> None:
         self._connection = connection
         self._codec = codec
         self._stage = stage
         self._lane = lane
         self._clock = clock
-        self._subject = subjects.checkpoint(stage.writes.name, stage.name, lane)
-        self._source = f"vibe/{stage.name}"
+        self._on_step = on_step
         self._log = log.bind(stage=stage.name, lane=lane.name)
         self._wake = asyncio.Event()
-        self._outcomes: list[list[Output]] = []
-        self._couriers: dict[str, asyncio.Task[None]] = {}
-        self._commits = 0
-        self._buried = False
+        self._couriers = Couriers(self._wake)
+        self._feeds: list[Feed] = []
+        self._in_flight: asyncio.Task[None] | None = None
+        self._saving: asyncio.Task[None] | None = None
+        self._input_types = frozenset(name.encode() for name in stage.input_types)
+        self._follows = frozenset(name.encode() for name in stage.follows)
         self.loaded = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -102,257 +105,308 @@ class LaneWorker(Generic[S]):
 
     async def _load(self) -> None:
         stage, lane = self._stage, self._lane
-        self._guard, found = await checkpoints.load(self._connection, stage.writes.name, self._subject)
-        self._checkpoint = found or Checkpoint(stage=stage.name, lane=lane.name, stream=stage.reads.name, position=0)
-        self._position = self._checkpoint.position
-        self._state = stage.initial(lane)
-        self._outcomes.clear()
-        replayed = 0
-        end = self._guard
+        self._commits = Committer(
+            self._connection, self._codec, stage.name, lane, stage.reads, stage.writes, self._clock
+        )
+        await self._commits.load()
+        reached = self._commits.reached
+        self._resumed, self._buried, self._retried = reached, False, reached.retried
+        snapshot_at = await self._restore()
+        self._folded = 0
+        self._applied = max(snapshot_at, self._commits.guard)
+        self._own = self._commits.guard
         if stage.state_patterns:
-            async for batch in history(self._connection, stage.writes.name, lane.filters(*stage.state_patterns)):
+            filters = lane.filters(*stage.state_patterns)
+            async for batch in history(self._connection, stage.writes.name, filters, after=snapshot_at):
                 for stored in batch:
-                    event = self._codec.decode(stage.writes.name, stored.sequence, stored.subject, stored.payload)
-                    stage.evolve(self._state, event.data, stored.sequence)
-                replayed += len(batch)
-                end = max(end, batch[-1].sequence)
-        self._follow: Feed | None = None
-        if stage.follows:
-            self._follow = Feed(
-                self._connection,
-                stage.writes.name,
-                lane.filters(*stage.state_patterns),
-                description=f"{stage.name} {lane.name} follows its own stream",
-                wake=self._wake,
-            )
-            await self._follow.open(end)
-        self._feed = Feed(
-            self._connection,
+                    self._evolve_stored(stored)
+                self._applied = max(self._applied, batch[-1].sequence)
+        self._follow = await self._open_follow()
+        self._retries = await self._feed(DEAD.name, [letters.retry_patterns(stage.name)], self._retried, "runs retries")
+        self._input = await self._feed(
             stage.reads.name,
-            lane.filters(*stage.input_patterns),
+            stage.input_patterns,
+            reached.position,
+            stage.description,
             name=f"{stage.name}-{lane.name}",
-            description=stage.description,
+        )
+        self._log.info(
+            "lane.loaded",
+            position=reached.position,
+            snapshot=snapshot_at,
+            replayed=self._folded,
+            waiting=self._input.pending,
+        )
+        self._on_step("loaded")
+
+    async def _restore(self) -> int:
+        """State from the newest snapshot that fits, else an empty one; the sequence it holds (0 = none)."""
+        stage, lane = self._stage, self._lane
+        if stage.schema:
+            found = await snapshots.load(self._connection, stage.name, lane, stage.schema, stage.writes.name)
+            if found is not None:
+                try:
+                    self._state = stage.restore(found[1], lane)
+                except Exception as error:  # a snapshot is never worth more than a replay
+                    self._log.warning("snapshot.passed_over", why=f"{type(error).__name__}: {error}")
+                else:
+                    return found[0]
+        self._state = stage.initial(lane)
+        return 0
+
+    async def _open_follow(self) -> Feed | None:
+        if not self._stage.follows:
+            return None
+        return await self._feed(
+            self._stage.writes.name, self._stage.state_patterns, self._applied, "follows its own stream"
+        )
+
+    async def _feed(
+        self, stream: str, patterns: tuple[str, ...] | list[str], after: int, description: str, name: str | None = None
+    ) -> Feed:
+        stage, lane = self._stage, self._lane
+        feed = Feed(
+            self._connection,
+            stream,
+            lane.filters(*patterns),
+            name=name,
+            description=description if name else f"{stage.name} {lane.name} {description}",
             metadata={"stage": stage.name, "lane": lane.name, "writes": stage.writes.name},
             batch=2 * _READ,
             wake=self._wake,
         )
-        await self._feed.open(self._position)
-        self._log.info("lane.loaded", position=self._position, replayed=replayed, waiting=self._feed.pending)
+        self._feeds.append(feed)
+        return await feed.open(after)
 
     async def _close(self) -> None:
-        for courier in self._couriers.values():
-            courier.cancel()
-        await asyncio.gather(*self._couriers.values(), return_exceptions=True)
-        self._couriers.clear()
-        for feed in (getattr(self, "_feed", None), getattr(self, "_follow", None)):
-            if feed is not None:
-                await feed.close()
+        await self._couriers.recall()
+        for task in (self._in_flight, self._saving):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        self._in_flight = self._saving = None
+        for feed in self._feeds:
+            await feed.close()
+        self._feeds.clear()
 
     # --- work ----------------------------------------------------------------------------------------------
 
     async def _work(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            self._send_couriers()
+            self._couriers.send(self._stage.intents(self._state))
             await self._wait()
-            batch = self._feed.take(_READ)
+            if self._in_flight is not None and self._in_flight.done():
+                await self._landed()
+            batch = self._input.take(_READ)
+            self._on_step("read")
             self._apply_followed()
-            steps = await self._fold(batch)
-            steps += [Step(0, outcome) for outcome in self._take_outcomes()]
-            ticked = list(self._stage.tick(self._state, self._clock()))
-            if ticked:
-                self._evolve(ticked)
-                steps.append(Step(0, ticked))
-            idle = bool(batch) and batch[-1].sequence - self._checkpoint.position >= _IDLE_CHECKPOINT
-            if idle or self._buried or any(step.outputs for step in steps):
-                await self._commit(steps)
-                self._buried = False
-            if batch:
-                await self._feed.ack(batch[-1])
-                metrics.READ.labels(self._stage.name).inc(len(batch))
+            steps = [*await self._fold_retries(), *await self._fold(batch), *self._fold_outcomes(), *self._fold_tick()]
+            self._on_step("folded")
+            await self._pass_on(steps, batch)
+            self._snapshot(SNAPSHOT_EVERY)
+        await self._landed()
+        self._snapshot(_SNAPSHOT_AT_STOP)
+        if self._saving is not None:
+            await asyncio.gather(self._saving, return_exceptions=True)
 
     async def _wait(self) -> None:
-        if self._outcomes:
+        if self._couriers.back or self._retries.waiting:
             return
         due = self._stage.due(self._state)
         timeout = None if due is None else max(0.0, (due - self._clock()) / 1e9)
         if timeout != 0.0:
-            await self._feed.wait(timeout)
+            await self._input.wait(timeout)
+
+    async def _pass_on(self, steps: list[Step], batch: list[Stored]) -> None:
+        """Commit what the steps led to, if anything, behind the commit before; acknowledge the batch."""
+        retried = self._retried
+        idle = bool(batch) and batch[-1].sequence - self._commits.reached.position >= _IDLE_CHECKPOINT
+        moved = retried != self._commits.reached.retried and self._in_flight is None
+        if not (idle or moved or self._buried or any(step.outputs for step in steps)):
+            if batch:
+                await self._landed()
+                await self._acknowledge(batch)
+            return
+        self._buried = False
+        await self._landed()
+        self._in_flight = asyncio.create_task(self._commit(steps, batch, retried))
+        self._in_flight.add_done_callback(lambda _: self._wake.set())
+
+    async def _landed(self) -> None:
+        """Wait for the commit that is on its way; raises what it met."""
+        task, self._in_flight = self._in_flight, None
+        if task is not None:
+            try:
+                await task
+            except asyncio.CancelledError:
+                task.cancel()
+                raise
+
+    async def _commit(self, steps: list[Step], batch: list[Stored], retried: int) -> None:
+        def stored(output: Output, sequence: int) -> None:
+            self._own = sequence
+            self._stage.stored(self._state, output, sequence)
+
+        await self._commits.commit(steps, self._stage.config_sequence(), retried, stored)
+        self._on_step("committed")
+        if batch:
+            await self._acknowledge(batch)
+        self._on_step("acknowledged")
+
+    async def _acknowledge(self, batch: list[Stored]) -> None:
+        await self._input.ack(batch[-1])
+        metrics.READ.labels(self._stage.name).inc(len(batch))
+
+    # --- fold ----------------------------------------------------------------------------------------------
 
     def _apply_followed(self) -> None:
         while self._follow is not None and (taken := self._follow.take(1000)):
             for stored in taken:
-                if peek_type(stored.payload).decode() in self._stage.follows:
-                    event = self._codec.decode(self._stage.writes.name, stored.sequence, stored.subject, stored.payload)
-                    self._stage.evolve(self._state, event.data, stored.sequence)
+                if peek_type(stored.payload) in self._follows:
+                    self._evolve_stored(stored)
+            self._applied = taken[-1].sequence
 
     async def _fold(self, batch: list[Stored]) -> list[Step]:
         """Decode and handle each input event, in order; what cannot be handled is buried and passed over."""
-        events = [await self._decode(stored) for stored in batch]
+        stream = self._stage.reads.name
+        events = [await self._decode(stream, stored) for stored in batch]
         await self._stage.ready([event for event in events if event is not None])
         steps = []
         for stored, event in zip(batch, events, strict=True):
             outputs: list[Output] = []
             done = 0
             if event is not None:
-                try:
-                    if stored.sequence == self._checkpoint.part_of:
-                        done = self._checkpoint.parts_done
-                        outputs = list(
-                            await self._stage.handle_again(
-                                self._state, event, self._clock(), self._checkpoint.config_sequence
-                            )
-                        )
-                    else:
-                        outputs = list(self._stage.handle(self._state, event, self._clock()))
-                except UnprocessableError as error:
-                    await self._bury(stored, str(error))
-                except Exception as error:
-                    self._log.exception("event.failed", at=f"{self._stage.reads.name}:{stored.sequence}")
-                    await self._bury(stored, f"{type(error).__name__}: {error}")
+                if stored.sequence == self._resumed.part_of:
+                    done = self._resumed.parts_done
+                    work = self._stage.handle_again(self._state, event, self._clock(), self._resumed.config_sequence)
+                    outputs = await self._handled(stored, event, work)
+                else:
+                    outputs = await self._handled(stored, event)
                 self._evolve(outputs[done:])
             steps.append(Step(stored.sequence, outputs, done))
         return steps
 
-    async def _decode(self, stored: Stored) -> Recorded | None:
-        name = peek_type(stored.payload).decode(errors="replace")
-        if name not in self._stage.input_types and self._codec.knows(name):
+    async def _handled(
+        self, stored: Stored, event: Recorded, work: Awaitable[object] | None = None, suffix: str = ""
+    ) -> list[Output]:
+        """What an event leads to; nothing when it had to be buried."""
+        try:
+            if work is not None:
+                return list(await work)  # type: ignore[call-overload, no-any-return]
+            return list(self._stage.handle(self._state, event, self._clock()))
+        except UnprocessableError as error:
+            await self._bury(event.stream, stored, str(error), suffix)
+        except Exception as error:
+            self._log.exception("event.failed", at=event.at)
+            await self._bury(event.stream, stored, f"{type(error).__name__}: {error}", suffix)
+        return []
+
+    async def _fold_retries(self) -> list[Step]:
+        """Dead letters that somebody wants run again: handled like input, their place kept in the checkpoint."""
+        steps = []
+        for request in self._retries.take(_READ):
+            wanted: letters.LetterRetried = self._codec.decode(
+                DEAD.name, request.sequence, request.subject, request.payload
+            ).data
+            stored = Stored(wanted.sequence, wanted.subject, letters.payload_of(wanted))
+            suffix = f"~{request.sequence}"
+            event = await self._decode(wanted.stream, stored, suffix)
+            if event is not None:
+                await self._stage.ready([event])
+                outputs = [
+                    output if output.cause else output._replace(cause=event.at)
+                    for output in await self._handled(stored, event, suffix=suffix)
+                ]
+                self._evolve(outputs)
+                steps.append(Step(0, outputs))
+            self._retried = request.sequence
+        return steps
+
+    def _fold_outcomes(self) -> list[Step]:
+        steps = []
+        for outputs in self._couriers.take():
+            self._evolve(outputs)
+            steps.append(Step(0, outputs))
+        return steps
+
+    def _fold_tick(self) -> list[Step]:
+        outputs = list(self._stage.tick(self._state, self._clock()))
+        self._evolve(outputs)
+        return [Step(0, outputs)] if outputs else []
+
+    async def _decode(self, stream: str, stored: Stored, suffix: str = "") -> Recorded | None:
+        name = peek_type(stored.payload)
+        if name not in self._input_types and self._codec.knows(name.decode(errors="replace")):
             return None
         try:
-            return self._codec.decode(self._stage.reads.name, stored.sequence, stored.subject, stored.payload)
+            return self._codec.decode(stream, stored.sequence, stored.subject, stored.payload)
         except UnprocessableError as error:
-            await self._bury(stored, str(error))
+            await self._bury(stream, stored, str(error), suffix)
             return None
 
-    async def _bury(self, stored: Stored, error: str) -> None:
-        self._log.warning("event.dead", at=f"{self._stage.reads.name}:{stored.sequence}", error=error)
+    async def _bury(self, stream: str, stored: Stored, error: str, suffix: str = "") -> None:
+        self._log.warning("event.dead", at=f"{stream}:{stored.sequence}", error=error)
         await retrying(
             lambda: dead.bury(
                 self._connection,
                 stage=self._stage.name,
-                stream=self._stage.reads.name,
+                stream=stream,
                 sequence=stored.sequence,
                 subject=stored.subject,
                 payload=stored.payload,
                 error=error,
                 now=self._clock(),
+                dead_id=f"{self._stage.name}:{stream}:{stored.sequence}{suffix}",
             )
         )
         metrics.DEAD.labels(self._stage.name).inc()
         self._buried = True
 
+    def _evolve_stored(self, stored: Stored) -> None:
+        """What cannot be read in the output stream was not written by a stage: it is no part of the state."""
+        stream = self._stage.writes.name
+        try:
+            event = self._codec.decode(stream, stored.sequence, stored.subject, stored.payload)
+        except UnprocessableError as error:
+            self._log.error("state.unreadable", at=f"{stream}:{stored.sequence}", error=str(error))
+            return
+        self._stage.evolve(self._state, event.data, stored.sequence)
+        self._folded += 1
+
     def _evolve(self, outputs: list[Output]) -> None:
         for output in outputs:
             self._stage.evolve(self._state, output.event, 0)
+        self._folded += len(outputs)
 
-    # --- commit --------------------------------------------------------------------------------------------
+    # --- snapshot ------------------------------------------------------------------------------------------
 
-    async def _commit(self, steps: list[Step]) -> None:
-        """Store every output in order, in as few atomic batches as fit, each with its checkpoint."""
-        room = MAX_BATCH - 1
-        chosen: list[tuple[Output, int]] = []
-        position = self._position
-        for step in steps:
-            waiting = step.outputs[step.done :]
-            if chosen and len(chosen) + len(waiting) > room:
-                await self._store(chosen, position)
-                chosen = []
-            done = step.done
-            while len(waiting) > room:
-                part, waiting = waiting[:room], waiting[room:]
-                done += len(part)
-                await self._store([(output, step.sequence) for output in part], position, step.sequence, done)
-            chosen += [(output, step.sequence) for output in waiting]
-            position = step.sequence or position
-        await self._store(chosen, position)
+    def _snapshot(self, every: int) -> None:
+        """Save the state in the background once `every` events were folded since the last time.
 
-    async def _store(
-        self, chosen: list[tuple[Output, int]], position: int, part_of: int = 0, parts_done: int = 0
-    ) -> None:
-        now = self._clock()
-        stream = self._stage.reads.name
-        self._commits += 1
-        reached = Checkpoint(
-            stage=self._stage.name,
-            lane=self._lane.name,
-            stream=stream,
-            position=position,
-            part_of=part_of,
-            parts_done=parts_done,
-            config_sequence=self._stage.config_sequence(),
-            commit=f"{self._stage.name}-{self._lane.name}-{INSTANCE}-{self._commits}",
-        )
-        records = [
-            Record(
-                output.subject,
-                self._codec.encode(
-                    output.event,
-                    id=output.id,
-                    source=self._source,
-                    time_ns=now,
-                    correlation=output.correlation,
-                    causation=output.cause or f"{stream}:{sequence}",
-                ),
-            )
-            for output, sequence in chosen
-        ]
-        records.append(Record(self._subject, checkpoints.encode(reached, now)))
-        with metrics.COMMIT_SECONDS.labels(self._stage.name).time():
-            end = await self._settle(records, reached)
-        for offset, (output, _) in enumerate(chosen):
-            self._stage.stored(self._state, output, end - len(chosen) + offset)
-        self._guard, self._checkpoint, self._position = end, reached, position
-        metrics.WRITTEN.labels(self._stage.name).inc(len(chosen))
+        Only when it is the state as of one sequence: nothing on its way, nothing of our own ahead of what we follow.
+        """
+        stage = self._stage
+        if not stage.schema or self._folded < every or self._in_flight is not None:
+            return
+        if self._saving is not None and not self._saving.done():
+            return
+        at = self._commits.guard
+        if self._follow is not None:
+            if self._applied < self._own:
+                return
+            at = self._applied
+        self._folded = 0
+        self._saving = asyncio.create_task(self._save(at, stage.dump(self._state)))
 
-    async def _settle(self, records: list[Record], reached: Checkpoint) -> int:
-        """Append until it is certain what happened; the sequence of our checkpoint, or FencedError."""
-        delay = 0.05
-        while True:
-            try:
-                landed = await append(self._connection, records, Guard(self._subject, self._guard))
-                return landed.last
-            except ConflictError as error:
-                conflict: Exception = error
-            except (UnknownOutcomeError, UnavailableError) as error:
-                conflict = error
-                self._log.warning("commit.unknown", error=str(error))
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, 2.0)
-            # Unknown is not failed: what stands on the checkpoint's subject decides.
-            try:
-                sequence, found = await checkpoints.load(self._connection, self._stage.writes.name, self._subject)
-            except UnavailableError:
-                continue
-            if found is not None and found.commit == reached.commit:
-                return sequence
-            if sequence != self._guard:
-                raise FencedError(str(conflict)) from conflict
-
-    # --- couriers ------------------------------------------------------------------------------------------
-
-    def _send_couriers(self) -> None:
-        for key, work in self._stage.intents(self._state).items():
-            if key not in self._couriers:
-                self._couriers[key] = asyncio.create_task(self._carry(key, work))
-
-    async def _carry(self, key: str, work: Callable[[], Awaitable[list[Output]]]) -> None:
+    async def _save(self, sequence: int, state: bytes) -> None:
+        stage = self._stage
         try:
-            outputs = await work()
-            self._outcomes.append(outputs)
-        except Exception:
-            # The intent stays open; it is tried again after a pause.
-            self._log.exception("courier.failed", intent=key)
-            await asyncio.sleep(1.0)
-            self._couriers.pop(key, None)
-        self._wake.set()
-
-    def _take_outcomes(self) -> list[list[Output]]:
-        taken, self._outcomes = self._outcomes, []
-        for outputs in taken:
-            self._evolve(outputs)
-        open_intents = self._stage.intents(self._state)
-        for key in [key for key, task in self._couriers.items() if task.done() and key not in open_intents]:
-            del self._couriers[key]
-        return taken
+            await snapshots.save(
+                self._connection, stage.name, self._lane, stage.schema, stage.writes.name, sequence, state
+            )
+            self._log.info("snapshot.saved", sequence=sequence, bytes=len(state))
+        except LogError as error:
+            self._log.warning("snapshot.not_saved", error=str(error))
 
 
 async def retrying(work: Callable[[], Awaitable[None]]) -> None:

@@ -16,16 +16,16 @@ from streams.errors import DataLossError, LogError, RefusedError, UnavailableErr
 log = structlog.get_logger()
 
 _PULL_SECONDS = 10.0
+_MARK_SECONDS = 1.0
 _SECOND = 1_000_000_000
 
 
 class Stored(NamedTuple):
-    """One message of a stream, still encoded. `reply` acknowledges it and everything before it."""
+    """One message of a stream, still encoded."""
 
     sequence: int
     subject: str
     payload: bytes
-    reply: str = ""
 
 
 async def get(connection: Connection, stream: str, sequence: int) -> Stored | None:
@@ -50,12 +50,13 @@ async def _get(connection: Connection, stream: str, body: dict[str, Any]) -> Sto
 
 
 class Feed:
-    """The messages of one consumer, in stream order, each once, from `after` + 1 on.
+    """The messages of a stream that match, in stream order, each once, from `after` + 1 on.
 
-    Two kinds: durable (`name` given; acknowledged with `ack`, so that `nats consumer report` shows the lag) and
-    ephemeral (re-made by itself whenever the server forgot it). Redeliveries are dropped; a delivery that went
-    missing makes the feed start again behind the last message it gave. Unfiltered feeds also check that the
-    stream's sequences are contiguous and raise DataLossError at a hole.
+    Every feed reads through an ephemeral consumer of its own, re-made whenever the server forgot it: what a second
+    reader or a zombie does cannot make it miss a message. A delivery that went missing makes the feed start again
+    behind the last message it got. With a `name` it also keeps a durable consumer of that name at what was
+    acknowledged with `ack`; nobody reads from that one, `nats consumer report` shows its lag. Unfiltered feeds also
+    check that the stream's sequences are contiguous and raise DataLossError at a hole.
     """
 
     def __init__(
@@ -85,9 +86,13 @@ class Feed:
         self._delivered = 0
         self._credit = 0
         self._heard = 0.0
+        self._connected = 0
         self._broken: str | None = None
         self._failure: LogError | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self._acked = 0
+        self._marked = -1
+        self._marked_at = 0.0
         self.wake = wake or asyncio.Event()
         self.pending = 0
         self._remaining = -1
@@ -102,10 +107,16 @@ class Feed:
         """The sequence of the last message that the feed has received."""
         return self._last
 
+    @property
+    def waiting(self) -> int:
+        """How many messages have arrived and were not taken."""
+        return len(self._buffer)
+
     async def open(self, after: int) -> "Feed":
         """Start behind sequence `after`; returns self. `pending` says how many messages matched at that moment."""
-        self._last = after
+        self._last = self._acked = after
         await self._start()
+        await self._mark()
         self._keeper = asyncio.create_task(self._keep())
         return self
 
@@ -113,6 +124,7 @@ class Feed:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
+        await self._mark()
         await self._stop()
 
     def take(self, limit: int) -> list[Stored]:
@@ -136,9 +148,8 @@ class Feed:
         return True
 
     async def ack(self, message: Stored) -> None:
-        """Acknowledge this message and all before it (durable feeds)."""
-        if self._name is not None and message.reply:
-            await self._connection.publish(message.reply, b"+ACK")
+        """Acknowledge this message and all before it (named feeds); the durable consumer follows within a second."""
+        self._acked = message.sequence
 
     async def _start(self) -> None:
         if not self._filters:
@@ -146,42 +157,26 @@ class Feed:
             state = (await self._connection.api(f"STREAM.INFO.{self._stream}"))["state"]
             self._last = max(self._last, int(state["first_seq"]) - 1)
         config: dict[str, Any] = {
-            "description": self._description,
-            "metadata": self._metadata,
-            "deliver_policy": "all",
+            "description": f"{self._description} (reader)",
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": self._last + 1,
             "replay_policy": "instant",
+            "ack_policy": "none",
             "max_ack_pending": -1,
+            "mem_storage": True,
+            "inactive_threshold": 60 * _SECOND,
         }
         if self._filters:
             config["filter_subjects"] = self._filters
-        if self._name is not None:
-            config |= {
-                "name": self._name,
-                "durable_name": self._name,
-                "ack_policy": "all",
-                "ack_wait": 60 * _SECOND,
-                "max_ack_pending": 2 * self._batch,
-            }
-            subject = f"CONSUMER.CREATE.{self._stream}.{self._name}"
-            await self._connection.api(subject, {"stream_name": self._stream, "config": config})
-            answer = await self._connection.api(f"CONSUMER.RESET.{self._stream}.{self._name}", {"seq": self._last + 1})
-            self._consumer = self._name
-        else:
-            config |= {
-                "ack_policy": "none",
-                "deliver_policy": "by_start_sequence",
-                "opt_start_seq": self._last + 1,
-                "mem_storage": True,
-                "inactive_threshold": 60 * _SECOND,
-            }
-            answer = await self._connection.api(
-                f"CONSUMER.CREATE.{self._stream}", {"stream_name": self._stream, "config": config}
-            )
-            self._consumer = answer["name"]
+        answer = await self._connection.api(
+            f"CONSUMER.CREATE.{self._stream}", {"stream_name": self._stream, "config": config}
+        )
+        self._consumer = answer["name"]
         self.pending = int(answer.get("num_pending", 0))
         self._delivered = 0
         self._credit = 0
         self._broken = None
+        self._connected = self._connection.reconnects
         self._inbox = self._connection.inbox()
         self._subscription = await self._connection.subscribe(self._inbox, self._on_message)
         await self._pull()
@@ -191,10 +186,33 @@ class Feed:
         if subscription is not None:
             try:
                 await subscription.unsubscribe()
-                if self._name is None:
-                    await self._connection.api(f"CONSUMER.DELETE.{self._stream}.{self._consumer}", timeout=1)
+                await self._connection.api(f"CONSUMER.DELETE.{self._stream}.{self._consumer}", timeout=1)
             except Exception as error:  # going away: the server forgets an ephemeral consumer by itself
                 log.debug("feed.stop", stream=self._stream, error=str(error))
+
+    async def _mark(self) -> None:
+        """Put the durable consumer where the acknowledged messages end, making it when it is missing."""
+        if self._name is None or self._acked == self._marked:
+            return
+        reached, self._marked_at = self._acked, asyncio.get_running_loop().time()
+        config: dict[str, Any] = {
+            "name": self._name,
+            "durable_name": self._name,
+            "description": self._description,
+            "metadata": self._metadata,
+            "deliver_policy": "all",
+            "ack_policy": "all",
+        }
+        if self._filters:
+            config["filter_subjects"] = self._filters
+        try:
+            subject = f"CONSUMER.CREATE.{self._stream}.{self._name}"
+            await self._connection.api(subject, {"stream_name": self._stream, "config": config}, timeout=1)
+            subject = f"CONSUMER.RESET.{self._stream}.{self._name}"
+            await self._connection.api(subject, {"seq": reached + 1}, timeout=1)
+            self._marked = reached
+        except LogError as error:  # it is for the eyes only, so it can wait
+            log.debug("feed.mark", stream=self._stream, consumer=self._name, error=str(error))
 
     async def _pull(self) -> None:
         wanted = self._batch - self._credit
@@ -230,7 +248,7 @@ class Feed:
                 return
             self._last = sequence
             self._remaining = int(tokens[-1])
-            self._buffer.append(Stored(sequence, message.subject, message.data, message.reply))
+            self._buffer.append(Stored(sequence, message.subject, message.data))
             self.wake.set()
         await self._pull()
 
@@ -251,6 +269,10 @@ class Feed:
         while self._failure is None:
             await asyncio.sleep(0.25)
             now = asyncio.get_running_loop().time()
+            if self.at_end or now - self._marked_at >= _MARK_SECONDS:
+                await self._mark()
+            if self._broken is None and self._connection.reconnects != self._connected:
+                self._broken = "the connection was lost, and with it what had been asked for"
             if self._broken is None and now - self._heard < _PULL_SECONDS + 2:
                 if self._credit < self._batch // 2:
                     await self._quietly(self._pull())

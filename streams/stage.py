@@ -45,6 +45,9 @@ class Stage(Generic[S]):
     follows: ClassVar[frozenset[str]] = frozenset()
     """Stored names of events that another stage writes into the output stream and that belong to the state."""
 
+    schema: ClassVar[int] = 0
+    """Version of the state's form in snapshots; 0 = never saved, always replayed. Raise it when the form changes."""
+
     def initial(self, lane: Lane) -> S:
         raise NotImplementedError
 
@@ -69,6 +72,14 @@ class Stage(Generic[S]):
     def intents(self, state: S) -> Mapping[str, Callable[[], Awaitable[list[Output]]]]:
         """Stored intents without an outcome: id -> the work that ends with the outcome's outputs."""
         return {}
+
+    def dump(self, state: S) -> bytes:
+        """The state as bytes, for a snapshot."""
+        raise NotImplementedError
+
+    def restore(self, payload: bytes, lane: Lane) -> S:
+        """The inverse of `dump`; whatever it raises, the state is replayed instead."""
+        raise NotImplementedError
 
     def config_sequence(self) -> int:
         """The CONFIG sequence that the stage's decisions have seen; 0 when it does not follow CONFIG."""

@@ -6,6 +6,9 @@ from typing import NamedTuple
 PARTITIONS = 64
 """For ever: it decides which subject an aggregate lives on."""
 
+MAX_TOKEN = 200
+"""Characters; encoded they may be twelve times as many, and the server takes 4,096 bytes a line."""
+
 _SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-:@#/")
 
 
@@ -22,11 +25,21 @@ def _partition(key: str) -> int:
     return value % PARTITIONS
 
 
+def partition_of(subject: str) -> str:
+    """The partition token of a subject: the second one."""
+    return subject.split(".", 2)[1]
+
+
 @lru_cache(maxsize=1 << 16)
 def token(text: str) -> str:
-    """One subject token from any text: bytes outside A-Z a-z 0-9 _ - : @ # / become %XX; empty text is refused."""
+    """One subject token from any text: bytes outside A-Z a-z 0-9 _ - : @ # / become %XX.
+
+    Empty text is refused, and so is what would be longer than a subject may be: the server hangs up on it.
+    """
     if not text:
         raise ValueError("an empty text cannot be a subject token")
+    if len(text) > MAX_TOKEN:
+        raise ValueError(f"a text of {len(text):,} characters cannot be a subject token; {MAX_TOKEN} are allowed")
     return "".join(chr(byte) if byte in _SAFE else f"%{byte:02X}" for byte in text.encode())
 
 

@@ -23,6 +23,8 @@ class Stream:
     max_age: int
     description: str
     duplicate_window: int = 120 * _SECOND
+    scratch: bool = False
+    """Not history: only the newest message of each subject is kept."""
 
     def config(self, replicas: int) -> dict[str, Any]:
         """The JetStream configuration of this stream."""
@@ -37,14 +39,15 @@ class Stream:
             "max_age": self.max_age,
             "max_msgs": -1,
             "max_bytes": -1,
+            "max_msgs_per_subject": 1 if self.scratch else -1,
             "max_consumers": -1,
             "max_msg_size": -1,
             "num_replicas": replicas,
             "duplicate_window": self.duplicate_window,
-            "allow_atomic": True,
+            "allow_atomic": not self.scratch,
             "allow_direct": True,
-            "deny_delete": True,
-            "deny_purge": True,
+            "deny_delete": not self.scratch,
+            "deny_purge": not self.scratch,
         }
 
 
@@ -57,8 +60,12 @@ REQUESTS = Stream("REQUESTS", ("requests.>",), 7 * _DAY, "one (subscription, gro
 EXECUTIONS = Stream("EXECUTIONS", ("executions.>",), 0, "decisions, orders, fills and positions of every subscriber")
 CONFIG = Stream("CONFIG", ("config.>",), 0, "influencers, subscribers, subscriptions, guardrails, policies, control")
 DEAD = Stream("DEAD", ("dead.>",), 90 * _DAY, "events that a stage could not handle, with the reason", _DAY)
+LEASES = Stream("LEASES", ("leases.>",), 0, "which instance works on which lane", scratch=True)
+SNAPSHOTS = Stream("SNAPSHOTS", ("snapshots.>",), 0, "states of stages, to start faster; never needed", scratch=True)
 
-STREAMS: tuple[Stream, ...] = (RAW, SIGNALS, GROUPS, REQUESTS, EXECUTIONS, CONFIG, DEAD)
+HISTORY: tuple[Stream, ...] = (RAW, SIGNALS, GROUPS, REQUESTS, EXECUTIONS, CONFIG, DEAD)
+"""The streams that hold events; nobody may delete from them."""
+STREAMS: tuple[Stream, ...] = (*HISTORY, LEASES, SNAPSHOTS)
 
 
 async def info(connection: Connection, name: str) -> dict[str, Any] | None:

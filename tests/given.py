@@ -1,6 +1,6 @@
 """Specs of rules, to be read aloud: given these events, when this is decided, then these events follow.
 
-    given(portfolio, deposited("10000"), bought("BTC", "1", at="100")).when(decide, request).then(like(CopyDecided, ...))
+    given(PORTFOLIO, deposited("10000"), bought("BTC", "1", "100")).when(decide, request).then(like(CopyDecided, ...))
 
 `again` takes the same decision once more, in the state that its events have led to.
 """
@@ -48,7 +48,7 @@ class Outcome(Given[S]):
         super().__init__(aggregate, state, self.events)
 
     def then(self, *expected: object) -> Self:
-        assert list(self.events) == list(expected)
+        assert list(self.events) == list(expected), f"\nexpected {list(expected)}\n     got {list(self.events)}"
         return self
 
     def then_nothing(self) -> Self:

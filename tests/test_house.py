@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vibe.cli import app, config_app, streams_app
+from vibe.cli import app, config_app, dead_app, streams_app
 from vibe.settings import Settings
 from vibe.wiring import STAGES
 
@@ -72,8 +72,9 @@ def test_the_readme_names_every_command_setting_and_stage() -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        *([name] for name in app if not name.startswith("-") and name not in ("streams", "config")),
+        *([name] for name in app if not name.startswith("-") and name not in ("streams", "config", "dead")),
         *(["streams", name] for name in streams_app if not name.startswith("-")),
+        *(["dead", name] for name in dead_app if not name.startswith("-")),
         *(["config", name] for name in config_app if not name.startswith("-")),
     ],
     ids=" ".join,
@@ -83,4 +84,3 @@ def test_every_command_has_help_with_an_example(command: list[str]) -> None:
         [sys.executable, "-m", "vibe", *command, "--help"], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert f"Example: vibe {' '.join(command)}" in re.sub(r"\s+", " ", shown.stdout)
-

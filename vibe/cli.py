@@ -24,7 +24,9 @@ EXPECTED = (ServerError, LogError, NotADemoError, FolderBusyError, BadConfigErro
 app = App(name="vibe", help="Copy trading on one event log.", version_flags=["--version"])
 streams_app = App(name="streams", help="The streams of the event log.")
 config_app = App(name="config", help="Influencers, subscribers, subscriptions and guardrails.")
+dead_app = App(name="dead", help="Events that a stage could not handle: look, run again, or drop.")
 app.command(streams_app)
+app.command(dead_app)
 app.command(config_app)
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="one JSON object on stdout")]
@@ -210,6 +212,69 @@ def config_show(*, json: Json = False) -> None:
     from vibe.commands import run_config_show
 
     _run(run_config_show(settings(), json), quiet=True)
+
+
+@dead_app.command(name="list")
+def dead_list(*, stage: str | None = None, all: bool = False, json: Json = False) -> None:
+    """Dead letters that need somebody: open ones, or all of them with what became of each.
+
+    Example: vibe dead list --stage normalize
+
+    Parameters
+    ----------
+    stage: only letters of this stage
+    all: retried and dropped ones too
+    """
+    from vibe.dead_commands import run_list
+
+    _run(run_list(settings(), stage, all, json), quiet=True)
+
+
+@dead_app.command(name="show")
+def dead_show(letter: int, /, *, json: Json = False) -> None:
+    """One letter whole: where it came from, why it died, and the event itself.
+
+    Example: vibe dead show 12
+
+    Parameters
+    ----------
+    letter: its number in `vibe dead list`, the sequence in DEAD
+    """
+    from vibe.dead_commands import run_show
+
+    _run(run_show(settings(), letter, json), quiet=True)
+
+
+@dead_app.command(name="retry")
+def dead_retry(*letters: int, all: bool = False, stage: str | None = None, json: Json = False) -> None:
+    """Run letters through their stage once more, after the cause was mended. One that fails again is a new letter.
+
+    Example: vibe dead retry 12 13
+
+    Parameters
+    ----------
+    letters: numbers from `vibe dead list`
+    all: every open letter (with --stage: of that stage)
+    """
+    from vibe.dead_commands import run_retry
+
+    _run(run_retry(settings(), letters, all, stage, json), quiet=True)
+
+
+@dead_app.command(name="drop")
+def dead_drop(*letters: int, why: str, json: Json = False) -> None:
+    """Close letters that need nothing more. They stay in the log, with the reason and who said it.
+
+    Example: vibe dead drop 12 --why "test frame"
+
+    Parameters
+    ----------
+    letters: numbers from `vibe dead list`
+    why: kept with the letter
+    """
+    from vibe.dead_commands import run_drop
+
+    _run(run_drop(settings(), letters, why, json), quiet=True)
 
 
 def main() -> None:

@@ -38,7 +38,7 @@ class Ends(NamedTuple):
 
 
 @asynccontextmanager
-async def _ends(settings: Settings) -> AsyncIterator[Ends]:
+async def ends(settings: Settings) -> AsyncIterator[Ends]:
     """Connections to the log and to Postgres; streams exist afterwards."""
     async with servers(
         settings.data_dir, nats_conf(), nats_url=settings.nats_url, postgres_dsn=settings.dsn, progress=speaker(False)
@@ -120,11 +120,11 @@ async def run_sandbox(
 
 
 async def run_trace(settings: Settings, wanted: str, json: bool, limit: int) -> int:
-    async with _ends(settings) as ends:
-        await topology.verify(ends.connection)
-        found = await Tracer(ends.connection, ends.database).trace(wanted)
+    async with ends(settings) as at:
+        await topology.verify(at.connection)
+        found = await Tracer(at.connection, at.database).trace(wanted)
         if found is None:
-            behind = await report.projection_lag(ends.connection, ends.database)
+            behind = await report.projection_lag(at.connection, at.database)
             note = f"; the read models are {behind:,} events behind the log" if behind else ""
             Console(stderr=True).print(
                 f"vibe trace: nothing has the id {wanted!r} (looked among decisions, requests, orders, fills, ledger "
@@ -142,8 +142,8 @@ async def run_trace(settings: Settings, wanted: str, json: bool, limit: int) -> 
 
 
 async def run_lag(settings: Settings, json: bool) -> int:
-    async with _ends(settings) as ends:
-        lags = await report.lags(ends.connection)
+    async with ends(settings) as at:
+        lags = await report.lags(at.connection)
         if json:
             _print_json([lag._asdict() for lag in lags])
             return 0
@@ -169,8 +169,8 @@ async def run_health(settings: Settings, url: str | None) -> int:
 
 
 async def run_streams_apply(settings: Settings, json: bool) -> int:
-    async with _ends(settings) as ends:
-        done = await topology.apply(ends.connection, settings.replicas)
+    async with ends(settings) as at:
+        done = await topology.apply(at.connection, settings.replicas)
         if json:
             _print_json(dict(done))
             return 0
@@ -181,9 +181,9 @@ async def run_streams_apply(settings: Settings, json: bool) -> int:
 
 async def run_streams_show(settings: Settings, json: bool) -> int:
     shown: list[dict[str, Any]] = []
-    async with _ends(settings) as ends:
+    async with ends(settings) as at:
         for stream in topology.STREAMS:
-            found = await topology.info(ends.connection, stream.name)
+            found = await topology.info(at.connection, stream.name)
             if found is None:
                 shown.append({"name": stream.name, "state": "missing; run: vibe streams apply"})
                 continue
@@ -229,9 +229,9 @@ async def run_streams_show(settings: Settings, json: bool) -> int:
 async def run_config_import(settings: Settings, file: Path, actor: str, json: bool) -> int:
     lines = sys.stdin if str(file) == "-" else file.open(encoding="utf-8")
     with lines:
-        async with _ends(settings) as ends:
-            await topology.apply(ends.connection, settings.replicas)
-            imported = await import_lines(ends.connection, lines, actor=actor, now=Clock()())
+        async with ends(settings) as at:
+            await topology.apply(at.connection, settings.replicas)
+            imported = await import_lines(at.connection, lines, actor=actor, now=Clock()())
     if json:
         _print_json(
             {
@@ -253,18 +253,18 @@ async def run_config_import(settings: Settings, file: Path, actor: str, json: bo
 
 
 async def run_config_export(settings: Settings) -> int:
-    async with _ends(settings) as ends:
-        await topology.verify(ends.connection)
-        directory, _ = await directory_at(ends.connection, codec())
+    async with ends(settings) as at:
+        await topology.verify(at.connection)
+        directory, _ = await directory_at(at.connection, codec())
         for line in exported(directory):
             sys.stdout.write(line + "\n")
     return 0
 
 
 async def run_config_show(settings: Settings, json: bool) -> int:
-    async with _ends(settings) as ends:
-        await topology.verify(ends.connection)
-        directory, sequence = await directory_at(ends.connection, codec())
+    async with ends(settings) as at:
+        await topology.verify(at.connection)
+        directory, sequence = await directory_at(at.connection, codec())
     if json:
         _print_json({"sequence": sequence, "lines": [line_of(event) for event in current(directory)]})
         return 0

@@ -9,7 +9,7 @@ import asyncpg
 from streams import topology
 from streams.connection import Connection
 from streams.errors import LogError
-from streams.topology import STREAMS
+from streams.topology import HISTORY
 
 
 class Counts(NamedTuple):
@@ -65,7 +65,7 @@ async def counts(database: asyncpg.Connection[Any]) -> Counts:
 async def lags(connection: Connection) -> list[Lag]:
     """Every durable consumer's lag, in stream order."""
     found = []
-    for stream in STREAMS:
+    for stream in HISTORY:
         offset = 0
         while True:
             answer = await connection.api(f"CONSUMER.LIST.{stream.name}", {"offset": offset})
@@ -88,7 +88,7 @@ async def projection_lag(connection: Connection, database: asyncpg.Connection[An
         rows = []
     positions = {row["stream"]: row["position"] for row in rows}
     behind = 0
-    for stream in STREAMS:
+    for stream in HISTORY:
         if stream.name in positions:
             found = await topology.info(connection, stream.name)
             behind += max(0, (found["state"]["last_seq"] if found else 0) - positions[stream.name])

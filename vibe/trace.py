@@ -14,11 +14,10 @@ from domain.events import CopyDecided, Event, GroupClosed, QuoteCaptured, QuoteF
 from handlers.catalogue import codec
 from streams import subjects
 from streams.connection import Connection
-from streams.dead import decode as decode_dead
+from streams.dead import DEAD_TYPE
 from streams.envelope import Recorded, nanoseconds
-from streams.errors import UnprocessableError
 from streams.read import get, history
-from streams.topology import DEAD, EXECUTIONS, GROUPS, RAW, SIGNALS, STREAMS
+from streams.topology import DEAD, EXECUTIONS, GROUPS, HISTORY, RAW, SIGNALS
 
 MAX_ATTEMPTS = 1000
 
@@ -85,7 +84,7 @@ class Tracer:
 
     async def _place(self, wanted: str) -> Trace | None:
         stream, _, sequence = wanted.partition(":")
-        if stream not in {known.name for known in STREAMS} or not sequence.isdigit():
+        if stream not in {known.name for known in HISTORY} or not sequence.isdigit():
             return None
         event = await self._get(stream, int(sequence))
         if event is None:
@@ -203,15 +202,13 @@ class Tracer:
         return None
 
     async def _dead(self) -> list[Recorded]:
-        letters = []
+        found = []
         async for batch in history(self._connection, DEAD.name):
             for stored in batch:
-                try:
-                    decode_dead(stored.payload)
-                    letters.append(self._codec.decode(DEAD.name, stored.sequence, stored.subject, stored.payload))
-                except UnprocessableError:
-                    continue
-        return letters
+                event = self._codec.decode(DEAD.name, stored.sequence, stored.subject, stored.payload)
+                if event.type == DEAD_TYPE:
+                    found.append(event)
+        return found
 
 
 def _belongs(event: Recorded, attempt_id: str, hops: list[Recorded]) -> bool:

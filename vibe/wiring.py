@@ -1,7 +1,7 @@
 """Wiring: stage names become running stages on one connection; `vibe run` and every child of `vibe up` is this."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -22,7 +22,7 @@ from projections.catalogue import PROJECTIONS
 from projections.engine import Engine
 from streams import topology
 from streams.connection import Connection, connect
-from streams.processor import LaneWorker
+from streams.runner import StageRunner
 from streams.stage import Stage
 from streams.subjects import lanes
 from vibe.clock import Clock
@@ -47,7 +47,9 @@ class Process:
         self._postgres_dsn = postgres_dsn
         self._stages = stages
         self._resources = AsyncExitStack()
-        self._waits: list[asyncio.Event] = []
+        self._waits: list[Callable[[], Awaitable[object]]] = []
+        self.ready = False
+        """True once every stage has its lanes, has loaded their state and is working."""
 
     async def __aenter__(self) -> "Process":
         self._connection: Connection = await connect(self._nats_url, f"vibe {' '.join(self._stages)}")
@@ -60,11 +62,6 @@ class Process:
 
     async def __aexit__(self, *_: object) -> None:
         await self._resources.aclose()
-
-    @property
-    def ready(self) -> bool:
-        """True once every stage has loaded its state and is working."""
-        return bool(self._waits) and all(event.is_set() for event in self._waits)
 
     async def run(self, clock: Clock, stop: asyncio.Event, on_ready: Callable[[], None] = lambda: None) -> None:
         """Run every stage until `stop`; the first one that fails for good takes the process with it."""
@@ -83,25 +80,26 @@ class Process:
             await asyncio.gather(*tasks, announcer, return_exceptions=True)
 
     async def _announce(self, on_ready: Callable[[], None]) -> None:
-        for event in self._waits:
-            await event.wait()
+        for ready in self._waits:
+            await ready()
+        self.ready = True
         log.info("process.ready", stages=self._stages)
         on_ready()
 
     async def _works(self, name: str, clock: Clock, stop: asyncio.Event) -> list[Any]:
         if name == "projections":
             engine = Engine(self._connection, codec(), self._postgres_dsn, PROJECTIONS, clock)
-            self._waits.append(engine.ready)
+            self._waits.append(engine.ready.wait)
             return [engine.run(stop)]
         if name == "ingest":
             info = await self._info(INGEST_WEIGHT)
             ingest = Ingest(self._connection, self._configuration, info, self._settings.hyperliquid_ws_url, clock)
-            self._waits.append(ingest.ready)
+            self._waits.append(ingest.ready.wait)
             return [ingest.run(stop)]
         stage = await self._stage(name, clock)
-        workers = [LaneWorker(self._connection, codec(), stage, lane, clock) for lane in lanes(self._settings.lanes)]
-        self._waits += [worker.loaded for worker in workers]
-        return [worker.run(stop) for worker in workers]
+        runner = StageRunner(self._connection, codec(), stage, lanes(self._settings.lanes), clock)
+        self._waits.append(runner.ready)
+        return [runner.run(stop)]
 
     async def _stage(self, name: str, clock: Clock) -> Stage[Any]:
         match name:

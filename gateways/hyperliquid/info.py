@@ -95,15 +95,17 @@ class InfoClient:
         return payload
 
     async def coins(self) -> dict[str, Coin]:
-        """Every perpetual of every dex that is not delisted."""
-        dexes = [dex["name"] for dex in msgspec.json.decode(await self.call({"type": "perpDexs"})) if dex]
+        """Every perpetual of every dex that is not delisted. Raises VenueUnavailableError or WireError."""
         found: dict[str, Coin] = {}
-        for dex in ["", *dexes]:
-            meta = msgspec.json.decode(await self.call({"type": "meta", "dex": dex}))
-            for entry in meta["universe"]:
-                if entry.get("isDelisted") or not 0 <= entry["szDecimals"] <= 6:
-                    continue
-                found[entry["name"]] = Coin(entry["name"], 10 ** (6 - entry["szDecimals"]))
+        try:
+            dexes = [dex["name"] for dex in msgspec.json.decode(await self.call({"type": "perpDexs"})) if dex]
+            for dex in ["", *dexes]:
+                meta = msgspec.json.decode(await self.call({"type": "meta", "dex": dex}))
+                for entry in meta["universe"]:
+                    if not entry.get("isDelisted") and 0 <= entry["szDecimals"] <= 6:
+                        found[entry["name"]] = Coin(entry["name"], 10 ** (6 - entry["szDecimals"]))
+        except (msgspec.MsgspecError, LookupError, TypeError) as error:
+            raise WireError(f"not a universe: {type(error).__name__}: {error}") from error
         return found
 
     async def book(self, coin: str, *, attempts: int = 3) -> Book | None:

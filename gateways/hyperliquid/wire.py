@@ -4,7 +4,7 @@ Prices and sizes come as decimal strings and leave as micros; block times as mil
 nanoseconds. Whatever does not fit raises WireError with what was expected and what came.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Raw, Struct
@@ -51,10 +51,14 @@ class WireTrade(Struct):
     users: tuple[str, str]
 
 
+class WireLeverage(Struct, frozen=True):
+    value: int | None = None
+
+
 class WirePosition(Struct):
     coin: str
     szi: str
-    leverage: dict[str, Any] = {}
+    leverage: WireLeverage = WireLeverage()
 
 
 class WireAssetPosition(Struct):
@@ -105,12 +109,17 @@ def side_in_id(source_event_id: str) -> TradeSide:
     return TradeSide.BUY if source_event_id.endswith(":B") else TradeSide.SELL
 
 
-def positive(text: str, what: str) -> int:
-    """Micros of a decimal that must be above zero."""
+def exact(text: str, what: str) -> int:
+    """Micros of a decimal. Raises WireError that says `what` it is."""
     try:
-        value = micros(text)
+        return micros(text)
     except NotExactError as error:
         raise WireError(f"{what} {error}") from error
+
+
+def positive(text: str, what: str) -> int:
+    """Micros of a decimal that must be above zero."""
+    value = exact(text, what)
     if value <= 0:
         raise WireError(f"{what} {text!r} is not above zero")
     return value
@@ -151,12 +160,13 @@ def parse_account(payload: bytes) -> tuple[int, tuple[SeededPosition, ...]]:
     """(time ns, open positions) of a clearinghouseState. Raises WireError."""
     try:
         wire = _ACCOUNT.decode(payload)
-        return wire.time * MILLISECOND, tuple(
-            SeededPosition(held.position.coin, micros(held.position.szi), held.position.leverage.get("value"))
-            for held in wire.assetPositions
-        )
-    except (msgspec.MsgspecError, NotExactError) as error:
+    except msgspec.MsgspecError as error:
         raise WireError(f"not an account report: {error}") from error
+    held = [row.position for row in wire.assetPositions]
+    return wire.time * MILLISECOND, tuple(
+        SeededPosition(position.coin, exact(position.szi, f"szi of {position.coin}"), position.leverage.value)
+        for position in held
+    )
 
 
 def parse_book(payload: bytes) -> Book | None:

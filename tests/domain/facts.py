@@ -1,4 +1,4 @@
-"""Facts for specs, with sensible defaults: name only what the rule is about. Prices, sizes and money are decimal strings.
+"""Facts for specs, with defaults: name only what the rule is about. Prices, sizes and money are decimal strings.
 
 The world of the defaults: Ann (influencer) buys 1 BTC at 100 USD; Sam (subscriber, 10,000 USD) copies her for a fixed
 50 USD; the book is 99.95 / 100.05 with a lot of 0.001.

@@ -18,7 +18,7 @@ from handlers.catalogue import codec
 from streams.connection import Connection, connect
 from streams.envelope import Recorded
 from streams.read import history
-from streams.topology import STREAMS
+from streams.topology import HISTORY
 from vibe.settings import nats_conf
 
 NOTHING: Mapping[str, str] = {}
@@ -75,7 +75,7 @@ class Ends(NamedTuple):
         """Every event of the log by stored name, checkpoints left out."""
         found: defaultdict[str, list[Recorded]] = defaultdict(list)
         decode = codec().decode
-        for stream in STREAMS:
+        for stream in HISTORY:
             async for batch in history(self.connection, stream.name):
                 for stored in batch:
                     event = decode(stream.name, stored.sequence, stored.subject, stored.payload)

@@ -180,7 +180,7 @@ async def test_lag_and_streams_of_a_finished_demo(twice: list[tuple[Path, Ended]
     shown = await vibe(folder, "streams", "show", "--json")
     assert shown.code == 0, shown.err
     assert {row["name"]: row["state"] for row in shown.json} == dict.fromkeys(
-        ("RAW", "SIGNALS", "GROUPS", "REQUESTS", "EXECUTIONS", "CONFIG", "DEAD"), "ok"
+        ("RAW", "SIGNALS", "GROUPS", "REQUESTS", "EXECUTIONS", "CONFIG", "DEAD", "LEASES", "SNAPSHOTS"), "ok"
     )
 
 

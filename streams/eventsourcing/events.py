@@ -1,0 +1,98 @@
+"""Events of aggregates: one literal subject each, whose last sequence is the optimistic lock.
+
+As in the library's other recorders a version is unique within its aggregate; it need not follow the one before it,
+nor be the newest (a snapshot may be taken of an old version).
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from eventsourcing.persistence import AggregateRecorder, IntegrityError, StoredEvent, Tracking
+
+from streams.append import Record
+from streams.eventsourcing import form
+from streams.eventsourcing.recorder import StreamRecorder, check_size
+from streams.read import Stored
+
+
+class _Versions:
+    """The versions of one aggregate, as far as they must be known to add some."""
+
+    def __init__(self, tail: Stored | None) -> None:
+        self.sequence = tail.sequence if tail else 0
+        self.newest = form.decode(tail.payload).newest_version if tail else None
+        self.taken: set[int] = set()
+        self.complete = tail is None
+        self.guarded = False
+
+    def add(self, version: int) -> int:
+        """Returns the newest version from now on."""
+        self.taken.add(version)
+        self.newest = version if self.newest is None else max(self.newest, version)
+        return self.newest
+
+
+class JetStreamAggregateRecorder(StreamRecorder, AggregateRecorder):
+    """Inserts and selects events; all events of one insert land in one atomic batch or not at all."""
+
+    def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
+        """Raises IntegrityError when a version exists, ProgrammingError for more than 1,000 events."""
+        self._insert(stored_events, **kwargs)
+        return None
+
+    def select_events(
+        self,
+        originator_id: UUID | str,
+        *,
+        gt: int | None = None,
+        lte: int | None = None,
+        desc: bool = False,
+        limit: int | None = None,
+    ) -> Sequence[StoredEvent]:
+        """The events with gt < version <= lte, by version; everything that was inserted before is seen."""
+        return self.bridge.run(self._select(originator_id, gt, lte, desc, limit))
+
+    def _insert(self, stored_events: Sequence[StoredEvent], tracking: Tracking | None = None) -> list[int] | None:
+        if not stored_events and tracking is None:
+            return None
+        check_size(len(stored_events) + (tracking is not None))
+        first = self.bridge.run(self._commit(lambda commit: self._records(stored_events, tracking, commit)))
+        return list(range(first, first + len(stored_events)))
+
+    async def _records(self, events: Sequence[StoredEvent], tracking: Tracking | None, commit: str) -> list[Record]:
+        subjects = [form.event_subject(self.stream, event.originator_id) for event in events]
+        distinct = list(dict.fromkeys(subjects))
+        tails = await asyncio.gather(*map(self._journal.last, distinct))
+        aggregates = {subject: _Versions(tail) for subject, tail in zip(distinct, tails, strict=True)}
+        records = []
+        for subject, event in zip(subjects, events, strict=True):
+            known, version = aggregates[subject], event.originator_version
+            if known.newest is not None and version <= known.newest and not known.complete:
+                stored = await self._journal.read(subject, 0, known.sequence)
+                known.taken.update(form.decode(found.payload).version for found in stored)
+                known.complete = True
+            if version in known.taken:
+                raise IntegrityError(f"version {version} of {event.originator_id} is recorded already")
+            payload = form.encode(event, self.stream, commit, known.add(version))
+            records.append(Record(subject, payload, expected=None if known.guarded else known.sequence))
+            known.guarded = True
+        return records
+
+    async def _select(
+        self, originator_id: UUID | str, gt: int | None, lte: int | None, desc: bool, limit: int | None
+    ) -> list[StoredEvent]:
+        subject = form.event_subject(self.stream, originator_id)
+        end = await self._journal.last(subject)
+        if end is None or limit == 0:
+            return []
+        last = form.decode(end.payload)
+        if gt is not None and last.newest_version <= gt:
+            return []
+        if desc and limit == 1 and last.version == last.newest_version and (lte is None or last.version <= lte):
+            return [last.event()]
+        forms = [form.decode(stored.payload) for stored in await self._journal.read(subject, 0, end.sequence)]
+        wanted = [f for f in forms if (gt is None or f.version > gt) and (lte is None or f.version <= lte)]
+        wanted.sort(key=lambda f: f.version, reverse=desc)
+        return [f.event() for f in wanted[:limit]]

@@ -1,0 +1,103 @@
+"""The stored form of the library's events: CloudEvents like all others, so that `nats stream view` can be read.
+
+`type` is the topic. A state that is JSON stands as it is in `data`; one that is not (compressed, encrypted) in
+`data_base64`. Either way the same bytes come back.
+"""
+
+import base64
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+from eventsourcing.persistence import StoredEvent
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from streams.subjects import token
+
+
+class Form(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One event. `newest` is the highest version on the subject up to here, where that is not the event's own."""
+
+    specversion: str
+    type: str
+    source: str
+    id: str
+    originator: str
+    kind: Literal["uuid", "text"] = "uuid"
+    version: int
+    newest: int | None = None
+    commit: str
+    data: Raw | UnsetType = UNSET
+    data_base64: str | UnsetType = UNSET
+
+    @property
+    def originator_id(self) -> UUID | str:
+        return UUID(self.originator) if self.kind == "uuid" else self.originator
+
+    @property
+    def state(self) -> bytes:
+        return bytes(self.data) if isinstance(self.data, Raw) else base64.b64decode(self.data_base64 or "")
+
+    @property
+    def newest_version(self) -> int:
+        return self.version if self.newest is None else self.newest
+
+    def event(self) -> StoredEvent:
+        return StoredEvent(self.originator_id, self.version, self.type, self.state)
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """One tracking row: `application`'s events have been processed up to `notification_id`."""
+
+    application: str
+    notification_id: int
+    commit: str
+
+
+_FORM = msgspec.json.Decoder(Form)
+_ROW = msgspec.json.Decoder(Row)
+
+
+def event_subject(stream: str, originator_id: UUID | str) -> str:
+    """The one literal subject of an aggregate."""
+    return f"es.{stream}.event.{token(str(originator_id))}"
+
+
+def tracking_subject(stream: str, application: str) -> str:
+    return f"es.{stream}.tracking.{token(application)}"
+
+
+def encode(event: StoredEvent, stream: str, commit: str, newest: int) -> bytes:
+    """The stored bytes of an event; `newest` is the highest version on its subject, this event included."""
+    text = _is_json(event.state)
+    return msgspec.json.encode(
+        Form(
+            specversion="1.0",
+            type=event.topic,
+            source=f"eventsourcing/{stream}",
+            id=f"{event.originator_id}:{event.originator_version}",
+            originator=str(event.originator_id),
+            kind="uuid" if isinstance(event.originator_id, UUID) else "text",
+            version=event.originator_version,
+            newest=newest if newest != event.originator_version else None,
+            commit=commit,
+            data=Raw(event.state) if text else UNSET,
+            data_base64=UNSET if text else base64.b64encode(event.state).decode(),
+        )
+    )
+
+
+def decode(payload: bytes) -> Form:
+    return _FORM.decode(payload)
+
+
+def decode_row(payload: bytes) -> Row:
+    return _ROW.decode(payload)
+
+
+def _is_json(state: bytes) -> bool:
+    try:
+        state.decode()
+        return bytes(msgspec.json.decode(state, type=Raw)) == state  # no space around it, which would be lost
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False

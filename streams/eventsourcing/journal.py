@@ -1,0 +1,176 @@
+"""One stream as the recorders need it: appends whose outcome is certain, reads that see every append before them.
+
+A replica may answer a direct get with less than what was acknowledged a moment ago (6 % of reads in a cluster of
+three). So a reader first asks the stream's leader where the end is, then reads from any replica up to there.
+"""
+
+import asyncio
+import base64
+import itertools
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+from nats.aio.msg import Msg
+
+from streams import append as log
+from streams import read
+from streams.append import Record
+from streams.connection import NOT_FOUND, Connection
+from streams.errors import ConflictError, DataLossError, RefusedError, UnavailableError, UnknownOutcomeError
+from streams.read import Stored
+
+T = TypeVar("T")
+
+PATIENCE = 20.0
+"""Seconds to wait for a log that cannot serve: a cluster chooses a new leader in about five."""
+PAGE = 1000
+_ANSWER_SECONDS = 5.0
+_INCOMPLETE = 10176
+"""The batch was cut in two by a change of leaders: nothing of it is stored."""
+
+_INSTANCE = f"{os.getpid():x}-{os.urandom(4).hex()}"
+_NUMBER = itertools.count()
+
+
+class _Signed(Struct):
+    commit: str
+
+
+def new_commit() -> str:
+    """A name for one append, to be found again in the log under the `commit` of its payloads."""
+    return f"{_INSTANCE}-{next(_NUMBER):x}"
+
+
+async def patiently(work: Callable[[], Awaitable[T]]) -> T:
+    """Repeat idempotent work for as long as the log cannot serve, up to PATIENCE."""
+    now = asyncio.get_running_loop().time
+    deadline, delay = now() + PATIENCE, 0.02
+    while True:
+        try:
+            return await work()
+        except UnavailableError:
+            if now() > deadline:
+                raise
+        await asyncio.sleep(delay)
+        delay = min(2 * delay, 0.5)
+
+
+class Journal:
+    """Reads and appends of one stream."""
+
+    def __init__(self, connection: Connection, stream: str) -> None:
+        self.stream = stream
+        self._connection = connection
+
+    async def append(self, records: Sequence[Record], commit: str) -> int:
+        """Append a batch whose first record is guarded and whose payloads all carry `commit`; its first sequence.
+
+        Raises ConflictError when it certainly did not land because of a guard. An append that was not answered is
+        looked up and, when it is not there, sent again unchanged: the guards let only one of the two land. Raises
+        UnknownOutcomeError when the log cannot be asked for longer than PATIENCE.
+        """
+        now = asyncio.get_running_loop().time
+        deadline, delay, unknown = now() + PATIENCE, 0.02, False
+        while True:
+            try:
+                return (await log.append(self._connection, records)).first
+            except (ConflictError, UnknownOutcomeError) as error:
+                unknown = unknown or isinstance(error, UnknownOutcomeError)
+                first = await self._find(records[0], commit) if unknown else None
+                if first is not None:
+                    return first
+                if isinstance(error, ConflictError) or now() > deadline:
+                    raise
+            except (UnavailableError, RefusedError) as error:
+                passing = isinstance(error, UnavailableError) or error.code == _INCOMPLETE
+                if not passing or now() > deadline:
+                    if unknown:
+                        raise UnknownOutcomeError(str(error)) from error
+                    raise
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, 0.5)
+
+    async def last(self, subject: str) -> Stored | None:
+        """The newest message of a subject (wildcards allowed), from the leader."""
+        return await patiently(lambda: read.last(self._connection, self.stream, subject))
+
+    async def read(self, subject: str | None, after: int, end: int, limit: int | None = None) -> list[Stored]:
+        """The first `limit` messages of a subject (None = of the whole stream) behind `after`, up to sequence `end`.
+
+        The leader must have told of a matching message at `end` or behind it. Reading the whole stream raises
+        DataLossError at a hole.
+        """
+        now = asyncio.get_running_loop().time
+        deadline = now() + PATIENCE
+        found: list[Stored] = []
+        while after < end and (limit is None or len(found) < limit):
+            wanted = PAGE if limit is None else min(PAGE, limit - len(found))
+            page = await patiently(partial(self._page, subject, after + 1, wanted))
+            for stored in page:
+                if subject is None and stored.sequence != after + 1:
+                    raise DataLossError(self.stream, after + 1, stored.sequence - 1)
+                after, deadline = stored.sequence, now() + PATIENCE
+                if after > end:
+                    return found
+                found.append(stored)
+            if not page:  # that replica is behind; the next one asked may not be
+                if now() > deadline:
+                    raise UnavailableError(f"{self.stream}: no replica has sequence {end}, which the leader has")
+                await asyncio.sleep(0.01)
+        return found
+
+    async def _find(self, record: Record, commit: str) -> int | None:
+        """Where our append landed, if it did: what came first behind the guard of its first record is ours or not."""
+        first = (record.expected or 0) + 1
+        try:
+            found = await patiently(partial(self._first, record.subject, first))
+        except UnavailableError as error:
+            raise UnknownOutcomeError(str(error)) from error
+        if found is None or msgspec.json.decode(found.payload, type=_Signed).commit != commit:
+            return None
+        return found.sequence
+
+    async def _first(self, subject: str, sequence: int) -> Stored | None:
+        body = {"seq": sequence, "next_by_subj": subject}
+        try:
+            answer = await self._connection.api(f"STREAM.MSG.GET.{self.stream}", body)
+        except RefusedError as error:
+            if error.code in NOT_FOUND:
+                return None
+            raise
+        message = answer["message"]
+        return Stored(message["seq"], message["subject"], base64.b64decode(message["data"]))
+
+    async def _page(self, subject: str | None, first: int, limit: int) -> list[Stored]:
+        """Up to `limit` messages from sequence `first` on, from any replica."""
+        page: list[Stored] = []
+        status: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        async def on_message(message: Msg) -> None:
+            headers = message.headers or {}
+            if "Status" not in headers:
+                page.append(Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], message.data))
+            elif not status.done():
+                status.set_result(f"{headers['Status']} {headers.get('Description', '')}".strip())
+
+        inbox = self._connection.inbox()
+        subscription = await self._connection.subscribe(inbox, on_message)
+        try:
+            body = msgspec.json.encode({"seq": first, "batch": limit, "next_by_subj": subject or ">"})
+            await self._connection.publish(f"$JS.API.DIRECT.GET.{self.stream}", body, reply=inbox)
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                answer = await status
+        except TimeoutError as error:
+            raise UnavailableError(f"{self.stream}: a direct get was not answered in full") from error
+        finally:
+            await subscription.unsubscribe()
+        match answer[:3]:
+            case "204" | "404":
+                return page
+            case "503":
+                raise UnavailableError(f"{self.stream}: nobody answers a direct get")
+        raise RefusedError(f"{self.stream}: direct get: {answer}")

@@ -1,0 +1,118 @@
+"""The application sequence: all events of a stream in the order in which they landed; the sequence is the id."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from eventsourcing.persistence import ApplicationRecorder, Notification, StoredEvent, Subscription
+
+from streams.eventsourcing import form
+from streams.eventsourcing.events import JetStreamAggregateRecorder
+from streams.eventsourcing.journal import PAGE, patiently
+from streams.read import Feed, Stored
+
+
+class JetStreamApplicationRecorder(JetStreamAggregateRecorder, ApplicationRecorder):
+    """Ids rise without gaps; in the stream of a process its tracking rows take some of them."""
+
+    def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
+        """The ids of the events. Raises like the aggregate recorder."""
+        return self._insert(stored_events, **kwargs)
+
+    def select_notifications(
+        self,
+        start: int | None,
+        limit: int,
+        stop: int | None = None,
+        topics: Sequence[str] = (),
+        *,
+        inclusive_of_start: bool = True,
+    ) -> Sequence[Notification]:
+        """Up to `limit` notifications with start <= id <= stop. Raises OperationalError when events are missing."""
+        after = 0 if start is None else start - inclusive_of_start
+        return self.bridge.run(self._notifications(max(after, 0), limit, stop, frozenset(topics)))
+
+    def max_notification_id(self) -> int | None:
+        """The id of the newest event, from the stream's leader; None without events."""
+        return self.bridge.run(self._max_id())
+
+    def subscribe(self, gt: int | None = None, topics: Sequence[str] = ()) -> Subscription[ApplicationRecorder]:
+        """Iterates over the notifications with id > gt, waiting for new ones until stopped."""
+        return JetStreamSubscription(self, gt=gt, topics=topics)
+
+    def notification(self, stored: Stored, topics: frozenset[str]) -> Notification | None:
+        """The notification in a message; None when it is a tracking row or of another topic."""
+        if not stored.subject.startswith(f"es.{self.stream}.event."):
+            return None
+        found = form.decode(stored.payload)
+        if topics and found.type not in topics:
+            return None
+        return Notification(found.originator_id, found.version, found.type, found.state, stored.sequence)
+
+    async def _max_id(self) -> int | None:
+        last = await self._journal.last(f"es.{self.stream}.event.>")
+        return last.sequence if last else None
+
+    async def _notifications(
+        self, after: int, limit: int, stop: int | None, topics: frozenset[str]
+    ) -> list[Notification]:
+        end = await self._max_id() or 0
+        if stop is not None:
+            end = min(end, stop)
+        chosen: list[Notification] = []
+        while after < end and len(chosen) < limit:
+            page = await self._journal.read(None, after, end, PAGE if topics else min(PAGE, limit - len(chosen)))
+            after = page[-1].sequence
+            chosen += [found for stored in page if (found := self.notification(stored, topics))]
+        return chosen[:limit]
+
+
+class JetStreamSubscription(Subscription[JetStreamApplicationRecorder]):
+    """Reads through a feed of its own; `stop` may be called by any thread, also while another one waits."""
+
+    def __init__(self, recorder: JetStreamApplicationRecorder, gt: int | None = None, topics: Sequence[str] = ()):
+        super().__init__(recorder, gt, topics)
+        self._bridge = recorder.bridge
+        self._arrived: deque[Notification] = deque()
+        self._feed: Feed | None = None
+
+    def __next__(self) -> Notification:
+        while not self._has_been_stopped:
+            if self._arrived:
+                notification = self._arrived.popleft()
+                self._last_notification_id = notification.id
+                return notification
+            self._arrived.extend(self._bridge.run(self._more()))
+        raise StopIteration
+
+    def stop(self) -> None:
+        """Ends the iteration, at once."""
+        if not self._has_been_stopped:
+            super().stop()
+            self._bridge.start(self._close())
+
+    async def _more(self) -> list[Notification]:
+        if self._feed is None:
+            self._feed = await patiently(self._open)
+        feed = self._feed
+        if not self._has_been_stopped:
+            await feed.wait()
+        if self._has_been_stopped:
+            await self._close()  # unless `stop` has done so: it may have come before there was a feed
+            return []
+        wanted = frozenset(self._topics)
+        return [found for stored in feed.take(PAGE) if (found := self._recorder.notification(stored, wanted))]
+
+    async def _open(self) -> Feed:
+        feed = Feed(self._bridge.connection, self._recorder.stream, description="subscription")
+        try:
+            return await feed.open(self._last_notification_id or 0)
+        except BaseException:
+            await feed.close()
+            raise
+
+    async def _close(self) -> None:
+        feed, self._feed = self._feed, None
+        if feed is not None:
+            feed.wake.set()
+            await feed.close()

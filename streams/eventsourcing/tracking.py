@@ -1,0 +1,48 @@
+"""Tracking rows: how far the events of other applications have been processed; one subject for each of those."""
+
+from collections.abc import Sequence
+
+import msgspec
+from eventsourcing.persistence import IntegrityError, ProcessRecorder, StoredEvent, Tracking, TrackingRecorder
+
+from streams.append import Record
+from streams.eventsourcing import form
+from streams.eventsourcing.notifications import JetStreamApplicationRecorder
+from streams.eventsourcing.recorder import StreamRecorder
+
+
+class JetStreamTrackingRecorder(StreamRecorder, TrackingRecorder):
+    """Positions only rise: a row that is not above the last one is refused."""
+
+    def insert_tracking(self, tracking: Tracking) -> None:
+        """Raises IntegrityError when that notification or a later one has been tracked."""
+        self.bridge.run(self._commit(lambda commit: self._rows(tracking, commit)))
+
+    def max_tracking_id(self, application_name: str) -> int | None:
+        """The newest position in an application's sequence, from the stream's leader."""
+        return self.bridge.run(self._tracked(application_name))[0]
+
+    async def _rows(self, tracking: Tracking, commit: str) -> list[Record]:
+        reached, expected = await self._tracked(tracking.application_name)
+        if reached is not None and reached >= tracking.notification_id:
+            raise IntegrityError(
+                f"{tracking.application_name} has been processed up to {reached}, not only before "
+                f"{tracking.notification_id}"
+            )
+        row = form.Row(application=tracking.application_name, notification_id=tracking.notification_id, commit=commit)
+        subject = form.tracking_subject(self.stream, tracking.application_name)
+        return [Record(subject, msgspec.json.encode(row), expected=expected)]
+
+    async def _tracked(self, application_name: str) -> tuple[int | None, int]:
+        last = await self._journal.last(form.tracking_subject(self.stream, application_name))
+        if last is None:
+            return None, 0
+        return form.decode_row(last.payload).notification_id, last.sequence
+
+
+class JetStreamProcessRecorder(JetStreamTrackingRecorder, JetStreamApplicationRecorder, ProcessRecorder):
+    """Events and the tracking row that led to them, in one atomic batch of one stream."""
+
+    async def _records(self, events: Sequence[StoredEvent], tracking: Tracking | None, commit: str) -> list[Record]:
+        records = await super()._records(events, None, commit)
+        return records + await self._rows(tracking, commit) if tracking else records

@@ -1,0 +1,331 @@
+"""Replay: a stream's history in blocks, as fast as one core can take it, for rebuilds and for loading state.
+
+A reader of its own on a connection of its own (`wire.py`). It makes an ephemeral pull consumer, keeps pulls
+outstanding, and yields every message once and in order, up to what was the end when it began.
+
+What it promises, and what it does otherwise:
+
+* A lost connection, a killed server, a forgotten consumer or a delivery that went missing: it starts a new consumer
+  behind the last message it accepted, for ever, and counts `restarts`. Only the first attempt gives up.
+* Without filters every stream sequence must come. One that is missing is a DataLossError that names the hole, raised
+  behind the last message before it, unless the stream begins behind the hole: what an age limit cut off is not lost.
+* With filters sequences have gaps, so messages are counted: as many as the server counted at the start must come, else
+  IncompleteError. When the stream's front moved into the range while reading, an age limit may have taken the missing
+  ones: then they are only logged.
+* A stream that keeps only the newest messages of each subject drops from its middle: neither is checked.
+* Memory: the server sends what pulls ask for, a pull asks for 10,000 messages or 8 MiB (or one message of the largest
+  size the server takes), two are outstanding, and none is sent while the reader of the blocks is busy.
+"""
+
+import asyncio
+import random
+import ssl
+from bisect import bisect_right
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import structlog
+
+from streams.errors import DataLossError, LogError, UnavailableError
+from streams.wire import Status, Wire, connect
+
+log = structlog.get_logger()
+
+_PULL_MESSAGES = 10_000
+_PULL_BYTES = 8 * 1024 * 1024
+_BLOCK_BYTES = 8 * 1024 * 1024
+_PULL_SECONDS = 10.0
+_PATIENCE = 3
+"""How many pulls in a row may run out while the server still counts messages."""
+_SECOND = 1_000_000_000
+
+_integers = msgspec.json.Decoder(list[int])
+
+
+class Block(NamedTuple):
+    """Messages in stream order, as parallel lists; payloads without headers, all still encoded."""
+
+    sequences: list[int]
+    subjects: list[bytes]
+    payloads: list[bytes]
+
+
+class IncompleteError(DataLossError):
+    """`missing` messages that the server counted somewhere in `first`..`last` were not delivered."""
+
+    def __init__(self, stream: str, first: int, last: int, missing: int) -> None:
+        LogError.__init__(
+            self,
+            f"{stream}: {missing} of the messages that match the filters in sequences {first}..{last} were counted "
+            "when the reading began and not delivered; check the stream with an unfiltered replay",
+        )
+        self.stream = stream
+        self.first = first
+        self.last = last
+        self.missing = missing
+
+
+def replay(
+    url: str, stream: str, filters: Sequence[str] = (), *, after: int = 0, until: int | None = None, block: int = 4096
+) -> AsyncGenerator[Block, None]:
+    """Everything stored behind `after` that matches, up to and with `until` or what is the end now, in blocks.
+
+    A block has at most `block` messages. Raises DataLossError, RefusedError, or, when the server cannot be reached
+    at the start, UnavailableError. Leave it early with `contextlib.aclosing`.
+    """
+    return Replay(url, stream, filters, after=after, until=until, block=block).blocks()
+
+
+class Replay:
+    """One replay, to be iterated once: `async for block in Replay(...).blocks()`.
+
+    `total` is how many messages there were to read when it began (0 before the first block), `done` how many have
+    been accepted, `position` the sequence of the last one.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        stream: str,
+        filters: Sequence[str] = (),
+        *,
+        after: int = 0,
+        until: int | None = None,
+        block: int = 4096,
+        patience: float = 30.0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """`patience`: seconds for the first connection; `tls`: see `wire.connect`."""
+        self._url = url
+        self._stream = stream
+        self._filters = list(filters)
+        self._until = until
+        self._block = block
+        self._patience = patience
+        self._tls = tls
+        self._after = after
+        self._end: int | None = None
+        self._front = 0
+        self._thins = False
+        self._consumer = ""
+        self._delivered = 0
+        self._credit = 0
+        self._pull_messages = _PULL_MESSAGES
+        self._pull_bytes = _PULL_BYTES
+        self._expired = 0
+        self._held = Block([], [], [])
+        self._held_since = 0
+        self._finished = False
+        self._failure: LogError | None = None
+        self.position = after
+        self.total = 0
+        self.done = 0
+        self.restarts = 0
+        self.received = 0
+
+    async def blocks(self) -> AsyncGenerator[Block, None]:
+        """The blocks. See the module's docstring for what it raises when."""
+        pause = 0.05
+        while not self._finished:
+            wire, done = await self._connect(), self.done
+            try:
+                await self._start(wire)
+                while not self._finished:
+                    if not await wire.wait(_PULL_SECONDS + 1):
+                        self._credit = 0  # all pulls have run out, whatever was told of them
+                        self._on_expired()
+                    await self._accept(wire)
+                    self._ask(wire)
+                    while (ready := self._cut(wire.received)) is not None:
+                        yield ready
+                await self._check_end(wire)
+            except UnavailableError as error:
+                if self._end is None:
+                    raise
+                self._finished = False
+                self.restarts += 1
+                pause = 0.05 if self.done > done else min(2 * pause, 2.0)
+                log.info("replay.restart", stream=self._stream, position=self.position, why=str(error))
+            finally:
+                await self._stop(wire)
+            if not self._finished:
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+        if self._held.sequences:
+            yield self._held
+        if self._failure is not None:
+            raise self._failure
+
+    async def _connect(self) -> Wire:
+        deadline = asyncio.get_running_loop().time() + self._patience
+        pause = 0.05
+        while True:
+            try:
+                return await connect(self._url, f"replay of {self._stream}", tls=self._tls)
+            except UnavailableError:
+                if self._end is None and asyncio.get_running_loop().time() > deadline:
+                    raise
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(2 * pause, 2.0)
+
+    async def _start(self, wire: Wire) -> None:
+        # First what the stream holds, then the consumer: so nothing that is counted can lie in front of `front`.
+        info = await wire.api(f"STREAM.INFO.{self._stream}")
+        state, self._thins = info["state"], info["config"].get("max_msgs_per_subject", -1) > 0
+        made = await self._consume(wire, self.position + 1)
+        self._consumer = made["name"]
+        self._delivered = self._credit = self._expired = 0
+        self._held_since = wire.received
+        self._pull_messages = min(_PULL_MESSAGES, made["config"].get("max_batch") or _PULL_MESSAGES)
+        # A pull must be able to hold the largest message, its subject, its headers and its reply.
+        self._pull_bytes = max(_PULL_BYTES, wire.info.get("max_payload", 0) + 64 * 1024)
+        if self._end is None:
+            end = min(state["last_seq"], self._until if self._until is not None else state["last_seq"])
+            self._front = max(state["first_seq"], self._after + 1)
+            # What was appended meanwhile is counted too, and so is what lies behind `until`.
+            behind = await self._consume(wire, end + 1)
+            await wire.api(f"CONSUMER.DELETE.{self._stream}.{behind['name']}")
+            self.total = max(0, made["num_pending"] - behind["num_pending"])
+            self._end = end
+        if not self._filters:
+            self.position = max(self.position, state["first_seq"] - 1)
+        self._finished = made["num_pending"] == 0 or self.position >= self._end
+        if not self._finished:
+            self._ask(wire)
+
+    async def _consume(self, wire: Wire, first: int) -> dict[str, Any]:
+        config = {
+            "description": "replay",
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": first,
+            "ack_policy": "none",
+            "replay_policy": "instant",
+            "mem_storage": True,
+            "num_replicas": 1,
+            "inactive_threshold": 60 * _SECOND,
+        }
+        if self._filters:
+            config["filter_subjects"] = self._filters
+        return await wire.api(f"CONSUMER.CREATE.{self._stream}", {"stream_name": self._stream, "config": config})
+
+    async def _stop(self, wire: Wire) -> None:
+        self.received += wire.received
+        try:
+            if self._consumer:
+                await wire.api(f"CONSUMER.DELETE.{self._stream}.{self._consumer}", timeout=1)
+        except LogError as error:  # the server forgets an ephemeral consumer by itself
+            log.debug("replay.stop", stream=self._stream, error=str(error))
+        finally:
+            wire.close()
+            self._consumer = ""
+
+    def _ask(self, wire: Wire) -> None:
+        # The server takes turns among pulls, so when half a pull's messages are left the pull before it is used up:
+        # two are outstanding and both bounds hold.
+        if self._credit <= self._pull_messages // 2:
+            self._credit += self._pull_messages
+            body = {
+                "batch": self._pull_messages,
+                "max_bytes": self._pull_bytes,
+                "expires": int(_PULL_SECONDS * _SECOND),
+            }
+            wire.pull(self._stream, self._consumer, body)
+
+    async def _accept(self, wire: Wire) -> None:
+        subjects, replies, payloads = wire.take()
+        statuses, wire.statuses = wire.statuses, []
+        if replies:
+            sequences, deliveries, left = _places(replies)
+            if deliveries != list(range(self._delivered + 1, self._delivered + 1 + len(deliveries))):
+                raise UnavailableError(f"deliveries {deliveries[0]}..{deliveries[-1]} came after {self._delivered}")
+            self._delivered = deliveries[-1]
+            self._credit -= len(replies)
+            self._expired = 0
+            count = bisect_right(sequences, self._last)
+            self._finished = left == 0 or sequences[-1] >= self._last
+            if not self._filters and not self._thins:
+                count = await self._contiguous(wire, sequences[:count])
+            if count < len(sequences):
+                sequences, subjects, payloads = sequences[:count], subjects[:count], payloads[:count]
+            if count:
+                self._held.sequences.extend(sequences)
+                self._held.subjects.extend(subjects)
+                self._held.payloads.extend(payloads)
+                self.position = sequences[-1]
+                self.done += count
+        for status in statuses:
+            self._on_status(status)
+
+    def _on_status(self, status: Status) -> None:
+        self._credit -= status.pending_messages
+        if status.code == 408:
+            self._on_expired()
+        elif status.code == 409 and "MaxBytes" in status.text:
+            if status.pending_bytes >= self._pull_bytes:
+                self._pull_bytes *= 2  # stored when the server still took larger messages
+        elif status.code == 409 and status.text != "Batch Completed":
+            raise UnavailableError(f"the server ended a pull: {status.code} {status.text}")
+
+    def _on_expired(self) -> None:
+        # The server counts messages and does not deliver them: a damaged store. `_check_end` says what is missing.
+        self._expired += 1
+        self._finished = self._finished or self._expired > _PATIENCE
+
+    async def _contiguous(self, wire: Wire, sequences: list[int]) -> int:
+        expected = self.position + 1
+        if sequences == list(range(expected, expected + len(sequences))):
+            return len(sequences)
+        for index, sequence in enumerate(sequences):
+            if sequence != expected and await self._begins_at(wire) < sequence:
+                self._failure = DataLossError(self._stream, expected, sequence - 1)
+                self._finished = True
+                return index
+            expected = sequence + 1
+        return len(sequences)
+
+    async def _check_end(self, wire: Wire) -> None:
+        if self._failure is not None or self._thins:
+            return
+        missing = self.total - self.done
+        if not self._filters:
+            if self.position < self._last and await self._begins_at(wire) <= self._last:
+                self._failure = DataLossError(self._stream, self.position + 1, self._last)
+        elif missing > 0:
+            if await self._begins_at(wire) > self._front:
+                log.warning("replay.front_moved", stream=self._stream, missing=missing)
+            else:
+                self._failure = IncompleteError(self._stream, self._after + 1, self._last, missing)
+
+    def _cut(self, received: int) -> Block | None:
+        held, size = self._held, self._block
+        if len(held.sequences) >= size:
+            self._held = Block(held.sequences[size:], held.subjects[size:], held.payloads[size:])
+            self._held_since = received
+            return Block(held.sequences[:size], held.subjects[:size], held.payloads[:size])
+        if received - self._held_since >= _BLOCK_BYTES and held.sequences:
+            self._held, self._held_since = Block([], [], []), received
+            return held
+        return None
+
+    @property
+    def _last(self) -> int:
+        assert self._end is not None
+        return self._end
+
+    async def _begins_at(self, wire: Wire) -> int:
+        return int((await wire.api(f"STREAM.INFO.{self._stream}"))["state"]["first_seq"])
+
+
+def _places(replies: list[bytes]) -> tuple[list[int], list[int], int]:
+    """Stream sequences, consumer sequences, and how many messages matched behind the last one.
+
+    $JS.ACK.<stream>.<consumer>.<deliveries>.<stream sequence>.<consumer sequence>.<time>.<pending>: all of one consumer
+    begin alike, so the rest of all of them is decoded as one list of integers, five times as fast as one by one.
+    """
+    same = replies[0].rsplit(b".", 4)[0] + b"."
+    text = b",".join(replies).replace(same, b"").replace(b".", b",")
+    try:
+        numbers = _integers.decode(b"[%b]" % text)
+    except msgspec.DecodeError as error:
+        raise UnavailableError(f"a delivery of somebody else's among {replies[0]!r}...: {error}") from error
+    return numbers[::4], numbers[1::4], numbers[-1]

@@ -1,0 +1,178 @@
+"""Grouping: what one influencer does on one side of one asset inside one window is one."""
+
+from hypothesis import given as given_any
+from hypothesis import strategies as st
+from msgspec import structs
+
+from domain.events import Action, Event, GroupClosed, PositionState, Side, SignalGrouped, SignalRecorded, Venue
+from domain.groups import WINDOW_NS, OpenGroup, expire, join
+from domain.ids import derived
+from domain.micros import micros
+from tests.domain.facts import BUY, MS, SELL, WINDOW, at, grouped, signal
+from tests.given import given, like
+
+FIRST = derived("grp", "ann", "s1")
+
+
+def expiring(window: OpenGroup | None, now: int) -> tuple[Event, ...]:
+    return expire(window, now) if window else ()
+
+
+def test_windows_are_those_of_the_venues() -> None:
+    assert WINDOW_NS == {Venue.HYPERLIQUID: 250 * MS, Venue.POLYMARKET: 2_000 * MS}
+
+
+def test_the_first_signal_opens_a_window_that_closes_by_our_clock() -> None:
+    first = signal("s1", ms=0)
+    given(WINDOW).when(join, first, 11).then(grouped(first, 11, group=FIRST, closes_ms=40 + 250))
+
+
+def test_a_polymarket_window_is_longer() -> None:
+    first = signal("s1", venue=Venue.POLYMARKET)
+    given(WINDOW).when(join, first, 11).then(grouped(first, 11, group=FIRST, closes_ms=40 + 2_000))
+
+
+def test_signals_inside_the_window_join_and_do_not_prolong_it() -> None:
+    first, last = signal("s1", ms=0), signal("s2", ms=250, before="1")
+    opened = given(WINDOW).when(join, first, 11)
+    opened.when(join, last, 12).then(grouped(last, 12, group=FIRST, closes_ms=290))
+
+
+def test_a_signal_after_the_window_closes_it_and_opens_the_next() -> None:
+    first, later = signal("s1", ms=0), signal("s2", ms=251, before="1")
+    given(WINDOW).when(join, first, 11).when(join, later, 12).then(
+        like(GroupClosed, group_id=FIRST, signal_ids=("s1",), closed_at=later.detect_time),
+        grouped(later, 12, group=derived("grp", "ann", "s2"), closes_ms=251 + 40 + 250),
+    )
+
+
+def test_a_signal_of_the_other_side_closes_it_and_opens_the_next() -> None:
+    first, back = signal("s1", BUY, ms=0), signal("s2", SELL, ms=1, before="1")
+    given(WINDOW).when(join, first, 11).when(join, back, 12).then(
+        like(GroupClosed, group_id=FIRST, trade_side=BUY, after_micros=micros("1")),
+        like(SignalGrouped, group_id=derived("grp", "ann", "s2"), trade_side=SELL, before_micros=micros("1")),
+    )
+
+
+def test_a_signal_that_is_in_the_window_already_changes_nothing() -> None:
+    given(WINDOW).when(join, signal(), 11).again().then_nothing()
+
+
+def test_a_historic_signal_is_never_copied_and_closes_nothing() -> None:
+    historic = signal("s0", SELL, ms=900, position_state=PositionState.HISTORIC)
+    given(WINDOW).when(join, historic, 10).then_nothing()
+    given(WINDOW).when(join, signal(), 11).when(join, historic, 12).then_nothing()
+
+
+def test_the_timer_closes_a_window_once() -> None:
+    opened = given(WINDOW).when(join, signal("s1"), 11)
+    opened.when(expiring, at(290) - 1).then_nothing()
+    opened.when(expiring, at(290)).then(like(GroupClosed, group_id=FIRST, closed_at=at(290))).again().then_nothing()
+
+
+def test_a_closed_group_is_the_net_effect_at_the_average_price() -> None:
+    parts = (
+        signal("s1", size="1", price="100", before="2", ms=0, leverage=10),
+        signal("s2", size="2", price="101", before="3", ms=100, leverage=20),
+        signal("s3", size="0.000001", price="90", before="5", ms=90, leverage=20),
+    )
+    state = given(WINDOW)
+    for sequence, part in enumerate(parts, 11):
+        state = state.when(join, part, sequence)
+    notional = micros("302.00009")
+    state.when(expiring, at(500)).then(
+        GroupClosed(
+            group_id=FIRST,
+            influencer_id="ann",
+            venue=parts[0].venue,
+            address=parts[0].address,
+            asset="BTC",
+            market="BTC",
+            action=Action.INCREASE,
+            side=Side.LONG,
+            trade_side=BUY,
+            before_micros=micros("2"),
+            after_micros=micros("5.000001"),
+            delta_micros=micros("3.000001"),
+            notional_micros=notional,
+            price_micros=100_666_663,  # 302.00009 / 3.000001 = 100.6666631...
+            leverage=20,
+            signal_ids=("s1", "s2", "s3"),
+            signal_sequences=(11, 12, 13),
+            event_time=at(0),
+            last_event_time=at(100),
+            detect_time=at(40),
+            closed_at=at(500),
+        )
+    )
+
+
+def test_a_group_that_crosses_zero_is_one_flip() -> None:
+    state = given(WINDOW).when(join, signal("s1", SELL, "1", before="1"), 11)
+    state = state.when(join, signal("s2", SELL, "2", before="0", ms=5), 12)
+    state.when(expiring, at(999)).then(
+        like(GroupClosed, action=Action.FLIP, side=Side.SHORT, before_micros=micros("1"), after_micros=micros("-2"))
+    )
+
+
+def test_a_report_that_corrects_the_position_inside_a_window_counts_from_the_start() -> None:
+    """Buys that led to flat closed a short, wherever the fold had believed that they began."""
+    state = given(WINDOW).when(join, signal("s1", BUY, "1", before="0"), 11)
+    state = state.when(join, signal("s2", BUY, "1", before="-1", ms=10), 12)
+    state.when(expiring, at(999)).then(
+        like(
+            GroupClosed,
+            action=Action.CLOSE,
+            side=Side.FLAT,
+            trade_side=BUY,
+            before_micros=micros("-2"),
+            after_micros=0,
+            delta_micros=micros("2"),
+        )
+    )
+
+
+def steps(moves: list[tuple[bool, int, int]]) -> list[SignalRecorded]:
+    """Signals from (buys, size, ms since the one before)."""
+    made, position, ms = [], 0, 0
+    for number, (buys, size, later) in enumerate(moves):
+        ms += later
+        one = signal(f"s{number}", BUY if buys else SELL, str(size), before=str(position), ms=ms)
+        position += size if buys else -size
+        made.append(one)
+    return made
+
+
+many = st.lists(st.tuples(st.booleans(), st.integers(1, 9), st.integers(0, 300)), min_size=1, max_size=15)
+
+
+def fold(signals: list[SignalRecorded]) -> list[GroupClosed]:
+    state, closed = given(WINDOW), []
+    for sequence, one in enumerate(signals, 1):
+        outcome = state.when(join, one, sequence)
+        closed += [event for event in outcome.events if isinstance(event, GroupClosed)]
+        state = outcome
+    last = state.when(expiring, at(10**9)).events
+    return closed + [event for event in last if isinstance(event, GroupClosed)]
+
+
+@given_any(many)
+def test_every_signal_is_in_exactly_one_group_and_nothing_is_lost(moves: list[tuple[bool, int, int]]) -> None:
+    signals = steps(moves)
+    groups = fold(signals)
+    assert [id for group in groups for id in group.signal_ids] == [one.signal_id for one in signals]
+    assert sum(group.delta_micros for group in groups) == sum(one.delta_micros for one in signals)
+    assert sum(group.notional_micros for group in groups) == sum(one.notional_micros for one in signals)
+    for group in groups:
+        assert group.after_micros - group.before_micros == group.delta_micros
+        assert group.last_event_time - group.event_time <= WINDOW_NS[group.venue]
+        assert group.delta_micros * group.trade_side.sign > 0
+
+
+@given_any(many, st.integers(1, 10**12))
+def test_group_ids_depend_on_nothing_but_the_log(moves: list[tuple[bool, int, int]], later: int) -> None:
+    """Not on when we saw a signal, not on where it stood in the log."""
+    signals = steps(moves)
+    seen_later = [structs.replace(one, detect_time=one.detect_time + later) for one in signals]
+    assert [group.group_id for group in fold(signals)] == [group.group_id for group in fold(seen_later)]
+    assert all(group.group_id == derived("grp", "ann", group.signal_ids[0]) for group in fold(signals))

@@ -1,0 +1,27 @@
+"""A process that runs the projection engine: what the tests kill.   python -m tests.projections.builder URL DSN"""
+
+import asyncio
+import sys
+import time
+
+import structlog
+
+from handlers.catalogue import codec
+from projections.catalogue import PROJECTIONS
+from projections.engine import Engine
+from streams.connection import connect
+
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+
+
+async def main(url: str, dsn: str) -> None:
+    engine = Engine(await connect(url, "builder"), codec(), dsn, PROJECTIONS, time.time_ns)
+    running = asyncio.create_task(engine.run(asyncio.Event()))
+    await engine.ready.wait()
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    await running
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], sys.argv[2]))

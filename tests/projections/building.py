@@ -1,0 +1,89 @@
+"""Running the engine in a test, and looking at what it built."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from handlers.catalogue import codec
+from projections.catalogue import PROJECTIONS
+from projections.engine import Engine
+from projections.projection import Projection
+from streams.connection import Connection
+from streams.dead import DeadLettered, decode
+from streams.read import history
+from tests.streams.deadlines import settled
+
+
+@asynccontextmanager
+async def engine(
+    connection: Connection, dsn: str, projections: Sequence[Projection] = PROJECTIONS
+) -> AsyncIterator[Engine]:
+    """An engine that runs, and is stopped at the end."""
+    running, stop = Engine(connection, codec(), dsn, projections, time.time_ns), asyncio.Event()
+    task = asyncio.create_task(running.run(stop))
+    try:
+        yield running
+    finally:
+        stop.set()
+        done, late = await asyncio.wait([task], timeout=15)
+        for each in late:
+            each.cancel()
+        assert not late, "the engine did not stop"
+        for each in done:
+            each.result()
+
+
+async def behind(connection: Connection, dsn: str, projections: Sequence[Projection] = PROJECTIONS) -> dict[str, int]:
+    """How many sequences each (projection, stream) is behind; what has no place yet counts whole."""
+    try:
+        session = await asyncpg.connect(dsn)
+        try:
+            rows = await session.fetch("SELECT projection, stream, position FROM projection_position")
+        finally:
+            await session.close()
+    except asyncpg.UndefinedTableError:
+        rows = []
+    places = {(row["projection"], row["stream"]): row["position"] for row in rows}
+    left = {}
+    for projection in projections:
+        for stream in projection.reads:
+            end = (await connection.api(f"STREAM.INFO.{stream.name}"))["state"]["last_seq"]
+            left[f"{projection.name} {stream.name}"] = end - places.get((projection.name, stream.name), -1)
+    return left
+
+
+async def caught_up(
+    connection: Connection, dsn: str, projections: Sequence[Projection] = PROJECTIONS, within: float = 30.0
+) -> None:
+    """Wait until every projection stands at the end of its streams."""
+    await settled(lambda: behind(connection, dsn, projections), lambda left: not any(left.values()), within, every=0.05)
+
+
+async def built(connection: Connection, dsn: str, projections: Sequence[Projection] = PROJECTIONS) -> None:
+    """Run an engine until it has caught up."""
+    async with engine(connection, dsn, projections):
+        await caught_up(connection, dsn, projections)
+
+
+async def contents(dsn: str, projections: Sequence[Projection] = PROJECTIONS) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of every table of the read models, in the order of its key."""
+    session = await asyncpg.connect(dsn)
+    try:
+        return {
+            table.name: [
+                tuple(row) for row in await session.fetch(f"SELECT * FROM {table.name} ORDER BY {', '.join(table.key)}")
+            ]
+            for projection in projections
+            for table in projection.tables
+        }
+    finally:
+        await session.close()
+
+
+async def letters(connection: Connection) -> list[DeadLettered]:
+    """Everything in DEAD, in order."""
+    return [decode(stored.payload) async for batch in history(connection, "DEAD") for stored in batch]

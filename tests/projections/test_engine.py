@@ -1,0 +1,308 @@
+"""The engine: rows and position move together, so that whatever is killed, the read models equal a clean replay."""
+
+import asyncio
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from domain.events import CashDeposited, SignalRecorded
+from gateways.servers import Addresses
+from handlers.catalogue import codec
+from projections.catalogue import PROJECTIONS
+from projections.engine import Engine, LostPlaceError, StreamRun
+from projections.projection import Projection
+from projections.table import Add, Change, Insert, Table, Update
+from streams import subjects
+from streams.append import Record, append
+from streams.connection import Connection
+from streams.envelope import Recorded
+from streams.errors import DataLossError
+from streams.topology import EXECUTIONS, SIGNALS
+from tests.conftest import Databases, empty
+from tests.projections.building import behind, built, caught_up, contents, engine, letters
+from tests.projections.story import tell, walks
+from tests.streams.deadlines import settled
+from tests.streams.examples import example
+from tests.streams.subprocesses import heard, process
+
+
+async def clean_replay(log: Connection, databases: Databases) -> dict[str, list[tuple[Any, ...]]]:
+    """What an engine builds from nothing, undisturbed."""
+    dsn = await databases.new()
+    await built(log, dsn)
+    return await contents(dsn)
+
+
+async def test_all_read_models_are_built_and_a_second_run_goes_on(log: Connection, database: str) -> None:
+    await tell(log, list(walks(1, 60)))
+    await built(log, database)
+    first = await contents(database)
+    sizes = {name: len(rows) for name, rows in first.items()}
+    executed = [n for n in range(1, 61) if n % 4]
+    assert sizes == {
+        "trade_event": 60,
+        "signal_group": 60,
+        "quote": 60,
+        "group_fan_out": 60,
+        "copy_attempt": 60,
+        "executable_fill": sum(n % 3 for n in executed),
+        "execution": len(executed),
+        "position": len({(n % 7, n % 3) for n in executed}),
+        "ledger_entry": 6 + sum(n % 3 for n in executed),
+        "event_count": sizes["event_count"],
+    }
+    assert {(stream, kind): count for stream, kind, count in first["event_count"]}[("SIGNALS", "signal.recorded")] == 60
+    await built(log, database)
+    assert await contents(database) == first, "a run without news changes nothing"
+    await tell(log, list(walks(61, 30)))
+    await built(log, database)
+    after = await contents(database)
+    assert len(after["trade_event"]) == 90
+    assert sum(count for _, _, count in after["event_count"]) > sum(count for _, _, count in first["event_count"])
+    assert await letters(log) == []
+
+
+async def test_rows_appear_while_the_engine_runs_and_its_lag_is_seen(log: Connection, database: str) -> None:
+    async with engine(log, database):
+        for first in (1, 21, 41):
+            await tell(log, list(walks(first, 20)))
+            await caught_up(log, database)
+            assert len((await contents(database))["copy_attempt"]) == first + 19
+
+        async def waiting() -> int:
+            return int((await log.api("CONSUMER.INFO.EXECUTIONS.projections"))["num_pending"])
+
+        await settled(waiting, lambda left: left == 0)
+
+
+async def test_two_engines_at_once_one_stands_by_and_takes_over(
+    log: Connection, database: str, databases: Databases
+) -> None:
+    await tell(log, list(walks(1, 20)))
+    async with engine(log, database) as first:
+        await asyncio.wait_for(first.ready.wait(), 10)
+        async with engine(log, database) as second:
+            await caught_up(log, database)
+            assert not second.ready.is_set()
+            session = await asyncpg.connect(database)
+            # The first one's lock goes, as when its connection breaks: now both believe that they are the one.
+            await session.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+            )
+            await asyncio.wait_for(second.ready.wait(), 10)
+            for start in range(21, 61, 10):
+                await tell(log, list(walks(start, 10)))
+            await caught_up(log, database)
+            await session.close()
+    assert await contents(database) == await clean_replay(log, databases)
+    assert await letters(log) == []
+
+
+async def test_killed_in_the_middle_of_building(
+    log: Connection, running: Addresses, database: str, databases: Databases, tmp_path: Path
+) -> None:
+    moments = random.Random(8)
+    for kill in range(4):
+        await tell(log, list(walks(1 + kill * 400, 400)))
+        async with process("tests.projections.builder", running.nats_url, database, log=tmp_path / "log") as builder:
+            await heard(builder, "ready")
+            await asyncio.sleep(moments.uniform(0.0, 0.25))
+            builder.kill()
+            assert await builder.wait() == -signal.SIGKILL
+    await built(log, database)
+    assert await contents(database) == await clean_replay(log, databases)
+    assert await letters(log) == []
+
+
+async def test_connections_to_the_database_are_killed_in_the_middle(
+    log: Connection, database: str, databases: Databases
+) -> None:
+    session = await asyncpg.connect(database)
+    killed = 0
+    async with engine(log, database):
+        for start in range(1, 1_001, 200):
+            await tell(log, list(walks(start, 200)))
+            await asyncio.sleep(0.02)
+            killed += await session.fetchval(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        await caught_up(log, database)
+    await session.close()
+    assert killed >= 10
+    assert await contents(database) == await clean_replay(log, databases)
+    assert await letters(log) == []
+
+
+async def test_all_tables_dropped_are_built_again(log: Connection, database: str) -> None:
+    await tell(log, list(walks(1, 100)))
+    await built(log, database)
+    before = await contents(database)
+    session = await asyncpg.connect(database)
+    for name in [*before, "projection_position"]:
+        await session.execute(f"DROP TABLE {name}")
+    await session.close()
+    await built(log, database)
+    assert await contents(database) == before
+
+
+async def test_two_writers_of_one_stream_the_slower_loses_its_place(
+    log: Connection, database: str, databases: Databases
+) -> None:
+    await built(log, database)
+    reading = [projection for projection in PROJECTIONS if EXECUTIONS in projection.reads]
+    stop = asyncio.Event()
+    runs = [
+        asyncio.create_task(StreamRun(log, codec(), EXECUTIONS, reading, time.time_ns).run(database, stop))
+        for _ in range(2)
+    ]
+    await asyncio.sleep(0)
+    for start in range(1, 401, 20):
+        await tell(log, list(walks(start, 20)))
+    async with asyncio.timeout(20):
+        done, _ = await asyncio.wait(runs, return_when=asyncio.FIRST_COMPLETED)
+    for each in done:
+        with pytest.raises(LostPlaceError, match=r"no longer at EXECUTIONS:\d+"):
+            each.result()
+    await settled(lambda: behind(log, database, reading), lambda left: not left["position EXECUTIONS"])
+    stop.set()
+    await asyncio.gather(*runs, return_exceptions=True)
+    await built(log, database)
+    assert await contents(database) == await clean_replay(log, databases)
+
+
+async def test_another_log_under_the_same_read_models_is_refused(log: Connection, database: str) -> None:
+    await tell(log, list(walks(1, 5)))
+    await built(log, database)
+    await empty(log)
+    refused = Engine(log, codec(), database, PROJECTIONS, time.time_ns)
+    with pytest.raises(DataLossError):
+        await asyncio.wait_for(refused.run(asyncio.Event()), 10)
+
+
+NOTE = Table("note", ("note_id",), {"note_id": "text", "amount": "bigint", "detail": "text NULL"}, ("detail",))
+TALLY = Table("tally", ("kind",), {"kind": "text", "events": "bigint"})
+
+
+class Notes(Projection):
+    """Writes what a deposit says as it says it, good or bad."""
+
+    name = "note"
+    reads = (EXECUTIONS,)
+    types = frozenset({"cash.deposited"})
+    tables = (NOTE, TALLY)
+
+    def fold(self, event: Recorded) -> Iterator[Change]:
+        deposit: CashDeposited = event.data
+        yield Add(TALLY, ("deposits",), {"events": 1})
+        if deposit.deposit_id == "bug":
+            raise RuntimeError("a fold with a bug")
+        if deposit.deposit_id == "update":
+            yield Update(NOTE, ("1",), {"detail": deposit.subscriber_id})
+            return
+        row = {"note_id": deposit.deposit_id, "amount": deposit.cash_delta_micros, "detail": deposit.subscriber_id}
+        yield Insert(NOTE, row | ({"amount": None} if deposit.deposit_id == "null" else {}))
+
+
+OTHER = Table("other", ("kind",), {"kind": "text", "events": "bigint"})
+
+
+class Others(Projection):
+    """A neighbour on the same stream that minds nothing."""
+
+    name = "other"
+    reads = (EXECUTIONS,)
+    types = frozenset({"cash.deposited"})
+    tables = (OTHER,)
+
+    def fold(self, event: Recorded) -> Iterator[Change]:
+        yield Add(OTHER, ("deposits",), {"events": 1})
+
+
+def deposit(deposit_id: str, **fields: Any) -> tuple[str, str, CashDeposited]:
+    return "EXECUTIONS", "executions.1.ann", example(CashDeposited, deposit_id=deposit_id, **fields)
+
+
+BAD = {
+    "bug": deposit("bug"),
+    "null": deposit("null"),
+    "huge": deposit("huge", cash_delta_micros=2**63),
+    "nul": deposit("nul", subscriber_id="a\u0000b"),
+    "unindexable": deposit("wide", subscriber_id="".join(chr(0x4E00 + n) for n in range(20_000))),
+    "existing": deposit("1"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("together", [True, False], ids=["in one batch", "in a later batch"])
+async def test_what_a_projection_cannot_store_is_buried_and_the_rest_goes_on(
+    log: Connection, database: str, bad: str, together: bool
+) -> None:
+    projections = (Notes(), Others())
+    await tell(log, [deposit("1", cash_delta_micros=5)])
+    if not together:
+        await built(log, database, projections)
+    await tell(log, [deposit("2"), BAD[bad], deposit("update", subscriber_id="changed"), deposit("3")])
+    await built(log, database, projections)
+    await tell(log, [deposit("4")])
+    await built(log, database, projections)
+    rows = await contents(database, projections)
+    assert [(row[0], row[2]) for row in rows["note"]] == [
+        ("1", "changed"),
+        ("2", "the subscriber_id"),
+        ("3", "the subscriber_id"),
+        ("4", "the subscriber_id"),
+    ]
+    assert rows["tally"] == [("deposits", 5)], "of a buried event nothing stays"
+    assert rows["other"] == [("deposits", 6)]
+    (letter,) = await letters(log)
+    assert (letter.stage, letter.stream, letter.sequence) == ("projection.note", "EXECUTIONS", 3)
+    assert letter.error
+
+
+async def test_an_event_that_cannot_be_read_is_buried_once_for_all(log: Connection, database: str) -> None:
+    await tell(log, list(walks(1, 3)))
+    await append(log, [Record("signals.1.x.y.z", payload) for payload in (b"junk", b"\xff" * 80, b"{}")])
+    await tell(log, list(walks(4, 3)))
+    for _ in range(2):
+        await built(log, database)
+    assert len((await contents(database))["trade_event"]) == 6
+    found = await letters(log)
+    assert [(letter.stage, letter.stream, letter.sequence) for letter in found] == [
+        ("projections", "SIGNALS", sequence) for sequence in (4, 5, 6)
+    ]
+
+
+async def test_junk_in_dead_itself_is_passed_over(log: Connection, database: str) -> None:
+    await append(log, [Record("dead.a.b", b"junk")])
+    await built(log, database)
+    assert len(await _dead(log)) == 1
+
+
+async def _dead(log: Connection) -> list[int]:
+    return list(range((await log.api("STREAM.INFO.DEAD"))["state"]["messages"]))
+
+
+async def test_only_what_a_projection_wants_reaches_its_fold(log: Connection, database: str) -> None:
+    seen: list[str] = []
+
+    class Nosy(Projection):
+        name = "nosy"
+        reads = (SIGNALS, EXECUTIONS)
+        types = frozenset({"signal.recorded", "cash.deposited"})
+        tables = ()
+
+        def fold(self, event: Recorded) -> list[Change]:
+            seen.append(event.type)
+            return []
+
+    await tell(log, [deposit("1"), ("SIGNALS", subjects.signals("a", "b", "c"), example(SignalRecorded))])
+    await tell(log, list(walks(1, 1)))
+    await built(log, database, (Nosy(),))
+    assert sorted(seen) == ["cash.deposited", "cash.deposited", "signal.recorded", "signal.recorded"]

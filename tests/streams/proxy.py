@@ -1,0 +1,80 @@
+"""A TCP proxy in front of a nats-server that cuts a connection at a chosen byte, or loses what the server answers."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+
+class Proxy:
+    """Forwards everything until armed. Both arms go off once; later connections pass untouched."""
+
+    def __init__(self, server_port: int) -> None:
+        self._server_port = server_port
+        self._cut_at: bytes | None = None
+        self._lose_after: bytes | None = None
+        self._pairs: set[asyncio.Task[None]] = set()
+        self.cuts = 0
+        self.url = ""
+
+    def cut_at(self, marker: bytes) -> None:
+        """Forward what the client sends up to `marker`, not a byte more, and cut its connection."""
+        self._cut_at = marker
+
+    def lose_answer_to(self, marker: bytes) -> None:
+        """Forward everything up to and after `marker`, then nothing back: cut when the server has answered."""
+        self._lose_after = marker
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
+        deaf = asyncio.Event()
+        ways = [
+            asyncio.create_task(self._forth(reader, server_writer, deaf)),
+            asyncio.create_task(self._back(server_reader, writer, deaf)),
+        ]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            for end in (writer, server_writer):
+                with contextlib.suppress(OSError, RuntimeError):
+                    end.transport.abort()
+
+    async def _forth(self, reader: asyncio.StreamReader, server: asyncio.StreamWriter, deaf: asyncio.Event) -> None:
+        seen = b""
+        while chunk := await reader.read(65536):
+            seen = (seen + chunk)[-len(chunk) - 200 :]
+            if self._cut_at is not None and (found := seen.find(self._cut_at)) >= 0:
+                self._cut_at = None
+                server.write(chunk[: max(0, found - (len(seen) - len(chunk)))])
+                await server.drain()
+                self.cuts += 1
+                return
+            if self._lose_after is not None and self._lose_after in seen:
+                self._lose_after = None
+                deaf.set()
+            server.write(chunk)
+            await server.drain()
+
+    async def _back(self, server: asyncio.StreamReader, writer: asyncio.StreamWriter, deaf: asyncio.Event) -> None:
+        while chunk := await server.read(65536):
+            if deaf.is_set() and (b'"seq":' in chunk or b'"error":' in chunk):
+                self.cuts += 1
+                return
+            if not deaf.is_set():
+                writer.write(chunk)
+                await writer.drain()
+
+
+@asynccontextmanager
+async def proxied(server_url: str) -> AsyncIterator[Proxy]:
+    """A proxy on a free port in front of a server's URL."""
+    proxy = Proxy(int(server_url.rpartition(":")[2]))
+    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    proxy.url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield proxy
+    finally:
+        server.close()

@@ -1,0 +1,323 @@
+"""The loop of every stage: whatever is killed, each input has exactly one effect, in order."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from gateways.servers import Addresses
+from streams import metrics, subjects
+from streams.append import Record, append
+from streams.connection import Connection, connect
+from streams.envelope import Recorded
+from streams.stage import Output
+from streams.subjects import lanes
+from tests.streams.counting import (
+    BURST,
+    CODEC,
+    Counting,
+    Counts,
+    Fetched,
+    Fetching,
+    Given,
+    Ticked,
+    Ticking,
+    Wanted,
+    Workers,
+    checkpoints,
+    each_once_in_order,
+    feed_in,
+    letters,
+    plain,
+    positions_are_right,
+    record,
+    written,
+)
+from tests.streams.deadlines import eventually, settled
+from tests.streams.proxy import proxied
+
+
+async def drained(connection: Connection, outputs: int, within: float = 30.0) -> list[Recorded]:
+    """All outputs, once there are so many."""
+    return await settled(lambda: written(connection), lambda events: len(events) >= outputs, within, every=0.05)
+
+
+def fences() -> float:
+    return float(metrics.FENCED.labels("counting")._value.get())
+
+
+async def test_every_input_has_one_effect_in_order_and_the_checkpoint_stands_at_the_last(log: Connection) -> None:
+    inputs = plain(600, keys=7)
+    await feed_in(log, inputs[:300])
+    async with Workers(log, Counting(), time.time_ns, lane_count=4):
+        await feed_in(log, inputs[300:])
+        events = await drained(log, 600)
+        await positions_are_right(log, inputs, 1, 4)
+
+        async def lag() -> int:
+            names = [f"counting-{lane.name}" for lane in lanes(4)]
+            states = [await log.api(f"CONSUMER.INFO.SIGNALS.{name}") for name in names]
+            return sum(state["num_pending"] + state["num_ack_pending"] for state in states)
+
+        await settled(lag, lambda left: left == 0)
+    each_once_in_order(events, inputs)
+    causes = {event.id: event.causation for event in events}
+    assert causes == {f"counted.{given.number}": f"SIGNALS:{place}" for place, given in enumerate(inputs, 1)}
+    assert {event.source for event in events} == {"vibe/counting"}
+    assert await letters(log) == []
+
+
+async def test_a_restart_goes_on_from_the_checkpoint_with_its_state(log: Connection) -> None:
+    inputs = plain(90)
+    for first in (0, 30, 60):
+        await feed_in(log, inputs[first : first + 30])
+        async with Workers(log, Counting(), time.time_ns, lane_count=2):
+            events = await drained(log, first + 30)
+    each_once_in_order(events, inputs)
+    await positions_are_right(log, inputs, 1, 2)
+
+
+async def test_inputs_without_outputs_are_passed_over(log: Connection) -> None:
+    inputs = [Given("a", 1, "silent"), Given("a", 2), Given("b", 3, "silent"), Given("a", 4)]
+    await feed_in(log, inputs)
+    async with Workers(log, Counting(), time.time_ns):
+        each_once_in_order(await drained(log, 2), inputs)
+
+
+class Gated(Counting):
+    """Waits between read and commit until it is let go."""
+
+    def __init__(self) -> None:
+        self.reached = asyncio.Event()
+        self.go = asyncio.Event()
+
+    async def ready(self, events: list[Recorded]) -> None:
+        self.reached.set()
+        await self.go.wait()
+
+
+async def test_a_zombie_with_an_old_checkpoint_is_fenced(log: Connection, running: Addresses) -> None:
+    inputs = plain(40)
+    zombie = Gated()
+    before = fences()
+    other = await connect(running.nats_url, "the other")
+    try:
+        await feed_in(log, inputs[:20])
+        async with Workers(log, zombie, time.time_ns):
+            await asyncio.wait_for(zombie.reached.wait(), 10)
+            async with Workers(other, Counting(), time.time_ns):
+                await drained(other, 20)
+            zombie.go.set()
+            await eventually(lambda: fences() > before, what="the fence")
+            await feed_in(log, inputs[20:])
+            events = await drained(log, 40)
+    finally:
+        await other.close()
+    each_once_in_order(events, inputs)
+    await positions_are_right(log, inputs, 1, 1)
+
+
+async def test_two_workers_of_one_lane_at_once(log: Connection, running: Addresses) -> None:
+    inputs = plain(1_500, keys=3)
+    others = [await connect(running.nats_url, f"worker {number}") for number in range(2)]
+    try:
+        async with Workers(others[0], Counting(), time.time_ns), Workers(others[1], Counting(), time.time_ns):
+            for start in range(0, len(inputs), 50):
+                await feed_in(log, inputs[start : start + 50])
+                await asyncio.sleep(0.02)
+            events = await drained(log, len(inputs))
+    finally:
+        for other in others:
+            await other.close()
+    each_once_in_order(events, inputs)
+    await positions_are_right(log, inputs, 1, 1)
+
+
+async def test_what_cannot_be_handled_is_buried_once_with_origin_and_reason(log: Connection) -> None:
+    inputs = [Given("a", 1), Given("a", 2, "refuse"), Given("a", 3), Given("a", 4, "bug"), Given("a", 5)]
+    await feed_in(log, inputs)
+    subject = subjects.signals("a", "test", "a")
+    unknown = b'{"specversion":"1.0","type":"test.unheard","source":"s","id":"i","time":"t","data":{}}'
+    await append(log, [Record(subject, unknown)])
+    await append(log, [Record(subject, b"\xff\xfe not even text")])
+    await feed_in(log, [Given("a", 6)])
+    async with Workers(log, Counting(), time.time_ns):
+        events = await drained(log, 4)
+    each_once_in_order(events, [*inputs, Given("a", 6)])
+    found = await letters(log)
+    assert [(letter.sequence, letter.encoding) for letter in found] == [
+        (2, "utf-8"),
+        (4, "utf-8"),
+        (6, "utf-8"),
+        (7, "base64"),
+    ] or sorted(letter.sequence for letter in found) == [2, 4, 6, 7]
+    by_place = {letter.sequence: letter for letter in found}
+    assert all((letter.stage, letter.stream, letter.subject) == ("counting", "SIGNALS", subject) for letter in found)
+    assert by_place[2].error == "number 2 is refused"
+    assert by_place[4].error == "RuntimeError: number 4 meets a bug"
+    assert "test.unheard" in by_place[6].error
+    assert by_place[2].payload.encode() == record(inputs[1]).payload
+    assert by_place[6].payload.encode() == unknown
+    assert (by_place[2].encoding, by_place[7].encoding) == ("utf-8", "base64")
+    assert (await checkpoints(log, 1))["00-63"].position == 8
+
+    # A restart stands behind them all; and were they handled again, DEAD keeps one letter each.
+    async with Workers(log, Counting(), time.time_ns):
+        await feed_in(log, [Given("a", 7)])
+        await drained(log, 5)
+    assert len(await letters(log)) == 4
+
+
+async def test_an_output_on_an_impossible_subject_is_buried_and_nobody_is_cut_off(log: Connection) -> None:
+    class Endless(Counting):
+        def handle(self, state: Counts, event: Recorded, now: int) -> Iterator[Output]:
+            for each in super().handle(state, event, now):
+                name = "x" * 5_000 if each.event.number == 2 else "x"  # type: ignore[attr-defined]
+                yield each._replace(subject=subjects.groups("a", "test", name))
+
+    inputs = plain(3, keys=1)
+    await feed_in(log, inputs)
+    before = log.reconnects
+    async with Workers(log, Endless(), time.time_ns):
+        events = await drained(log, 2)
+    assert [event.id for event in events] == ["counted.1", "counted.3"]
+    assert [letter.sequence for letter in await letters(log)] == [2]
+    assert log.reconnects == before
+
+
+async def test_a_poison_event_at_the_end_moves_the_checkpoint(log: Connection) -> None:
+    await feed_in(log, [Given("a", 1, "refuse")])
+    async with Workers(log, Counting(), time.time_ns):
+        await settled(lambda: checkpoints(log, 1), lambda found: "00-63" in found)
+    assert (await checkpoints(log, 1))["00-63"].position == 1
+    async with Workers(log, Counting(), time.time_ns):
+        await feed_in(log, [Given("a", 2)])
+        each_once_in_order(await drained(log, 1), [Given("a", 2)])
+    assert len(await letters(log)) == 1
+
+
+@pytest.mark.parametrize("junk", [b"not json", b"\xff" * 64 + b'"', b'{"specversion":"1.0","type":"test.counted"}'])
+async def test_junk_among_its_own_outputs_does_not_keep_a_lane_from_loading(log: Connection, junk: bytes) -> None:
+    inputs = plain(4, keys=1)
+    await feed_in(log, inputs[:2])
+    async with Workers(log, Counting(), time.time_ns):
+        await drained(log, 2)
+    await append(log, [Record(subjects.groups("key-0", "other", "key-0"), junk)])
+    async with Workers(log, Counting(), time.time_ns):
+        await feed_in(log, inputs[2:])
+        each_once_in_order(await drained(log, 4), inputs)
+
+
+class Following(Counting):
+    """Counts on from what another stage writes."""
+
+    name = "following"
+    follows = frozenset({"test.ticked"})
+
+
+async def test_a_followed_stream_is_part_of_the_state_junk_aside(log: Connection) -> None:
+    class Seen(Following):
+        ticks = 0
+
+        def evolve(self, state: object, event: object, sequence: int) -> None:
+            self.ticks += isinstance(event, Ticked)
+
+        def handle(self, state: object, event: Recorded, now: int) -> list[Output]:  # type: ignore[override]
+            return []
+
+    stage = Seen()
+    subject = subjects.groups("a", "test", "a")
+    ticked = CODEC.encode(Ticked("a", 1), id="t", source="other", time_ns=0)
+    async with Workers(log, stage, time.time_ns):
+        for payload in (ticked, b"\xff" * 40 + b'"', ticked[:-10], ticked):
+            await append(log, [Record(subject, payload)])
+
+        async def seen() -> int:
+            await feed_in(log, [Given("a", 1, "silent")])
+            return stage.ticks
+
+        assert await settled(seen, lambda ticks: ticks >= 2) == 2
+
+
+async def test_ticks_commit_with_the_position_unchanged(log: Connection) -> None:
+    inputs = plain(10, keys=2)
+    await feed_in(log, inputs)
+    async with Workers(log, Ticking(3), time.time_ns):
+        events = await drained(log, 10 + 2 * 3)
+        assert (await checkpoints(log, 1))["00-63"].position == 10
+    ticks = [(event.data.key, event.data.number) for event in events if isinstance(event.data, Ticked)]
+    assert sorted(ticks) == [(key, number) for key in ("key-0", "key-1") for number in (1, 2, 3)]
+    assert {event.causation for event in events if isinstance(event.data, Ticked)} == {"SIGNALS:1"}
+    each_once_in_order(events, inputs)
+    async with Workers(log, Ticking(3), time.time_ns):
+        await feed_in(log, plain(1, first=11))
+        assert len(await drained(log, 17)) == 17
+
+
+async def test_outputs_for_more_than_one_batch(log: Connection) -> None:
+    inputs = [Given("a", 1), Given("a", 2, "burst"), Given("b", 3), Given("b", 4, "burst"), Given("a", 5)]
+    await feed_in(log, inputs)
+    async with Workers(log, Counting(), time.time_ns):
+        events = await drained(log, 2 * BURST + 3)
+    each_once_in_order(events, inputs)
+    await positions_are_right(log, inputs, 1, 1)
+
+
+async def test_a_failing_courier_is_tried_again_and_holds_up_nobody(log: Connection) -> None:
+    calls: list[int] = []
+
+    async def fetch(wanted: Wanted) -> int:
+        calls.append(wanted.number)
+        if wanted.number == 2 and calls.count(2) < 3:
+            raise ConnectionError("the venue is away")
+        return calls.count(wanted.number)
+
+    inputs = [Given("a", number, "intent") for number in (1, 2, 3)] + plain(5, first=4)
+    await feed_in(log, inputs)
+    async with Workers(log, Fetching(fetch), time.time_ns):
+        await drained(log, 3 + 2 + 5)
+        assert calls.count(2) < 3, "the others are done before"
+        events = await drained(log, 3 + 3 + 5)
+    fetched = {event.data.number: event.data.attempt for event in events if isinstance(event.data, Fetched)}
+    assert fetched == {1: 1, 2: 3, 3: 1}
+    each_once_in_order(events, inputs)
+    by_id = {event.id: event for event in events}
+    for number in (1, 2, 3):
+        assert by_id[f"fetched.{number}"].causation == f"GROUPS:{by_id[f'wanted.{number}'].sequence}"
+
+
+async def test_a_commit_whose_ack_is_lost_is_not_written_twice(log: Connection, running: Addresses) -> None:
+    inputs = plain(60)
+    async with proxied(running.nats_url) as proxy:
+        through = await connect(proxy.url, "through the proxy")
+        try:
+            async with Workers(through, Counting(), time.time_ns):
+                await feed_in(log, inputs[:20])
+                await drained(log, 20)
+                proxy.lose_answer_to(b"Nats-Batch-Commit")
+                await feed_in(log, inputs[20:40])
+                await drained(log, 40)
+                assert proxy.cuts == 1
+                await feed_in(log, inputs[40:])
+                events = await drained(log, 60)
+        finally:
+            await through.close()
+    each_once_in_order(events, inputs)
+    await positions_are_right(log, inputs, 1, 1)
+
+
+async def test_a_commit_cut_in_the_middle_is_sent_again(log: Connection, running: Addresses) -> None:
+    inputs = plain(60)
+    async with proxied(running.nats_url) as proxy:
+        through = await connect(proxy.url, "through the proxy")
+        try:
+            async with Workers(through, Counting(), time.time_ns):
+                proxy.cut_at(b"Nats-Batch-Sequence: 5\r\n")
+                await feed_in(log, inputs)
+                events = await drained(log, 60)
+                assert proxy.cuts == 1
+        finally:
+            await through.close()
+    each_once_in_order(events, inputs)
+    await positions_are_right(log, inputs, 1, 1)
