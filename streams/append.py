@@ -19,6 +19,7 @@ MAX_BATCH = 1000
 
 _PREFIX = os.urandom(8).hex()
 _NUMBER = itertools.count()
+_LINE_BREAKS = str.maketrans("\r\n", "  ")
 
 
 class Record(NamedTuple):
@@ -61,31 +62,22 @@ async def append(
     """
     if not 0 < len(records) <= MAX_BATCH:
         raise RefusedError(f"a batch holds 1 to {MAX_BATCH} events, not {len(records)}")
-    guarded = guard is None
     batch = f"{_PREFIX}{next(_NUMBER):x}" if len(records) > 1 else None
-    last = len(records)
+    expected = _expected(records, guard)
+    count = len(records)
+    final = records[-1]
+    headers = _headers(final, expected.get(count), batch, count)
+    if batch is not None:
+        headers["Nats-Batch-Commit"] = "1"
     try:
-        for number, record in enumerate(records, 1):
-            headers: dict[str, str] = {}
-            if record.dedup_id is not None:
-                headers["Nats-Msg-Id"] = record.dedup_id
-            expected = record.expected
-            if guard is not None and not guarded and record.subject == guard.subject:
-                expected = guard.sequence
-                guarded = True
-            if expected is not None:
-                headers["Nats-Expected-Last-Subject-Sequence"] = str(expected)
-            if batch is not None:
-                headers["Nats-Batch-Id"] = batch
-                headers["Nats-Batch-Sequence"] = str(number)
-            if number < last:
-                await connection.publish(record.subject, record.payload, headers=headers)
-                continue
-            if not guarded:
-                raise RefusedError(f"no record of the batch is on the guarded subject {guard and guard.subject}")
-            if batch is not None:
-                headers["Nats-Batch-Commit"] = "1"
-            answer = await connection.request(record.subject, record.payload, headers=headers or None, timeout=timeout)
+        if batch is not None:
+            await connection.publish_block(
+                [
+                    (record.subject, _block(_headers(record, expected.get(number), batch, number)), record.payload)
+                    for number, record in enumerate(records[:-1], 1)
+                ]
+            )
+        answer = await connection.request(final.subject, final.payload, headers=headers or None, timeout=timeout)
     except UnavailableError as error:
         raise UnknownOutcomeError(str(error)) from error
     body = msgspec.json.decode(answer.data)
@@ -93,4 +85,33 @@ async def append(
         guards = [guard] if guard else [Guard(r.subject, r.expected) for r in records if r.expected is not None]
         named = guards[0] if guards else Guard(records[-1].subject, 0)
         raise error_of(body["error"], named.subject, named.sequence)
-    return Landed(body["seq"] - last + 1, body["seq"], bool(body.get("duplicate")))
+    return Landed(body["seq"] - count + 1, body["seq"], bool(body.get("duplicate")))
+
+
+def _expected(records: Sequence[Record], guard: Guard | None) -> dict[int, int]:
+    """The sequence that a record's subject must stand at, by the record's number from 1."""
+    expected = {number: record.expected for number, record in enumerate(records, 1) if record.expected is not None}
+    if guard is not None:
+        guarded = next((number for number, record in enumerate(records, 1) if record.subject == guard.subject), None)
+        if guarded is None:
+            raise RefusedError(f"no record of the batch is on the guarded subject {guard.subject}")
+        expected[guarded] = guard.sequence
+    return expected
+
+
+def _headers(record: Record, expected: int | None, batch: str | None, number: int) -> dict[str, str]:
+    headers = {}
+    if record.dedup_id is not None:
+        headers["Nats-Msg-Id"] = record.dedup_id
+    if expected is not None:
+        headers["Nats-Expected-Last-Subject-Sequence"] = str(expected)
+    if batch is not None:
+        headers["Nats-Batch-Id"] = batch
+        headers["Nats-Batch-Sequence"] = str(number)
+    return headers
+
+
+def _block(headers: dict[str, str]) -> bytes:
+    # An id may quote what came from outside: a line break in it must not start a header of its own.
+    lines = "".join(f"{name}: {value.translate(_LINE_BREAKS)}\r\n" for name, value in headers.items())
+    return f"NATS/1.0\r\n{lines}\r\n".encode()

@@ -2,7 +2,14 @@
 
 The checkpoint travels in the same atomic batch as the outputs and carries the guard: whoever commits with an old
 checkpoint is refused. It also names the CONFIG sequence that the commit had seen.
+
+An operator changes the number of lanes by stopping every instance of the stage and starting them with the new number.
+A lane then takes over from the checkpoints of the lanes that had its partitions before: one atomic batch stores its
+own checkpoint and supersedes theirs, so that whoever still works in the old layout is refused from then on.
 """
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -10,12 +17,17 @@ from msgspec import Struct
 from streams.connection import Connection
 from streams.envelope import rfc3339
 from streams.read import last
+from streams.subjects import PARTITIONS, Lane
 
 
 class Checkpoint(Struct, frozen=True, kw_only=True):
     """`position` is the last input sequence whose outputs are all stored. When an event's outputs fill more than one
     batch, `part_of` is that event's sequence and `parts_done` counts its outputs stored so far. `retried` is the last
-    retry of a dead letter (its sequence in DEAD) that was run."""
+    retry of a dead letter (its sequence in DEAD) that was run; `retry_of` and `retry_done` are its parts.
+
+    `ahead` holds partitions that were further when the lane took them over: partition -> (position, retried).
+    `superseded` says that lanes of another layout have taken over from this one.
+    """
 
     stage: str
     lane: str
@@ -26,6 +38,25 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     retried: int = 0
     config_sequence: int = 0
     commit: str = ""
+    retry_of: int = 0
+    retry_done: int = 0
+    ahead: dict[int, tuple[int, int]] = {}
+    superseded: bool = False
+
+    def reached(self, partition: int) -> tuple[int, int]:
+        """How far one partition is: (last input sequence, last retry) whose outputs are all stored."""
+        position, retried = self.ahead.get(partition, (0, 0))
+        return max(self.position, position), max(self.retried, retried)
+
+    def still_ahead(self, position: int, retried: int) -> dict[int, tuple[int, int]]:
+        """What is left of `ahead` once the whole lane has come to (position, retried)."""
+        return {
+            partition: place for partition, place in self.ahead.items() if place[0] > position or place[1] > retried
+        }
+
+
+class HalfStoredError(Exception):
+    """The number of lanes was changed while one event's outputs were stored in part."""
 
 
 class _Envelope(Struct, omit_defaults=True):
@@ -61,3 +92,60 @@ async def load(connection: Connection, stream: str, subject: str) -> tuple[int, 
     if stored is None:
         return 0, None
     return stored.sequence, _DECODER.decode(stored.payload).data
+
+
+class Standing(NamedTuple):
+    """A checkpoint and where it stands in the log."""
+
+    subject: str
+    sequence: int
+    checkpoint: Checkpoint
+
+
+async def overlapping(connection: Connection, stream: str, subject: str, lane: Lane) -> list[Standing]:
+    """The newest checkpoints of all lanes, of whatever layout, that share a partition with `lane`; `subject` is that
+    of the lane's own."""
+    pattern = f"{subject.rpartition('.')[0]}.*"
+    info = await connection.api(f"STREAM.INFO.{stream}", {"subjects_filter": pattern})
+    found = []
+    for name in info["state"].get("subjects") or ():
+        first, _, end = name.rpartition(".")[2].partition("-")
+        if int(first) <= lane.last and lane.first <= int(end):
+            sequence, checkpoint = await load(connection, stream, name)
+            if checkpoint is not None:
+                found.append(Standing(name, sequence, checkpoint))
+    return found
+
+
+def merged(start: Checkpoint, lane: Lane, standing: Sequence[Standing]) -> Checkpoint:
+    """`start` as the checkpoint of a lane that takes over from others: it reads on from the partition that is least
+    far and passes over what the others have done. Raises HalfStoredError.
+
+    A partition never moves back, so that the furthest of all lanes that ever had it tells where it is.
+    """
+    for other in (each.checkpoint for each in standing):
+        if other.part_of or other.retry_of:
+            first, _, end = other.lane.partition("-")
+            count = PARTITIONS // (int(end) - int(first) + 1)
+            half = f"{other.stream}:{other.part_of}" if other.part_of else f"the retry DEAD:{other.retry_of}"
+            raise HalfStoredError(
+                f"{start.stage} {lane.name} cannot take over from lane {other.lane}: the outputs of {half} are stored "
+                f"in part; start {start.stage} once with {count} lanes, as it was, then change the number"
+            )
+    places: dict[int, tuple[int, int]] = {}
+    for partition in range(lane.first, lane.last + 1):
+        position = retried = 0
+        for each in standing:
+            first, _, end = each.checkpoint.lane.partition("-")
+            if int(first) <= partition <= int(end):
+                reached = each.checkpoint.reached(partition)
+                position, retried = max(position, reached[0]), max(retried, reached[1])
+        places[partition] = (position, retried)
+    lowest = (min(place[0] for place in places.values()), min(place[1] for place in places.values()))
+    return msgspec.structs.replace(
+        start,
+        position=lowest[0],
+        retried=lowest[1],
+        config_sequence=max(each.checkpoint.config_sequence for each in standing),
+        ahead={partition: place for partition, place in places.items() if place != lowest},
+    )

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import structlog
+from msgspec.structs import replace
 
 from streams import checkpoint as checkpoints
 from streams import metrics, subjects
 from streams.append import MAX_BATCH, Guard, Record, append
-from streams.checkpoint import Checkpoint
+from streams.checkpoint import Checkpoint, Standing
 from streams.connection import Connection
 from streams.envelope import Codec
 from streams.errors import ConflictError, UnavailableError, UnknownOutcomeError
@@ -30,11 +31,12 @@ INSTANCE = f"{os.getpid():x}-{os.urandom(4).hex()}"
 
 class Step(NamedTuple):
     """What one input event (or the clock, a courier or a retry, with sequence 0) led to; `done` outputs of it are
-    stored already."""
+    stored already. `retry` is the request's sequence in DEAD."""
 
     sequence: int
     outputs: list[Output]
     done: int = 0
+    retry: int = 0
 
 
 class FencedError(Exception):
@@ -42,7 +44,10 @@ class FencedError(Exception):
 
 
 class Committer:
-    """The write end of one lane. `reached` is the last checkpoint known to stand in the log, at `guard`."""
+    """The write end of one lane. `reached` is the last checkpoint known to stand in the log, at `guard`.
+
+    A commit waits for a log that is unavailable as long as it is `patient`; whoever stops makes it impatient.
+    """
 
     def __init__(
         self,
@@ -67,65 +72,107 @@ class Committer:
         self._commits = 0
         self._log = log.bind(stage=stage, lane=lane.name)
         self.guard = 0
+        self.patient = True
         self.reached = Checkpoint(stage=stage, lane=lane.name, stream=reads.name, position=0)
 
-    async def load(self) -> None:
-        """Take over from the newest checkpoint in the log."""
-        self.guard, found = await checkpoints.load(self._connection, self._writes, self._subject)
-        if found is not None:
-            self.reached = found
+    async def load(self) -> list[str]:
+        """Take over from the newest checkpoint in the log, or from those of other lanes that had our partitions;
+        names of the lanes that were superseded. Raises FencedError and HalfStoredError."""
+        standing = await checkpoints.overlapping(self._connection, self._writes, self._subject, self._lane)
+        own = next((each for each in standing if each.subject == self._subject), None)
+        rivals = [each for each in standing if each is not own and not each.checkpoint.superseded]
+        self.guard = own.sequence if own else 0
+        if own and not own.checkpoint.superseded and not rivals:
+            self.reached = own.checkpoint
+            return []
+        if standing:
+            await self._take_over(standing, rivals)
+        return [each.checkpoint.lane for each in rivals]
 
-    async def commit(
-        self,
-        steps: list[Step],
-        config_sequence: int,
-        retried: int,
-        on_stored: Callable[[Output, int], None],
-    ) -> None:
+    async def _take_over(self, standing: list[Standing], rivals: list[Standing]) -> None:
+        reached = checkpoints.merged(replace(self.reached, commit=self._next_commit()), self._lane, standing)
+        now = self._clock()
+        records = [
+            Record(
+                rival.subject,
+                # Under an id of ours: nobody who waits for an answer may take it for a commit of their own.
+                checkpoints.encode(replace(rival.checkpoint, superseded=True, commit=reached.commit), now),
+                expected=rival.sequence,
+            )
+            for rival in rivals
+        ]
+        records.append(Record(self._subject, checkpoints.encode(reached, now), expected=self.guard))
+        try:
+            landed = await append(self._connection, records)
+        except ConflictError as error:
+            raise FencedError(str(error)) from error
+        self.guard, self.reached = landed.last, reached
+        self._log.info(
+            "lane.taken_over",
+            of=sorted({each.checkpoint.lane for each in standing}),
+            position=reached.position,
+            partitions_ahead=len(reached.ahead),
+        )
+
+    async def confirm(self) -> None:
+        """Raises FencedError when somebody else has committed for this lane."""
+        sequence, _ = await checkpoints.load(self._connection, self._writes, self._subject)
+        if sequence != self.guard:
+            raise FencedError(f"{self._subject} is at {sequence}, not at {self.guard}")
+
+    def _next_commit(self) -> str:
+        self._commits += 1
+        return f"{self._stage}-{self._lane.name}-{self._writer}-{self._commits}"
+
+    async def commit(self, steps: list[Step], config_sequence: int, on_stored: Callable[[Output, int], None]) -> None:
         """Store every output in order, in as few atomic batches as fit, each with its checkpoint.
 
         `on_stored` gets each output with its sequence. Raises FencedError.
         """
         room = MAX_BATCH - 1
         chosen: list[tuple[Output, int]] = []
-        position = self.reached.position
+        position, retried = self.reached.position, self.reached.retried
 
-        async def store(
-            last: int, part_of: int = 0, parts_done: int = 0, of_retries: int = self.reached.retried
-        ) -> None:
-            if not part_of and last == self.reached.position:
-                # A tick or an outcome came between the parts of an event: they are still to be finished.
-                part_of, parts_done = self.reached.part_of, self.reached.parts_done
-            self._commits += 1
+        async def store(half: Step | None = None, done: int = 0) -> None:
+            before = self.reached
+            # A tick or an outcome may come between the parts of an event: they are still to be finished.
+            part = (before.part_of, before.parts_done) if position == before.position else (0, 0)
+            retry = (before.retry_of, before.retry_done) if retried == before.retried else (0, 0)
+            if half is not None and half.retry:
+                retry = (half.retry, done)
+            elif half is not None and half.sequence:
+                part = (half.sequence, done)
             reached = Checkpoint(
                 stage=self._stage,
                 lane=self._lane.name,
                 stream=self._reads,
-                position=last,
-                part_of=part_of,
-                parts_done=parts_done,
-                retried=of_retries,
+                position=position,
+                part_of=part[0],
+                parts_done=part[1],
+                retried=retried,
                 config_sequence=config_sequence,
-                commit=f"{self._stage}-{self._lane.name}-{self._writer}-{self._commits}",
+                commit=self._next_commit(),
+                retry_of=retry[0],
+                retry_done=retry[1],
+                ahead=before.still_ahead(position, retried),
             )
             await self._store(chosen, reached, on_stored)
+            chosen.clear()
 
         for step in steps:
             waiting = step.outputs[step.done :]
             if chosen and len(chosen) + len(waiting) > room:
-                await store(position)
-                chosen = []
+                await store()
             done = step.done
             while len(waiting) > room:
                 part, waiting = waiting[:room], waiting[room:]
                 done += len(part)
-                chosen = [(output, step.sequence) for output in part]
-                await store(position, step.sequence, done)
-                chosen = []
+                chosen += [(output, step.sequence) for output in part]
+                await store(step, done)
             chosen += [(output, step.sequence) for output in waiting]
             position = step.sequence or position
-        # Retries count as done only with the last batch, which holds or follows all that they led to.
-        await store(position, of_retries=retried)
+            retried = step.retry or retried
+        await store()
 
     async def _store(
         self, chosen: list[tuple[Output, int]], reached: Checkpoint, on_stored: Callable[[Output, int], None]
@@ -166,6 +213,8 @@ class Committer:
             except (UnknownOutcomeError, UnavailableError) as error:
                 why = error
                 self._log.warning("commit.unknown", error=str(error))
+                if not self.patient:
+                    raise
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 2.0)
             try:

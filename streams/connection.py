@@ -2,8 +2,9 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, cast
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 import nats
@@ -12,14 +13,16 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from streams.blocks import BlockParser, Sink
 from streams.errors import ConflictError, DuplicateError, LogError, RefusedError, UnavailableError
 
 log = structlog.get_logger()
 
 CONFLICT = frozenset({10071, 10164})
 DUPLICATE = frozenset({10201})
-BUSY = frozenset({10210, 10008, 10009, 10023, 10039, 10047, 10077})
-"""Too many batches in flight, no leader, insufficient resources, storage trouble: these pass with time."""
+BUSY = frozenset({10210, 10008, 10009, 10023, 10039, 10047, 10077, 10176})
+"""Too many batches in flight, no leader, insufficient resources, storage trouble, a batch that lost its beginning to
+a change of leader: these pass with time."""
 NOT_FOUND = frozenset({10014, 10037, 10059})
 
 
@@ -28,6 +31,9 @@ class Connection:
 
     def __init__(self, client: Client) -> None:
         self.client = client
+        # The library has no way to take messages before it has made an object of each.
+        self._blocks = BlockParser(client._ps)
+        client._ps = cast(Any, self._blocks)
 
     async def api(self, subject: str, body: Mapping[str, Any] | None = None, *, timeout: float = 5.0) -> dict[str, Any]:
         """Call `$JS.API.<subject>`; returns the decoded answer. Raises UnavailableError or RefusedError."""
@@ -63,10 +69,38 @@ class Connection:
         except nats.errors.Error as error:
             raise UnavailableError(f"{subject}: {error or type(error).__name__}") from error
 
+    async def publish_block(self, messages: Sequence[tuple[str, bytes, bytes]]) -> None:
+        """Many messages (subject, header block, payload) in one write: what `publish` does, at a third of its cost.
+
+        Never buffered over a reconnect. Raises UnavailableError when not connected, RefusedError for too large ones.
+        """
+        client = self.client
+        if not client.is_connected:
+            raise UnavailableError("not connected to NATS")
+        commands = []
+        for subject, headers, payload in messages:
+            size = len(headers) + len(payload)
+            if size > client.max_payload:
+                raise RefusedError(f"{subject}: {size:,} bytes are more than the server's max_payload")
+            commands.append(b"HPUB %b %d %d\r\n%b%b\r\n" % (subject.encode(), len(headers), size, headers, payload))
+        # The library has no public way to write more than one message at once.
+        await client._send_command(b"".join(commands))
+        await client._flush_pending()
+
     async def subscribe(self, subject: str, callback: Callable[[Msg], Awaitable[None]]) -> Any:
         return await self.client.subscribe(
             subject, cb=callback, pending_msgs_limit=1_000_000, pending_bytes_limit=512 * 1024 * 1024
         )
+
+    async def subscribe_blocks(self, subject: str, sink: Sink) -> Any:
+        """Subscribe to an inbox whose messages `sink` gets in blocks, at a tenth of the cost of `subscribe`."""
+        subscription = await self.client.subscribe(subject)
+        self._blocks.sinks[str(subscription._id).encode()] = sink
+        return subscription
+
+    async def unsubscribe_blocks(self, subscription: Any) -> None:
+        self._blocks.sinks.pop(str(subscription._id).encode(), None)
+        await subscription.unsubscribe()
 
     @property
     def reconnects(self) -> int:
@@ -93,8 +127,19 @@ def error_of(error: Mapping[str, Any], subject: str, expected: int = 0) -> LogEr
     return RefusedError(f"{subject}: {text} ({code})", code)
 
 
+def _login(url: str) -> dict[str, str]:
+    """User and password of the first address: the library forgets them for servers that it discovers."""
+    parts = urlsplit(url.split(",")[0])
+    if parts.password is None:
+        return {}
+    return {"user": unquote(parts.username or ""), "password": unquote(parts.password)}
+
+
 async def connect(url: str, name: str) -> Connection:
-    """Connect, retrying the first attempt for 30 s; afterwards the client reconnects for ever."""
+    """Connect, retrying the first attempt for 30 s; afterwards the client reconnects for ever.
+
+    `url` may hold several servers of a cluster, separated by commas.
+    """
 
     async def on_error(error: Exception) -> None:
         log.warning("nats.error", connection=name, error=str(error) or type(error).__name__)
@@ -110,7 +155,8 @@ async def connect(url: str, name: str) -> Connection:
         try:
             async with asyncio.timeout(5):
                 client = await nats.connect(
-                    url,
+                    url.split(","),
+                    **_login(url),
                     name=name,
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=0.25,

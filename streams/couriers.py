@@ -15,7 +15,7 @@ _PAUSE_SECONDS = 1.0
 
 
 class Couriers:
-    """At most one courier per intent. An intent is open until its outcome is folded; a courier that fails goes again."""
+    """At most one courier per intent. An intent is open until its outcome is folded; one that fails goes again."""
 
     def __init__(self, wake: asyncio.Event) -> None:
         self._wake = wake

@@ -1,23 +1,27 @@
 """What becomes of dead letters: listed, run through their stage once more, or dropped; each step is an event in DEAD.
 
 A retry is an event that the stage's processor reads as a second input: its outputs and the place of the retry are
-one commit, so a letter is run exactly once per retry, whatever crashes.
+one commit, so a letter is run exactly once per retry, whatever crashes. A letter is closed once: the server keeps one
+event under the id that its retry and its drop share.
 """
 
 import base64
 from collections.abc import Callable
 from typing import NamedTuple
 
+import structlog
 from msgspec import Struct
 
-from streams.append import Guard, Record, append
+from streams.append import Record, append
 from streams.connection import Connection
 from streams.dead import DEAD_TYPE, DeadLettered
 from streams.envelope import Codec, Recorded
-from streams.errors import RefusedError
-from streams.read import history, last
+from streams.errors import RefusedError, UnprocessableError
+from streams.read import history
 from streams.subjects import partition_of
 from streams.topology import DEAD
+
+log = structlog.get_logger()
 
 RETRIED_TYPE = "dead_letter.retried"
 DROPPED_TYPE = "dead_letter.dropped"
@@ -75,7 +79,11 @@ async def letters(connection: Connection, codec: Codec, stage: str | None = None
     found: dict[int, Letter] = {}
     async for batch in history(connection, DEAD.name):
         for stored in batch:
-            event: Recorded = codec.decode(DEAD.name, stored.sequence, stored.subject, stored.payload)
+            try:
+                event: Recorded = codec.decode(DEAD.name, stored.sequence, stored.subject, stored.payload)
+            except UnprocessableError as error:
+                log.warning("letter.unreadable", at=f"{DEAD.name}:{stored.sequence}", error=str(error))
+                continue
             if event.type == DEAD_TYPE:
                 found[event.sequence] = Letter(event.sequence, event.time, event.data, "open")
             elif event.type in (RETRIED_TYPE, DROPPED_TYPE):
@@ -91,7 +99,7 @@ async def retry(
 ) -> int:
     """Ask the letter's stage to run it again; returns the sequence of the request. Raises RefusedError.
 
-    Two people who retry one letter at once write one retry: the second meets the first one's guard.
+    Two people who close one letter at once, each in his way, write one event: the second one is refused.
     """
     facts = letter.facts
     if letter.state != "open":
@@ -130,18 +138,11 @@ async def drop(
 async def _write(
     connection: Connection, codec: Codec, subject: str, event: Struct, letter: Letter, now: Callable[[], int]
 ) -> int:
-    before = await last(connection, DEAD.name, subject)
-    # Between listing and writing somebody else may have closed the letter on this subject.
-    if before is not None and before.sequence > letter.sequence:
-        state = {each.sequence: each.state for each in await letters(connection, codec)}.get(letter.sequence)
-        if state != "open":
-            raise RefusedError(f"letter {letter.sequence} is {state} already")
+    closing = f"{letter.facts.dead_id}@{letter.sequence}"
     payload = codec.encode(
-        event,
-        id=f"{letter.facts.dead_id}@{letter.sequence}",
-        source="vibe/dead",
-        time_ns=now(),
-        causation=f"{DEAD.name}:{letter.sequence}",
+        event, id=closing, source="vibe/dead", time_ns=now(), causation=f"{DEAD.name}:{letter.sequence}"
     )
-    guard = Guard(subject, before.sequence if before else 0)
-    return (await append(connection, [Record(subject, payload)], guard)).last
+    landed = await append(connection, [Record(subject, payload, closing)])
+    if landed.duplicate:
+        raise RefusedError(f"letter {letter.sequence} was retried or dropped by somebody else just now")
+    return landed.last

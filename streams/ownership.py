@@ -5,13 +5,17 @@ each instance moves every second) and who owns which lane. An instance whose cou
 of the observer's own clock is taken for dead; one on the same machine whose process has gone, at once. Owners give
 up lanes beyond their fair share, so instances come and go without a restart of the others.
 
+All instances of a stage cut it into the same lanes. One that is set to another number stands by, saying so, until no
+instance of the old number lives: to change the number, stop all, start all.
+
 This chooses who works; it does not exclude. A paused owner that wakes up may still believe that a lane is its own:
 the guard on the lane's checkpoint refuses it.
 """
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -33,26 +37,36 @@ DEAD_SECONDS = 3.0
 
 
 class Member(Struct):
-    """One instance: its counter, and where it runs, so that neighbours can see its process end."""
+    """One instance: its counter, into how many lanes it cuts the stage, and where it runs, so that neighbours can see
+    its process end."""
 
     beat: int
     place: str
     pid: int
     started: str
+    layout: int = 0
 
 
 class Roster(Struct):
-    """Who lives and who owns what: instance -> member, lane name -> instance."""
+    """Who lives and who owns what: instance -> member, lane name -> instance; all lanes are of one layout."""
 
     members: dict[str, Member] = {}
     lanes: dict[str, str] = {}
+    layout: int = 0
 
 
 class Beats:
-    """How long each member's counter has stood still, by this observer's clock."""
+    """How long each member's counter has stood still, by this observer's clock, while it was looking."""
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[int, float]] = {}
+        self._looked = 0.0
+
+    def look(self, now: float) -> None:
+        """Say that the roster was read. After a gap nobody's silence is known: all may have been cut off alike."""
+        if now - self._looked > 2 * BEAT_SECONDS:
+            self._seen.clear()
+        self._looked = now
 
     def silent_seconds(self, name: str, member: Member, now: float) -> float:
         beat, since = self._seen.get(name, (-1, now))
@@ -62,16 +76,19 @@ class Beats:
         return now - since
 
 
-def fair_share(lanes: int, members: int) -> int:
-    """The most lanes that one of `members` instances keeps."""
-    return -(-lanes // max(1, members))
+def fair_shares(lanes: int, owned: Mapping[str, int]) -> dict[str, int]:
+    """How many lanes each instance keeps, given how many it has: all the same but for one, as few moves as can be."""
+    share, extra = divmod(lanes, len(owned))
+    order = sorted(owned, key=lambda name: (-owned[name], name))
+    return {name: share + (place < extra) for place, name in enumerate(order)}
 
 
 class Ownership:
     """One instance's part in the sharing of one stage's lanes.
 
     `take(lane)` is called when a lane becomes ours and must start work without waiting for its end; `leave(lane)`
-    must have stopped the work when it returns; `lost(lane)` says that somebody else owns the lane already.
+    must have stopped the work when it returns, and the lane is given back only then; `lost(lane)` says that somebody
+    else owns the lane already. The instance goes on beating while it leaves.
     """
 
     def __init__(
@@ -94,8 +111,11 @@ class Ownership:
         self._leave = leave
         self._lost = lost
         self._owned: set[str] = set()
+        self._leaving: dict[str, asyncio.Task[None]] = {}
+        self._wake = asyncio.Event()
         self._beats = Beats()
-        self._self = Member(0, _place(), os.getpid(), _started(os.getpid()))
+        self._standing_by = 0
+        self._self = Member(0, _place(), os.getpid(), _started(os.getpid()), len(self._lanes))
         self._confirmed = -1e9
         self._log = log.bind(stage=stage)
         self.settled = asyncio.Event()
@@ -113,41 +133,50 @@ class Ownership:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Beat, take, leave, until `stop`; then stop the work and give every lane back."""
-        while not stop.is_set():
-            try:
-                await self._beat()
-            except LogError as error:
-                self._log.warning("ownership.retry", error=str(error))
-            try:
-                async with asyncio.timeout(BEAT_SECONDS):
-                    await stop.wait()
-            except TimeoutError:
-                continue
-        await self._resign()
+        stopper = asyncio.create_task(self._wake_on(stop))
+        try:
+            while True:
+                stopping = stop.is_set()
+                if stopping:
+                    self._part_with(self._owned)
+                try:
+                    await self._beat(stopping)
+                except LogError as error:
+                    if stopping and not self._busy():
+                        self._log.info("ownership.not_given_back", error=str(error))
+                        return
+                    self._log.warning("ownership.retry", error=str(error))
+                if stopping and not self._owned and not self._leaving:
+                    return
+                try:
+                    async with asyncio.timeout(BEAT_SECONDS):
+                        await self._wake.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            stopper.cancel()
+            for task in self._leaving.values():
+                task.cancel()
+            await asyncio.gather(stopper, *self._leaving.values(), return_exceptions=True)
 
-    async def _beat(self) -> None:
+    async def _wake_on(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._wake.set()
+
+    async def _beat(self, stopping: bool) -> None:
         """One turn: read the roster, settle what is ours, write it back; whoever changed it meanwhile goes first."""
         for _ in range(20):
+            self._wake.clear()
             sequence, roster = await self._read()
             now = _now()
-            for name in [name for name in self._owned if roster.lanes.get(name, self.instance) != self.instance]:
-                self._owned.discard(name)
-                self._log.warning("lane.lost", lane=name, to=roster.lanes[name])
-                await self._lost(self._lanes[name])
+            self._beats.look(now)
             self._bury_dead(roster, now)
-            self._self.beat += 1
-            roster.members[self.instance] = self._self
-            share = fair_share(len(self._lanes), len(roster.members))
-            for name in sorted(self._owned)[share:]:
-                await self._leave(self._lanes[name])
-                self._owned.discard(name)
-                self._log.info("lane.left", lane=name, members=len(roster.members))
-            mine = set(self._owned)
-            for name in self._lanes:
-                if len(mine) < share and name not in mine and roster.lanes.get(name) is None:
-                    mine.add(name)
-            roster.lanes = {n: o for n, o in roster.lanes.items() if o != self.instance and n in self._lanes}
-            roster.lanes |= dict.fromkeys(mine, self.instance)
+            if self._must_stand_by(roster):
+                self._lose(self._owned)
+                self._forget_left()
+                return
+            self._lose({name for name in self._owned if roster.lanes.get(name, self.instance) != self.instance})
+            mine = self._settle(roster, stopping)
             if await self._write(roster, sequence):
                 self._confirmed = now
                 for name in sorted(mine - self._owned):
@@ -158,6 +187,68 @@ class Ownership:
                 return
             await asyncio.sleep(0.01)
 
+    def _must_stand_by(self, roster: Roster) -> bool:
+        """True while instances live that cut the stage into other lanes: two layouts at once would do work twice."""
+        own = len(self._lanes)
+        others = [name for name, member in roster.members.items() if member.layout == roster.layout]
+        standing_by = roster.layout if roster.layout != own and others else 0
+        if standing_by and standing_by != self._standing_by:
+            self._log.error(
+                "ownership.stands_by",
+                lanes=own,
+                why=f"{len(others)} instances of this stage run with {standing_by} lanes; "
+                f"stop them all, or start this one with {standing_by} lanes",
+            )
+        self._standing_by = standing_by
+        return bool(standing_by)
+
+    def _settle(self, roster: Roster, stopping: bool) -> set[str]:
+        """Write our part into the roster; the lanes that are ours once it is stored."""
+        self._self.beat += 1
+        roster.layout = len(self._lanes)
+        roster.members[self.instance] = self._self
+        held = Counter(roster.lanes.values())
+        shares = fair_shares(len(self._lanes), {name: held[name] for name in roster.members})
+        share = 0 if stopping else shares[self.instance]
+        staying = sorted(self._owned - self._leaving.keys())
+        self._part_with(staying[share:])
+        self._forget_left()
+        taken = {name for name, owner in roster.lanes.items() if owner != self.instance}
+        free = [name for name in self._lanes if name not in taken | self._owned | self._leaving.keys()]
+        mine = self._owned | set(free[: max(0, share - len(staying))])
+        roster.lanes = {lane: owner for lane, owner in roster.lanes.items() if lane in self._lanes and lane in taken}
+        roster.lanes |= dict.fromkeys(mine, self.instance)
+        if stopping and not mine:
+            del roster.members[self.instance]
+        return mine
+
+    def _lose(self, names: Iterable[str]) -> None:
+        for name in sorted(names):
+            self._owned.discard(name)
+            self._log.warning("lane.lost", lane=name)
+            if name not in self._leaving:
+                self._part(name, self._lost)
+
+    def _part_with(self, names: Iterable[str]) -> None:
+        for name in sorted(set(names) - self._leaving.keys()):
+            self._log.info("lane.left", lane=name)
+            self._part(name, self._leave)
+
+    def _part(self, name: str, how: Callable[[Lane], Awaitable[None]]) -> None:
+        async def part() -> None:
+            await how(self._lanes[name])
+            self._wake.set()
+
+        self._leaving[name] = asyncio.create_task(part())
+
+    def _forget_left(self) -> None:
+        for name in [name for name, task in self._leaving.items() if task.done()]:
+            del self._leaving[name]
+            self._owned.discard(name)
+
+    def _busy(self) -> bool:
+        return any(not task.done() for task in self._leaving.values())
+
     def _bury_dead(self, roster: Roster, now: float) -> None:
         for name, member in list(roster.members.items()):
             if name == self.instance:
@@ -167,20 +258,6 @@ class Ownership:
                 self._log.warning("member.dead", instance=name, silent_seconds=round(silent, 1))
                 del roster.members[name]
         roster.lanes = {lane: owner for lane, owner in roster.lanes.items() if owner in roster.members}
-
-    async def _resign(self) -> None:
-        for name in sorted(self._owned):
-            await self._leave(self._lanes[name])
-        try:
-            for _ in range(20):
-                sequence, roster = await self._read()
-                roster.members.pop(self.instance, None)
-                roster.lanes = {lane: owner for lane, owner in roster.lanes.items() if owner != self.instance}
-                if await self._write(roster, sequence):
-                    break
-        except LogError as error:
-            self._log.info("ownership.not_given_back", error=str(error))
-        self._owned.clear()
 
     async def _read(self) -> tuple[int, Roster]:
         stored = await last(self._connection, LEASES.name, self._subject)
@@ -213,7 +290,8 @@ def _place() -> str:
 def _started(pid: int) -> str:
     """When a process started, in the kernel's ticks; empty when there is no such process."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if fields[0] in "ZX" else fields[19]  # dead, and its parent has not looked yet
     except (OSError, IndexError):
         return ""
 

@@ -21,7 +21,7 @@ from streams.envelope import Codec, Recorded, peek_type
 from streams.errors import LogError, UnavailableError, UnknownOutcomeError, UnprocessableError
 from streams.read import Feed, Stored, history
 from streams.stage import Output, Stage
-from streams.subjects import Lane
+from streams.subjects import Lane, partition_of
 from streams.topology import DEAD
 
 __all__ = ["INSTANCE", "FencedError", "LaneWorker", "Step", "retrying"]
@@ -30,12 +30,13 @@ log = structlog.get_logger()
 
 S = TypeVar("S")
 
-_READ = 500
+_READ = 900
 _IDLE_CHECKPOINT = 10_000
 """Input events without any output after which the checkpoint is moved all the same."""
 SNAPSHOT_EVERY = 50_000
 """Events folded into the state between two snapshots."""
 _SNAPSHOT_AT_STOP = 1_000
+_CATCH_UP_SECONDS = 1.0
 
 
 def _no_step(step: str) -> None:
@@ -72,10 +73,14 @@ class LaneWorker(Generic[S]):
         self._saving: asyncio.Task[None] | None = None
         self._input_types = frozenset(name.encode() for name in stage.input_types)
         self._follows = frozenset(name.encode() for name in stage.follows)
+        self._commits = self._committer()
         self.loaded = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Load and work, again and again, until `stop` is set. Errors of the log are waited out, never fatal."""
+        """Load and work, again and again, until `stop` is set. Errors of the log are waited out, never fatal.
+
+        Raises HalfStoredError when the lane cannot take over from lanes of another layout.
+        """
         stopper = asyncio.create_task(self._wake_on(stop))
         delay = 0.1
         try:
@@ -90,7 +95,7 @@ class LaneWorker(Generic[S]):
                     self._log.warning("lane.fenced", why=str(error))
                 except LogError as error:
                     self._log.warning("lane.retry", error=str(error), in_seconds=delay)
-                    await asyncio.sleep(delay)
+                    await asyncio.wait({stopper}, timeout=delay)
                     delay = min(delay * 2, 5.0)
                 finally:
                     await self._close()
@@ -99,18 +104,18 @@ class LaneWorker(Generic[S]):
 
     async def _wake_on(self, stop: asyncio.Event) -> None:
         await stop.wait()
+        self._commits.patient = False
         self._wake.set()
 
     # --- load ----------------------------------------------------------------------------------------------
 
     async def _load(self) -> None:
         stage, lane = self._stage, self._lane
-        self._commits = Committer(
-            self._connection, self._codec, stage.name, lane, stage.reads, stage.writes, self._clock
-        )
-        await self._commits.load()
+        self._commits = self._committer()
+        for name in await self._commits.load():
+            await self._forget(name)
         reached = self._commits.reached
-        self._resumed, self._buried, self._retried = reached, False, reached.retried
+        self._resumed, self._buried, self._half = reached, False, reached.part_of
         snapshot_at = await self._restore()
         self._folded = 0
         self._applied = max(snapshot_at, self._commits.guard)
@@ -122,7 +127,9 @@ class LaneWorker(Generic[S]):
                     self._evolve_stored(stored)
                 self._applied = max(self._applied, batch[-1].sequence)
         self._follow = await self._open_follow()
-        self._retries = await self._feed(DEAD.name, [letters.retry_patterns(stage.name)], self._retried, "runs retries")
+        self._retries = await self._feed(
+            DEAD.name, [letters.retry_patterns(stage.name)], reached.retried, "runs retries"
+        )
         self._input = await self._feed(
             stage.reads.name,
             stage.input_patterns,
@@ -138,6 +145,17 @@ class LaneWorker(Generic[S]):
             waiting=self._input.pending,
         )
         self._on_step("loaded")
+
+    def _committer(self) -> Committer:
+        stage = self._stage
+        return Committer(self._connection, self._codec, stage.name, self._lane, stage.reads, stage.writes, self._clock)
+
+    async def _forget(self, lane: str) -> None:
+        """Delete the durable consumer of a lane that is no more: its lag would grow for ever."""
+        try:
+            await self._connection.api(f"CONSUMER.DELETE.{self._stage.reads.name}.{self._stage.name}-{lane}")
+        except LogError as error:
+            self._log.info("consumer.not_deleted", consumer=f"{self._stage.name}-{lane}", error=str(error))
 
     async def _restore(self) -> int:
         """State from the newest snapshot that fits, else an empty one; the sequence it holds (0 = none)."""
@@ -195,22 +213,25 @@ class LaneWorker(Generic[S]):
         while not stop.is_set():
             self._couriers.send(self._stage.intents(self._state))
             await self._wait()
-            if self._in_flight is not None and self._in_flight.done():
+            if self._in_flight is not None and (self._in_flight.done() or self._input.waiting < _READ):
+                # A commit costs the server the same for one event as for hundreds: behind one that is on its way only
+                # a full batch is folded; less than that gathers until it has landed.
                 await self._landed()
+            await self._snapshot(SNAPSHOT_EVERY)
             batch = self._input.take(_READ)
             self._on_step("read")
             self._apply_followed()
             steps = [*await self._fold_retries(), *await self._fold(batch), *self._fold_outcomes(), *self._fold_tick()]
             self._on_step("folded")
             await self._pass_on(steps, batch)
-            self._snapshot(SNAPSHOT_EVERY)
         await self._landed()
-        self._snapshot(_SNAPSHOT_AT_STOP)
+        await self._snapshot(_SNAPSHOT_AT_STOP)
         if self._saving is not None:
             await asyncio.gather(self._saving, return_exceptions=True)
 
     async def _wait(self) -> None:
-        if self._couriers.back or self._retries.waiting:
+        landed = self._in_flight is not None and self._in_flight.done()
+        if landed or self._couriers.back or (self._retries.waiting and not self._half):
             return
         due = self._stage.due(self._state)
         timeout = None if due is None else max(0.0, (due - self._clock()) / 1e9)
@@ -219,17 +240,15 @@ class LaneWorker(Generic[S]):
 
     async def _pass_on(self, steps: list[Step], batch: list[Stored]) -> None:
         """Commit what the steps led to, if anything, behind the commit before; acknowledge the batch."""
-        retried = self._retried
         idle = bool(batch) and batch[-1].sequence - self._commits.reached.position >= _IDLE_CHECKPOINT
-        moved = retried != self._commits.reached.retried and self._in_flight is None
-        if not (idle or moved or self._buried or any(step.outputs for step in steps)):
+        if not (idle or self._buried or any(step.outputs or step.retry for step in steps)):
             if batch:
                 await self._landed()
                 await self._acknowledge(batch)
             return
         self._buried = False
         await self._landed()
-        self._in_flight = asyncio.create_task(self._commit(steps, batch, retried))
+        self._in_flight = asyncio.create_task(self._commit(steps, batch))
         self._in_flight.add_done_callback(lambda _: self._wake.set())
 
     async def _landed(self) -> None:
@@ -242,12 +261,12 @@ class LaneWorker(Generic[S]):
                 task.cancel()
                 raise
 
-    async def _commit(self, steps: list[Step], batch: list[Stored], retried: int) -> None:
+    async def _commit(self, steps: list[Step], batch: list[Stored]) -> None:
         def stored(output: Output, sequence: int) -> None:
             self._own = sequence
             self._stage.stored(self._state, output, sequence)
 
-        await self._commits.commit(steps, self._stage.config_sequence(), retried, stored)
+        await self._commits.commit(steps, self._stage.config_sequence(), stored)
         self._on_step("committed")
         if batch:
             await self._acknowledge(batch)
@@ -269,7 +288,10 @@ class LaneWorker(Generic[S]):
     async def _fold(self, batch: list[Stored]) -> list[Step]:
         """Decode and handle each input event, in order; what cannot be handled is buried and passed over."""
         stream = self._stage.reads.name
-        events = [await self._decode(stream, stored) for stored in batch]
+        ahead = self._commits.reached.ahead
+        events = [
+            None if ahead and self._done_before(stored) else await self._decode(stream, stored) for stored in batch
+        ]
         await self._stage.ready([event for event in events if event is not None])
         steps = []
         for stored, event in zip(batch, events, strict=True):
@@ -284,7 +306,13 @@ class LaneWorker(Generic[S]):
                     outputs = await self._handled(stored, event)
                 self._evolve(outputs[done:])
             steps.append(Step(stored.sequence, outputs, done))
+            if stored.sequence >= self._half:
+                self._half = 0
         return steps
+
+    def _done_before(self, stored: Stored) -> bool:
+        """True when a lane of another layout has done this input before we took its partition over."""
+        return stored.sequence <= self._commits.reached.reached(int(partition_of(stored.subject)))[0]
 
     async def _handled(
         self, stored: Stored, event: Recorded, work: Awaitable[object] | None = None, suffix: str = ""
@@ -302,25 +330,41 @@ class LaneWorker(Generic[S]):
         return []
 
     async def _fold_retries(self) -> list[Step]:
-        """Dead letters that somebody wants run again: handled like input, their place kept in the checkpoint."""
-        steps = []
-        for request in self._retries.take(_READ):
+        """Dead letters that somebody wants run again: handled like input, their place kept in the checkpoint.
+
+        They wait while the parts of an event are still to be finished, which must find the state as it was.
+        """
+        requests = [] if self._half else self._retries.take(_READ)
+        return [await self._fold_retry(request) for request in requests]
+
+    async def _fold_retry(self, request: Stored) -> Step:
+        nothing = Step(0, [], retry=request.sequence)
+        reached = self._commits.reached
+        if reached.ahead and request.sequence <= reached.reached(int(request.subject.rpartition(".")[2]))[1]:
+            return nothing
+        try:
             wanted: letters.LetterRetried = self._codec.decode(
                 DEAD.name, request.sequence, request.subject, request.payload
             ).data
             stored = Stored(wanted.sequence, wanted.subject, letters.payload_of(wanted))
-            suffix = f"~{request.sequence}"
-            event = await self._decode(wanted.stream, stored, suffix)
-            if event is not None:
-                await self._stage.ready([event])
-                outputs = [
-                    output if output.cause else output._replace(cause=event.at)
-                    for output in await self._handled(stored, event, suffix=suffix)
-                ]
-                self._evolve(outputs)
-                steps.append(Step(0, outputs))
-            self._retried = request.sequence
-        return steps
+        except (UnprocessableError, ValueError, AttributeError) as error:
+            self._log.error("retry.unreadable", at=f"{DEAD.name}:{request.sequence}", error=str(error))
+            return nothing
+        suffix = f"~{request.sequence}"
+        event = await self._decode(wanted.stream, stored, suffix)
+        if event is None:
+            return nothing
+        await self._stage.ready([event])
+        done, work = 0, None
+        if request.sequence == self._resumed.retry_of:
+            done = self._resumed.retry_done
+            work = self._stage.handle_again(self._state, event, self._clock(), self._resumed.config_sequence)
+        outputs = [
+            output if output.cause else output._replace(cause=event.at)
+            for output in await self._handled(stored, event, work, suffix)
+        ]
+        self._evolve(outputs[done:])
+        return Step(0, outputs, done, request.sequence)
 
     def _fold_outcomes(self) -> list[Step]:
         steps = []
@@ -380,21 +424,30 @@ class LaneWorker(Generic[S]):
 
     # --- snapshot ------------------------------------------------------------------------------------------
 
-    def _snapshot(self, every: int) -> None:
+    async def _snapshot(self, every: int) -> None:
         """Save the state in the background once `every` events were folded since the last time.
 
-        Only when it is the state as of one sequence: nothing on its way, nothing of our own ahead of what we follow.
+        Only when it is the state as of one sequence: nothing of ours on its way or ahead of what we follow, nothing
+        of somebody else's behind our back. Raises FencedError.
         """
         stage = self._stage
-        if not stage.schema or self._folded < every or self._in_flight is not None:
+        if not stage.schema or self._folded < every or (self._saving is not None and not self._saving.done()):
             return
-        if self._saving is not None and not self._saving.done():
-            return
-        at = self._commits.guard
-        if self._follow is not None:
-            if self._applied < self._own:
+        await self._landed()
+        deadline = asyncio.get_running_loop().time() + _CATCH_UP_SECONDS
+        while self._follow is not None and self._applied < self._own:
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                self._folded = every // 2  # try again later
                 return
-            at = self._applied
+            await self._follow.wait(left)
+            self._apply_followed()
+        try:
+            await self._commits.confirm()
+        except UnavailableError:
+            self._folded = every // 2
+            return
+        at = self._applied if self._follow is not None else max(self._applied, self._commits.guard)
         self._folded = 0
         self._saving = asyncio.create_task(self._save(at, stage.dump(self._state)))
 

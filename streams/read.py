@@ -2,14 +2,15 @@
 
 import asyncio
 import base64
+import re
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 import structlog
-from nats.aio.msg import Msg
 
+from streams.blocks import Delivery
 from streams.connection import NOT_FOUND, Connection
 from streams.errors import DataLossError, LogError, RefusedError, UnavailableError
 
@@ -17,6 +18,7 @@ log = structlog.get_logger()
 
 _PULL_SECONDS = 10.0
 _MARK_SECONDS = 1.0
+_PREFIX = re.compile(r"[^.*>]+\.[^.*>]+\.>")
 _SECOND = 1_000_000_000
 
 
@@ -91,16 +93,29 @@ class Feed:
         self._failure: LogError | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._acked = 0
+        self._hungry = asyncio.Event()
+        # The server looks at every subject of a block for every message when a consumer has many filters, so what
+        # differs only in the partition is read whole and sorted out here.
+        self._wanted = _matcher(self._filters)
+        self._asked = [] if self._wanted is not None else self._filters
+        self._whole = not self._asked
         self._marked = -1
         self._marked_at = 0.0
         self.wake = wake or asyncio.Event()
         self.pending = 0
+        self.until_end = False
+        """Wake at the end of the stream too, when nothing that matches has come."""
         self._remaining = -1
 
     @property
     def at_end(self) -> bool:
         """True when everything received was taken and the server had nothing more at the last delivery."""
         return not self._buffer and self._remaining == 0
+
+    @property
+    def nothing_more(self) -> bool:
+        """True when the server had nothing more at the last delivery."""
+        return self._remaining == 0
 
     @property
     def position(self) -> int:
@@ -131,6 +146,8 @@ class Feed:
         """Up to `limit` messages that have arrived; never waits. Raises DataLossError at a hole."""
         count = min(limit, len(self._buffer))
         taken = [self._buffer.popleft() for _ in range(count)]
+        if self._credit < self._batch // 2:
+            self._hungry.set()
         if not taken and self._failure is not None:
             raise self._failure
         return taken
@@ -152,7 +169,7 @@ class Feed:
         self._acked = message.sequence
 
     async def _start(self) -> None:
-        if not self._filters:
+        if self._whole:
             # What a stream's age limit has dropped is not missing.
             state = (await self._connection.api(f"STREAM.INFO.{self._stream}"))["state"]
             self._last = max(self._last, int(state["first_seq"]) - 1)
@@ -166,8 +183,8 @@ class Feed:
             "mem_storage": True,
             "inactive_threshold": 60 * _SECOND,
         }
-        if self._filters:
-            config["filter_subjects"] = self._filters
+        if self._asked:
+            config["filter_subjects"] = self._asked
         answer = await self._connection.api(
             f"CONSUMER.CREATE.{self._stream}", {"stream_name": self._stream, "config": config}
         )
@@ -178,14 +195,14 @@ class Feed:
         self._broken = None
         self._connected = self._connection.reconnects
         self._inbox = self._connection.inbox()
-        self._subscription = await self._connection.subscribe(self._inbox, self._on_message)
+        self._subscription = await self._connection.subscribe_blocks(self._inbox, self._on_block)
         await self._pull()
 
     async def _stop(self) -> None:
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
             try:
-                await subscription.unsubscribe()
+                await self._connection.unsubscribe_blocks(subscription)
                 await self._connection.api(f"CONSUMER.DELETE.{self._stream}.{self._consumer}", timeout=1)
             except Exception as error:  # going away: the server forgets an ephemeral consumer by itself
                 log.debug("feed.stop", stream=self._stream, error=str(error))
@@ -225,49 +242,58 @@ class Feed:
             f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}", body, reply=self._inbox
         )
 
-    async def _on_message(self, message: Msg) -> None:
+    def _on_block(self, deliveries: list[Delivery]) -> None:
         self._heard = asyncio.get_running_loop().time()
-        if not message.reply:
-            await self._on_status(message)
-            return
-        self._credit -= 1
-        # $JS.ACK.<stream>.<consumer>.<deliveries>.<stream seq>.<consumer seq>.<time>.<pending>, read from the right
-        tokens = message.reply.split(".")
-        sequence, delivery = int(tokens[-4]), int(tokens[-3])
-        if self._broken is not None:
-            return
-        if delivery != self._delivered + 1:
-            self._broken = f"delivery {delivery} came after {self._delivered}"
-            return
-        self._delivered = delivery
-        if sequence > self._last:
-            if not self._filters and self._last and sequence != self._last + 1:
+        wanted, buffer = self._wanted, self._buffer
+        for delivery in deliveries:
+            if not delivery.reply:
+                self._on_status(delivery.headers)
+                continue
+            self._credit -= 1
+            if self._broken is not None:
+                continue
+            # $JS.ACK.<stream>.<consumer>.<deliveries>.<stream seq>.<consumer seq>.<time>.<pending>, from the right
+            _, stream_sequence, number, _, remaining = delivery.reply.rsplit(b".", 4)
+            if int(number) != self._delivered + 1:
+                self._broken = f"delivery {int(number)} came after {self._delivered}"
+                continue
+            self._delivered += 1
+            sequence = int(stream_sequence)
+            if sequence <= self._last:
+                continue
+            if self._whole and self._last and sequence != self._last + 1:
                 self._failure = DataLossError(self._stream, self._last + 1, sequence - 1)
                 self._broken = str(self._failure)
-                self.wake.set()
-                return
+                continue
             self._last = sequence
-            self._remaining = int(tokens[-1])
-            self._buffer.append(Stored(sequence, message.subject, message.data))
+            self._remaining = int(remaining)
+            if wanted is None or wanted(delivery.subject):
+                buffer.append(Stored(sequence, delivery.subject.decode(), delivery.payload))
+        if buffer or self._failure is not None or (self.until_end and self._remaining == 0):
             self.wake.set()
-        await self._pull()
+        if self._broken is None and self._credit < self._batch // 2:
+            self._hungry.set()
 
-    async def _on_status(self, message: Msg) -> None:
-        headers = message.headers or {}
-        status = headers.get("Status", "")
+    def _on_status(self, block: bytes) -> None:
+        lines = block.decode(errors="replace").split("\r\n")
+        status, _, text = lines[0].removeprefix("NATS/1.0").strip().partition(" ")
         if status == "100":
             return
         if status in ("404", "408"):
-            self._credit -= int(headers.get("Nats-Pending-Messages", self._batch))
-            self._credit = max(self._credit, 0)
-            await self._pull()
+            left = next((line.partition(":")[2] for line in lines if line.startswith("Nats-Pending-Messages")), "")
+            self._credit = max(self._credit - int(left or self._batch), 0)
             return
-        self._broken = f"{status} {headers.get('Description', '')}".strip() or "the server does not know the consumer"
+        self._broken = f"{status} {text}".strip() or "the server does not know the consumer"
 
     async def _keep(self) -> None:
         """Start again after a broken delivery, a forgotten consumer or a silence longer than any pull."""
         while self._failure is None:
-            await asyncio.sleep(0.25)
+            try:
+                async with asyncio.timeout(0.25):
+                    await self._hungry.wait()
+            except TimeoutError:
+                pass
+            self._hungry.clear()
             now = asyncio.get_running_loop().time()
             if self.at_end or now - self._marked_at >= _MARK_SECONDS:
                 await self._mark()
@@ -295,19 +321,36 @@ class Feed:
             await asyncio.sleep(0.5)
 
 
+def _matcher(filters: Sequence[str]) -> Callable[[bytes], bool] | None:
+    """A test for subjects when there are several filters, all of the form 'a.b.>'; None when the server filters."""
+    if len(filters) < 2 or not all(_PREFIX.fullmatch(one) for one in filters):
+        return None
+    prefixes = frozenset(one[:-2].encode() for one in filters)
+
+    def matches(subject: bytes) -> bool:
+        first = subject.find(b".")
+        return subject[: subject.find(b".", first + 1)] in prefixes
+
+    return matches
+
+
 async def history(
-    connection: Connection, stream: str, filters: Sequence[str] = (), *, after: int = 0, batch: int = 2000
+    connection: Connection, stream: str, filters: Sequence[str] = (), *, after: int = 0, batch: int = 5000
 ) -> AsyncIterator[list[Stored]]:
     """Everything stored behind `after` that matches, in order, in lists; ends at what was the end at the start."""
+    state = (await connection.api(f"STREAM.INFO.{stream}"))["state"]
+    end = int(state["last_seq"])
     feed = Feed(connection, stream, filters, batch=batch, description="history")
+    feed.until_end = True
     await feed.open(after)
     try:
-        left = feed.pending
-        while left > 0:
+        while feed.pending:
             await feed.wait()
-            taken = feed.take(left)
-            left = 0 if feed.at_end else left - len(taken)
+            reached, at_end = feed.position, feed.nothing_more
+            taken = [stored for stored in feed.take(batch) if stored.sequence <= end]
             if taken:
                 yield taken
+            if not feed.waiting and (reached >= end or at_end):
+                return
     finally:
         await feed.close()

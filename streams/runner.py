@@ -33,31 +33,63 @@ class StageRunner(Generic[S]):
         self._stage = stage
         self._clock = clock
         self._running: dict[Lane, tuple[asyncio.Task[None], asyncio.Event, LaneWorker[S]]] = {}
+        self._failure: BaseException | None = None
+        self._over = asyncio.Event()
         self.ownership = Ownership(
             connection, stage.name, lanes, instance, take=self._take, leave=self._leave, lost=self._lost
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop`; every lane has committed what it had read and is given back."""
-        await self.ownership.run(stop)
+        """Until `stop`; every lane has committed what it had read and is given back.
+
+        Raises what ended a lane's worker for good, once the other lanes are given back: others may take over.
+        """
+        stopper = asyncio.create_task(self._when(stop))
+        try:
+            await self.ownership.run(self._over)
+        finally:
+            stopper.cancel()
+            tasks = [task for task, _, _ in self._running.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(stopper, *tasks, return_exceptions=True)
+        if self._failure is not None:
+            raise self._failure
+
+    async def _when(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._over.set()
 
     async def ready(self) -> None:
         """Wait until the lanes are shared out and those that are ours are loaded."""
         await self.ownership.settled.wait()
-        for _, _, worker in list(self._running.values()):
-            await worker.loaded.wait()
+        for task, _, worker in list(self._running.values()):
+            loaded = asyncio.create_task(worker.loaded.wait())
+            # A lane that goes to another instance before it has loaded never will.
+            await asyncio.wait({task, loaded}, return_when=asyncio.FIRST_COMPLETED)
+            loaded.cancel()
 
     def _take(self, lane: Lane) -> None:
         stop = asyncio.Event()
         worker = LaneWorker(self._connection, self._codec, self._stage, lane, self._clock)
-        self._running[lane] = (asyncio.create_task(worker.run(stop)), stop, worker)
+        task = asyncio.create_task(worker.run(stop))
+        task.add_done_callback(self._ended)
+        self._running[lane] = (task, stop, worker)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        failure = None if task.cancelled() else task.exception()
+        if failure is not None and self._failure is None:
+            self._failure = failure
+            self._over.set()
 
     async def _leave(self, lane: Lane) -> None:
-        task, stop, _ = self._running.pop(lane)
+        task, stop, _ = self._running[lane]
         stop.set()
-        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.wait({task})
+        self._running.pop(lane, None)
 
     async def _lost(self, lane: Lane) -> None:
-        task, _, _ = self._running.pop(lane)
+        task, _, _ = self._running[lane]
         task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.wait({task})
+        self._running.pop(lane, None)

@@ -6,6 +6,7 @@ reconnecting, two subscriptions. Protocol: docs.nats.io/reference/reference-prot
 """
 
 import asyncio
+import contextlib
 import itertools
 import json
 import os
@@ -157,7 +158,7 @@ async def connect(url: str, name: str, *, tls: ssl.SSLContext | None = None, tim
         except ssl.SSLCertVerificationError as error:
             failures.append(RefusedError(f"{address}: {error.verify_message}"))
         except (OSError, TimeoutError) as error:
-            failures.append(UnavailableError(f"{address}: {error or 'no answer'}"))
+            failures.append(UnavailableError(f"{address}: {str(error) or 'no answer'}"))
         except BaseException:
             wire.close()
             raise
@@ -199,10 +200,10 @@ class Wire(asyncio.Protocol):
             "verbose": False, "pedantic": False, "protocol": 1, "headers": True, "no_responders": True,
             "lang": "python", "version": "1", "name": name, "tls_required": address.tls, **address.login,
         }  # fmt: skip
-        self.write(b"CONNECT %b\r\n" % json.dumps(hello).encode())
-        self.write(f"SUB {self._inbox}.answer.* {_ANSWERS.decode()}\r\n".encode())
-        self.write(f"SUB {self._inbox}.pull {_DELIVERIES.decode()}\r\n".encode())
-        await self._ping()
+        # Nothing more is written before the PONG: writing to a server that hung up would hide the -ERR it left.
+        await self._ping(b"CONNECT %b\r\n" % json.dumps(hello).encode())
+        inbox = self._inbox.encode()
+        self.write(b"SUB %b.answer.* %b\r\nSUB %b.pull %b\r\n" % (inbox, _ANSWERS, inbox, _DELIVERIES))
 
     async def api(self, subject: str, body: Mapping[str, Any] | None = None, *, timeout: float = 5.0) -> dict[str, Any]:
         """Call `$JS.API.<subject>`; returns the decoded answer. Raises UnavailableError or RefusedError."""
@@ -249,25 +250,16 @@ class Wire(asyncio.Protocol):
         return taken
 
     async def wait(self, seconds: float) -> bool:
-        """True when deliveries or statuses have arrived; False when none came, but the server answers a PING.
-
-        `seconds` pass before it is asked, and as many until UnavailableError. LogError when the connection is lost.
-        """
-        if self._parser.arrived.replies or self.statuses:
-            return True
-        self._check()
-        self._news.clear()
-        try:
-            async with asyncio.timeout(seconds):
-                await self._news.wait()
-        except TimeoutError:
-            try:
+        """Whether deliveries or statuses have arrived within so many seconds. LogError when the connection is lost."""
+        if not self._has_news:
+            self._check()
+            self._news.clear()
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    await self._ping()
-            except TimeoutError:
-                raise UnavailableError(f"{self._address}: no answer to a PING within {seconds:g} s") from None
-            return bool(self._parser.arrived.replies or self.statuses)
-        return True
+                    await self._news.wait()
+        if not self._has_news:
+            self._check()
+        return self._has_news
 
     def close(self) -> None:
         self._fail(UnavailableError(f"{self._address}: closed"))
@@ -289,10 +281,15 @@ class Wire(asyncio.Protocol):
         except ValueError as error:
             self._fail(UnavailableError(f"{self._address}: this is not the NATS protocol: {error}"))
             self.close()
-        self._news.set()
+        if self._has_news:
+            self._news.set()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._fail(UnavailableError(f"{self._address}: connection lost: {error or 'closed by the server'}"))
+
+    @property
+    def _has_news(self) -> bool:
+        return bool(self._parser.arrived.replies or self.statuses)
 
     def _on_line(self, line: bytes) -> None:
         verb, _, rest = line.partition(b" ")
@@ -317,11 +314,11 @@ class Wire(asyncio.Protocol):
         elif (answer := self._requests.get(subject.rpartition(b".")[2])) is not None and not answer.done():
             answer.set_result((headers, payload))
 
-    async def _ping(self) -> None:
+    async def _ping(self, before: bytes = b"") -> None:
         pong: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._check()
         self._pongs.append(pong)
-        self.write(b"PING\r\n")
+        self.write(before + b"PING\r\n")
         await pong
 
     def _check(self) -> None:

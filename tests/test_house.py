@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vibe.cli import app, config_app, dead_app, streams_app
+from vibe.cli import app, bench_app, config_app, dead_app, streams_app, subscriber_app
 from vibe.settings import Settings
 from vibe.wiring import STAGES
 
@@ -72,8 +72,14 @@ def test_the_readme_names_every_command_setting_and_stage() -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        *([name] for name in app if not name.startswith("-") and name not in ("streams", "config", "dead")),
+        *(
+            [name]
+            for name in app
+            if not name.startswith("-") and name not in ("streams", "config", "dead", "bench", "subscriber")
+        ),
         *(["streams", name] for name in streams_app if not name.startswith("-")),
+        *(["subscriber", name] for name in subscriber_app if not name.startswith("-")),
+        *(["bench", name] for name in bench_app if not name.startswith("-")),
         *(["dead", name] for name in dead_app if not name.startswith("-")),
         *(["config", name] for name in config_app if not name.startswith("-")),
     ],

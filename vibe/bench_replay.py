@@ -14,7 +14,7 @@ from typing import Any
 import nats
 from nats.js.api import AckPolicy, ConsumerConfig
 
-from streams.errors import UnavailableError
+from streams.errors import LogError, UnavailableError
 from streams.replay import Replay
 from streams.wire import Wire, addresses, connect
 
@@ -46,7 +46,8 @@ async def measure(url: str, *, events: int = 1_000_000, size: int = 300) -> dict
             await _timed(runs["fetch"], few, _fetch(url, plain, few))
     finally:
         for stream in (plain, headed):
-            await wire.api(f"STREAM.DELETE.{stream}", timeout=30)
+            with contextlib.suppress(LogError):
+                await wire.api(f"STREAM.DELETE.{stream}", timeout=30)
         wire.close()
     best = {name: max(rates) for name, rates in runs.items()}
     return {
@@ -161,6 +162,7 @@ async def _drain(url: str, stream: str, events: int, bytes_read: int) -> int:
         wire.pull(stream, made["name"], {"batch": _PULL, "expires": 60_000_000_000})
     with contextlib.suppress(UnavailableError):
         await wire.wait(60)
+    wire.close()
     if wire.received < wire.wanted:
         raise RuntimeError(f"{wire.received:,} of {wire.wanted:,} bytes of {stream} came")
     return wire.received

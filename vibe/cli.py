@@ -11,14 +11,25 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 from gateways.servers import ServerError
-from streams.errors import LogError
+from streams.errors import LogError, UnprocessableError
 from vibe.demo import NotADemoError
 from vibe.folder_lock import FolderBusyError
+from vibe.moments import BadMomentError
 from vibe.play import BadConfigError, run_demo, run_up
 from vibe.settings import Settings, settings
 from vibe.telemetry import configure_logging
 
-EXPECTED = (ServerError, LogError, NotADemoError, FolderBusyError, BadConfigError, TimeoutError, FileNotFoundError)
+EXPECTED = (
+    BadConfigError,
+    BadMomentError,
+    FileNotFoundError,
+    FolderBusyError,
+    LogError,
+    NotADemoError,
+    ServerError,
+    TimeoutError,
+    UnprocessableError,
+)
 """Errors that explain themselves: shown without a traceback, exit code 1."""
 
 app = App(name="vibe", help="Copy trading on one event log.", version_flags=["--version"])
@@ -27,6 +38,10 @@ config_app = App(name="config", help="Influencers, subscribers, subscriptions an
 dead_app = App(name="dead", help="Events that a stage could not handle: look, run again, or drop.")
 app.command(streams_app)
 app.command(dead_app)
+bench_app = App(name="bench", help="How fast it is here, beside the bare limits of the same run.")
+app.command(bench_app)
+subscriber_app = App(name="subscriber", help="One subscriber, from the log.")
+app.command(subscriber_app)
 app.command(config_app)
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="one JSON object on stdout")]
@@ -275,6 +290,39 @@ def dead_drop(*letters: int, why: str, json: Json = False) -> None:
     from vibe.dead_commands import run_drop
 
     _run(run_drop(settings(), letters, why, json), quiet=True)
+
+
+@subscriber_app.command(name="show")
+def subscriber_show(subscriber: str, /, *, at: str | None = None, json: Json = False) -> None:
+    """A subscriber's cash and positions, folded from its events as of now or any earlier moment.
+
+    Example: vibe subscriber show alice --at 2026-11-01T12:00:00Z
+
+    Parameters
+    ----------
+    subscriber: its id
+    at: a sequence of EXECUTIONS, or a time (UTC unless it says otherwise)
+    """
+    from vibe.subscriber_command import run_subscriber_show
+
+    _run(run_subscriber_show(settings(), subscriber, at, json), quiet=True)
+
+
+@bench_app.command(name="log")
+def bench_log(*, json: Json = False, events: int = 1_000_000) -> None:
+    """The event log: append, processor, latency, replay, each with its ratio to the bare limit.
+
+    Example: vibe bench log --json
+
+    Runs on a server of its own under the data folder, never on the log.
+
+    Parameters
+    ----------
+    events: how many the replay reads; append and processor run a tenth of it
+    """
+    from vibe.commands import run_bench_log
+
+    _run(run_bench_log(settings(), json, events), quiet=True)
 
 
 def main() -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ import aiohttp
 import asyncpg
 import msgspec
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from gateways.config_lines import line_of
@@ -22,7 +23,7 @@ from handlers.configuration import directory_at
 from handlers.configure import current, exported, import_lines
 from streams import topology
 from streams.connection import Connection, connect
-from vibe import report
+from vibe import bench_log, report
 from vibe.child import Parent, run_alone, run_supervised, stop_on_signals
 from vibe.clock import Clock
 from vibe.play import speaker
@@ -35,6 +36,7 @@ from vibe.wiring import STAGES
 class Ends(NamedTuple):
     connection: Connection
     database: asyncpg.Connection[Any]
+    nats_url: str
 
 
 @asynccontextmanager
@@ -46,10 +48,19 @@ async def ends(settings: Settings) -> AsyncIterator[Ends]:
         connection = await connect(at.nats_url, "vibe")
         database = await asyncpg.connect(at.postgres_dsn, timeout=10)
         try:
-            yield Ends(connection, database)
+            yield Ends(connection, database, at.nats_url)
         finally:
             database.terminate()
             await connection.close()
+
+
+@contextmanager
+def bar(what: str, json: bool) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on a terminal's stderr, told (done, total); silent elsewhere."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=json or not console.is_terminal) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def _print_json(value: object) -> None:
@@ -231,7 +242,8 @@ async def run_config_import(settings: Settings, file: Path, actor: str, json: bo
     with lines:
         async with ends(settings) as at:
             await topology.apply(at.connection, settings.replicas)
-            imported = await import_lines(at.connection, lines, actor=actor, now=Clock()())
+            with bar("importing", json) as progress:
+                imported = await import_lines(at.connection, lines, actor=actor, now=Clock()(), progress=progress)
     if json:
         _print_json(
             {
@@ -287,4 +299,22 @@ async def run_config_show(settings: Settings, json: bool) -> int:
     for name, value in values.items():
         guardrails.add_row(name, f"{value:,}", "global" if overridden and name in overridden.values else "default")
     console.print(guardrails)
+    return 0
+
+
+async def run_bench_log(settings: Settings, json: bool, events: int) -> int:
+    folder = settings.data_dir / "bench"
+    async with servers(folder, nats_conf(), postgres_dsn=settings.dsn, progress=speaker(json)) as at:
+        figures = await bench_log.measure(at.nats_url, events=events, progress=speaker(json))
+    if json:
+        _print_json(figures)
+        return 0
+    table = Table("figure", "value")
+    for name, value in figures.items():
+        if isinstance(value, int | float):
+            table.add_row(name, f"{value:,}")
+    for name, value in figures["replay"].items():
+        if isinstance(value, int | float):
+            table.add_row(f"replay {name}", f"{value:,}")
+    Console().print(table)
     return 0

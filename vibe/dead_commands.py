@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from handlers.catalogue import codec
@@ -39,7 +40,7 @@ async def run_list(settings: Settings, stage: str | None, everything: bool, json
             letter.time[:19],
             facts.stage,
             f"{facts.stream}:{facts.sequence}",
-            facts.error,
+            escape(facts.error),
             letter.state,
         )
     Console().print(table)
@@ -129,7 +130,8 @@ def _report(done: list[dict[str, Any]], json: bool, what: str) -> int:
     else:
         for row in failed:
             Console(stderr=True).print(row["error"], style="red", markup=False, soft_wrap=True)
-        Console().print(f"{len(done) - len(failed)} letters {what}")
+        count = len(done) - len(failed)
+        Console().print(f"{count} letter{'' if count == 1 else 's'} {what}")
     return 1 if failed else 0
 
 

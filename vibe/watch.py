@@ -75,7 +75,7 @@ class Watch:
         table.add_row("projections", f"{have.ledger_entries:,}", "ledger entries", "", f"{behind:,}")
         dead = have.of("event.dead_lettered")
         table.add_row("", f"{dead:,}", "dead letters", "", "", style="red" if dead else "dim")
-        return Group(table, await self._newest(), self._restarts())
+        return Group(table, await self._newest(), self._state())
 
     def _rate(self, events: dict[str, int]) -> None:
         now = time.monotonic()
@@ -108,8 +108,19 @@ class Watch:
             )
         return table
 
-    def _restarts(self) -> Text:
-        died = {child.name: child.restarts for child in self._house.supervisor.children.values() if child.restarts}
-        if not died:
+    def _state(self) -> Text:
+        children = self._house.supervisor.children.values()
+        logs = self._house.settings.data_dir / "logs"
+        said = [
+            f"{child.name} restarted {child.restarts}x, see {logs}/{child.name}.log"
+            for child in children
+            if child.restarts
+        ]
+        said += [
+            f"{child.name} is not ready yet, see {logs}/{child.name}.log"
+            for child in children
+            if not child.ready.is_set()
+        ]
+        if not said:
             return Text("Ctrl-C stops; nothing is lost", style="dim")
-        return Text(", ".join(f"{name} restarted {count}x" for name, count in died.items()), style="red")
+        return Text("\n".join(said), style="yellow")

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from eventsourcing.persistence import AggregateRecorder, IntegrityError, StoredEvent, Tracking
+from eventsourcing.persistence import AggregateRecorder, IntegrityError, StoredEvent
 
 from streams.append import Record
 from streams.eventsourcing import form
-from streams.eventsourcing.recorder import StreamRecorder, check_size
+from streams.eventsourcing.recorder import Decide, StreamRecorder, check_size
 from streams.read import Stored
 
 
@@ -39,7 +39,7 @@ class JetStreamAggregateRecorder(StreamRecorder, AggregateRecorder):
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
         """Raises IntegrityError when a version exists, ProgrammingError for more than 1,000 events."""
-        self._insert(stored_events, **kwargs)
+        self._insert(stored_events)
         return None
 
     def select_events(
@@ -54,14 +54,19 @@ class JetStreamAggregateRecorder(StreamRecorder, AggregateRecorder):
         """The events with gt < version <= lte, by version; everything that was inserted before is seen."""
         return self.bridge.run(self._select(originator_id, gt, lte, desc, limit))
 
-    def _insert(self, stored_events: Sequence[StoredEvent], tracking: Tracking | None = None) -> list[int] | None:
-        if not stored_events and tracking is None:
+    def _insert(self, events: Sequence[StoredEvent], rows: Decide | None = None) -> list[int] | None:
+        """Append events and, in the same batch, what `rows` decides; the sequences of the events."""
+        if not events and rows is None:
             return None
-        check_size(len(stored_events) + (tracking is not None))
-        first = self.bridge.run(self._commit(lambda commit: self._records(stored_events, tracking, commit)))
-        return list(range(first, first + len(stored_events)))
+        check_size(len(events) + (rows is not None))
 
-    async def _records(self, events: Sequence[StoredEvent], tracking: Tracking | None, commit: str) -> list[Record]:
+        async def decide(commit: str) -> list[Record]:
+            return await self._records(events, commit) + (await rows(commit) if rows else [])
+
+        first = self.bridge.run(self._commit(decide))
+        return list(range(first, first + len(events)))
+
+    async def _records(self, events: Sequence[StoredEvent], commit: str) -> list[Record]:
         subjects = [form.event_subject(self.stream, event.originator_id) for event in events]
         distinct = list(dict.fromkeys(subjects))
         tails = await asyncio.gather(*map(self._journal.last, distinct))

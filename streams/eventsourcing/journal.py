@@ -20,7 +20,14 @@ from streams import append as log
 from streams import read
 from streams.append import Record
 from streams.connection import NOT_FOUND, Connection
-from streams.errors import ConflictError, DataLossError, RefusedError, UnavailableError, UnknownOutcomeError
+from streams.errors import (
+    ConflictError,
+    DataLossError,
+    LogError,
+    RefusedError,
+    UnavailableError,
+    UnknownOutcomeError,
+)
 from streams.read import Stored
 
 T = TypeVar("T")
@@ -67,30 +74,32 @@ class Journal:
         self._connection = connection
 
     async def append(self, records: Sequence[Record], commit: str) -> int:
-        """Append a batch whose first record is guarded and whose payloads all carry `commit`; its first sequence.
+        """Append a batch of which every subject is guarded and every payload carries `commit`; its first sequence.
 
-        Raises ConflictError when it certainly did not land because of a guard. An append that was not answered is
-        looked up and, when it is not there, sent again unchanged: the guards let only one of the two land. Raises
-        UnknownOutcomeError when the log cannot be asked for longer than PATIENCE.
+        Raises ConflictError when it certainly did not and will not land because of a guard. An append that was not
+        answered is looked up and, when it is not there, sent again unchanged: the guards let only one of the two land.
+        Raises UnknownOutcomeError when it cannot be found out within PATIENCE.
         """
         now = asyncio.get_running_loop().time
         deadline, delay, unknown = now() + PATIENCE, 0.02, False
+        reason: LogError
         while True:
             try:
                 return (await log.append(self._connection, records)).first
             except (ConflictError, UnknownOutcomeError) as error:
-                unknown = unknown or isinstance(error, UnknownOutcomeError)
-                first = await self._find(records[0], commit) if unknown else None
+                if isinstance(error, ConflictError) and not unknown:
+                    raise
+                unknown, reason = True, error
+                first = await self._landed(records, commit)
                 if first is not None:
                     return first
-                if isinstance(error, ConflictError) or now() > deadline:
-                    raise
             except (UnavailableError, RefusedError) as error:
                 passing = isinstance(error, UnavailableError) or error.code == _INCOMPLETE
-                if not passing or now() > deadline:
-                    if unknown:
-                        raise UnknownOutcomeError(str(error)) from error
+                if not unknown and (not passing or now() > deadline):
                     raise
+                reason = error
+            if now() > deadline:
+                raise UnknownOutcomeError(str(reason)) from reason
             await asyncio.sleep(delay)
             delay = min(2 * delay, 0.5)
 
@@ -123,16 +132,23 @@ class Journal:
                 await asyncio.sleep(0.01)
         return found
 
-    async def _find(self, record: Record, commit: str) -> int | None:
-        """Where our append landed, if it did: what came first behind the guard of its first record is ours or not."""
-        first = (record.expected or 0) + 1
-        try:
-            found = await patiently(partial(self._first, record.subject, first))
-        except UnavailableError as error:
-            raise UnknownOutcomeError(str(error)) from error
-        if found is None or msgspec.json.decode(found.payload, type=_Signed).commit != commit:
-            return None
-        return found.sequence
+    async def _landed(self, records: Sequence[Record], commit: str) -> int | None:
+        """The first sequence of an append that was not answered; None as long as nothing stands behind its guards.
+
+        What came first behind a guard is ours, or it is somebody else's and ours can never land: ConflictError.
+        """
+        for number, record in enumerate(records):
+            if record.expected is None:
+                continue
+            try:
+                found = await patiently(partial(self._first, record.subject, record.expected + 1))
+            except UnavailableError as error:
+                raise UnknownOutcomeError(str(error)) from error
+            if found is not None:
+                if msgspec.json.decode(found.payload, type=_Signed).commit != commit:
+                    raise ConflictError(record.subject, record.expected, found.sequence)
+                return found.sequence - number
+        return None
 
     async def _first(self, subject: str, sequence: int) -> Stored | None:
         body = {"seq": sequence, "next_by_subj": subject}

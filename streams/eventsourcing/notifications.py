@@ -17,7 +17,7 @@ class JetStreamApplicationRecorder(JetStreamAggregateRecorder, ApplicationRecord
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
         """The ids of the events. Raises like the aggregate recorder."""
-        return self._insert(stored_events, **kwargs)
+        return self._insert(stored_events)
 
     def select_notifications(
         self,

@@ -1,6 +1,8 @@
 """Tracking rows: how far the events of other applications have been processed; one subject for each of those."""
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import msgspec
 from eventsourcing.persistence import IntegrityError, ProcessRecorder, StoredEvent, Tracking, TrackingRecorder
@@ -16,7 +18,7 @@ class JetStreamTrackingRecorder(StreamRecorder, TrackingRecorder):
 
     def insert_tracking(self, tracking: Tracking) -> None:
         """Raises IntegrityError when that notification or a later one has been tracked."""
-        self.bridge.run(self._commit(lambda commit: self._rows(tracking, commit)))
+        self.bridge.run(self._commit(partial(self._rows, tracking)))
 
     def max_tracking_id(self, application_name: str) -> int | None:
         """The newest position in an application's sequence, from the stream's leader."""
@@ -43,6 +45,7 @@ class JetStreamTrackingRecorder(StreamRecorder, TrackingRecorder):
 class JetStreamProcessRecorder(JetStreamTrackingRecorder, JetStreamApplicationRecorder, ProcessRecorder):
     """Events and the tracking row that led to them, in one atomic batch of one stream."""
 
-    async def _records(self, events: Sequence[StoredEvent], tracking: Tracking | None, commit: str) -> list[Record]:
-        records = await super()._records(events, None, commit)
-        return records + await self._rows(tracking, commit) if tracking else records
+    def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
+        """With `tracking=`, that row too. Raises like both recorders; events and row count against the 1,000."""
+        tracking: Tracking | None = kwargs.get("tracking")
+        return self._insert(stored_events, partial(self._rows, tracking) if tracking else None)

@@ -20,6 +20,7 @@ from streams.dead import DEAD_TYPE, DeadLettered
 from streams.dead import decode as decode_letter
 from streams.envelope import Codec, Recorded
 from streams.errors import UnprocessableError
+from streams.letters import DROPPED_TYPE, RETRIED_TYPE, LetterDropped, LetterRetried
 from streams.processor import LaneWorker
 from streams.read import history
 from streams.stage import Output, Stage
@@ -70,6 +71,8 @@ CATALOGUE: dict[str, type[Struct]] = {
     "test.ticked": Ticked,
     CHECKPOINT_TYPE: Checkpoint,
     DEAD_TYPE: DeadLettered,
+    RETRIED_TYPE: LetterRetried,
+    DROPPED_TYPE: LetterDropped,
 }
 CODEC = Codec(CATALOGUE)
 

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a nats-server that cuts a connection at a chosen byte, or loses what the server answers."""
+"""A TCP proxy in front of a nats-server: cuts a connection at a chosen byte, loses an answer or a single message."""
 
 import asyncio
 import contextlib
@@ -7,12 +7,13 @@ from contextlib import asynccontextmanager
 
 
 class Proxy:
-    """Forwards everything until armed. Both arms go off once; later connections pass untouched."""
+    """Forwards everything until armed. Each arm goes off once; later connections pass untouched."""
 
     def __init__(self, server_port: int) -> None:
         self._server_port = server_port
         self._cut_at: bytes | None = None
         self._lose_after: bytes | None = None
+        self._drop: bytes | None = None
         self._pairs: set[asyncio.Task[None]] = set()
         self.cuts = 0
         self.url = ""
@@ -24,6 +25,10 @@ class Proxy:
     def lose_answer_to(self, marker: bytes) -> None:
         """Forward everything up to and after `marker`, then nothing back: cut when the server has answered."""
         self._lose_after = marker
+
+    def drop_message(self, marker: bytes) -> None:
+        """Lose the next message to the client whose first line holds `marker`, and only that."""
+        self._drop = marker
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
@@ -64,8 +69,22 @@ class Proxy:
                 self.cuts += 1
                 return
             if not deaf.is_set():
-                writer.write(chunk)
+                writer.write(self._without_the_dropped(chunk))
                 await writer.drain()
+
+    def _without_the_dropped(self, chunk: bytes) -> bytes:
+        at = chunk.find(self._drop) if self._drop is not None else -1
+        if at < 0:
+            return chunk
+        before, end = chunk.rfind(b"\r\n", 0, at), chunk.find(b"\r\n", at)
+        start = 0 if before < 0 else before + 2
+        # MSG <subject> <sid> [<reply>] <bytes>: line and payload each end with a line break
+        end += 2 + int(chunk[start:end].split()[-1]) + 2
+        if not chunk.startswith((b"MSG ", b"HMSG "), start) or end > len(chunk):
+            return chunk
+        self._drop = None
+        self.cuts += 1
+        return chunk[:start] + chunk[end:]
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from gateways.servers import Addresses
 from streams import topology
 from streams.append import MAX_BATCH, Guard, Record, append
 from streams.connection import Connection, connect
-from streams.errors import ConflictError, DuplicateError, RefusedError, UnknownOutcomeError
+from streams.errors import ConflictError, DuplicateError, RefusedError, UnavailableError, UnknownOutcomeError
 from streams.read import history
 from tests.streams.proxy import proxied
 
@@ -93,6 +93,14 @@ async def test_a_stored_id_alone_answers_where_it_is(log: Connection) -> None:
     assert len(await stored(log)) == 3
 
 
+@pytest.mark.parametrize("count", [1, 3])
+async def test_an_id_with_line_breaks_forges_no_header(log: Connection, count: int) -> None:
+    forged = [Record(SUBJECT, b"", f"{number}\r\nNats-Expected-Last-Sequence: 99") for number in range(count)]
+    assert (await append(log, forged)).last == count
+    other = [Record(SUBJECT, b"", f"{number}\r\nNats-Expected-Last-Sequence: 98") for number in range(count)]
+    assert (await append(log, other)).last == 2 * count, "another id is another id"
+
+
 @pytest.mark.parametrize("count", [0, MAX_BATCH + 1])
 async def test_the_size_of_a_batch_is_checked_before_anything_is_sent(log: Connection, count: int) -> None:
     with pytest.raises(RefusedError, match="1 to 1000"):
@@ -112,7 +120,7 @@ async def test_one_payload_too_large_and_nothing_is_stored(log: Connection, plac
 
 
 async def test_a_batch_for_two_streams_stores_nothing(log: Connection) -> None:
-    with pytest.raises(RefusedError):
+    with pytest.raises((RefusedError, UnavailableError)):
         await append(log, [*records(2), Record("config.a.b", b"")], timeout=2)
     assert await stored(log) == []
     assert [batch async for batch in history(log, "CONFIG")] == []

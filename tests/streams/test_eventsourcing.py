@@ -33,7 +33,7 @@ from streams.errors import (
     UnavailableError,
     UnknownOutcomeError,
 )
-from streams.eventsourcing import Factory, form
+from streams.eventsourcing import Factory, form, journal
 from streams.eventsourcing.bridge import Bridge, translated
 
 NUMBERS = itertools.count(1)
@@ -121,7 +121,8 @@ def test_an_old_version_may_come_after_a_new_one_but_none_twice(factory: Factory
 
 
 class Wire:
-    """Appends as always, but answers as it was told to: once 'lost' (it lands), once 'dropped' (it does not)."""
+    """Appends as always but for mishaps: 'lost' (lands, no answer), 'dropped' (does not land, no answer), 'busy'
+    (refused because of an append on its way, whose outcome is open), 'cut' (the leader changed within the batch)."""
 
     def __init__(self, *mishaps: str) -> None:
         self._append = log.append
@@ -131,15 +132,23 @@ class Wire:
     async def append(self, connection: Connection, records: Sequence[Record]) -> Landed:
         self.sent.append(records)
         mishap = self._mishaps.pop(0) if self._mishaps else "none"
-        if mishap == "dropped":
-            raise UnknownOutcomeError("no answer")
+        match mishap:
+            case "dropped":
+                raise UnknownOutcomeError("no answer")
+            case "busy":
+                raise ConflictError(records[0].subject, 0, None)
+            case "cut":
+                raise RefusedError("the batch is incomplete", 10176)
         landed = await self._append(connection, records)
         if mishap == "lost":
             raise UnknownOutcomeError("no answer")
         return landed
 
 
-@pytest.mark.parametrize("mishaps", [("lost",), ("dropped",), ("dropped", "lost"), ("dropped", "dropped")])
+@pytest.mark.parametrize(
+    "mishaps",
+    [("lost",), ("dropped",), ("dropped", "lost"), ("dropped", "dropped"), ("dropped", "busy"), ("cut", "lost")],
+)
 def test_an_insert_without_an_answer_lands_once(
     factory: Factory, monkeypatch: pytest.MonkeyPatch, mishaps: tuple[str, ...]
 ) -> None:
@@ -154,25 +163,32 @@ def test_an_insert_without_an_answer_lands_once(
     assert [found.id for found in recorder.select_notifications(None, 10)] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("contested", ["one", "two"])
 def test_an_insert_without_an_answer_loses_to_whoever_was_faster(
-    factory: Factory, environment: Environment, monkeypatch: pytest.MonkeyPatch
+    factory: Factory, environment: Environment, monkeypatch: pytest.MonkeyPatch, contested: str
 ) -> None:
     recorder, rival = factory.application_recorder(), Factory(environment)
     other = rival.application_recorder()
     undisturbed = log.append
 
     async def append(connection: Connection, records: Sequence[Record]) -> Landed:
-        try:
-            raise UnknownOutcomeError("no answer")
-        finally:
-            monkeypatch.setattr(log, "append", undisturbed)
-            await asyncio.to_thread(other.insert_events, [event("one", 1), event("one", 2)])
+        monkeypatch.setattr(log, "append", undisturbed)
+        await asyncio.to_thread(other.insert_events, [event(contested, 1), event(contested, 2)])
+        raise UnknownOutcomeError("no answer")
 
     monkeypatch.setattr(log, "append", append)
     with pytest.raises(IntegrityError):
-        recorder.insert_events([event("one", 1)])
-    assert len(recorder.select_notifications(None, 10)) == 2
+        recorder.insert_events([event("one", 1), event("two", 1)])
+    assert [found.originator_id for found in recorder.select_notifications(None, 10)] == [contested, contested]
     rival.close()
+
+
+def test_an_insert_that_stays_without_an_answer_says_so(factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = factory.application_recorder()
+    monkeypatch.setattr(journal, "PATIENCE", 0.1)
+    monkeypatch.setattr(log, "append", Wire(*["dropped"] * 100).append)
+    with pytest.raises(OperationalError, match="no answer"):
+        recorder.insert_events([event("one", 1)])
 
 
 # --- errors ------------------------------------------------------------------------------------------------

@@ -288,7 +288,7 @@ async def test_a_failing_courier_is_tried_again_and_holds_up_nobody(log: Connect
 
 
 async def test_a_commit_whose_ack_is_lost_is_not_written_twice(log: Connection, running: Addresses) -> None:
-    inputs = plain(60)
+    inputs, before = plain(60), fences()
     async with proxied(running.nats_url) as proxy:
         through = await connect(proxy.url, "through the proxy")
         try:
@@ -301,6 +301,7 @@ async def test_a_commit_whose_ack_is_lost_is_not_written_twice(log: Connection, 
                 assert proxy.cuts == 1
                 await feed_in(log, inputs[40:])
                 events = await drained(log, 60)
+                assert fences() == before, "it knows its own commit again"
         finally:
             await through.close()
     each_once_in_order(events, inputs)

@@ -190,6 +190,22 @@ async def test_a_connection_cut_in_the_middle(log: Connection, running: Addresse
         await through.close()
 
 
+async def test_a_message_lost_on_the_way_is_noticed_and_read_again(log: Connection, running: Addresses) -> None:
+    await write(log, 1, 100)
+    async with proxied(running.nats_url) as proxy:
+        through = await connect(proxy.url, "through the proxy")
+        filtered = await Feed(through, "RAW", ["raw.1.>"], batch=20).open(0)
+        found = await taken(filtered, 50)
+        proxy.drop_message(b" raw.1.x ")
+        for first in range(101, 201, 10):
+            await write(log, first, 10)
+        found += await taken(filtered, 50, within=8)
+        assert proxy.cuts == 1
+        assert numbers(found) == list(range(1, 201, 2))
+        await filtered.close()
+        await through.close()
+
+
 @pytest.mark.parametrize("name", [None, "reader"])
 async def test_the_server_is_killed_in_the_middle(tmp_path: Path, name: str | None) -> None:
     async with own_server(tmp_path) as server:

@@ -1,0 +1,139 @@
+"""Stages as pure folds: events in, outputs out, no log."""
+
+import itertools
+from collections.abc import Iterable
+from typing import Any, Generic, TypeVar, cast
+
+import msgspec
+from msgspec import Raw
+
+from domain.directory import Directory
+from domain.events import Event, RawReceived, TradeSide, Venue
+from gateways.config_lines import parse
+from gateways.hyperliquid.wire import TradeHead, raw_id
+from handlers.catalogue import codec
+from handlers.configuration import Configuration
+from handlers.configure import changes
+from streams.connection import Connection
+from streams.envelope import Recorded
+from streams.stage import Output, Stage
+from streams.subjects import Lane
+
+S = TypeVar("S")
+
+CODEC = codec()
+SECOND = 1_000_000_000
+NOW = 1_795_000_000 * SECOND
+ALICE, BOB = "0x" + "a1" * 20, "0x" + "b2" * 20
+
+
+def recorded(event: Event, sequence: int = 1, *, stream: str = "RAW") -> Recorded:
+    """An event as the log would hand it out."""
+    payload = CODEC.encode(event, id=f"id.{sequence}", source="tests", time_ns=NOW)
+    return CODEC.decode(stream, sequence, "a.subject", payload)
+
+
+class Folding(Generic[S]):
+    """One lane of a stage, folded in memory."""
+
+    def __init__(self, stage: Stage[S]) -> None:
+        self.stage = stage
+        self.state = stage.initial(Lane(0, 63))
+        self.outputs: list[Output] = []
+        self._sequences = itertools.count(1)
+
+    def given(self, *events: Event, sequence: int = 0) -> "Folding[S]":
+        """Events that stand in the output stream."""
+        for event in events:
+            self.stage.evolve(self.state, event, sequence or next(self._sequences))
+        return self
+
+    def when(self, event: Event, *, sequence: int = 1, now: int = NOW) -> list[Any]:
+        """The events that an input leads to, folded as the processor does; stored right away."""
+        outputs = list(self.stage.handle(self.state, recorded(event, sequence), now))
+        return self._folded(outputs)
+
+    def when_time_passes(self, now: int) -> list[Any]:
+        return self._folded(list(self.stage.tick(self.state, now)))
+
+    def _folded(self, outputs: Iterable[Output]) -> list[Any]:
+        outputs = list(outputs)
+        for output in outputs:
+            self.stage.evolve(self.state, output.event, 0)
+        for output in outputs:
+            self.stage.stored(self.state, output, next(self._sequences))
+        self.outputs += outputs
+        return [output.event for output in outputs]
+
+    def replayed(self) -> "Folding[S]":
+        """The same lane after a restart: a fresh state, folded from what was stored."""
+        again = Folding(self.stage)
+        for sequence, output in enumerate(self.outputs, 1):
+            stored = recorded(cast(Event, output.event), sequence)
+            again.stage.evolve(again.state, stored.data, sequence)
+        return again
+
+
+def trade(
+    address: str = ALICE, side: str = "B", *, influencer: str = "alice", detect_time: int = NOW, **fields: Any
+) -> RawReceived:
+    """A raw trade whose aggressor is `address`, on the given side, against Bob."""
+    users = (address, BOB) if side == "B" else (BOB, address)
+    wire: dict[str, Any] = {
+        "coin": "BTC",
+        "side": side,
+        "px": "100.5",
+        "sz": "2.0",
+        "time": 1_794_999_999_000,
+        "hash": "0x12",
+        "tid": 1,
+        "users": users,
+    } | fields
+    head = TradeHead(wire["coin"], side, int(wire["time"]), int(wire["tid"]), users)
+    return RawReceived(
+        raw_id=raw_id(head, address, TradeSide.BUY if side == "B" else TradeSide.SELL),
+        venue=Venue.HYPERLIQUID,
+        channel="trades",
+        influencer_id=influencer,
+        address=address,
+        payload=Raw(msgspec.json.encode(wire)),
+        detect_time=detect_time,
+    )
+
+
+def account(*positions: tuple[str, str], time_ms: int = 1_794_999_998_000, section: str = "") -> RawReceived:
+    """A raw account report of Alice."""
+    held = [{"position": {"coin": coin, "szi": size, "leverage": {"value": 5}}} for coin, size in positions]
+    return RawReceived(
+        raw_id=f"hl:account:{section}:{ALICE}:{time_ms}",
+        venue=Venue.HYPERLIQUID,
+        channel=f"clearinghouseState@{section}" if section else "clearinghouseState",
+        influencer_id="alice",
+        address=ALICE,
+        payload=Raw(msgspec.json.encode({"assetPositions": held, "time": time_ms})),
+        detect_time=NOW,
+    )
+
+
+LINES = [
+    '{"kind":"guardrail","scope":"global","values":{"max_signal_age_ms":600000,"market_exposure_micros":500000}}',
+    f'{{"kind":"influencer","id":"alice","venue":"hyperliquid","addresses":["{ALICE}"]}}',
+    '{"kind":"subscriber","id":"ann","deposit_usd":"10000"}',
+    '{"kind":"subscriber","id":"ben","deposit_usd":"10000","status":"paused"}',
+    '{"kind":"subscription","id":"ann-alice","subscriber_id":"ann","influencer_id":"alice",'
+    '"sizing":{"mode":"copy_percent","percent":"10"}}',
+    '{"kind":"subscription","id":"ben-alice","subscriber_id":"ben","influencer_id":"alice",'
+    '"sizing":{"mode":"fixed_notional","notional_usd":"50"}}',
+]
+
+
+def configured(lines: Iterable[str] = LINES, *, sequence: int = 10, at: int = NOW - 100 * SECOND) -> Configuration:
+    """A configuration that has read these lines and follows nothing."""
+    configuration = Configuration(cast(Connection, None), CODEC)
+    directory = Directory()
+    events, bad = parse(lines, directory, "tests")
+    assert not bad
+    for event in changes(Directory(), events, at):
+        directory.evolve(event, at)
+    configuration.directory, configuration.sequence = directory, sequence
+    return configuration

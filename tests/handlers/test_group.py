@@ -1,0 +1,106 @@
+"""SIGNALS -> GROUPS, as a fold."""
+
+from typing import Any
+
+from domain.events import Action, GroupClosed, PositionState, SignalGrouped, SignalRecorded, TradeSide, Venue
+from domain.ids import derived
+from handlers.group import Group
+from streams import subjects
+from tests.handlers.folding import NOW, Folding
+from tests.streams.examples import example
+
+MS = 1_000_000
+WINDOW = 250 * MS
+
+
+def signal(number: int, at: int, side: TradeSide = TradeSide.BUY, **fields: Any) -> SignalRecorded:
+    """The `number`-th signal of Alice in BTC, `at` ns after NOW; each trades one share at 100."""
+    sign = side.sign
+    return example(
+        SignalRecorded,
+        **{
+            "signal_id": f"s{number}",
+            "influencer_id": "alice",
+            "venue": Venue.HYPERLIQUID,
+            "asset": "BTC",
+            "trade_side": side,
+            "before_micros": (number - 1) * sign * 1_000_000,
+            "after_micros": number * sign * 1_000_000,
+            "delta_micros": sign * 1_000_000,
+            "notional_micros": 100_000_000 + number,
+            "event_time": NOW + at,
+            "detect_time": NOW + at,
+            "position_state": PositionState.KNOWN,
+        }
+        | fields,
+    )
+
+
+def kinds(events: list[Any]) -> list[type]:
+    return [type(event) for event in events]
+
+
+def test_signals_of_one_window_are_one_group_that_time_closes() -> None:
+    lane = Folding(Group())
+    assert lane.stage.due(lane.state) is None
+    (first,) = lane.when(signal(1, 0), sequence=11)
+    (second,) = lane.when(signal(2, 100 * MS), sequence=12)
+    assert first.group_id == second.group_id == derived("grp", "alice", "s1")
+    assert (first.signal_sequence, second.signal_sequence) == (11, 12)
+    assert lane.stage.due(lane.state) == NOW + WINDOW
+    assert lane.when_time_passes(NOW + WINDOW - 1) == []
+    (closed,) = lane.when_time_passes(NOW + WINDOW)
+    assert isinstance(closed, GroupClosed)
+    assert (closed.action, closed.before_micros, closed.after_micros) == (Action.OPEN, 0, 2_000_000)
+    assert (closed.delta_micros, closed.notional_micros, closed.price_micros) == (2_000_000, 200_000_003, 100_000_002)
+    assert (closed.signal_ids, closed.signal_sequences) == (("s1", "s2"), (11, 12))
+    assert closed.closed_at == NOW + WINDOW
+    assert lane.stage.due(lane.state) is None
+    assert lane.when_time_passes(NOW + 10 * WINDOW) == []
+    subject = subjects.groups("alice", "hyperliquid", "BTC")
+    assert [(output.subject, output.id, output.cause) for output in lane.outputs] == [
+        (subject, "s1.grouped", None),
+        (subject, "s2.grouped", None),
+        (subject, closed.group_id, "SIGNALS:12"),
+    ]
+    assert {output.correlation for output in lane.outputs} == {closed.group_id}
+
+
+def test_a_later_signal_closes_the_window_before_it() -> None:
+    lane = Folding(Group())
+    lane.when(signal(1, 0))
+    assert kinds(lane.when(signal(2, WINDOW))) == [SignalGrouped], "the window's end belongs to it"
+    closed, opened = lane.when(signal(3, WINDOW + 1))
+    assert (closed.signal_ids, opened.group_id) == (("s1", "s2"), derived("grp", "alice", "s3"))
+
+
+def test_the_other_side_closes_the_window_at_once() -> None:
+    lane = Folding(Group())
+    lane.when(signal(1, 0))
+    closed, opened = lane.when(signal(2, 1, TradeSide.SELL))
+    assert (closed.trade_side, opened.trade_side) == (TradeSide.BUY, TradeSide.SELL)
+    assert closed.group_id != opened.group_id
+
+
+def test_assets_and_influencers_have_windows_of_their_own() -> None:
+    lane = Folding(Group())
+    apart: list[dict[str, Any]] = [{}, {"asset": "ETH"}, {"influencer_id": "bob"}]
+    for number, fields in enumerate(apart, 1):
+        assert kinds(lane.when(signal(number, number, **fields))) == [SignalGrouped]
+    assert len({closed.group_id for closed in lane.when_time_passes(NOW + 2 * WINDOW)}) == 3
+
+
+def test_history_and_repeats_are_not_copied() -> None:
+    lane = Folding(Group())
+    assert lane.when(signal(1, 0, position_state=PositionState.HISTORIC)) == []
+    lane.when(signal(2, 0))
+    assert lane.when(signal(2, 0)) == []
+
+
+def test_a_restart_finds_the_open_window() -> None:
+    lane = Folding(Group())
+    lane.when(signal(1, 0), sequence=11)
+    lane.when(signal(2, 1), sequence=12)
+    again = lane.replayed()
+    assert again.stage.due(again.state) == NOW + WINDOW
+    assert again.when_time_passes(NOW + WINDOW) == lane.when_time_passes(NOW + WINDOW)

@@ -1,0 +1,115 @@
+"""GROUPS -> REQUESTS: one request per subscription that wants the group, and a summary of the rest."""
+
+from typing import Any
+
+from domain.events import (
+    ExecutionRequested,
+    GroupClosed,
+    GroupMatched,
+    QuoteCaptured,
+    QuoteFailed,
+    TradeSide,
+    Venue,
+)
+from domain.reasons import Reason
+from handlers.catalogue import codec
+from handlers.configuration import Configuration
+from handlers.configure import import_lines
+from handlers.match import Match
+from streams import subjects
+from streams.connection import Connection
+from tests.handlers.folding import LINES, NOW, Folding, configured, recorded
+from tests.streams.examples import example
+
+GROUP = example(
+    GroupClosed,
+    group_id="g",
+    influencer_id="alice",
+    venue=Venue.HYPERLIQUID,
+    asset="BTC",
+    trade_side=TradeSide.BUY,
+    event_time=NOW,
+)
+CAPTURED = example(
+    QuoteCaptured, quote_id="q", group=GROUP, bids=((99, 1),), asks=((101, 2), (102, 3)), size_step_micros=1
+)
+
+
+def subscription(number: int, **fields: Any) -> str:
+    extra = "".join(f',"{name}":{value}' for name, value in fields.items())
+    return (
+        f'{{"kind":"subscription","id":"more-{number}","subscriber_id":"ann","influencer_id":"alice",'
+        f'"sizing":{{"mode":"copy_percent","percent":"1"}}{extra}}}'
+    )
+
+
+def test_every_subscription_asks_or_is_counted_with_the_reason() -> None:
+    lines = [
+        *LINES,
+        subscription(1, filters='{"sides":["SELL"]}'),
+        subscription(2, filters='{"blocked_assets":["BTC"]}'),
+        subscription(3, status='"paused"'),
+        subscription(4, filters='{"allowed_assets":["BTC"],"sides":["BUY"]}'),
+    ]
+    configuration = configured(lines, sequence=42)
+    lane = Folding(Match(configuration))
+    *requests, summary = lane.when(CAPTURED)
+    assert [(request.subscription_id, request.subscriber_id) for request in requests] == [
+        ("ann-alice", "ann"),
+        ("more-4", "ann"),
+    ]
+    assert summary == GroupMatched(
+        group_id="g",
+        quote_id="q",
+        influencer_id="alice",
+        matched=2,
+        filtered={
+            "SUBSCRIBER_INACTIVE": 1,
+            "SIDE_NOT_WANTED": 1,
+            "ASSET_BLOCKED": 1,
+            "SUBSCRIPTION_INACTIVE": 1,
+        },
+    )
+    request: ExecutionRequested = requests[0]
+    assert request.quote is not None
+    assert (request.quote.bid_micros, request.quote.ask_micros, request.quote.levels) == (99, 101, ((101, 2), (102, 3)))
+    assert request.config_sequence == 42
+    assert configuration.directory.policy_named(request.policy_hash) is not None
+    assert [output.subject for output in lane.outputs] == [
+        subjects.requests("ann"),
+        subjects.requests("ann"),
+        subjects.matched("alice"),
+    ]
+    assert [output.id for output in lane.outputs] == [*(request.request_id for request in requests), "g.matched"]
+    assert {output.correlation for output in lane.outputs} == {"g"}
+
+
+def test_a_failed_quote_is_decided_all_the_same() -> None:
+    failed = example(QuoteFailed, quote_id="q", group=GROUP, reason=Reason.NO_QUOTE)
+    request, _ = Folding(Match(configured())).when(failed)
+    assert (request.quote, request.quote_reason) == (None, Reason.NO_QUOTE)
+
+
+def test_nobody_copies_a_stranger() -> None:
+    (summary,) = Folding(Match(configured(LINES[:1]))).when(CAPTURED)
+    assert (summary.matched, summary.filtered) == (0, {})
+
+
+async def test_the_second_part_of_a_fan_out_sees_the_configuration_of_the_first(log: Connection) -> None:
+    early = await import_lines(log, LINES, actor="tests", now=NOW - 10)
+    configuration = Configuration(log, codec())
+    await configuration.start()
+    try:
+        stage = Match(configuration)
+        event = recorded(CAPTURED, 7, stream="GROUPS")
+        first = list(stage.handle(None, event, NOW))
+        assert stage.config_sequence() == early.sequence
+        changed = [subscription(1), LINES[-1].replace('"ben"', '"ann"'), LINES[2].replace('"10000"', '"5"')]
+        later = await import_lines(log, changed, actor="tests", now=NOW - 5)
+        await configuration.reached(later.sequence)
+        again = list(await stage.handle_again(None, event, NOW, early.sequence))
+        assert again == first
+        now = list(stage.handle(None, event, NOW))
+        assert len(now) == len(first) + 2, "and without that it would be another fan-out"
+    finally:
+        await configuration.close()

@@ -1,0 +1,113 @@
+"""GROUPS -> GROUPS, as a fold with couriers: what is wanted, and what came of it."""
+
+from typing import Any
+
+import pytest
+
+from domain.events import GroupClosed, QuoteCaptured, QuoteFailed, QuoteWanted, Venue
+from domain.ids import derived, jitter
+from domain.reasons import Reason
+from gateways.hyperliquid.info import VenueUnavailableError
+from gateways.hyperliquid.wire import Book, WireError
+from handlers.quote import Quote
+from streams import subjects
+from tests.handlers.folding import LINES, NOW, Folding, configured
+from tests.streams.examples import example
+
+BOOK = Book(NOW - 5, ((99, 1), (98, 2)), ((101, 3),))
+NO_LATENCY = '{"kind":"guardrail","scope":"global","values":{"latency_ms":0,"latency_jitter_ms":0}}'
+
+
+class FakeBooks:
+    """One book, or one error, for every asset."""
+
+    def __init__(self, answer: Book | Exception | None) -> None:
+        self.answer = answer
+        self.asked: list[str] = []
+
+    async def book(self, asset: str) -> Book | None:
+        self.asked.append(asset)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    async def size_step(self, asset: str) -> int:
+        return 1_000
+
+
+def group(number: int = 1) -> GroupClosed:
+    return example(
+        GroupClosed,
+        group_id=f"g{number}",
+        influencer_id="alice",
+        venue=Venue.HYPERLIQUID,
+        asset="BTC",
+        detect_time=NOW,
+    )
+
+
+def folding(books: FakeBooks, *lines: str) -> Folding[Any]:
+    return Folding(Quote(configured([*(lines or [NO_LATENCY]), *LINES[1:]]), books, lambda: NOW))
+
+
+def test_the_quote_of_a_group_is_wanted_when_the_latency_model_says_so() -> None:
+    latency = '{"kind":"guardrail","scope":"global","values":{"latency_ms":700,"latency_jitter_ms":50}}'
+    lane = folding(FakeBooks(BOOK), latency)
+    (wanted,) = lane.when(group())
+    due_at = NOW + (700 + jitter("g1", 50)) * 1_000_000
+    assert wanted == QuoteWanted(quote_id=derived("quo", "g1"), group=group(), due_at=due_at)
+    (output,) = lane.outputs
+    assert output.subject == subjects.quotes("alice", "hyperliquid", "BTC")
+    assert (output.id, output.correlation, output.cause) == (f"{wanted.quote_id}.wanted", "g1", None)
+
+
+def test_only_a_stored_intent_sends_a_courier() -> None:
+    lane = folding(FakeBooks(BOOK))
+    wanted = example(QuoteWanted, quote_id="q")
+    lane.stage.evolve(lane.state, wanted, 0)
+    assert lane.stage.intents(lane.state) == {}
+    lane.stage.evolve(lane.state, wanted, 5)
+    assert list(lane.stage.intents(lane.state)) == ["q"]
+    lane.given(example(QuoteCaptured, quote_id="q"))
+    assert lane.stage.intents(lane.state) == {}
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "detail"),
+    [
+        (BOOK, None, ""),
+        (None, Reason.UNKNOWN_ASSET, "no book for 'BTC'"),
+        (VenueUnavailableError("HTTP 429"), Reason.NO_QUOTE, "HTTP 429"),
+        (WireError("not a book"), Reason.BOOK_INVALID, "not a book"),
+    ],
+)
+async def test_every_answer_of_the_venue_is_an_outcome(answer: Any, reason: Reason | None, detail: str) -> None:
+    books = FakeBooks(answer)
+    lane = folding(books)
+    lane.when(group())
+    ((key, courier),) = lane.stage.intents(lane.state).items()
+    (output,) = await courier()
+    assert books.asked == ["BTC"]
+    assert (output.id, output.correlation, output.cause) == (key, "g1", "GROUPS:1")
+    outcome = output.event
+    if reason is None:
+        assert isinstance(outcome, QuoteCaptured)
+        assert (outcome.bids, outcome.asks, outcome.size_step_micros) == (BOOK.bids, BOOK.asks, 1_000)
+        assert (outcome.venue_time, outcome.captured_at) == (NOW - 5, NOW)
+    else:
+        assert isinstance(outcome, QuoteFailed)
+        assert outcome.reason is reason
+        assert detail in outcome.detail
+    lane.given(outcome)
+    assert lane.stage.intents(lane.state) == {}
+
+
+async def test_the_intents_without_an_outcome_are_the_to_do_list_after_a_restart() -> None:
+    lane = folding(FakeBooks(BOOK))
+    for number in (1, 2, 3):
+        lane.when(group(number))
+    done = derived("quo", "g2")
+    again = lane.replayed().given(example(QuoteFailed, quote_id=done))
+    assert set(again.stage.intents(again.state)) == {derived("quo", "g1"), derived("quo", "g3")}
+    (output,) = await again.stage.intents(again.state)[derived("quo", "g3")]()
+    assert output.cause == "GROUPS:3"

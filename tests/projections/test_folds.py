@@ -1,0 +1,261 @@
+"""Each projection's fold: one event given, the changes of rows expected."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from msgspec import Struct
+
+from domain.events import (
+    CashDeposited,
+    CopyDecided,
+    Decision,
+    ExecutionCompleted,
+    GroupClosed,
+    GroupMatched,
+    OrderFilled,
+    OrderSubmitted,
+    PositionChanged,
+    QuoteCaptured,
+    QuoteFailed,
+    SignalRecorded,
+    TradeSide,
+)
+from domain.ids import derived
+from domain.reasons import Reason
+from handlers.catalogue import ALL, codec
+from projections.catalogue import PROJECTIONS
+from projections.copy_attempt import COPY_ATTEMPT, CopyAttempts
+from projections.event_count import EVENT_COUNT, EventCounts
+from projections.executable_fill import EXECUTABLE_FILL, ExecutableFills
+from projections.execution import EXECUTION, Executions
+from projections.ledger_entry import LEDGER_ENTRY, LedgerEntries
+from projections.position import POSITION, Positions
+from projections.projection import Projection
+from projections.signal_group import FAN_OUT, QUOTE, SIGNAL_GROUP, SignalGroups
+from projections.table import Add, Change, Insert, Update, Upsert, moment
+from projections.trade_event import TRADE_EVENT, TradeEvents, sequence_of
+from streams.envelope import Recorded
+from tests.streams.examples import example
+
+CODEC = codec()
+AT = datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
+"""What the time of every example is."""
+
+
+def recorded(event: Struct, *, stream: str = "EXECUTIONS", sequence: int = 41, cause: str | None = "REQUESTS:7") -> Any:
+    payload = CODEC.encode(event, id="id", source="s", time_ns=0, causation=cause)
+    return CODEC.decode(stream, sequence, "a.b", payload)
+
+
+def folded(projection: Projection, event: Recorded) -> Change:
+    """The only change; folded twice, because a fold has no state."""
+    (once,), (again,) = projection.fold(event), projection.fold(event)
+    assert once == again
+    return once
+
+
+def test_trade_event() -> None:
+    signal = example(
+        SignalRecorded, source_event_id="r", signal_id="s", delta_micros=-5, metadata={"tid": "12", "hash": "0x1"}
+    )
+    change = folded(TradeEvents(), recorded(signal, stream="SIGNALS", cause="RAW:12"))
+    assert change == Insert(
+        TRADE_EVENT,
+        {
+            "source_event_id": "r",
+            "raw_sequence": 12,
+            "signal_id": "s",
+            "signal_sequence": 41,
+            "influencer_id": "the influencer_id",
+            "venue": "hyperliquid",
+            "address": "the address",
+            "asset": "the asset",
+            "market": "the market",
+            "action": "OPEN",
+            "side": "LONG",
+            "trade_side": "BUY",
+            "before_micros": 7,
+            "after_micros": 7,
+            "delta_micros": -5,
+            "price_micros": 7,
+            "notional_micros": 7,
+            "position_state": "KNOWN",
+            "risk_bucket": "the risk_bucket",
+            "taker": True,
+            "venue_trade_id": "12",
+            "venue_hash": "0x1",
+            "event_time": AT,
+            "detect_time": AT,
+        },
+    )
+
+
+def test_copy_attempt() -> None:
+    event = example(CopyDecided, attempt_id="a", quote_id=None, decision=Decision.SKIP, reasons=(Reason.NO_QUOTE,))
+    change = folded(CopyAttempts(), recorded(event))
+    assert isinstance(change, Insert)
+    assert change.table is COPY_ATTEMPT
+    assert change.row.keys() == COPY_ATTEMPT.columns.keys()
+    assert {key: change.row[key] for key in ("attempt_id", "sequence", "request_sequence", "quote_id", "decision")} == {
+        "attempt_id": "a",
+        "sequence": 41,
+        "request_sequence": 7,
+        "quote_id": None,
+        "decision": "SKIP",
+    }
+    assert change.row["reasons"] == ["NO_QUOTE"]
+    assert change.row["checks"] == '[{"name":"the name","input":7,"limit":7,"passed":true}]'
+    assert change.row["decided_at"] == AT
+
+
+def test_executable_fill() -> None:
+    event = example(OrderFilled, fill_id="f", order_id="o", trade_side=TradeSide.SELL, share_delta_micros=-7)
+    change = folded(ExecutableFills(), recorded(event))
+    assert isinstance(change, Insert)
+    assert change.table is EXECUTABLE_FILL
+    assert change.row.keys() == EXECUTABLE_FILL.columns.keys()
+    assert (change.row["fill_id"], change.row["order_id"], change.row["sequence"]) == ("f", "o", 41)
+    assert (change.row["trade_side"], change.row["share_micros"], change.row["filled_at"]) == ("SELL", 7, AT)
+
+
+def test_execution_is_submitted() -> None:
+    change = folded(Executions(), recorded(example(OrderSubmitted, order_id="o")))
+    assert isinstance(change, Insert)
+    assert change.table is EXECUTION
+    assert change.row.keys() | {"completed_sequence", "completed_at"} == EXECUTION.columns.keys()
+    assert (change.row["order_id"], change.row["status"], change.row["filled_micros"]) == ("o", "SUBMITTED", 0)
+
+
+@pytest.mark.parametrize(
+    ("filled", "requested", "status"),
+    [(0, 10, "UNFILLED"), (4, 10, "PARTIAL"), (10, 10, "FILLED"), (0, 0, "UNFILLED")],
+)
+def test_execution_is_completed(filled: int, requested: int, status: str) -> None:
+    event = example(ExecutionCompleted, order_id="o", filled_micros=filled, requested_micros=requested)
+    assert folded(Executions(), recorded(event)) == Update(
+        EXECUTION,
+        ("o",),
+        {
+            "completed_sequence": 41,
+            "status": status,
+            "filled_micros": filled,
+            "notional_micros": 7,
+            "fee_micros": 7,
+            "average_price_micros": 7,
+            "completed_at": AT,
+        },
+    )
+
+
+def test_position() -> None:
+    event = example(PositionChanged, subscriber_id="ann", asset="BTC", share_micros=-3)
+    assert folded(Positions(), recorded(event)) == Upsert(
+        POSITION,
+        {
+            "subscriber_id": "ann",
+            "venue": "hyperliquid",
+            "asset": "BTC",
+            "share_micros": -3,
+            "cost_micros": 7,
+            "average_price_micros": 7,
+            "realized_micros": 7,
+            "sequence": 41,
+            "changed_at": AT,
+        },
+    )
+
+
+@pytest.mark.parametrize(("amount", "kind"), [(5, "DEPOSIT"), (-5, "WITHDRAWAL"), (0, "DEPOSIT")])
+def test_ledger_entry_of_cash(amount: int, kind: str) -> None:
+    event = example(CashDeposited, deposit_id="d", subscriber_id="ann", cash_delta_micros=amount)
+    assert folded(LedgerEntries(), recorded(event)) == Insert(
+        LEDGER_ENTRY,
+        {
+            "entry_id": derived("led", "d"),
+            "sequence": 41,
+            "kind": kind,
+            "subscriber_id": "ann",
+            "source_event_id": "d",
+            "share_delta_micros": 0,
+            "cash_delta_micros": amount,
+            "price_micros": 0,
+            "fee_micros": 0,
+            "booked_at": AT,
+        },
+    )
+
+
+def test_ledger_entry_of_a_trade() -> None:
+    event = example(OrderFilled, fill_id="f", subscriber_id="ann", share_delta_micros=-2, cash_delta_micros=9)
+    change = folded(LedgerEntries(), recorded(event))
+    assert isinstance(change, Insert)
+    assert change.row.keys() == LEDGER_ENTRY.columns.keys()
+    assert {
+        key: change.row[key] for key in ("entry_id", "kind", "source_event_id", "share_delta_micros")
+    } | {"cash": change.row["cash_delta_micros"]} == {
+        "entry_id": derived("led", "f"),
+        "kind": "TRADE",
+        "source_event_id": "f",
+        "share_delta_micros": -2,
+        "cash": 9,
+    }  # fmt: skip
+
+
+def test_signal_group() -> None:
+    event = example(GroupClosed, group_id="g", signal_ids=("a", "b"))
+    change = folded(SignalGroups(), recorded(event, stream="GROUPS"))
+    assert isinstance(change, Insert)
+    assert change.table is SIGNAL_GROUP
+    assert change.row.keys() == SIGNAL_GROUP.columns.keys()
+    assert (change.row["group_id"], change.row["signal_ids"], change.row["closed_sequence"]) == ("g", ["a", "b"], 41)
+
+
+def test_quotes_captured_and_failed() -> None:
+    group = example(GroupClosed, group_id="g")
+    row = {"quote_id": "q", "group_id": "g", "outcome_sequence": 41, "wanted_sequence": 9, "outcome_at": AT}
+    captured = recorded(example(QuoteCaptured, quote_id="q", group=group), stream="GROUPS", cause="GROUPS:9")
+    assert folded(SignalGroups(), captured) == Insert(QUOTE, row | {"outcome": "CAPTURED", "detail": ""})
+    event = example(QuoteFailed, quote_id="q", group=group, reason=Reason.NO_QUOTE, detail="429")
+    failed = recorded(event, stream="GROUPS", cause=None)
+    expected = row | {"outcome": "NO_QUOTE", "detail": "429", "wanted_sequence": 0}
+    assert folded(SignalGroups(), failed) == Insert(QUOTE, expected)
+
+
+def test_fan_out() -> None:
+    event = example(GroupMatched, group_id="g", matched=3, filtered={"SIDE_NOT_WANTED": 2})
+    row = {"group_id": "g", "matched_sequence": 41, "matched": 3, "filtered": '{"SIDE_NOT_WANTED":2}'}
+    assert folded(SignalGroups(), recorded(event, stream="REQUESTS")) == Upsert(FAN_OUT, row)
+
+
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_every_event_is_counted(name: str) -> None:
+    change = folded(EventCounts(), recorded(example(ALL[name]), stream="RAW"))
+    assert change == Add(EVENT_COUNT, ("RAW", name), {"events": 1})
+
+
+@pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
+def test_a_fold_knows_every_type_that_it_asks_for_and_fills_its_rows(projection: Projection) -> None:
+    assert projection.types <= ALL.keys()
+    for name in projection.types:
+        for change in projection.fold(recorded(example(ALL[name]))):
+            assert change.table in projection.tables
+            columns = change.table.columns
+            match change:
+                case Insert() | Upsert():
+                    nullable = {column for column, kind in columns.items() if kind.endswith(" NULL")}
+                    assert columns.keys() - nullable <= change.row.keys() <= columns.keys()
+                case Update():
+                    assert change.columns.keys() <= columns.keys() - set(change.table.key)
+
+
+def test_names_of_projections_and_tables_are_their_own() -> None:
+    names = [projection.name for projection in PROJECTIONS]
+    tables = [table.name for projection in PROJECTIONS for table in projection.tables]
+    assert len(set(names)) == len(names)
+    assert len(set(tables)) == len(tables)
+
+
+def test_places_and_moments() -> None:
+    assert [sequence_of(place) for place in ("RAW:12", None, "")] == [12, 0, 0]
+    assert moment(1_700_000_000_123_456_999) == AT.replace(microsecond=123_456)
