@@ -18,6 +18,9 @@ from domain.ids import derived
 from domain.micros import MICRO, nearest
 from domain.signals import action_of, side_of
 
+SETTLE_NS = 100_000_000
+"""A window stays open at least this long after its first signal is seen, so that signals of one trade that arrive late
+arrive together."""
 WINDOW_NS = {Venue.HYPERLIQUID: 250_000_000, Venue.POLYMARKET: 2_000_000_000}
 
 
@@ -54,8 +57,11 @@ def evolve(group: OpenGroup | None, event: Event) -> OpenGroup | None:
     return group
 
 
-def join(group: OpenGroup | None, signal: SignalRecorded, sequence: int) -> tuple[Event, ...]:
-    """Put a signal into its window, closing the one that is open when the signal does not belong to it."""
+def join(group: OpenGroup | None, signal: SignalRecorded, sequence: int, *, now: int = 0) -> tuple[Event, ...]:
+    """Put a signal into its window, closing the one that is open when the signal does not belong to it.
+
+    `now` (ns) is when the signal is seen; a window that it opens outlasts it by `SETTLE_NS`.
+    """
     if signal.position_state is PositionState.HISTORIC:
         return ()
     window = WINDOW_NS[signal.venue]
@@ -68,7 +74,7 @@ def join(group: OpenGroup | None, signal: SignalRecorded, sequence: int) -> tupl
             closed = (close(group, signal.detect_time),)
             group = None
     group_id = group.first.group_id if group else derived("grp", signal.influencer_id, signal.signal_id)
-    closes_at = group.first.closes_at if group else signal.detect_time + window
+    closes_at = group.first.closes_at if group else max(signal.detect_time + window, now + SETTLE_NS)
     return (
         *closed,
         SignalGrouped(

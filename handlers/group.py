@@ -40,7 +40,7 @@ class Group(Stage[OpenGroups]):
     def handle(self, state: OpenGroups, event: Recorded, now: int) -> Iterator[Output]:
         signal: SignalRecorded = event.data
         window = state.get((signal.influencer_id, signal.venue.value, signal.asset))
-        for joined in groups.join(window, signal, event.sequence):
+        for joined in groups.join(window, signal, event.sequence, now=now):
             yield _output(joined)
 
     def evolve(self, state: OpenGroups, event: Any, sequence: int) -> None:

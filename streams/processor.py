@@ -36,6 +36,9 @@ _IDLE_CHECKPOINT = 10_000
 SNAPSHOT_EVERY = 50_000
 """Events folded into the state between two snapshots."""
 _SNAPSHOT_AT_STOP = 1_000
+_SETTLE_SECONDS = 1.0
+"""After a start the clock brings nothing about for this long: the stages in front start too, and what they still owe
+belongs before it."""
 _CATCH_UP_SECONDS = 1.0
 
 
@@ -144,6 +147,7 @@ class LaneWorker(Generic[S]):
             replayed=self._folded,
             waiting=self._input.pending,
         )
+        self._settled = _now() + _SETTLE_SECONDS
         self._on_step("loaded")
 
     def _committer(self) -> Committer:
@@ -234,7 +238,7 @@ class LaneWorker(Generic[S]):
         if landed or self._couriers.back or (self._retries.waiting and not self._half):
             return
         due = self._stage.due(self._state)
-        timeout = None if due is None else max(0.0, (due - self._clock()) / 1e9)
+        timeout = None if due is None else max(0.0, (due - self._clock()) / 1e9, self._settled - _now())
         if timeout != 0.0:
             await self._input.wait(timeout)
 
@@ -374,6 +378,8 @@ class LaneWorker(Generic[S]):
         return steps
 
     def _fold_tick(self) -> list[Step]:
+        if _now() < self._settled:
+            return []
         outputs = list(self._stage.tick(self._state, self._clock()))
         self._evolve(outputs)
         return [Step(0, outputs)] if outputs else []
@@ -460,6 +466,10 @@ class LaneWorker(Generic[S]):
             self._log.info("snapshot.saved", sequence=sequence, bytes=len(state))
         except LogError as error:
             self._log.warning("snapshot.not_saved", error=str(error))
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 async def retrying(work: Callable[[], Awaitable[None]]) -> None:

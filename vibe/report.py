@@ -108,7 +108,7 @@ async def latency_ms(database: asyncpg.Connection[Any]) -> tuple[float | None, f
 async def sample_attempt(database: asyncpg.Connection[Any]) -> str | None:
     """The first EXECUTE (else the first decision) of the log: an id worth tracing."""
     found: str | None = await database.fetchval(
-        "SELECT attempt_id FROM copy_attempt ORDER BY (decision = 'EXECUTE') DESC, sequence LIMIT 1"
+        "SELECT attempt_id FROM copy_attempt ORDER BY (decision = 'EXECUTE') DESC, event_time, attempt_id LIMIT 1"
     )
     return found
 

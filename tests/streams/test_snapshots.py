@@ -87,6 +87,12 @@ def replayed(stage: Counting, events: Sequence[Recorded]) -> Counts:
     return state
 
 
+class Replaying(Following):
+    """Sees what another stage wrote when it replays, and not while it works."""
+
+    follows = frozenset()
+
+
 class Saved:
     """Every snapshot that was saved, as (sequence, state)."""
 
@@ -271,6 +277,19 @@ async def test_a_load_that_saw_more_than_its_checkpoint_saves_no_wrong_cut(
         await counted(log, 22)
     assert saved.cuts
     saved.are_right(Saving(), await written(log))
+
+
+async def test_events_of_others_behind_the_checkpoint_are_folded_once(log: Connection, saved: Saved) -> None:
+    """They are in the state that a replay made, so that a snapshot of it must not end at the checkpoint."""
+    await feed_in(log, plain(20))
+    async with Workers(log, Counting(), time.time_ns):
+        await counted(log, 20)
+    ticked = CODEC.encode(Ticked("key-1", 3), id="t", source="other", time_ns=0)
+    await append(log, [Record(subjects.groups("key-1", "test", "key-1"), ticked)])
+    async with Workers(log, Replaying(), time.time_ns):
+        pass
+    assert saved.cuts
+    saved.are_right(Replaying(), await written(log))
 
 
 async def damage_a_part(log: Connection) -> None:
