@@ -8,6 +8,7 @@ import structlog
 from domain.directory import Directory
 from streams.connection import Connection
 from streams.envelope import Codec, nanoseconds
+from streams.errors import UnprocessableError
 from streams.read import Feed, Stored, history
 from streams.topology import CONFIG
 
@@ -15,8 +16,12 @@ log = structlog.get_logger()
 
 
 def fold(directory: Directory, codec: Codec, stored: Stored) -> None:
-    """Fold one stored CONFIG event into a directory."""
-    event = codec.decode(CONFIG.name, stored.sequence, stored.subject, stored.payload)
+    """Fold one stored CONFIG event into a directory. What is not one is passed over: nobody can take it out again."""
+    try:
+        event = codec.decode(CONFIG.name, stored.sequence, stored.subject, stored.payload)
+    except UnprocessableError as error:
+        log.error("config.unreadable", sequence=stored.sequence, error=str(error))
+        return
     directory.evolve(event.data, nanoseconds(event.time))
 
 

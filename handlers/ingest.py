@@ -34,6 +34,8 @@ STAGE = "ingest"
 COINS_PER_CONNECTION = 250
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}(?![0-9a-fA-F])")
 _REPLAY = 30
+_LONGEST_COIN = 100
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class Seen(OrderedDict[str, None]):
@@ -142,7 +144,7 @@ class Ingest:
                     log.warning("ingest.venue_error", text=text[:500])
                 return 0
             trades = RAW_TRADES.decode(frame.data)
-        except msgspec.MsgspecError as error:
+        except _UNREADABLE as error:
             await self._not_understood(text, f"malformed frame: {error}", now)
             return 0
         metrics.FRAMES.labels("trades").inc()
@@ -151,9 +153,9 @@ class Ingest:
         for payload in trades:
             try:
                 head = TRADE_HEAD.decode(payload)
-                if not head.coin or head.time <= 0:
-                    raise WireError(f"coin {head.coin!r} at time {head.time}")
-            except (msgspec.MsgspecError, WireError) as error:
+                if not 0 < len(head.coin) <= _LONGEST_COIN or not head.coin.isprintable() or head.time <= 0:
+                    raise WireError(f"coin {head.coin[:100]!r} at time {head.time}")
+            except (*_UNREADABLE, WireError) as error:
                 await self._not_understood(bytes(payload).decode(errors="replace"), f"malformed trade: {error}", now)
                 continue
             newest, coin = max(newest, head.time), head.coin

@@ -28,6 +28,8 @@ log = structlog.get_logger()
 INSTANCE = f"{os.getpid():x}-{os.urandom(4).hex()}"
 """This process, in leases and checkpoints."""
 
+_TAKEOVERS = 5
+
 
 class Step(NamedTuple):
     """What one input event (or the clock, a courier or a retry, with sequence 0) led to; `done` outputs of it are
@@ -78,16 +80,22 @@ class Committer:
     async def load(self) -> list[str]:
         """Take over from the newest checkpoint in the log, or from those of other lanes that had our partitions;
         names of the lanes that were superseded. Raises FencedError and HalfStoredError."""
-        standing = await checkpoints.overlapping(self._connection, self._writes, self._subject, self._lane)
-        own = next((each for each in standing if each.subject == self._subject), None)
-        rivals = [each for each in standing if each is not own and not each.checkpoint.superseded]
-        self.guard = own.sequence if own else 0
-        if own and not own.checkpoint.superseded and not rivals:
-            self.reached = own.checkpoint
-            return []
-        if standing:
-            await self._take_over(standing, rivals)
-        return [each.checkpoint.lane for each in rivals]
+        refused: ConflictError | None = None
+        for _ in range(_TAKEOVERS):
+            standing = await checkpoints.overlapping(self._connection, self._writes, self._subject, self._lane)
+            own = next((each for each in standing if each.subject == self._subject), None)
+            rivals = [each for each in standing if each is not own and not each.checkpoint.superseded]
+            self.guard = own.sequence if own else 0
+            if own and not own.checkpoint.superseded and not rivals:
+                self.reached = own.checkpoint
+                return []
+            try:
+                if standing:
+                    await self._take_over(standing, rivals)
+                return [each.checkpoint.lane for each in rivals]
+            except ConflictError as error:  # another lane of ours superseded the same one
+                refused = error
+        raise FencedError(str(refused))
 
     async def _take_over(self, standing: list[Standing], rivals: list[Standing]) -> None:
         reached = checkpoints.merged(replace(self.reached, commit=self._next_commit()), self._lane, standing)
@@ -102,11 +110,7 @@ class Committer:
             for rival in rivals
         ]
         records.append(Record(self._subject, checkpoints.encode(reached, now), expected=self.guard))
-        try:
-            landed = await append(self._connection, records)
-        except ConflictError as error:
-            raise FencedError(str(error)) from error
-        self.guard, self.reached = landed.last, reached
+        self.guard, self.reached = (await append(self._connection, records)).last, reached
         self._log.info(
             "lane.taken_over",
             of=sorted({each.checkpoint.lane for each in standing}),

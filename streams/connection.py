@@ -48,8 +48,14 @@ class Connection:
         self, subject: str, payload: bytes = b"", *, headers: dict[str, str] | None = None, timeout: float = 5.0
     ) -> Msg:
         """One request and its answer. Raises UnavailableError when nobody answers in time."""
+        task = asyncio.current_task()
+        cancelled = task.cancelling() if task else 0
         try:
-            return await self.client.request(subject, payload, timeout=timeout, headers=headers)
+            answer = await self.client.request(subject, payload, timeout=timeout, headers=headers)
+            if task is not None and task.cancelling() > cancelled:
+                # The library waits with asyncio.wait_for, which forgets a cancellation that meets the answer.
+                raise asyncio.CancelledError
+            return answer
         except (nats.errors.TimeoutError, TimeoutError) as error:
             raise UnavailableError(f"{subject}: no answer within {timeout:g} s") from error
         except nats.errors.NoRespondersError as error:

@@ -36,10 +36,16 @@ _IDLE_CHECKPOINT = 10_000
 SNAPSHOT_EVERY = 50_000
 """Events folded into the state between two snapshots."""
 _SNAPSHOT_AT_STOP = 1_000
+_STOP_LOOK_SECONDS = 0.5
 _SETTLE_SECONDS = 1.0
 """After a start the clock brings nothing about for this long: the stages in front start too, and what they still owe
 belongs before it."""
 _CATCH_UP_SECONDS = 1.0
+_CLOSE_SECONDS = 5.0
+
+
+class StoppedError(Exception):
+    """Told to stop while waiting for what an event needs."""
 
 
 def _no_step(step: str) -> None:
@@ -84,6 +90,7 @@ class LaneWorker(Generic[S]):
 
         Raises HalfStoredError when the lane cannot take over from lanes of another layout.
         """
+        self._stop = stop
         stopper = asyncio.create_task(self._wake_on(stop))
         delay = 0.1
         try:
@@ -93,6 +100,8 @@ class LaneWorker(Generic[S]):
                     self.loaded.set()
                     delay = 0.1
                     await self._work(stop)
+                except StoppedError:
+                    return
                 except FencedError as error:
                     metrics.FENCED.labels(self._stage.name).inc()
                     self._log.warning("lane.fenced", why=str(error))
@@ -208,7 +217,11 @@ class LaneWorker(Generic[S]):
                 await asyncio.gather(task, return_exceptions=True)
         self._in_flight = self._saving = None
         for feed in self._feeds:
-            await feed.close()
+            try:
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await feed.close()
+            except TimeoutError:
+                self._log.warning("feed.not_closed")
         self._feeds.clear()
 
     # --- work ----------------------------------------------------------------------------------------------
@@ -296,7 +309,7 @@ class LaneWorker(Generic[S]):
         events = [
             None if ahead and self._done_before(stored) else await self._decode(stream, stored) for stored in batch
         ]
-        await self._stage.ready([event for event in events if event is not None])
+        await self._ready([event for event in events if event is not None])
         steps = []
         for stored, event in zip(batch, events, strict=True):
             outputs: list[Output] = []
@@ -317,6 +330,17 @@ class LaneWorker(Generic[S]):
     def _done_before(self, stored: Stored) -> bool:
         """True when a lane of another layout has done this input before we took its partition over."""
         return stored.sequence <= self._commits.reached.reached(int(partition_of(stored.subject)))[0]
+
+    async def _ready(self, events: list[Recorded]) -> None:
+        """Wait until the stage has what the events need; given up, with nothing done, when told to stop meanwhile."""
+        ready = asyncio.create_task(self._stage.ready(events))
+        try:
+            while not (await asyncio.wait({ready}, timeout=_STOP_LOOK_SECONDS))[0]:
+                if self._stop.is_set():
+                    raise StoppedError
+            ready.result()
+        finally:
+            ready.cancel()
 
     async def _handled(
         self, stored: Stored, event: Recorded, work: Awaitable[object] | None = None, suffix: str = ""

@@ -13,7 +13,6 @@ from handlers.configuration import Configuration, directory_at
 from handlers.configure import import_lines
 from streams.append import Record, append
 from streams.connection import Connection, connect
-from streams.errors import UnprocessableError
 from tests.handlers.folding import ALICE, BOB, LINES, NOW
 from tests.streams.deadlines import eventually
 from tests.streams.own_server import own_server
@@ -97,7 +96,6 @@ async def test_the_log_is_killed_and_comes_back(tmp_path: Path) -> None:
         await log.close()
 
 
-@pytest.mark.xfail(strict=True, raises=UnprocessableError, reason="a message nobody can delete stops every process")
 @pytest.mark.parametrize("junk", [b"junk", b"\xff\xfe", b'{"specversion":"1.0","type":"x.y"}'])
 async def test_junk_in_config_is_passed_over(log: Connection, junk: bytes) -> None:
     await append(log, [Record("config.influencer.x", junk)])

@@ -319,15 +319,7 @@ HOSTILE: dict[str, str] = {
 }
 
 
-@pytest.mark.parametrize(
-    "what",
-    [
-        pytest.param(what, marks=pytest.mark.xfail(strict=True, reason="RecursionError ends ingest"))
-        if what == "deep"
-        else what
-        for what in HOSTILE
-    ],
-)
+@pytest.mark.parametrize("what", HOSTILE)
 async def test_a_hostile_frame_stops_nothing(log: Connection, what: str) -> None:
     async with ingesting(log) as running, normalizing(log):
         await running.inject(HOSTILE[what])

@@ -126,7 +126,6 @@ def test_other_modes_are_skipped_with_the_reason(mode: Mode) -> None:
     assert len(decided.reasons) == 1
 
 
-@pytest.mark.xfail(strict=True, raises=TimeoutError, reason="a worker waits for a configuration that never comes")
 async def test_a_request_from_a_configuration_to_come_does_not_keep_a_worker_from_stopping(log: Connection) -> None:
     await import_lines(log, LINES, actor="tests", now=NOW)
     configuration = Configuration(log, CODEC)
