@@ -99,8 +99,9 @@ def evolve(portfolio: Portfolio, event: Event) -> Portfolio:
 def decided(portfolio: Portfolio, event: CopyDecided) -> Portfolio:
     asset = (event.venue.value, event.asset)
     positions = portfolio.positions
-    held = positions.get(asset)
-    if held is not None and event.mid_micros:
+    if event.mid_micros:
+        # Marked even before the first fill is seen: a decision and the fills of earlier ones may come in either order.
+        held = positions.get(asset, Position())
         positions = {**positions, asset: replace(held, mark_micros=event.mid_micros)}
     pending = portfolio.pending
     if event.decision is Decision.EXECUTE:

@@ -41,7 +41,6 @@ _SETTLE_SECONDS = 1.0
 """After a start the clock brings nothing about for this long: the stages in front start too, and what they still owe
 belongs before it."""
 _CATCH_UP_SECONDS = 1.0
-_CLOSE_SECONDS = 5.0
 
 
 class StoppedError(Exception):
@@ -217,11 +216,7 @@ class LaneWorker(Generic[S]):
                 await asyncio.gather(task, return_exceptions=True)
         self._in_flight = self._saving = None
         for feed in self._feeds:
-            try:
-                async with asyncio.timeout(_CLOSE_SECONDS):
-                    await feed.close()
-            except TimeoutError:
-                self._log.warning("feed.not_closed")
+            await feed.close()
         self._feeds.clear()
 
     # --- work ----------------------------------------------------------------------------------------------

@@ -89,8 +89,7 @@ class StageRunner(Generic[S]):
         self._running.pop(lane, None)
 
     async def _lost(self, lane: Lane) -> None:
-        task, stop, _ = self._running[lane]
-        stop.set()  # a cancellation that comes with an answer of the server can be lost
+        task, _, _ = self._running[lane]
         task.cancel()
         await asyncio.wait({task})
         self._running.pop(lane, None)

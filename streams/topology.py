@@ -56,7 +56,8 @@ SIGNALS = Stream("SIGNALS", ("signals.>",), 90 * _DAY, "changes of influencers' 
 GROUPS = Stream(
     "GROUPS", ("groups.>", "quotes.>", "marks.>"), 90 * _DAY, "signal groups, the books captured for them, marks"
 )
-REQUESTS = Stream("REQUESTS", ("requests.>",), 7 * _DAY, "one (subscription, group) pair each, to decide")
+# As long as GROUPS: the checkpoints of the stage that reads GROUPS stand here, and must not go before their input.
+REQUESTS = Stream("REQUESTS", ("requests.>",), 90 * _DAY, "one (subscription, group) pair each, to decide")
 EXECUTIONS = Stream("EXECUTIONS", ("executions.>",), 0, "decisions, orders, fills and positions of every subscriber")
 CONFIG = Stream("CONFIG", ("config.>",), 0, "influencers, subscribers, subscriptions, guardrails, policies, control")
 DEAD = Stream("DEAD", ("dead.>",), 90 * _DAY, "events that a stage could not handle, with the reason", _DAY)

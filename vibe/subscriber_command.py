@@ -60,6 +60,7 @@ def _facts(found: Subscriber) -> dict[str, Any]:
                 "mark_micros": position.mark_micros,
             }
             for (venue, asset), position in sorted(portfolio.positions.items())
+            if position.share_micros or position.realized_micros
         ],
         "orders_on_their_way": sorted(portfolio.pending),
     }
@@ -81,6 +82,8 @@ def _show(found: Subscriber) -> None:
         console.print(f"{name:<10} {decimal_text(value)} USD", highlight=False)
     table = Table("asset", "size", "average", "mark", "realized")
     for (_, asset), position in sorted(portfolio.positions.items()):
+        if not position.share_micros and not position.realized_micros:
+            continue
         table.add_row(
             asset,
             *(

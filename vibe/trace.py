@@ -159,7 +159,7 @@ class Tracer:
         decided = await self._get(EXECUTIONS.name, row["sequence"])
         hops: list[Recorded] = []
         if decided is not None:
-            request = await self._cause(decided)  # requests are kept for seven days
+            request = await self._cause(decided)  # requests are kept for 90 days
             hops = [request, decided] if request else [decided]
         for order in await self._database.fetch(
             "SELECT submitted_sequence, completed_sequence FROM execution WHERE attempt_id = $1", attempt_id

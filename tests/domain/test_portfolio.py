@@ -285,3 +285,14 @@ def test_a_fill_of_an_order_on_its_way_never_changes_what_is_expected(traded: li
         portfolio = evolve(portfolio, completed(attempt))
         assert expected_copied(portfolio, fill.subscription_id, key) == expected
     assert portfolio.pending == {}
+
+
+def test_a_decision_and_an_earlier_ones_fill_may_be_seen_in_either_order() -> None:
+    # Live, a fill may arrive after the next decision was made; replayed, it stands before it.
+    first, fill = decided("0.5", mid="100"), bought("BTC", "0.5", "101")
+    then = decided(mid="120", decision=Decision.SKIP)
+    start = given(PORTFOLIO, deposited()).state
+    replayed = evolve(evolve(evolve(start, first), fill), then)
+    live = evolve(evolve(evolve(start, first), then), fill)
+    assert replayed.positions == live.positions
+    assert equity(replayed) == equity(live)
