@@ -26,6 +26,7 @@ from domain.micros import decimal_text
 from domain.reasons import MEANING
 from streams.dead import DeadLettered
 from streams.envelope import Recorded, rfc3339
+from streams.topology import EXECUTIONS
 from vibe.trace import Attempt, Trace, first_time, moment_of
 
 
@@ -50,7 +51,15 @@ def _attempt(attempt: Attempt, start: int) -> dict[str, Any]:
         "decision": decided.decision if decided else None,
         "reasons": {reason: MEANING[reason] for reason in decided.reasons} if decided else {},
         "hops": [_hop(hop, start) for hop in attempt.hops],
-        "ledger": [{"stream": "EXECUTIONS", **entry} for entry in attempt.ledger],
+        "ledger": [
+            {
+                "stream": EXECUTIONS.name,
+                "time": f"{entry['booked_at']:%Y-%m-%dT%H:%M:%S.%fZ}",
+                "since_first_ms": round(_since(entry, start), 3),
+                **entry,
+            }
+            for entry in attempt.ledger
+        ],
     }
 
 
@@ -83,7 +92,7 @@ def show(console: Console, wanted: str, trace: Trace, limit: int) -> None:
             if isinstance(hop.data, CopyDecided):
                 _checks(console, hop.data)
         for entry in attempt.ledger:
-            console.print(_ledger(entry))
+            console.print(_ledger(entry, start), soft_wrap=True)
     hidden = len(trace.attempts) - limit
     if hidden > 0:
         console.print(f"\n… and {hidden} more decisions of this group; --limit {len(trace.attempts)} shows them")
@@ -186,15 +195,21 @@ def _shown(name: str, value: int | str | None) -> str:
     return decimal_text(value) if isinstance(value, int) and name.endswith("_micros") else str(value)
 
 
-def _ledger(entry: dict[str, Any]) -> Text:
+def _ledger(entry: dict[str, Any], start: int) -> Text:
+    place = f"{EXECUTIONS.name}:{entry['sequence']}"
     return Text.assemble(
         (f"{entry['booked_at']:%H:%M:%S.%f}"[:12] + " ", "dim"),
-        " " * 15,
-        (f"{'EXECUTIONS:' + str(entry['sequence']):<18} ", "dim"),
+        (f"{_since(entry, start):>+10,.1f} ms  ", "cyan"),
+        (f"{place:<18} ", "dim"),
         (f"{'ledger entry':<20} ", "bold"),
         f"{entry['kind']} shares {_share(entry['share_delta_micros'])} cash {_usd(entry['cash_delta_micros'])}  "
         f"{entry['entry_id']}",
     )
+
+
+def _since(entry: dict[str, Any], start: int) -> float:
+    """Milliseconds from the first detection to the booking of a ledger entry."""
+    return (entry["booked_at"].timestamp() * 1e9 - start) / 1e6
 
 
 def _usd(value: int) -> str:

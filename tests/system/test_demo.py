@@ -128,7 +128,7 @@ async def test_a_decision_is_traced_from_raw_event_to_ledger(twice: list[tuple[P
         assert told["reasons"]
         assert len(hops) == 2
         assert not told["ledger"]
-    for hop in (*story["hops"], *hops):
+    for hop in (*story["hops"], *hops, *told["ledger"]):
         assert hop["stream"]
         assert hop["sequence"] > 0
         assert hop["time"].endswith("Z")
