@@ -1,5 +1,6 @@
 """How a trace is shown: as JSON for machines, as text for people."""
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -209,7 +210,8 @@ def _ledger(entry: dict[str, Any], start: int) -> Text:
 
 def _since(entry: dict[str, Any], start: int) -> float:
     """Milliseconds from the first detection to the booking of a ledger entry."""
-    return (entry["booked_at"].timestamp() * 1e9 - start) / 1e6
+    booked_at: datetime = entry["booked_at"]
+    return (booked_at.timestamp() * 1e9 - start) / 1e6
 
 
 def _usd(value: int) -> str:
