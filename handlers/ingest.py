@@ -10,6 +10,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable
 from hashlib import blake2b
+from typing import Any
 
 import msgspec
 import structlog
@@ -93,13 +94,18 @@ class Ingest:
         sections = sorted({name.rpartition(":")[0] for name in names})
         seeder = asyncio.create_task(self._seeder.run(sections))
         chunks = [names[at : at + COINS_PER_CONNECTION] for at in range(0, len(names), COINS_PER_CONNECTION)]
+        reading = asyncio.gather(*(self._read(chunk, stop) for chunk in chunks))
         try:
-            await asyncio.gather(*(self._read(chunk, stop) for chunk in chunks))
+            working: set[asyncio.Future[Any]] = {reading, writer}
+            await asyncio.wait(working, return_when=asyncio.FIRST_COMPLETED)
+            (writer if writer.done() else reading).result()
         finally:
-            seeder.cancel()
-            await asyncio.gather(seeder, return_exceptions=True)
-            await self._recorder.finish()
-            await writer
+            for task in (reading, seeder):
+                task.cancel()
+            await asyncio.gather(reading, seeder, return_exceptions=True)
+            if not writer.done():
+                await self._recorder.finish()
+                await writer
 
     async def _coins(self, stop: asyncio.Event) -> list[str]:
         while not stop.is_set():

@@ -15,7 +15,14 @@ from handlers.catalogue import codec
 from streams import dead, subjects, topology
 from streams.append import Record, append
 from streams.connection import Connection
-from streams.errors import DuplicateError, RefusedError, UnavailableError, UnknownOutcomeError, UnprocessableError
+from streams.errors import (
+    ConflictError,
+    DuplicateError,
+    RefusedError,
+    UnavailableError,
+    UnknownOutcomeError,
+    UnprocessableError,
+)
 from streams.processor import retrying
 from streams.read import history
 from streams.topology import RAW
@@ -87,7 +94,7 @@ class Recorder:
                 for record in records:
                     await self._store_one(record)
                 return
-            except (UnknownOutcomeError, UnavailableError) as error:
+            except (ConflictError, UnknownOutcomeError, UnavailableError) as error:
                 log.warning("raw.retry", events=len(records), error=str(error), in_seconds=delay)
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 2.0)
@@ -101,7 +108,7 @@ class Recorder:
             except RefusedError as error:
                 await self._bury(record, str(error))
                 return
-            except (UnknownOutcomeError, UnavailableError) as error:
+            except (ConflictError, UnknownOutcomeError, UnavailableError) as error:
                 log.warning("raw.retry", events=1, error=str(error))
                 await asyncio.sleep(0.5)
 

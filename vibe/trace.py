@@ -6,6 +6,7 @@ itself, read from its stream, and the way up follows the causation that each eve
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -16,6 +17,7 @@ from streams import subjects
 from streams.connection import Connection
 from streams.dead import DEAD_TYPE
 from streams.envelope import Recorded, nanoseconds
+from streams.errors import UnprocessableError
 from streams.read import get, history
 from streams.topology import DEAD, EXECUTIONS, GROUPS, HISTORY, RAW, SIGNALS
 
@@ -51,6 +53,9 @@ class Tracer:
         """The chain around an id of ours, a venue's trade id or hash, or a place 'STREAM:sequence'; None = unknown."""
         if (place := await self._place(wanted)) is not None:
             return place
+        base, dot, suffix = wanted.rpartition(".")
+        if dot and suffix in _SUFFIXES:
+            wanted = base
         row = await self._fetch(_ATTEMPT, wanted)
         if row:
             return await self._of_attempts(row[0]["found_as"], [found["attempt_id"] for found in row])
@@ -184,28 +189,40 @@ class Tracer:
         ]
         if dead:
             return Trace("dead letter", [], [], dead)
-        parts = wanted.split(":")
-        if parts[0] != "hl" or len(parts) < 6:
+        if wanted.startswith("seed_"):
+            seeded = await self._search(SIGNALS.name, "signals.*.*.*._account", wanted, "seed_id")
+            raw = await self._cause(seeded) if seeded else None
+            return Trace("account seed", [hop for hop in (raw, seeded) if hop], [], []) if seeded else None
+        address = _ADDRESS.search(wanted)
+        if not wanted.startswith("hl:") or address is None:
             return None
-        address = parts[-2]
-        async for batch in history(self._connection, RAW.name, [f"raw.*.hyperliquid.*.{subjects.token(address)}"]):
+        subject = f"raw.*.hyperliquid.*.{subjects.token(address[0])}"
+        raw = await self._search(RAW.name, subject, wanted, "raw_id")
+        if raw is None:
+            return None
+        dead = [
+            each for each in await self._dead() if each.data.stream == RAW.name and each.data.sequence == raw.sequence
+        ]
+        return Trace("raw event", [raw], [], dead)
+
+    async def _search(self, stream: str, subject: str, wanted: str, field: str) -> Recorded | None:
+        """The event on a subject whose own id is the wanted one; for the few kinds that no read model holds."""
+        async for batch in history(self._connection, stream, [subject]):
             for stored in batch:
                 if wanted.encode() in stored.payload:
-                    event = self._codec.decode(RAW.name, stored.sequence, stored.subject, stored.payload)
-                    if isinstance(event.data, RawReceived) and event.data.raw_id == wanted:
-                        letters = [
-                            d
-                            for d in await self._dead()
-                            if d.data.stream == RAW.name and d.data.sequence == stored.sequence
-                        ]
-                        return Trace("raw event", [event], [], letters)
+                    event = self._codec.decode(stream, stored.sequence, stored.subject, stored.payload)
+                    if getattr(event.data, field, None) == wanted:
+                        return event
         return None
 
     async def _dead(self) -> list[Recorded]:
         found = []
         async for batch in history(self._connection, DEAD.name):
             for stored in batch:
-                event = self._codec.decode(DEAD.name, stored.sequence, stored.subject, stored.payload)
+                try:
+                    event = self._codec.decode(DEAD.name, stored.sequence, stored.subject, stored.payload)
+                except UnprocessableError:
+                    continue  # not one of ours, and for ever
                 if event.type == DEAD_TYPE:
                     found.append(event)
         return found
@@ -217,6 +234,10 @@ def _belongs(event: Recorded, attempt_id: str, hops: list[Recorded]) -> bool:
     orders = {getattr(hop.data, "order_id", None) for hop in hops} - {None}
     return getattr(event.data, "order_id", None) in orders
 
+
+_SUFFIXES = frozenset({"grouped", "wanted", "matched", "completed", "position"})
+"""What is added to the id of a thing for the ids of events about it, such as 'grp_….matched'."""
+_ADDRESS = re.compile(r"0x[0-9a-f]{40}")
 
 _ATTEMPT = """
 SELECT attempt_id, 'decision' AS found_as FROM copy_attempt WHERE attempt_id = $1

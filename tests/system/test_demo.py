@@ -155,13 +155,18 @@ async def test_every_kind_of_id_finds_its_story(twice: list[tuple[Path, Ended]])
         "venue trade id": signal.metadata["tid"],
         "venue hash": signal.metadata["hash"],
         f"place {decided.at}": decided.at,
+        "account seed": events["account.seeded"][0].data.seed_id,
     }
+    seeding = next(e.data.raw_id for e in events["raw.received"] if e.data.channel == "clearinghouseState")
     async with ends(folder):  # the servers stay up for all of them
         for found_as, identifier in wanted.items():
             traced = await vibe(folder, "trace", identifier, "--json")
             assert traced.code == 0, (found_as, traced.err)
             assert traced.json["found_as"] == found_as
             assert any(hop["type"] == "raw.received" for hop in traced.json["hops"])
+        for identifier in (f"{order.order_id}.completed", f"{decided.data.group_id}.matched", seeding):
+            traced = await vibe(folder, "trace", identifier, "--json")
+            assert traced.code == 0, (identifier, traced.err)
         as_text = await vibe(folder, "trace", decided.data.attempt_id)
         assert "copy.decided" in as_text.out
         assert decided.at in as_text.out
