@@ -36,7 +36,11 @@ class Record(NamedTuple):
 
 
 class Guard(NamedTuple):
-    """The last sequence that `subject` must have for the append to land; 0 = the subject has none."""
+    """The last sequence that `subject` must have for the append to land; 0 = the subject has none.
+
+    A subject with wildcards guards everything that matches it; that costs the server a look at all of those subjects
+    (0.5 ms for 12,500), so it is not for hot paths.
+    """
 
     subject: str
     sequence: int
@@ -55,8 +59,8 @@ async def append(
 ) -> Landed:
     """Append 1..1000 records of one stream, all or nothing.
 
-    The guard's subject must be that of one of the records. Raises ConflictError (a guard did not hold; it names the
-    first one, for the server does not say which), DuplicateError (a dedup id is stored already; a single record
+    A literal guard's subject must be that of one of the records. Raises ConflictError (a guard did not hold; it names
+    the first one, for the server does not say which), DuplicateError (a dedup id is stored already; a single record
     answers `duplicate` instead), RefusedError, UnavailableError (certainly not stored) or UnknownOutcomeError
     (perhaps stored).
     """
@@ -88,23 +92,35 @@ async def append(
     return Landed(body["seq"] - count + 1, body["seq"], bool(body.get("duplicate")))
 
 
-def _expected(records: Sequence[Record], guard: Guard | None) -> dict[int, int]:
-    """The sequence that a record's subject must stand at, by the record's number from 1."""
-    expected = {number: record.expected for number, record in enumerate(records, 1) if record.expected is not None}
-    if guard is not None:
+def _expected(records: Sequence[Record], guard: Guard | None) -> dict[int, Guard]:
+    """What is expected with each record that expects something, by the record's number from 1."""
+    expected = {
+        number: Guard(record.subject, record.expected)
+        for number, record in enumerate(records, 1)
+        if record.expected is not None
+    }
+    if guard is None:
+        return expected
+    if "*" in guard.subject or ">" in guard.subject:
+        guarded: int | None = 1
+        if records[0].expected is not None:
+            raise RefusedError(f"the first record expects {records[0].expected}; it cannot carry {guard.subject} too")
+    else:
         guarded = next((number for number, record in enumerate(records, 1) if record.subject == guard.subject), None)
-        if guarded is None:
-            raise RefusedError(f"no record of the batch is on the guarded subject {guard.subject}")
-        expected[guarded] = guard.sequence
+    if guarded is None:
+        raise RefusedError(f"no record of the batch is on the guarded subject {guard.subject}")
+    expected[guarded] = guard
     return expected
 
 
-def _headers(record: Record, expected: int | None, batch: str | None, number: int) -> dict[str, str]:
+def _headers(record: Record, expected: Guard | None, batch: str | None, number: int) -> dict[str, str]:
     headers = {}
     if record.dedup_id is not None:
         headers["Nats-Msg-Id"] = record.dedup_id
     if expected is not None:
-        headers["Nats-Expected-Last-Subject-Sequence"] = str(expected)
+        headers["Nats-Expected-Last-Subject-Sequence"] = str(expected.sequence)
+        if expected.subject != record.subject:
+            headers["Nats-Expected-Last-Subject-Sequence-Subject"] = expected.subject
     if batch is not None:
         headers["Nats-Batch-Id"] = batch
         headers["Nats-Batch-Sequence"] = str(number)

@@ -162,3 +162,16 @@ async def test_a_lost_answer_is_unknown_although_all_is_stored(log: Connection, 
 async def test_a_stream_that_does_not_exist_is_no_success(log: Connection) -> None:
     with pytest.raises(UnknownOutcomeError):
         await append(log, [Record("nowhere.at.all", b"")], timeout=1)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_a_guard_with_wildcards_watches_everything_that_matches(log: Connection, count: int) -> None:
+    around = SUBJECT.rpartition(".")[0] + ".*"
+    first = await append(log, records(count), Guard(around, 0))
+    elsewhere = await append(log, [Record(SUBJECT.rpartition(".")[0] + ".other", b"x")], Guard(around, first.last))
+    with pytest.raises(ConflictError) as refused:
+        await append(log, records(count), Guard(around, first.last))
+    assert refused.value.expected == first.last
+    assert refused.value.actual in (elsewhere.last, None)
+    landed = await append(log, records(count), Guard(around, elsewhere.last))
+    assert landed.last == elsewhere.last + count
