@@ -28,6 +28,9 @@ class Action(StrEnum):
     DECREASE = "DECREASE"
     CLOSE = "CLOSE"
     FLIP = "FLIP"
+    SPLIT = "SPLIT"
+    MERGE = "MERGE"
+    REDEEM = "REDEEM"
 
 
 class Side(StrEnum):
@@ -53,6 +56,15 @@ class PositionState(StrEnum):
     KNOWN = "KNOWN"
     ASSUMED = "ASSUMED"
     HISTORIC = "HISTORIC"
+
+
+class PortfolioScope(StrEnum):
+    """Whose portfolio it is: a subscriber's own, one of the two that come with an influencer, or the influencer's."""
+
+    SUBSCRIBER = "SUBSCRIBER"
+    EXEC_USER = "EXEC_USER"
+    EXEC_GLOBAL = "EXEC_GLOBAL"
+    SHADOW_USER = "SHADOW_USER"
 
 
 class Mode(StrEnum):
@@ -102,15 +114,21 @@ class RawReceived(Event, frozen=True, kw_only=True):
     address: str
     payload: Raw
     detect_time: int
+    venue_time: int | None = None
+    """When it happened at the venue, where the payload itself does not say."""
 
 
 # --- SIGNALS -----------------------------------------------------------------------------------------------
 
 
 class SeededPosition(Struct, frozen=True):
+    """`price_micros` is the average price of entry, where the venue tells it."""
+
     asset: str
     share_micros: int
     leverage: int | None = None
+    market: str = ""
+    price_micros: int | None = None
 
 
 @stored("account.seeded")
@@ -118,6 +136,7 @@ class AccountSeeded(Event, frozen=True, kw_only=True):
     """One section of an influencer's account as the venue reported it; its assets that are not listed are flat.
 
     A section is what one report covers: on Hyperliquid a dex ('' = the main one, 'xyz' = the assets 'xyz:...').
+    `equity_micros` is the account's whole worth, where the venue tells it.
     """
 
     seed_id: str
@@ -128,6 +147,7 @@ class AccountSeeded(Event, frozen=True, kw_only=True):
     positions: tuple[SeededPosition, ...]
     event_time: int
     detect_time: int
+    equity_micros: int | None = None
 
 
 @stored("signal.recorded")
@@ -157,6 +177,72 @@ class SignalRecorded(Event, frozen=True, kw_only=True):
     leverage: int | None = None
     order_type: str | None = None
     metadata: dict[str, str] = {}
+    fee_micros: int | None = None
+    influencer_equity_micros: int | None = None
+
+
+@stored("fill.observed")
+class FillObserved(Event, frozen=True, kw_only=True):
+    """A second source reported a fill that had its signal already: nothing is copied twice, nothing is forgotten."""
+
+    source_event_id: str
+    signal_id: str
+    influencer_id: str
+    venue: Venue
+    address: str
+    asset: str
+    event_time: int
+    detect_time: int
+
+
+class GapKind(StrEnum):
+    """What made a position uncertain."""
+
+    START_POSITION = "START_POSITION"
+    CONVERSION = "CONVERSION"
+    BELOW_ZERO = "BELOW_ZERO"
+
+
+@stored("gap.detected")
+class GapDetected(Event, frozen=True, kw_only=True):
+    """The venue's own word on a position disagrees with the fold: fills are missing. The fold follows the venue."""
+
+    gap_id: str
+    kind: GapKind
+    influencer_id: str
+    venue: Venue
+    address: str
+    asset: str
+    expected_micros: int
+    found_micros: int
+    source_event_id: str
+    event_time: int
+    detect_time: int
+
+
+class Outcome(Struct, frozen=True):
+    """One tradable side of a market and what it is called."""
+
+    asset: str
+    label: str
+
+
+@stored("market.described")
+class MarketDescribed(Event, frozen=True, kw_only=True):
+    """A market as listed. `fee_rate_micros` is its taker rate; `closes_at` the listed end, not the time of payout."""
+
+    description_id: str
+    venue: Venue
+    market: str
+    question: str
+    slug: str
+    outcomes: tuple[Outcome, ...]
+    tick_micros: int
+    min_share_micros: int
+    fee_rate_micros: int
+    closes_at: int | None
+    accepting: bool
+    described_at: int
 
 
 # --- GROUPS ------------------------------------------------------------------------------------------------
@@ -183,6 +269,8 @@ class SignalGrouped(Event, frozen=True, kw_only=True):
     event_time: int
     detect_time: int
     closes_at: int
+    position_state: PositionState = PositionState.KNOWN
+    influencer_equity_micros: int | None = None
 
 
 @stored("group.closed")
@@ -210,10 +298,28 @@ class GroupClosed(Event, frozen=True, kw_only=True):
     last_event_time: int
     detect_time: int
     closed_at: int
+    position_state: PositionState = PositionState.KNOWN
+    influencer_equity_micros: int | None = None
 
 
 Level = tuple[int, int]
 """One book level: (price_micros, share_micros)."""
+
+
+class Terms(Struct, frozen=True):
+    """What a venue asks of an order in one asset.
+
+    `fee_rate_micros` r means a taker fee of r x shares x p x (1 - p) (Polymarket); None means the policy's share of
+    notional. `closes_at` is when trading is to end; `accepting` whether orders are taken now.
+    """
+
+    size_step_micros: int
+    tick_micros: int = 1
+    min_share_micros: int = 0
+    min_notional_micros: int = 0
+    fee_rate_micros: int | None = None
+    closes_at: int | None = None
+    accepting: bool = True
 
 
 @stored("quote.wanted")
@@ -236,6 +342,7 @@ class QuoteCaptured(Event, frozen=True, kw_only=True):
     size_step_micros: int
     venue_time: int
     captured_at: int
+    terms: Terms | None = None
 
 
 @stored("quote.failed")
@@ -247,6 +354,46 @@ class QuoteFailed(Event, frozen=True, kw_only=True):
     reason: Reason
     detail: str
     failed_at: int
+
+
+class MarkSource(StrEnum):
+    """Where a mark comes from: the middle of the book, or the last trade when one side is empty."""
+
+    MIDPOINT = "MIDPOINT"
+    LAST_TRADE = "LAST_TRADE"
+
+
+@stored("mark.captured")
+class MarkCaptured(Event, frozen=True, kw_only=True):
+    """What a held asset is worth now."""
+
+    mark_id: str
+    venue: Venue
+    asset: str
+    market: str
+    price_micros: int
+    source: MarkSource
+    venue_time: int
+    marked_at: int
+
+
+class Payout(Struct, frozen=True):
+    """What one share of an asset pays at the end."""
+
+    asset: str
+    price_micros: int
+
+
+@stored("market.resolved")
+class MarketResolved(Event, frozen=True, kw_only=True):
+    """A market has ended for good: every share of its assets is worth its payout."""
+
+    resolution_id: str
+    venue: Venue
+    market: str
+    payouts: tuple[Payout, ...]
+    resolved_at: int
+    detect_time: int
 
 
 # --- REQUESTS ----------------------------------------------------------------------------------------------
@@ -269,6 +416,7 @@ class RequestedQuote(Struct, frozen=True):
     levels: tuple[Level, ...]
     size_step_micros: int
     captured_at: int
+    terms: Terms | None = None
 
     @property
     def mid_micros(self) -> int:
@@ -301,6 +449,11 @@ class ExecutionRequested(Event, frozen=True, kw_only=True):
     sizing: Sizing
     policy_hash: str
     config_sequence: int
+    scope: PortfolioScope = PortfolioScope.SUBSCRIBER
+    opening_blocked: Reason | None = None
+    """Why nothing may be opened; what reduces a position goes through."""
+    position_state: PositionState = PositionState.KNOWN
+    influencer_equity_micros: int | None = None
 
 
 @stored("group.matched")
@@ -337,9 +490,23 @@ class CashDeposited(Event, frozen=True, kw_only=True):
     deposited_at: int
 
 
+@stored("copy.queued")
+class CopyQueued(Event, frozen=True, kw_only=True):
+    """A request of the portfolio that copies first in, first out by detect time: it waits until `due_at` for others."""
+
+    request: ExecutionRequested
+    request_sequence: int
+    due_at: int
+    queued_at: int
+
+
 @stored("copy.decided")
 class CopyDecided(Event, frozen=True, kw_only=True):
-    """EXECUTE or SKIP, with every check made. `portfolio_sequence` is the last event of others that it had seen."""
+    """EXECUTE or SKIP, with every check made.
+
+    What it had seen: events of other stages up to `portfolio_sequence`, CONFIG up to `config_sequence`, marks up to
+    `marks_sequence`.
+    """
 
     attempt_id: str
     request_id: str
@@ -370,6 +537,14 @@ class CopyDecided(Event, frozen=True, kw_only=True):
     event_time: int
     detect_time: int
     decided_at: int
+    marks_sequence: int = 0
+    """The last event of GROUPS whose marks it had seen."""
+    residual_micros: int = 0
+    """Notional of targets below the minimum that waits, signed by trade side, after this decision."""
+    residual_share_micros: int = 0
+    """Shares of reductions below the minimum that wait, after this decision."""
+    terms: Terms | None = None
+    scope: PortfolioScope = PortfolioScope.SUBSCRIBER
 
 
 @stored("order.submitted")
@@ -447,6 +622,67 @@ class PositionChanged(Event, frozen=True, kw_only=True):
     changed_at: int
 
 
+@stored("position.settled")
+class PositionSettled(Event, frozen=True, kw_only=True):
+    """A resolved market paid out what a subscription held of one asset; the position is gone."""
+
+    settlement_id: str
+    subscriber_id: str
+    subscription_id: str
+    influencer_id: str
+    venue: Venue
+    asset: str
+    market: str
+    price_micros: int
+    share_delta_micros: int
+    cash_delta_micros: int
+    resolution_id: str
+    settled_at: int
+
+
+class BreakerLimit(StrEnum):
+    """Which loss stops new positions."""
+
+    DAILY_LOSS = "DAILY_LOSS"
+    WEEKLY_LOSS = "WEEKLY_LOSS"
+    DRAWDOWN = "DRAWDOWN"
+
+
+@stored("equity.marked")
+class EquityMarked(Event, frozen=True, kw_only=True):
+    """A portfolio's worth at a moment that its breakers look back to: a new UTC day or ISO week, or a new peak."""
+
+    subscriber_id: str
+    equity_micros: int
+    marks_sequence: int
+    marked_at: int
+
+
+@stored("breaker.tripped")
+class BreakerTripped(Event, frozen=True, kw_only=True):
+    """Equity fell through a floor: nothing new is opened until the breaker is reset."""
+
+    subscriber_id: str
+    limit: BreakerLimit
+    equity_micros: int
+    floor_micros: int
+    reference_micros: int
+    marks_sequence: int
+    tripped_at: int
+
+
+@stored("breaker.reset")
+class BreakerReset(Event, frozen=True, kw_only=True):
+    """A breaker lets opens through again: its day or week is over, or an operator said so."""
+
+    subscriber_id: str
+    limit: BreakerLimit
+    equity_micros: int
+    actor: str
+    config_sequence: int
+    reset_at: int
+
+
 # --- CONFIG ------------------------------------------------------------------------------------------------
 
 
@@ -473,14 +709,23 @@ class SubscriberConfigured(Event, frozen=True, kw_only=True):
     deposit_micros: int
     status: Status
     actor: str
+    scope: PortfolioScope = PortfolioScope.SUBSCRIBER
 
 
 class Filters(Struct, frozen=True):
-    """Which groups a subscription wants. Empty = all."""
+    """Which openings a subscription wants; what reduces a position always goes through. Empty = all.
+
+    Markets are conditions on Polymarket and coins on Hyperliquid; `days` are ISO weekdays (1 = Monday); `hours` are
+    (from, to) in minutes of the UTC day, `to` not included, and may run over midnight.
+    """
 
     allowed_assets: tuple[str, ...] = ()
     blocked_assets: tuple[str, ...] = ()
     sides: tuple[TradeSide, ...] = ()
+    allowed_markets: tuple[str, ...] = ()
+    blocked_markets: tuple[str, ...] = ()
+    days: tuple[int, ...] = ()
+    hours: tuple[tuple[int, int], ...] = ()
 
 
 @stored("subscription.configured")
@@ -497,11 +742,43 @@ class SubscriptionConfigured(Event, frozen=True, kw_only=True):
 
 @stored("guardrail.configured")
 class GuardrailConfigured(Event, frozen=True, kw_only=True):
-    """Overrides of the default policy at one scope: 'global' or 'influencer:<id>'."""
+    """Overrides of the default policy at one scope: 'global', 'influencer:<id>' or 'subscriber:<id>'."""
 
     scope: str
     values: dict[str, int]
     actor: str
+
+
+class ControlTarget(StrEnum):
+    """What an operator steers."""
+
+    ENGINE = "engine"
+    INFLUENCER = "influencer"
+    SUBSCRIBER = "subscriber"
+    MARKET = "market"
+    BREAKERS = "breakers"
+
+
+class ControlState(StrEnum):
+    """engine: running, paused, record_only; influencer, subscriber, market: enabled, disabled; breakers: reset."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    RECORD_ONLY = "record_only"
+    ENABLED = "enabled"
+    DISABLED = "disabled"
+    RESET = "reset"
+
+
+@stored("control.changed")
+class ControlChanged(Event, frozen=True, kw_only=True):
+    """An operator's word, in force from the next decision on. `id` is empty for the engine."""
+
+    target: ControlTarget
+    id: str
+    state: ControlState
+    actor: str
+    note: str
 
 
 @stored("policy.materialized")

@@ -12,8 +12,9 @@ import structlog
 from msgspec import Raw
 
 from domain.events import RawReceived, Venue
-from gateways.hyperliquid.info import InfoClient, VenueUnavailableError
-from gateways.hyperliquid.wire import WireError, parse_account
+from gateways.hyperliquid.info import InfoClient
+from gateways.hyperliquid.wire import parse_account
+from gateways.venue import VenueUnavailableError, WireError
 from handlers.configuration import Configuration
 from handlers.normalize import ACCOUNT_CHANNEL
 from handlers.recorder import Recorder

@@ -18,8 +18,9 @@ from msgspec import Raw
 
 from domain.events import RawReceived, TradeSide, Venue
 from gateways.hyperliquid import feed
-from gateways.hyperliquid.info import InfoClient, VenueUnavailableError
-from gateways.hyperliquid.wire import FRAME, RAW_TRADES, TRADE_HEAD, TradeHead, WireError, raw_id
+from gateways.hyperliquid.info import InfoClient
+from gateways.hyperliquid.wire import FRAME, RAW_TRADES, TRADE_HEAD, TradeHead, raw_id
+from gateways.venue import VenueUnavailableError, WireError
 from handlers import metrics
 from handlers.accounts import AccountSeeder
 from handlers.configuration import Configuration

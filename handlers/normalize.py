@@ -9,7 +9,8 @@ from domain import signals
 from domain.events import AccountSeeded, RawReceived, SignalRecorded, Venue
 from domain.ids import derived
 from domain.signals import Account
-from gateways.hyperliquid.wire import WireError, parse_account, parse_trade
+from gateways.hyperliquid.wire import parse_account, parse_trade
+from gateways.venue import WireError
 from streams import subjects
 from streams.envelope import Recorded
 from streams.errors import UnprocessableError

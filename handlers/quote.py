@@ -14,8 +14,7 @@ import msgspec
 from domain.events import GroupClosed, QuoteCaptured, QuoteFailed, QuoteWanted
 from domain.ids import derived, jitter
 from domain.reasons import Reason
-from gateways.hyperliquid.info import VenueUnavailableError
-from gateways.hyperliquid.wire import Book, WireError
+from gateways.venue import Book, VenueUnavailableError, WireError
 from handlers.configuration import Configuration
 from streams import subjects
 from streams.envelope import Recorded

@@ -3,7 +3,7 @@
 import asyncio
 
 from gateways.hyperliquid.info import Coin, InfoClient
-from gateways.hyperliquid.wire import Book
+from gateways.venue import Book
 
 
 class VenueBooks:

@@ -9,16 +9,13 @@ import msgspec
 import stamina
 import structlog
 
-from gateways.hyperliquid.wire import Book, WireError, parse_book
+from gateways.hyperliquid.wire import parse_book
+from gateways.venue import Book, VenueUnavailableError, WireError
 
 log = structlog.get_logger()
 
 LIGHT = frozenset({"l2Book", "allMids", "clearinghouseState", "orderStatus", "spotClearinghouseState"})
 WEIGHT_PER_MINUTE = 1200
-
-
-class VenueUnavailableError(Exception):
-    """The venue did not answer usefully: network, 429 or 5xx. Worth another try."""
 
 
 class Budget:

@@ -4,21 +4,16 @@ Prices and sizes come as decimal strings and leave as micros; block times as mil
 nanoseconds. Whatever does not fit raises WireError with what was expected and what came.
 """
 
-from typing import NamedTuple
-
 import msgspec
 from msgspec import Raw, Struct
 
-from domain.events import Level, SeededPosition, TradeSide, Venue
+from domain.events import SeededPosition, TradeSide, Venue
 from domain.micros import NotExactError, micros, times
 from domain.signals import Trade
+from gateways.venue import Book, WireError
 
 MILLISECOND = 1_000_000
 ZERO_HASH = "0x" + "0" * 64
-
-
-class WireError(ValueError):
-    """A payload that is not what the venue documents."""
 
 
 class Frame(Struct):
@@ -81,14 +76,6 @@ class WireBook(Struct):
     coin: str
     time: int
     levels: tuple[list[WireLevel], list[WireLevel]]
-
-
-class Book(NamedTuple):
-    """Best first: bids fall, asks rise. `time` in ns."""
-
-    time: int
-    bids: tuple[Level, ...]
-    asks: tuple[Level, ...]
 
 
 FRAME = msgspec.json.Decoder(Frame)

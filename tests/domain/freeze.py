@@ -1,7 +1,8 @@
 """Freeze the schemas of new events: `python -m tests.domain.freeze`.
 
-Adds what is not frozen yet to catalogue.json: a stored name, or a new word of an enumeration (old events keep their
-meaning). Whatever else differs from what is frozen is refused: stored events must be readable for ever.
+Adds what is not frozen yet to catalogue.json: a stored name, a new word of an enumeration, or a new field with a
+default (old events keep their meaning). Whatever else differs from what is frozen is refused: stored events must be
+readable for ever.
 """
 
 import json
@@ -43,19 +44,28 @@ def frozen() -> Schemas:
 
 
 def differences(before: Any, now: Any, at: str = "") -> Iterator[str]:
-    """Where `now` reads differently from `before`, as paths into the schema; new words of an enumeration are none."""
+    """Where `now` reads differently from `before`, as paths into the schema.
+
+    A new word of an enumeration and a new field with a default are no difference: what was stored reads as before.
+    """
     if isinstance(before, dict) and isinstance(now, dict):
         for key in sorted(before.keys() | now.keys()):
             if key not in now:
                 yield f"{at}/{key} is gone"
             elif key not in before:
-                yield f"{at}/{key} is new"
+                if not (at.endswith(("/properties", "/$defs")) and _optional(now[key], at)):
+                    yield f"{at}/{key} is new"
             else:
                 yield from differences(before[key], now[key], f"{at}/{key}")
     elif at.endswith("/enum"):
         yield from (f"{at} lost {word!r}" for word in before if word not in now)
     elif before != now:
         yield f"{at} was {json.dumps(before)}, is {json.dumps(now)}"
+
+
+def _optional(field: Any, at: str) -> bool:
+    """A definition that old fields do not refer to changes nothing; a field must have a default."""
+    return at.endswith("/$defs") or "default" in field
 
 
 def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -13,10 +13,11 @@ from aiohttp import web
 
 from domain.micros import micros
 from gateways.hyperliquid.books import VenueBooks
-from gateways.hyperliquid.info import Budget, Coin, InfoClient, VenueUnavailableError
-from gateways.hyperliquid.wire import WireError, parse_account
+from gateways.hyperliquid.info import Budget, Coin, InfoClient
+from gateways.hyperliquid.wire import parse_account
 from gateways.sandbox.hyperliquid import INFLUENCERS, Sandbox
 from gateways.sandbox.hyperliquid.coins import COINS
+from gateways.venue import VenueUnavailableError, WireError
 from tests.gateways.test_sandbox_hyperliquid_faults import order
 from tests.gateways.test_sandbox_hyperliquid_info import ask
 from tests.gateways.test_sandbox_hyperliquid_ws import ORIGIN_NS, played

@@ -7,8 +7,7 @@ import pytest
 from domain.events import GroupClosed, QuoteCaptured, QuoteFailed, QuoteWanted, Venue
 from domain.ids import derived, jitter
 from domain.reasons import Reason
-from gateways.hyperliquid.info import VenueUnavailableError
-from gateways.hyperliquid.wire import Book, WireError
+from gateways.venue import Book, VenueUnavailableError, WireError
 from handlers.quote import Quote
 from streams import subjects
 from tests.handlers.folding import LINES, NOW, Folding, configured
