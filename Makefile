@@ -8,6 +8,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
+# Tests wait for servers and clocks more than they work: two files at a time.
+WORKERS ?= 2
+
 .PHONY: demo up test check install lock clean
 
 demo: install
@@ -17,7 +20,7 @@ up: install
 	@$(BIN)/vibe up $(ARGS)
 
 test: install
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 check: install
 	@$(BIN)/ruff check .

@@ -6,7 +6,9 @@ indexed for the two questions asked on the hot path: whose address is this, and 
 
 from collections.abc import Iterator
 
+from domain.controls import Controls
 from domain.events import (
+    ControlChanged,
     Event,
     GuardrailConfigured,
     InfluencerConfigured,
@@ -16,7 +18,7 @@ from domain.events import (
     SubscriptionConfigured,
     Venue,
 )
-from domain.policy import GLOBAL, Policy, evaluate, hash_of
+from domain.policy import GLOBAL, Policy, as_stored, evaluate, hash_of
 
 
 class Directory:
@@ -28,13 +30,15 @@ class Directory:
         self.subscriptions: dict[str, SubscriptionConfigured] = {}
         self.guardrails: dict[str, GuardrailConfigured] = {}
         self.policies: dict[str, Policy] = {}
+        self.controls = Controls()
         self.active_since: dict[str, int] = {}
+        self._of_portfolio: dict[str, Policy] = {}
         self._followed: dict[tuple[Venue, str], str] = {}
         self._subscriptions_of: dict[str, dict[str, None]] = {}
-        self._evaluated: dict[tuple[str, tuple[tuple[str, int], ...]], tuple[str, Policy]] = {}
+        self._evaluated: dict[tuple[str, str, tuple[tuple[str, int], ...]], tuple[str, Policy]] = {}
 
-    def evolve(self, event: Event, at: int) -> None:
-        """Fold one CONFIG event recorded at `at` (ns)."""
+    def evolve(self, event: Event, at: int, sequence: int = 0) -> None:
+        """Fold one CONFIG event recorded at `at` (ns) under a sequence."""
         match event:
             case InfluencerConfigured():
                 self._set_influencer(event)
@@ -45,8 +49,11 @@ class Directory:
             case GuardrailConfigured():
                 self.guardrails[event.scope] = event
                 self._evaluated.clear()
+                self._of_portfolio.clear()
             case PolicyMaterialized():
-                self.policies[event.hash] = evaluate(event.values)
+                self.policies[event.hash] = as_stored(event.values)
+            case ControlChanged():
+                self.controls.evolve(event, at, sequence)
 
     def _set_influencer(self, event: InfluencerConfigured) -> None:
         before = self.influencers.get(event.id)
@@ -84,11 +91,17 @@ class Directory:
 
     def policy_of(self, subscription: SubscriptionConfigured) -> tuple[str, Policy]:
         """The evaluated policy of a subscription and its hash; equal layers are evaluated once."""
-        key = (subscription.influencer_id, tuple(sorted(subscription.limits.items())))
+        # Most subscribers have no guardrails of their own, so that equal layers share one evaluation.
+        scope = f"subscriber:{subscription.subscriber_id}"
+        own = scope if scope in self.guardrails else ""
+        key = (subscription.influencer_id, own, tuple(sorted(subscription.limits.items())))
         found = self._evaluated.get(key)
         if found is None:
             policy = evaluate(
-                self._values(GLOBAL), self._values(f"influencer:{subscription.influencer_id}"), subscription.limits
+                self._values(GLOBAL),
+                self._values(f"influencer:{subscription.influencer_id}"),
+                self._values(own),
+                subscription.limits,
             )
             found = self._evaluated[key] = (hash_of(policy), policy)
         return found
@@ -97,8 +110,17 @@ class Directory:
         """The policy that was materialized under a hash."""
         return self.policies.get(policy_hash)
 
-    def global_policy(self) -> Policy:
-        return evaluate(self._values(GLOBAL))
+    def influencer_policy(self, influencer_id: str) -> Policy:
+        """The policy of everything that is copied from an influencer: what its quotes follow."""
+        return evaluate(self._values(GLOBAL), self._values(f"influencer:{influencer_id}"))
+
+    def subscriber_policy(self, subscriber_id: str) -> Policy:
+        """The policy of a portfolio as a whole: what its breakers follow."""
+        own = f"subscriber:{subscriber_id}"
+        scope = own if own in self.guardrails else GLOBAL
+        if scope not in self._of_portfolio:
+            self._of_portfolio[scope] = evaluate(self._values(GLOBAL), self._values(scope))
+        return self._of_portfolio[scope]
 
     def _values(self, scope: str) -> dict[str, int]:
         guardrail = self.guardrails.get(scope)

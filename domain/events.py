@@ -183,14 +183,19 @@ class SignalRecorded(Event, frozen=True, kw_only=True):
 
 @stored("fill.observed")
 class FillObserved(Event, frozen=True, kw_only=True):
-    """A second source reported a fill that had its signal already: nothing is copied twice, nothing is forgotten."""
+    """A second source reported a fill that had its signal already: nothing is copied twice, nothing is forgotten.
+
+    `fill_key` names the economic fill that both sources mean.
+    """
 
     source_event_id: str
+    fill_key: str
     signal_id: str
     influencer_id: str
     venue: Venue
     address: str
     asset: str
+    market: str
     event_time: int
     detect_time: int
 
@@ -310,7 +315,8 @@ class Terms(Struct, frozen=True):
     """What a venue asks of an order in one asset.
 
     `fee_rate_micros` r means a taker fee of r x shares x p x (1 - p) (Polymarket); None means the policy's share of
-    notional. `closes_at` is when trading is to end; `accepting` whether orders are taken now.
+    notional. `closes_at` is when trading is to end; `accepting` whether orders are taken now; `market` is what the
+    asset belongs to, for those who know only the asset.
     """
 
     size_step_micros: int
@@ -320,6 +326,7 @@ class Terms(Struct, frozen=True):
     fee_rate_micros: int | None = None
     closes_at: int | None = None
     accepting: bool = True
+    market: str = ""
 
 
 @stored("quote.wanted")
@@ -450,8 +457,8 @@ class ExecutionRequested(Event, frozen=True, kw_only=True):
     policy_hash: str
     config_sequence: int
     scope: PortfolioScope = PortfolioScope.SUBSCRIBER
-    opening_blocked: Reason | None = None
-    """Why nothing may be opened; what reduces a position goes through."""
+    opening_blocked: str | None = None
+    """The filter that wants no opening; what reduces a position goes through."""
     position_state: PositionState = PositionState.KNOWN
     influencer_equity_micros: int | None = None
 
@@ -545,6 +552,8 @@ class CopyDecided(Event, frozen=True, kw_only=True):
     """Shares of reductions below the minimum that wait, after this decision."""
     terms: Terms | None = None
     scope: PortfolioScope = PortfolioScope.SUBSCRIBER
+    rules: int = 0
+    """The version of the rules that decided: only the same rules can be expected to decide the same again."""
 
 
 @stored("order.submitted")
@@ -668,6 +677,7 @@ class BreakerTripped(Event, frozen=True, kw_only=True):
     floor_micros: int
     reference_micros: int
     marks_sequence: int
+    config_sequence: int
     tripped_at: int
 
 

@@ -1,12 +1,13 @@
 """Grouping: an influencer's signals on one asset and trade side inside one window are copied as one (DESIGN 6.3).
 
-A window closes by the log's clock (a later signal outside of it, or one of the other side) or by a timer. The
+A window closes by the log's clock (a signal outside of it, or one of the other side) or by a timer. The
 close is an event, so replay never times it again.
 """
 
 from msgspec import Struct, structs
 
 from domain.events import (
+    Action,
     Event,
     GroupClosed,
     PositionState,
@@ -21,6 +22,8 @@ from domain.signals import action_of, side_of
 SETTLE_NS = 100_000_000
 """A window stays open at least this long after its first signal is seen, so that signals of one trade that arrive late
 arrive together."""
+MOVEMENTS = frozenset({Action.SPLIT, Action.MERGE, Action.REDEEM})
+"""Changes of positions that no copy follows: a split or merge is neutral, a payout comes to the copier by itself."""
 WINDOW_NS = {Venue.HYPERLIQUID: 250_000_000, Venue.POLYMARKET: 2_000_000_000}
 
 
@@ -35,6 +38,8 @@ class OpenGroup(Struct, frozen=True):
     signal_ids: tuple[str, ...] = ()
     signal_sequences: tuple[int, ...] = ()
     last_event_time: int = 0
+    position_state: PositionState = PositionState.KNOWN
+    influencer_equity_micros: int | None = None
 
 
 def evolve(group: OpenGroup | None, event: Event) -> OpenGroup | None:
@@ -51,18 +56,25 @@ def evolve(group: OpenGroup | None, event: Event) -> OpenGroup | None:
                 signal_ids=(*group.signal_ids, event.signal_id),
                 signal_sequences=(*group.signal_sequences, event.signal_sequence),
                 last_event_time=max(group.last_event_time, event.event_time),
+                position_state=_less_sure(group.position_state, event.position_state),
+                influencer_equity_micros=event.influencer_equity_micros,
             )
         case GroupClosed():
             return None
     return group
 
 
+def _less_sure(one: PositionState, other: PositionState) -> PositionState:
+    return PositionState.ASSUMED if PositionState.ASSUMED in (one, other) else one
+
+
 def join(group: OpenGroup | None, signal: SignalRecorded, sequence: int, *, now: int = 0) -> tuple[Event, ...]:
     """Put a signal into its window, closing the one that is open when the signal does not belong to it.
 
-    `now` (ns) is when the signal is seen; a window that it opens outlasts it by `SETTLE_NS`.
+    `now` (ns) is when the signal is seen; a window that it opens outlasts it by `SETTLE_NS`. What is history and what
+    is no trade (SPLIT, MERGE, REDEEM) joins none.
     """
-    if signal.position_state is PositionState.HISTORIC:
+    if signal.position_state is PositionState.HISTORIC or signal.action in MOVEMENTS:
         return ()
     window = WINDOW_NS[signal.venue]
     closed: tuple[Event, ...] = ()
@@ -70,7 +82,7 @@ def join(group: OpenGroup | None, signal: SignalRecorded, sequence: int, *, now:
         if signal.signal_id in group.signal_ids:
             return ()
         same_side = signal.trade_side is group.first.trade_side
-        if not same_side or signal.event_time > group.first.event_time + window:
+        if not same_side or abs(signal.event_time - group.first.event_time) > window:
             closed = (close(group, signal.detect_time),)
             group = None
     group_id = group.first.group_id if group else derived("grp", signal.influencer_id, signal.signal_id)
@@ -95,6 +107,8 @@ def join(group: OpenGroup | None, signal: SignalRecorded, sequence: int, *, now:
             event_time=signal.event_time,
             detect_time=signal.detect_time,
             closes_at=closes_at,
+            position_state=signal.position_state,
+            influencer_equity_micros=signal.influencer_equity_micros,
         ),
     )
 
@@ -133,4 +147,6 @@ def close(group: OpenGroup, now: int) -> GroupClosed:
         last_event_time=group.last_event_time,
         detect_time=first.detect_time,
         closed_at=now,
+        position_state=group.position_state,
+        influencer_equity_micros=group.influencer_equity_micros,
     )

@@ -1,10 +1,18 @@
-"""Matching: which subscriptions want a group, and why the others do not (DESIGN 6.5, filters)."""
+"""Matching: which subscriptions want a group, and why the others do not (DESIGN 6.5, filters).
+
+Filters and pauses concern what opens. A group that reduces the influencer's position is asked for all the same, with
+the filter's name, so that nobody is left holding what the influencer gave up; what is closed asks for nothing.
+"""
 
 from enum import StrEnum
 
+from msgspec.structs import replace
+
 from domain.directory import Directory
 from domain.events import (
+    Action,
     ExecutionRequested,
+    Filters,
     GroupClosed,
     GroupMatched,
     QuoteCaptured,
@@ -25,31 +33,75 @@ class Filtered(StrEnum):
     SUBSCRIPTION_INACTIVE = "SUBSCRIPTION_INACTIVE"
     SUBSCRIBER_INACTIVE = "SUBSCRIBER_INACTIVE"
     BEFORE_SUBSCRIPTION = "BEFORE_SUBSCRIPTION"
+    SUBSCRIPTION_PAUSED = "SUBSCRIPTION_PAUSED"
+    SUBSCRIBER_PAUSED = "SUBSCRIBER_PAUSED"
     ASSET_NOT_ALLOWED = "ASSET_NOT_ALLOWED"
     ASSET_BLOCKED = "ASSET_BLOCKED"
+    MARKET_NOT_ALLOWED = "MARKET_NOT_ALLOWED"
+    MARKET_BLOCKED = "MARKET_BLOCKED"
     SIDE_NOT_WANTED = "SIDE_NOT_WANTED"
+    DAY_NOT_WANTED = "DAY_NOT_WANTED"
+    HOUR_NOT_WANTED = "HOUR_NOT_WANTED"
+
+
+OPENING_ONLY = frozenset(Filtered) - {
+    Filtered.INFLUENCER_INACTIVE,
+    Filtered.SUBSCRIPTION_INACTIVE,
+    Filtered.SUBSCRIBER_INACTIVE,
+    Filtered.BEFORE_SUBSCRIPTION,
+}
+"""Filters that let reductions through."""
+
+_MINUTE = 60_000_000_000
+_DAY_MINUTES = 24 * 60
 
 
 def filter_of(directory: Directory, subscription: SubscriptionConfigured, group: GroupClosed) -> Filtered | None:
     """None when the subscription wants the group."""
     influencer = directory.influencers.get(group.influencer_id)
     subscriber = directory.subscribers.get(subscription.subscriber_id)
-    filters = subscription.filters
     if influencer is None or influencer.status is not Status.ACTIVE:
         return Filtered.INFLUENCER_INACTIVE
-    if subscription.status is not Status.ACTIVE:
+    if subscription.status is Status.CLOSED:
         return Filtered.SUBSCRIPTION_INACTIVE
-    if subscriber is None or subscriber.status is not Status.ACTIVE:
+    if subscriber is None or subscriber.status is Status.CLOSED:
         return Filtered.SUBSCRIBER_INACTIVE
     if group.event_time < directory.active_since.get(subscription.id, 0):
         return Filtered.BEFORE_SUBSCRIPTION
+    if subscription.status is Status.PAUSED:
+        return Filtered.SUBSCRIPTION_PAUSED
+    if subscriber.status is Status.PAUSED:
+        return Filtered.SUBSCRIBER_PAUSED
+    return _opening_filter(subscription.filters, group)
+
+
+def _opening_filter(filters: Filters, group: GroupClosed) -> Filtered | None:
     if filters.allowed_assets and group.asset not in filters.allowed_assets:
         return Filtered.ASSET_NOT_ALLOWED
     if group.asset in filters.blocked_assets:
         return Filtered.ASSET_BLOCKED
+    if filters.allowed_markets and group.market not in filters.allowed_markets:
+        return Filtered.MARKET_NOT_ALLOWED
+    if group.market in filters.blocked_markets:
+        return Filtered.MARKET_BLOCKED
     if filters.sides and group.trade_side not in filters.sides:
         return Filtered.SIDE_NOT_WANTED
+    minutes = group.event_time // _MINUTE
+    # 1970-01-01 was a Thursday, ISO weekday 4.
+    if filters.days and (minutes // _DAY_MINUTES + 3) % 7 + 1 not in filters.days:
+        return Filtered.DAY_NOT_WANTED
+    if filters.hours and not any(_within(minutes % _DAY_MINUTES, *hours) for hours in filters.hours):
+        return Filtered.HOUR_NOT_WANTED
     return None
+
+
+def _within(minute: int, start: int, end: int) -> bool:
+    return start <= minute < end if start <= end else minute >= start or minute < end
+
+
+def reduces(group: GroupClosed) -> bool:
+    """True when some of the influencer's position was given up."""
+    return group.action in (Action.DECREASE, Action.CLOSE, Action.FLIP)
 
 
 def quote_of(outcome: QuoteCaptured | QuoteFailed) -> tuple[RequestedQuote | None, Reason | None]:
@@ -61,8 +113,11 @@ def quote_of(outcome: QuoteCaptured | QuoteFailed) -> tuple[RequestedQuote | Non
     bid, ask = outcome.bids[0][0], outcome.asks[0][0]
     if bid >= ask:
         return None, Reason.BOOK_CROSSED
+    if bid <= 0:
+        return None, Reason.BOOK_INVALID
     levels = outcome.asks if outcome.group.trade_side is TradeSide.BUY else outcome.bids
-    return RequestedQuote(outcome.quote_id, bid, ask, levels, outcome.size_step_micros, outcome.captured_at), None
+    step = outcome.size_step_micros
+    return RequestedQuote(outcome.quote_id, bid, ask, levels, step, outcome.captured_at, outcome.terms), None
 
 
 def match(
@@ -71,21 +126,24 @@ def match(
     """One request per active subscription that wants the group, and the summary of the fan-out."""
     group = outcome.group
     quote, reason = quote_of(outcome)
+    if not group.market and quote is not None and quote.terms is not None:
+        group = replace(group, market=quote.terms.market)
     requests: list[ExecutionRequested] = []
     filtered: dict[str, int] = {}
     for subscription in directory.subscriptions_of(group.influencer_id):
         why = filter_of(directory, subscription, group)
-        if why is not None:
+        if why is not None and not (why in OPENING_ONLY and reduces(group)):
             filtered[why.value] = filtered.get(why.value, 0) + 1
             continue
         policy_hash, _ = directory.policy_of(subscription)
+        subscriber = directory.subscribers[subscription.subscriber_id]
         requests.append(
             ExecutionRequested(
                 request_id=derived("req", subscription.id, group.group_id),
                 subscription_id=subscription.id,
                 subscriber_id=subscription.subscriber_id,
                 influencer_id=group.influencer_id,
-                mode=directory.subscribers[subscription.subscriber_id].mode,
+                mode=subscriber.mode,
                 group_id=group.group_id,
                 venue=group.venue,
                 asset=group.asset,
@@ -103,6 +161,10 @@ def match(
                 sizing=subscription.sizing,
                 policy_hash=policy_hash,
                 config_sequence=config_sequence,
+                scope=subscriber.scope,
+                opening_blocked=why.value if why else None,
+                position_state=group.position_state,
+                influencer_equity_micros=group.influencer_equity_micros,
             )
         )
     summary = GroupMatched(

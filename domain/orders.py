@@ -10,7 +10,7 @@ from domain.events import (
 )
 from domain.ids import cloid, derived
 from domain.micros import MICRO, nearest
-from domain.paper import walk
+from domain.paper import fees, walk
 from domain.policy import Policy
 from domain.portfolio import Position, cash_delta, fill_position
 from domain.reasons import Reason
@@ -29,7 +29,7 @@ def fill_on_paper(
     held = max(0, -sign * copied_micros)
     reduce_micros = min(decision.reduce_micros, held)
     share_micros = decision.share_micros - decision.reduce_micros + reduce_micros
-    taken = walk(decision.levels, share_micros, policy.taker_fee_micros)
+    taken = walk(decision.levels, share_micros, fees(decision.terms, policy))
     events: list[Event] = [
         OrderSubmitted(
             order_id=order_id,

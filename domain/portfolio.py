@@ -1,27 +1,54 @@
-"""A subscriber's portfolio: cash and positions, folded from fills (DESIGN 6.1).
+"""A subscriber's portfolio: cash and positions, folded from its events (DESIGN 6.1).
 
-A buy moves shares up and cash down by notional + fee; a sell the reverse. Shares may be negative. Realized
-profit is by average cost; a flip realizes the whole old side, then opens. Always:
-cash + cost of the open positions = deposits + realized - fees, to the micro.
+A buy moves shares up and cash down by notional + fee; a sell the reverse. Shares may be negative. Realized profit is
+by average cost; a flip realizes the whole old side, then opens; a settlement pays out what is held. Always:
+cash + cost of the open positions = deposits + realized - fees, to the micro. An event that was folded before changes
+nothing: fills and results belong to a decision that is still pending, and the newest ids are remembered.
 """
+
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from domain.events import CashDeposited, CopyDecided, Decision, Event, ExecutionCompleted, OrderFilled, TradeSide
+from domain import breakers
+from domain.breakers import Breakers
+from domain.events import (
+    BreakerReset,
+    BreakerTripped,
+    CashDeposited,
+    CopyDecided,
+    Decision,
+    EquityMarked,
+    Event,
+    ExecutionCompleted,
+    OrderFilled,
+    PositionSettled,
+    TradeSide,
+    Venue,
+)
+from domain.marks import Asset, Mark
 from domain.micros import MICRO, fraction, nearest, times
 
-Asset = tuple[str, str]
-"""(venue, asset)."""
+MarkOf = Callable[[Asset], Mark | None]
+"""What an asset is worth by the marks of the log."""
+
+E = TypeVar("E", bound=Event)
+
+_DIGEST, _REMEMBERED = 8, 64
 
 
 class Position(Struct, frozen=True):
-    """Signed size, signed cost of the open part (what was paid, fees aside), realized profit so far, newest mark."""
+    """Signed size, signed cost of the open part (what was paid, fees aside), realized profit so far, newest quote."""
 
     share_micros: int = 0
     cost_micros: int = 0
     realized_micros: int = 0
     mark_micros: int = 0
+    marked_at: int = 0
+    market: str = ""
 
     @property
     def average_price_micros(self) -> int:
@@ -37,18 +64,39 @@ class Pending(Struct, frozen=True):
     delta_micros: int
     opens_micros: int
     price_micros: int
+    priced_at: int
+    market: str
+    fills: tuple[str, ...] = ()
+
+
+class Residual(Struct, frozen=True):
+    """What waits until it has added up to the minimum: notional to open, signed by trade side, and shares to reduce."""
+
+    notional_micros: int = 0
+    share_micros: int = 0
+
+
+NOTHING = Residual()
 
 
 class Portfolio(Struct, frozen=True):
-    """One subscriber's whole account. `copied` splits positions by the subscription that they were copied for."""
+    """One subscriber's whole account: what is open now, and sums over what is not.
+
+    `copied` splits positions by the subscription that they were copied for; `realized_micros` is of closed positions.
+    """
 
     deposits_micros: int = 0
     cash_micros: int = 0
     fees_micros: int = 0
+    realized_micros: int = 0
     positions: dict[Asset, Position] = {}
     copied: dict[tuple[str, Asset], int] = {}
     influencers: dict[str, str] = {}
     pending: dict[str, Pending] = {}
+    residuals: dict[tuple[str, Asset], Residual] = {}
+    breakers: Breakers = breakers.initial
+    newest: bytes = b""
+    """Digests of the newest events' ids, eight bytes each."""
 
 
 initial = Portfolio()
@@ -82,28 +130,61 @@ def evolve(portfolio: Portfolio, event: Event) -> Portfolio:
     """The portfolio after one event of its subscriber."""
     match event:
         case CashDeposited():
-            return replace(
-                portfolio,
-                deposits_micros=portfolio.deposits_micros + event.cash_delta_micros,
-                cash_micros=portfolio.cash_micros + event.cash_delta_micros,
-            )
+            return _once(portfolio, event.deposit_id, event, _deposited)
         case CopyDecided():
-            return decided(portfolio, event)
+            return _once(portfolio, event.attempt_id, event, _decided)
+        case PositionSettled():
+            return _once(portfolio, event.settlement_id, event, _settled)
         case OrderFilled():
-            return filled(portfolio, event)
+            return _filled(portfolio, event)
         case ExecutionCompleted():
+            if event.attempt_id not in portfolio.pending:
+                return portfolio
             return replace(portfolio, pending={k: v for k, v in portfolio.pending.items() if k != event.attempt_id})
+        case EquityMarked():
+            return _once(portfolio, f"marked@{event.marked_at}:{event.equity_micros}", event, _watched)
+        case BreakerTripped():
+            return _once(portfolio, f"{event.limit}@{event.tripped_at}", event, _watched)
+        case BreakerReset():
+            return _once(portfolio, f"{event.limit} reset@{event.reset_at}", event, _watched)
     return portfolio
 
 
-def decided(portfolio: Portfolio, event: CopyDecided) -> Portfolio:
+def _once(portfolio: Portfolio, event_id: str, event: E, fold: Callable[[Portfolio, E], Portfolio]) -> Portfolio:
+    digest = blake2b(event_id.encode(), digest_size=_DIGEST).digest()
+    newest = portfolio.newest
+    if any(newest[at : at + _DIGEST] == digest for at in range(0, len(newest), _DIGEST)):
+        return portfolio
+    return replace(fold(portfolio, event), newest=(newest + digest)[-_DIGEST * _REMEMBERED :])
+
+
+def _deposited(portfolio: Portfolio, event: CashDeposited) -> Portfolio:
+    return replace(
+        portfolio,
+        deposits_micros=portfolio.deposits_micros + event.cash_delta_micros,
+        cash_micros=portfolio.cash_micros + event.cash_delta_micros,
+        breakers=breakers.evolve(portfolio.breakers, event),
+    )
+
+
+def _watched(portfolio: Portfolio, event: Event) -> Portfolio:
+    return replace(portfolio, breakers=breakers.evolve(portfolio.breakers, event))
+
+
+def _decided(portfolio: Portfolio, event: CopyDecided) -> Portfolio:
     asset = (event.venue.value, event.asset)
-    positions = portfolio.positions
+    key = (event.subscription_id, asset)
+    positions, pending, influencers = portfolio.positions, portfolio.pending, portfolio.influencers
     if event.mid_micros:
-        # Marked even before the first fill is seen: a decision and the fills of earlier ones may come in either order.
-        held = positions.get(asset, Position())
-        positions = {**positions, asset: replace(held, mark_micros=event.mid_micros)}
-    pending = portfolio.pending
+        # Orders on their way too: this decision and their fills may be seen in either order.
+        mid, at = event.mid_micros, event.decided_at
+        if asset in positions:
+            positions = {**positions, asset: replace(positions[asset], mark_micros=mid, marked_at=at)}
+        if any(promise.asset == asset for promise in pending.values()):
+            pending = {
+                attempt: replace(promise, price_micros=mid, priced_at=at) if promise.asset == asset else promise
+                for attempt, promise in pending.items()
+            }
     if event.decision is Decision.EXECUTE:
         promise = Pending(
             asset,
@@ -112,38 +193,108 @@ def decided(portfolio: Portfolio, event: CopyDecided) -> Portfolio:
             event.share_micros * event.trade_side.sign,
             event.share_micros - event.reduce_micros,
             event.mid_micros,
+            event.decided_at,
+            event.market,
         )
+        influencers = {**influencers, event.subscription_id: event.influencer_id}
         pending = {**pending, event.attempt_id: promise}
-    return replace(portfolio, positions=positions, pending=pending)
-
-
-def filled(portfolio: Portfolio, event: OrderFilled) -> Portfolio:
-    asset = (event.venue.value, event.asset)
-    before = portfolio.positions.get(asset, Position())
-    after = fill_position(before, event.share_delta_micros, event.notional_micros)
-    if not after.mark_micros:
-        after = replace(after, mark_micros=event.price_micros)
-    key = (event.subscription_id, asset)
-    promise = portfolio.pending.get(event.attempt_id)
-    pending = portfolio.pending
-    if promise is not None:
-        left = promise.delta_micros - event.share_delta_micros
-        opens = min(promise.opens_micros, abs(left))
-        pending = {**pending, event.attempt_id: replace(promise, delta_micros=left, opens_micros=opens)}
+    residual = Residual(event.residual_micros, event.residual_share_micros)
+    residuals = portfolio.residuals
+    if residual != residuals.get(key, NOTHING):
+        residuals = {k: v for k, v in residuals.items() if k != key}
+        if residual != NOTHING:
+            residuals[key] = residual
     return replace(
         portfolio,
-        cash_micros=portfolio.cash_micros + event.cash_delta_micros,
-        fees_micros=portfolio.fees_micros + event.fee_micros,
-        positions={**portfolio.positions, asset: after},
-        copied={**portfolio.copied, key: portfolio.copied.get(key, 0) + event.share_delta_micros},
-        influencers={**portfolio.influencers, event.subscription_id: event.influencer_id},
+        positions=positions,
         pending=pending,
+        residuals=residuals,
+        influencers=influencers,
     )
 
 
-def equity(portfolio: Portfolio) -> int:
-    """Cash plus every position at its newest mark."""
-    return portfolio.cash_micros + sum(times(p.mark_micros, p.share_micros) for p in portfolio.positions.values())
+def _filled(portfolio: Portfolio, event: OrderFilled) -> Portfolio:
+    promise = portfolio.pending.get(event.attempt_id)
+    if promise is None or event.fill_id in promise.fills:
+        return portfolio  # folded before
+    asset = (event.venue.value, event.asset)
+    # A new position is worth what the newest decision on the asset saw.
+    opened = Position(mark_micros=promise.price_micros, marked_at=promise.priced_at, market=promise.market)
+    after = fill_position(portfolio.positions.get(asset, opened), event.share_delta_micros, event.notional_micros)
+    left = promise.delta_micros - event.share_delta_micros
+    opens = min(promise.opens_micros, abs(left))
+    promise = replace(promise, delta_micros=left, opens_micros=opens, fills=(*promise.fills, event.fill_id))
+    key = (event.subscription_id, asset)
+    return _holding(
+        replace(
+            portfolio,
+            cash_micros=portfolio.cash_micros + event.cash_delta_micros,
+            fees_micros=portfolio.fees_micros + event.fee_micros,
+            pending={**portfolio.pending, event.attempt_id: promise},
+        ),
+        asset,
+        after,
+        key,
+        portfolio.copied.get(key, 0) + event.share_delta_micros,
+    )
+
+
+def _settled(portfolio: Portfolio, event: PositionSettled) -> Portfolio:
+    asset = (event.venue.value, event.asset)
+    key = (event.subscription_id, asset)
+    before = portfolio.positions.get(asset, Position())
+    after = fill_position(before, event.share_delta_micros, abs(event.cash_delta_micros))
+    return _holding(
+        replace(
+            portfolio,
+            cash_micros=portfolio.cash_micros + event.cash_delta_micros,
+            residuals={k: v for k, v in portfolio.residuals.items() if k != key},
+        ),
+        asset,
+        after,
+        key,
+        portfolio.copied.get(key, 0) + event.share_delta_micros,
+    )
+
+
+def _holding(
+    portfolio: Portfolio, asset: Asset, position: Position, key: tuple[str, Asset], copied_micros: int
+) -> Portfolio:
+    """The portfolio with this position; what is closed leaves only its profit behind.
+
+    What two subscriptions hold against each other is open, although it nets to nothing.
+    """
+    positions, copied = dict(portfolio.positions), dict(portfolio.copied)
+    realized = portfolio.realized_micros
+    if copied_micros:
+        copied[key] = copied_micros
+    else:
+        copied.pop(key, None)
+    if position.share_micros or any(of == asset for _, of in copied):
+        positions[asset] = position
+    else:
+        positions.pop(asset, None)
+        realized += position.realized_micros
+    return replace(portfolio, positions=positions, copied=copied, realized_micros=realized)
+
+
+def price_of(portfolio: Portfolio, asset: Asset, mark_of: MarkOf) -> int:
+    """The newest price of a held asset: the log's mark, or the quote that a decision saw after it."""
+    position, mark = portfolio.positions[asset], mark_of(asset)
+    return mark.price_micros if mark is not None and mark.at >= position.marked_at else position.mark_micros
+
+
+def equity(portfolio: Portfolio, mark_of: MarkOf) -> int:
+    """Cash plus every position at its newest price."""
+    return portfolio.cash_micros + sum(
+        times(price_of(portfolio, asset, mark_of), position.share_micros)
+        for asset, position in portfolio.positions.items()
+    )
+
+
+def realized(portfolio: Portfolio) -> int:
+    """Profit realized so far, fees aside, of closed and of open positions."""
+    return portfolio.realized_micros + sum(position.realized_micros for position in portfolio.positions.values())
 
 
 def expected_copied(portfolio: Portfolio, subscription_id: str, asset: Asset) -> int:
@@ -151,6 +302,15 @@ def expected_copied(portfolio: Portfolio, subscription_id: str, asset: Asset) ->
     held = portfolio.copied.get((subscription_id, asset), 0)
     return held + sum(
         p.delta_micros for p in portfolio.pending.values() if p.subscription_id == subscription_id and p.asset == asset
+    )
+
+
+def free_cash(portfolio: Portfolio) -> int:
+    """Cash that no order on its way will take: what opens on Polymarket is paid in full."""
+    return portfolio.cash_micros - sum(
+        times(promise.price_micros, promise.opens_micros)
+        for promise in portfolio.pending.values()
+        if promise.asset[0] == Venue.POLYMARKET.value
     )
 
 
@@ -162,22 +322,33 @@ class Exposure(Struct, frozen=True):
     influencer_micros: int
 
 
-def exposure(portfolio: Portfolio, asset: Asset, influencer_id: str) -> Exposure:
-    """What is at risk in total, in one asset, and copied from one influencer."""
-    total = market = influencer = 0
+def exposure(portfolio: Portfolio, asset: Asset, market: str, influencer_id: str, mark_of: MarkOf) -> Exposure:
+    """What is at risk in total, in one market (all its assets), and copied from one influencer."""
+    total = at_market = of_influencer = 0
+
+    def there(key: Asset, key_market: str) -> bool:
+        return key == asset or (key[0] == asset[0] and bool(market) and key_market == market)
+
     for key, position in portfolio.positions.items():
-        value = abs(times(position.mark_micros, position.share_micros))
+        value = abs(times(price_of(portfolio, key, mark_of), position.share_micros))
         total += value
-        market += value if key == asset else 0
+        at_market += value if there(key, position.market) else 0
     for (subscription_id, key), share in portfolio.copied.items():
         if portfolio.influencers.get(subscription_id) == influencer_id:
-            influencer += abs(times(portfolio.positions[key].mark_micros, share))
+            of_influencer += abs(times(price_of(portfolio, key, mark_of), share))
     for promise in portfolio.pending.values():
         value = times(promise.price_micros, promise.opens_micros)
         total += value
-        market += value if promise.asset == asset else 0
-        influencer += value if promise.influencer_id == influencer_id else 0
-    return Exposure(total, market, influencer)
+        at_market += value if there(promise.asset, promise.market) else 0
+        of_influencer += value if promise.influencer_id == influencer_id else 0
+    return Exposure(total, at_market, of_influencer)
+
+
+def settlements(portfolio: Portfolio, asset: Asset) -> tuple[tuple[str, int], ...]:
+    """(subscription, signed shares) of everything held of an asset; nothing while an order in it is on its way."""
+    if any(promise.asset == asset for promise in portfolio.pending.values()):
+        return ()
+    return tuple((subscription_id, share) for (subscription_id, of), share in portfolio.copied.items() if of == asset)
 
 
 def cash_delta(trade_side: TradeSide, notional_micros: int, fee_micros: int) -> int:

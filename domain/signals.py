@@ -1,14 +1,22 @@
 """From fills to signals: an influencer's position in one asset, folded trade by trade (DESIGN 6.2).
 
-The fold is seeded by the venue's own account report; trades at or before the seed are already contained in
-it. A trade that was seen before (feeds replay) changes nothing.
+The fold is seeded by the venue's own account report; trades at or before the seed are already contained in it. A
+trade that was seen before (feeds replay) changes nothing. Where a fill says what the position was before it, the
+venue's word goes: a disagreement is a gap. Two sources may report one economic fill: it makes one signal, the second
+report is an observation, and a report that is taken back without another source's word makes a compensating signal.
 """
 
+from bisect import insort
+
 from msgspec import Struct
+from msgspec.structs import replace
 
 from domain.events import (
-    AccountSeeded,
     Action,
+    Event,
+    FillObserved,
+    GapDetected,
+    GapKind,
     PositionState,
     Side,
     SignalRecorded,
@@ -20,10 +28,19 @@ from domain.micros import MICRO
 
 REMEMBERED = 256
 """Trades remembered per (influencer, asset) to recognise replays; older ones are known by their time."""
+REMOVED = ":removed"
+"""What the id of a report that is taken back ends with."""
+FILL, REVERTS = "fill", "reverts"
+"""What a signal's metadata says of its economic fill, and of the signal that it takes back."""
 
 
 class Trade(Struct, frozen=True, kw_only=True):
-    """One fill of an influencer, parsed from a raw event; sizes and prices in micros, times in ns."""
+    """One fill of an influencer, parsed from a raw event; sizes and prices in micros, times in ns.
+
+    `start_micros` is the signed position before the fill, where the venue tells it. `fill_key` names, without its size,
+    the economic fill when several sources report it; `removed` takes such a report back. `twin_id` is the id that the
+    other side of the same trade has: the venue tells both sides of a self-trade the same position before.
+    """
 
     source_event_id: str
     venue: Venue
@@ -39,21 +56,56 @@ class Trade(Struct, frozen=True, kw_only=True):
     event_time: int
     detect_time: int
     metadata: dict[str, str] = {}
+    start_micros: int | None = None
+    fee_micros: int | None = None
+    order_type: str | None = None
+    fill_key: str | None = None
+    removed: bool = False
+    twin_id: str | None = None
+
+
+class Reported(Struct):
+    """How often each source reported one economic fill, how many signals stand for it, and the newest of them.
+
+    `made` counts all signals ever made of it, those that took others back included.
+    """
+
+    by_source: dict[str, int] = {}
+    signals: int = 0
+    made: int = 0
+    signal_id: str = ""
 
 
 class Holding(Struct):
-    """What is known of one (influencer, asset): position, how sure, and the trades (time, id, delta) that led here."""
+    """What is known of one (influencer, asset): position, how sure, and the trades (time, id, delta) that led here.
+
+    `recent` is in order of time; `forgotten` is the time up to which trades may have been dropped from it.
+    """
 
     share_micros: int = 0
     seeded_at: int | None = None
     leverage: int | None = None
     recent: list[tuple[int, str, int]] = []
     seen: set[str] = set()
+    forgotten: int = 0
+    fills: dict[str, Reported] = {}
+    market: str = ""
 
+    @property
+    def newest(self) -> int:
+        """The time of the newest trade, ns; 0 when there was none."""
+        return self.recent[-1][0] if self.recent else 0
 
-def section_of(asset: str) -> str:
-    """The section of an account that an asset belongs to: 'xyz' of 'xyz:SP500', '' of 'BTC'."""
-    return asset.rpartition(":")[0]
+    def remember(self, time: int, event_id: str, delta: int) -> None:
+        """Keep a trade; the oldest moments go, each whole, once there are more than `REMEMBERED`."""
+        insort(self.recent, (time, event_id, delta))
+        self.seen.add(event_id)
+        while len(self.recent) > REMEMBERED and self.recent[0][0] < self.recent[-1][0]:
+            self.forgotten = self.recent[0][0]
+            while self.recent[0][0] == self.forgotten:
+                self.seen.discard(self.recent.pop(0)[1])
+        while len(self.fills) > 2 * max(REMEMBERED, len(self.recent)):
+            del self.fills[next(iter(self.fills))]
 
 
 def action_of(before: int, after: int) -> Action:
@@ -79,86 +131,160 @@ def risk_bucket(notional_micros: int) -> str:
     return "SMALL" if dollars < 10_000 else "MEDIUM" if dollars < 100_000 else "LARGE"
 
 
+def source_of(source_event_id: str) -> str:
+    """The source that reported an event: what its id begins with, such as 'hl', 'pm' or 'pm-log'."""
+    return source_event_id.partition(":")[0]
+
+
 def is_replay(holding: Holding, trade: Trade) -> bool:
     """True when this trade was folded before: its id is remembered, or it is older than all that is remembered."""
-    if trade.source_event_id in holding.seen:
-        return True
-    return len(holding.recent) == REMEMBERED and trade.event_time < holding.recent[0][0]
+    return trade.source_event_id in holding.seen or trade.event_time <= holding.forgotten
 
 
-def record(holding: Holding, trade: Trade) -> tuple[SignalRecorded, ...]:
-    """The signal that a trade means, or nothing when it is a replay."""
+def record(holding: Holding, trade: Trade, equity_micros: int | None = None) -> tuple[Event, ...]:
+    """What a trade means: a signal, before it the gap that it reveals, or an observation; nothing for a replay."""
     if is_replay(holding, trade):
         return ()
-    delta = trade.share_micros * trade.trade_side.sign
-    historic = holding.seeded_at is not None and trade.event_time <= holding.seeded_at
-    # A historic trade is already inside the seed: shown as the step that led to it, never folded or copied.
-    before = holding.share_micros - delta if historic else holding.share_micros
-    after = before + delta
-    if historic:
-        state = PositionState.HISTORIC
-    else:
-        state = PositionState.ASSUMED if holding.seeded_at is None else PositionState.KNOWN
-    return (
-        SignalRecorded(
-            signal_id=derived("sig", trade.source_event_id),
-            influencer_id=trade.influencer_id,
-            venue=trade.venue,
-            address=trade.address,
-            asset=trade.asset,
-            market=trade.market,
-            action=action_of(before, after),
-            side=side_of(after),
-            trade_side=trade.trade_side,
-            before_micros=before,
-            after_micros=after,
-            delta_micros=delta,
-            price_micros=trade.price_micros,
-            notional_micros=trade.notional_micros,
-            position_state=state,
-            risk_bucket=risk_bucket(trade.notional_micros),
-            taker=trade.taker,
-            event_time=trade.event_time,
-            detect_time=trade.detect_time,
-            source_event_id=trade.source_event_id,
-            leverage=holding.leverage,
-            metadata=trade.metadata,
-        ),
+    if trade.fill_key is not None:
+        trade = replace(trade, fill_key=_fill_of(holding, trade))
+        reported = holding.fills.get(trade.fill_key or "", Reported())
+        source = source_of(trade.source_event_id)
+        count = reported.by_source.get(source, 0) + counts(holding, trade.source_event_id)
+        real = max((reported.by_source | {source: count}).values())
+        if real == reported.signals:
+            return (_observed(trade, reported),)
+        if real < reported.signals:
+            return signals_of(holding, _reversed(trade, reported), equity_micros)
+    return signals_of(holding, trade, equity_micros)
+
+
+def counts(holding: Holding, source_event_id: str) -> int:
+    """What a report adds to the count of its fill: 1, or -1 when it takes back one that was seen.
+
+    0 when only one of the two ever counts: a report that came behind its own removal, and such a removal.
+    """
+    original = source_event_id.removesuffix(REMOVED)
+    if original != source_event_id:
+        return -1 if original in holding.seen else 0
+    return 0 if original + REMOVED in holding.seen else 1
+
+
+def _fill_of(holding: Holding, trade: Trade) -> str:
+    """The fill that a trade reports, by the size that was told of it first: sources differ by a micro of rounding."""
+    keys = [f"{trade.fill_key}:{trade.share_micros + apart}" for apart in (0, 1, -1)]
+    source = source_of(trade.source_event_id)
+    for key in keys:
+        reported = holding.fills.get(key)
+        if reported is not None:
+            own = reported.by_source.get(source, 0)
+            if own > 0 if trade.removed else own < reported.signals:
+                return key
+    return keys[0]
+
+
+def _reversed(trade: Trade, reported: Reported) -> Trade:
+    """The trade that takes back what was reported, at the price at which it was."""
+    other = TradeSide.SELL if trade.trade_side is TradeSide.BUY else TradeSide.BUY
+    metadata = {**trade.metadata, REVERTS: reported.signal_id}
+    fee = None if trade.fee_micros is None else -trade.fee_micros
+    return replace(trade, trade_side=other, fee_micros=fee, metadata=metadata)
+
+
+def _observed(trade: Trade, reported: Reported) -> FillObserved:
+    assert trade.fill_key is not None
+    return FillObserved(
+        source_event_id=trade.source_event_id,
+        fill_key=trade.fill_key,
+        signal_id=reported.signal_id,
+        influencer_id=trade.influencer_id,
+        venue=trade.venue,
+        address=trade.address,
+        asset=trade.asset,
+        market=trade.market,
+        event_time=trade.event_time,
+        detect_time=trade.detect_time,
     )
 
 
-class Account(Struct):
-    """Every holding of one influencer's address, and when each section of the account was last seeded."""
+def signals_of(holding: Holding, trade: Trade, equity_micros: int | None) -> tuple[Event, ...]:
+    """The signal of a trade that is new, and before it the gap that it reveals."""
+    delta = trade.share_micros * trade.trade_side.sign
+    if holding.seeded_at is not None and trade.event_time <= holding.seeded_at:
+        # Contained in the seed already: shown as the step that led to it, never folded or copied.
+        before = holding.share_micros - delta if trade.start_micros is None else trade.start_micros
+        return (_signal(trade, before, PositionState.HISTORIC, holding, equity_micros),)
+    state = PositionState.ASSUMED if holding.seeded_at is None else PositionState.KNOWN
+    before, found, kind = holding.share_micros, None, GapKind.START_POSITION
+    self_trade = trade.twin_id is not None and trade.twin_id in holding.seen
+    if trade.start_micros is not None and trade.event_time >= holding.newest and not self_trade:
+        # An older fill that comes late cannot know the position now.
+        state = PositionState.KNOWN
+        found = trade.start_micros if holding.seeded_at is None or trade.start_micros != before else None
+    elif trade.venue is Venue.POLYMARKET and before + delta < 0:
+        # Outcome tokens cannot be owed: at least what was sold had been held.
+        found, kind = -delta, GapKind.BELOW_ZERO
+    if found is None or found == before:
+        return (_signal(trade, before, state, holding, equity_micros),)
+    signal = _signal(trade, found, state, holding, equity_micros)
+    if holding.seeded_at is None and kind is GapKind.START_POSITION:
+        return (signal,)  # nothing was known, so nothing is contradicted
+    return (gap(trade, kind, before, found), signal)
 
-    seeded_at: dict[str, int] = {}
-    holdings: dict[str, Holding] = {}
 
-    def holding(self, asset: str) -> Holding:
-        found = self.holdings.get(asset)
-        if found is None:
-            # Flat as of the seed: a seeded section lists every open position.
-            found = self.holdings[asset] = Holding(seeded_at=self.seeded_at.get(section_of(asset)))
-        return found
+def gap(trade: Trade, kind: GapKind, expected_micros: int, found_micros: int) -> GapDetected:
+    """A contradiction between the fold (`expected`) and the venue (`found`), both signed micros of shares."""
+    return GapDetected(
+        gap_id=derived("gap", trade.source_event_id),
+        kind=kind,
+        influencer_id=trade.influencer_id,
+        venue=trade.venue,
+        address=trade.address,
+        asset=trade.asset,
+        expected_micros=expected_micros,
+        found_micros=found_micros,
+        source_event_id=trade.source_event_id,
+        event_time=trade.event_time,
+        detect_time=trade.detect_time,
+    )
 
 
-def evolve(account: Account, event: object) -> None:
-    """Fold one event of this account, in place: there are thousands of them, each many times a second."""
-    match event:
-        case SignalRecorded():
-            holding = account.holding(event.asset)
-            if len(holding.recent) == REMEMBERED:
-                holding.seen.discard(holding.recent.pop(0)[1])
-            holding.recent.append((event.event_time, event.source_event_id, event.delta_micros))
-            holding.seen.add(event.source_event_id)
-            if event.position_state is not PositionState.HISTORIC:
-                holding.share_micros = event.after_micros
-        case AccountSeeded():
-            account.seeded_at[event.section] = event.event_time
-            listed = {position.asset: position for position in event.positions}
-            known = {asset for asset in account.holdings if section_of(asset) == event.section}
-            for asset in known | listed.keys():
-                holding, position = account.holding(asset), listed.get(asset)
-                since = sum(delta for time, _, delta in holding.recent if time > event.event_time)
-                holding.seeded_at = event.event_time
-                holding.share_micros = (position.share_micros if position else 0) + since
-                holding.leverage = position.leverage if position else None
+def _signal_id(holding: Holding, trade: Trade) -> str:
+    """Of an economic fill, the same whichever source tells of it first."""
+    if trade.fill_key is None:
+        return derived("sig", trade.source_event_id)
+    return derived("sig", trade.address, trade.fill_key, holding.fills.get(trade.fill_key, Reported()).made)
+
+
+def _signal(
+    trade: Trade, before: int, state: PositionState, holding: Holding, equity_micros: int | None
+) -> SignalRecorded:
+    delta = trade.share_micros * trade.trade_side.sign
+    after = before + delta
+    metadata = trade.metadata if trade.fill_key is None else {**trade.metadata, FILL: trade.fill_key}
+    return SignalRecorded(
+        signal_id=_signal_id(holding, trade),
+        influencer_id=trade.influencer_id,
+        venue=trade.venue,
+        address=trade.address,
+        asset=trade.asset,
+        market=trade.market,
+        action=action_of(before, after),
+        side=side_of(after),
+        trade_side=trade.trade_side,
+        before_micros=before,
+        after_micros=after,
+        delta_micros=delta,
+        price_micros=trade.price_micros,
+        notional_micros=trade.notional_micros,
+        position_state=state,
+        risk_bucket=risk_bucket(trade.notional_micros),
+        taker=trade.taker,
+        event_time=trade.event_time,
+        detect_time=trade.detect_time,
+        source_event_id=trade.source_event_id,
+        leverage=holding.leverage,
+        order_type=trade.order_type,
+        metadata=metadata,
+        fee_micros=trade.fee_micros,
+        influencer_equity_micros=equity_micros,
+    )

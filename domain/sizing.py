@@ -1,23 +1,75 @@
 """Sizing: how much of a group a subscription opens or reduces (DESIGN 6.4).
 
-An opening is sized in money (a mode, then clamped), a reduction in shares: the fraction of the position that
-the influencer gave up, of what was copied from it. A flip closes everything copied, then opens the rest.
+An opening is sized in money: a mode, then clamps. A reduction gives up shares of what was copied: on perpetuals the
+fraction that the influencer closed, on Polymarket the notional that the mode makes of the influencer's. A flip closes
+everything copied, then opens the rest. What stays below the minimum waits, per subscription and asset, until it has
+added up (the policy's `accumulate`).
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
-from domain.events import Action, ExecutionRequested, Sizing
-from domain.micros import MICRO, fraction
+from domain.events import Action, ExecutionRequested, Level, Sizing, Venue
+from domain.micros import MICRO, fraction, times
+from domain.paper import affordable, worth
 from domain.policy import VENUE_MIN_NOTIONAL_MICROS, Policy
+from domain.portfolio import Exposure, Residual
 
-Target = Callable[[Sizing, int, int], int]
+
+class Base(NamedTuple):
+    """What a mode works on, in micros: the influencer's notional and equity (None = not known), the copier's equity."""
+
+    notional_micros: int
+    influencer_equity_micros: int | None
+    equity_micros: int
+
+
+Target = Callable[[Sizing, Base], int | None]
+
+
+def _proportional(sizing: Sizing, base: Base) -> int | None:
+    if base.influencer_equity_micros is None or base.influencer_equity_micros <= 0:
+        return None
+    share = fraction(base.equity_micros, base.notional_micros, base.influencer_equity_micros)
+    return fraction(share, sizing.percent_micros, 100 * MICRO)
+
 
 TARGETS: dict[str, Target] = {
-    "copy_percent": lambda sizing, notional, equity: fraction(notional, sizing.percent_micros, 100 * MICRO),
-    "fixed_notional": lambda sizing, notional, equity: sizing.notional_micros,
-    "percent_of_equity": lambda sizing, notional, equity: fraction(equity, sizing.percent_micros, 100 * MICRO),
+    "copy_percent": lambda sizing, base: fraction(base.notional_micros, sizing.percent_micros, 100 * MICRO),
+    "fixed_notional": lambda sizing, base: sizing.notional_micros,
+    "percent_of_equity": lambda sizing, base: fraction(base.equity_micros, sizing.percent_micros, 100 * MICRO),
+    "proportional": _proportional,
 }
-"""Target notional in micros of each mode, from (sizing, the influencer's opening notional, the copier's equity)."""
+"""Target notional in micros of each mode; None where it needs the influencer's equity and nobody knows it."""
+
+
+class Clamp(NamedTuple):
+    """A ceiling of an opening: which guardrail, and how much it leaves, in micros of notional."""
+
+    name: str
+    limit_micros: int
+
+
+class Opening(NamedTuple):
+    """Shares to open, in whole lots, and what they cost; the target with what waited, what that was clamped to, and
+    what waits afterwards (signed)."""
+
+    share_micros: int
+    worth_micros: int
+    wanted_micros: int
+    clamped_micros: int
+    clamp: Clamp
+    residual_micros: int
+    accumulated: bool
+
+
+class Reduction(NamedTuple):
+    """Shares to give up, in whole lots, and the shares that wait afterwards; `wanted` is both before any minimum."""
+
+    share_micros: int
+    wanted_micros: int
+    residual_micros: int
+    accumulated: bool
 
 
 def opening_notional(request: ExecutionRequested) -> int:
@@ -31,30 +83,109 @@ def opening_notional(request: ExecutionRequested) -> int:
     return 0
 
 
-def opening_target(request: ExecutionRequested, equity_micros: int, policy: Policy) -> int:
-    """Notional in micros to open, clamped from above; 0 when the group opens nothing."""
-    notional = opening_notional(request)
-    if not notional:
-        return 0
-    target = TARGETS[request.sizing.mode](request.sizing, notional, equity_micros)
-    cap = min(policy.max_notional_micros, fraction(equity_micros, policy.max_equity_fraction_micros, MICRO))
-    return max(0, min(target, cap))
+def target(request: ExecutionRequested, notional_micros: int, equity_micros: int) -> int | None:
+    """What the subscription's mode makes of an influencer's notional, in micros; None when it cannot be told."""
+    base = Base(notional_micros, request.influencer_equity_micros, equity_micros)
+    found = TARGETS[request.sizing.mode](request.sizing, base)
+    return None if found is None else max(0, found)
+
+
+def clamp(request: ExecutionRequested, equity_micros: int, policy: Policy, at_risk: Exposure) -> Clamp:
+    """The lowest ceiling of an opening."""
+    equity = max(0, equity_micros)
+    clamps = [
+        Clamp("max_notional", policy.max_notional_micros),
+        Clamp("max_equity_fraction", fraction(equity, policy.max_equity_fraction_micros, MICRO)),
+    ]
+    if policy.notional_cap_micros:
+        clamps.append(Clamp("notional_cap", max(0, policy.notional_cap_micros - at_risk.market_micros)))
+    if policy.max_leverage_micros:
+        room = fraction(equity, policy.max_leverage_micros, MICRO) - at_risk.total_micros
+        clamps.append(Clamp("max_leverage", max(0, room)))
+    if policy.max_loss_micros:
+        # An outcome token can lose all that it cost; a perpetual is assumed to move this far before anybody acts.
+        move = MICRO if request.venue is Venue.POLYMARKET else max(1, policy.assumed_move_micros)
+        clamps.append(Clamp("max_loss", policy.max_loss_micros * MICRO // move))
+    return min(clamps, key=lambda found: found.limit_micros)
 
 
 def minimum_notional(request: ExecutionRequested, policy: Policy) -> int:
     """The smallest order worth sending, in micros: the policy's minimum or the venue's, whichever is larger."""
-    return max(policy.min_notional_micros, VENUE_MIN_NOTIONAL_MICROS[request.venue])
+    terms = request.quote.terms if request.quote else None
+    of_venue = VENUE_MIN_NOTIONAL_MICROS[request.venue]
+    return max(policy.min_notional_micros, of_venue, terms.min_notional_micros if terms else 0)
 
 
-def reduction(request: ExecutionRequested, copied_micros: int) -> int:
-    """Shares in micros to give up of what was copied; a magnitude, 0 when there is nothing to reduce."""
-    if copied_micros * request.trade_side.sign >= 0 or request.action in (Action.OPEN, Action.INCREASE):
-        return 0
+def opening(
+    request: ExecutionRequested,
+    target_micros: int,
+    levels: tuple[Level, ...],
+    ceiling: Clamp,
+    waiting: Residual,
+    policy: Policy,
+) -> Opening:
+    """What to open by taking from the levels, together with what waits from before; never for more than the ceiling."""
+    sign, minimum, step = request.trade_side.sign, minimum_notional(request, policy), size_step(request)
+
+    def lots(notional_micros: int) -> tuple[int, int, bool]:
+        shares = whole_lots(affordable(levels, notional_micros), step)
+        cost = worth(levels, shares)
+        return shares, cost, cost >= minimum and shares >= min_share(request)
+
+    wanted = target_micros + sign * waiting.notional_micros
+    clamped = max(0, min(wanted, ceiling.limit_micros))
+    shares, cost, enough = lots(clamped)
+    if enough:
+        return Opening(shares, cost, wanted, clamped, ceiling, 0, accumulated=False)
+    # What a ceiling keeps below the minimum would wait for ever.
+    if policy.accumulate and target_micros > 0 and lots(ceiling.limit_micros)[2]:
+        return Opening(0, 0, wanted, clamped, ceiling, sign * wanted, accumulated=True)
+    return Opening(shares, cost, wanted, clamped, ceiling, waiting.notional_micros, accumulated=False)
+
+
+def reduction(
+    request: ExecutionRequested,
+    copied_micros: int,
+    price_micros: int,
+    equity_micros: int,
+    waiting: Residual,
+    policy: Policy,
+) -> Reduction:
+    """What to give up of the signed shares that were copied; nothing when the group does not point against them."""
     held = abs(copied_micros)
-    if request.action is Action.DECREASE:
-        given_up = abs(request.before_micros) - abs(request.after_micros)
-        return fraction(held, given_up, abs(request.before_micros))
-    return held
+    if copied_micros * request.trade_side.sign >= 0 or request.action in (Action.OPEN, Action.INCREASE):
+        return Reduction(0, 0, waiting.share_micros, accumulated=False)
+    if request.action in (Action.CLOSE, Action.FLIP):
+        return Reduction(whole_lots(held, size_step(request)), held, 0, accumulated=False)
+    already = min(held, waiting.share_micros)
+    wanted = min(held, already + _given_up(request, held - already, price_micros, equity_micros))
+    shares = whole_lots(wanted, size_step(request))
+    if shares == held or times(price_micros, shares) >= minimum_notional(request, policy):
+        return Reduction(shares, wanted, 0, accumulated=False)
+    # A part of a position must be worth the venue's minimum; a whole one may always be closed.
+    if policy.accumulate:
+        return Reduction(0, wanted, wanted, accumulated=True)
+    return Reduction(0, wanted, waiting.share_micros, accumulated=False)
+
+
+def _given_up(request: ExecutionRequested, held: int, price_micros: int, equity_micros: int) -> int:
+    if request.venue is Venue.POLYMARKET:
+        notional = target(request, request.notional_micros, equity_micros)
+        if notional is not None:
+            return notional * MICRO // price_micros
+    closed = abs(request.before_micros) - abs(request.after_micros)
+    return fraction(held, closed, abs(request.before_micros))
+
+
+def size_step(request: ExecutionRequested) -> int:
+    """The venue's lot, in micros of shares."""
+    return request.quote.size_step_micros if request.quote else 1
+
+
+def min_share(request: ExecutionRequested) -> int:
+    """The smallest order that the venue takes, in micros of shares."""
+    terms = request.quote.terms if request.quote else None
+    return terms.min_share_micros if terms else 0
 
 
 def whole_lots(share_micros: int, size_step_micros: int) -> int:

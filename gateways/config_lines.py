@@ -19,6 +19,7 @@ from domain.events import (
     GuardrailConfigured,
     InfluencerConfigured,
     Mode,
+    PortfolioScope,
     Sizing,
     Status,
     SubscriberConfigured,
@@ -91,7 +92,7 @@ class _Line(BaseModel):
 class InfluencerLine(_Line):
     kind: Literal["influencer"]
     id: Name
-    venue: Literal["hyperliquid"]
+    venue: Literal["hyperliquid", "polymarket"]
     addresses: Annotated[list[Address], Field(min_length=1, max_length=100)]
     label: Annotated[str, Field(max_length=200)] = ""
     status: Status = Status.ACTIVE
@@ -113,10 +114,16 @@ class SubscriberLine(_Line):
     mode: Mode = Mode.PAPER
     deposit_usd: Money
     status: Status = Status.ACTIVE
+    portfolio: Literal["SUBSCRIBER", "EXEC_USER", "EXEC_GLOBAL"] = "SUBSCRIBER"
 
     def event(self, actor: str) -> SubscriberConfigured:
         return SubscriberConfigured(
-            id=self.id, mode=self.mode, deposit_micros=self.deposit_usd, status=self.status, actor=actor
+            id=self.id,
+            mode=self.mode,
+            deposit_micros=self.deposit_usd,
+            status=self.status,
+            actor=actor,
+            scope=PortfolioScope(self.portfolio),
         )
 
 
@@ -126,10 +133,9 @@ class SizingLine(_Line):
     notional_usd: Money | None = None
 
     def sizing(self) -> Sizing:
-        needs = {"copy_percent": "percent", "percent_of_equity": "percent", "fixed_notional": "notional_usd"}
         if self.mode not in TARGETS:
             raise ValueError(f"sizing.mode {self.mode!r} is unknown; use one of {', '.join(TARGETS)}")
-        wanted = needs[self.mode]
+        wanted = "notional_usd" if self.mode == "fixed_notional" else "percent"
         given = {name for name in ("percent", "notional_usd") if getattr(self, name) is not None}
         if given != {wanted}:
             raise ValueError(f"sizing.mode {self.mode} needs exactly {wanted!r}; got {sorted(given) or 'nothing'}")
@@ -144,10 +150,42 @@ class SizingLine(_Line):
         return Sizing(self.mode, notional_micros=self.notional_usd)
 
 
+_HOURS = re.compile(r"([01][0-9]|2[0-4]):([0-5][0-9])-([01][0-9]|2[0-4]):([0-5][0-9])")
+
+
+def _hours(value: object) -> tuple[int, int]:
+    match = _HOURS.fullmatch(str(value))
+    if match is None:
+        raise ValueError(f'{value!r} is not a range of UTC hours such as "08:00-17:30"')
+    first_hour, first_minute, last_hour, last_minute = map(int, match.groups())
+    start, end = 60 * first_hour + first_minute, 60 * last_hour + last_minute
+    if start >= 1440 or end > 1440 or start == end:
+        raise ValueError(f"{value!r} must lie within 00:00-24:00 and not be empty")
+    return start, end
+
+
+Hours = Annotated[tuple[int, int], BeforeValidator(_hours)]
+
+
 class FilterLine(_Line):
     allowed_assets: list[str] = []
     blocked_assets: list[str] = []
     sides: list[TradeSide] = []
+    allowed_markets: list[str] = []
+    blocked_markets: list[str] = []
+    days: list[Annotated[int, Field(ge=1, le=7, description="ISO weekday, 1 = Monday")]] = []
+    hours: list[Hours] = []
+
+    def filters(self) -> Filters:
+        return Filters(
+            tuple(self.allowed_assets),
+            tuple(self.blocked_assets),
+            tuple(self.sides),
+            tuple(self.allowed_markets),
+            tuple(self.blocked_markets),
+            tuple(sorted(set(self.days))),
+            tuple(self.hours),
+        )
 
 
 class SubscriptionLine(_Line):
@@ -167,9 +205,7 @@ class SubscriptionLine(_Line):
             influencer_id=self.influencer_id,
             sizing=self.sizing.sizing(),
             limits=dict(sorted(self.limits.items())),
-            filters=Filters(
-                tuple(self.filters.allowed_assets), tuple(self.filters.blocked_assets), tuple(self.filters.sides)
-            ),
+            filters=self.filters.filters(),
             status=self.status,
             actor=actor,
         )
@@ -177,7 +213,7 @@ class SubscriptionLine(_Line):
 
 class GuardrailLine(_Line):
     kind: Literal["guardrail"]
-    scope: Annotated[str, Field(pattern=r"^(global|influencer:.+)$")]
+    scope: Annotated[str, Field(pattern=r"^(global|influencer:.+|subscriber:.+)$")]
     values: Guardrails
 
     def event(self, actor: str) -> GuardrailConfigured:
@@ -266,8 +302,9 @@ def _references(numbered: list[tuple[int, Event]], directory: Directory) -> list
                     if taken != event.id:
                         bad.append(BadLine(number, f"address {address} belongs to influencer {taken!r} already"))
             case GuardrailConfigured() if event.scope != GLOBAL:
-                if event.scope.partition(":")[2] not in influencers:
-                    bad.append(BadLine(number, f"scope {event.scope!r} names an influencer that is not configured"))
+                kind, _, name = event.scope.partition(":")
+                if name not in (influencers if kind == "influencer" else subscribers):
+                    bad.append(BadLine(number, f"scope {event.scope!r} names somebody who is not configured"))
     return bad
 
 
@@ -298,13 +335,14 @@ def line_of(event: Event) -> dict[str, Any]:
                 "status": event.status.value,
             }
         case SubscriberConfigured():
-            return {
+            line = {
                 "kind": "subscriber",
                 "id": event.id,
                 "mode": event.mode.value,
                 "deposit_usd": decimal_text(event.deposit_micros),
                 "status": event.status.value,
             }
+            return line if event.scope is PortfolioScope.SUBSCRIBER else {**line, "portfolio": event.scope.value}
         case SubscriptionConfigured():
             sizing = {"mode": event.sizing.mode}
             if event.sizing.percent_micros:
@@ -315,6 +353,13 @@ def line_of(event: Event) -> dict[str, Any]:
                 "allowed_assets": list(event.filters.allowed_assets),
                 "blocked_assets": list(event.filters.blocked_assets),
                 "sides": [side.value for side in event.filters.sides],
+                "allowed_markets": list(event.filters.allowed_markets),
+                "blocked_markets": list(event.filters.blocked_markets),
+                "days": list(event.filters.days),
+                "hours": [
+                    f"{start // 60:02d}:{start % 60:02d}-{end // 60:02d}:{end % 60:02d}"
+                    for start, end in event.filters.hours
+                ],
             }
             return {
                 "kind": "subscription",

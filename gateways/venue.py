@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from domain.events import Level, Terms
+from domain.events import Level, MarkSource, Terms
 
 
 class WireError(ValueError):
@@ -26,3 +26,11 @@ class Captured(NamedTuple):
 
     book: Book
     terms: Terms
+
+
+class Price(NamedTuple):
+    """What an asset is worth now: in micros, where that comes from, and when the venue said it (ns)."""
+
+    price_micros: int
+    source: MarkSource
+    time: int

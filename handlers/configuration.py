@@ -22,7 +22,7 @@ def fold(directory: Directory, codec: Codec, stored: Stored) -> None:
     except UnprocessableError as error:
         log.error("config.unreadable", sequence=stored.sequence, error=str(error))
         return
-    directory.evolve(event.data, nanoseconds(event.time))
+    directory.evolve(event.data, nanoseconds(event.time), stored.sequence)
 
 
 async def directory_at(connection: Connection, codec: Codec, sequence: int | None = None) -> tuple[Directory, int]:

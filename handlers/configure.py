@@ -6,8 +6,16 @@ from typing import NamedTuple
 import msgspec
 from msgspec import structs
 
+from domain import portfolios
 from domain.directory import Directory
-from domain.events import Event, PolicyMaterialized
+from domain.events import (
+    ControlChanged,
+    ControlState,
+    ControlTarget,
+    Event,
+    InfluencerConfigured,
+    PolicyMaterialized,
+)
 from gateways.config_lines import BadLine, key_of, line_of, parse
 from handlers.catalogue import codec
 from handlers.configuration import directory_at
@@ -39,17 +47,29 @@ def exported(directory: Directory) -> Iterator[str]:
         yield msgspec.json.encode(line_of(event)).decode()
 
 
-def changes(directory: Directory, events: Iterable[Event], at: int) -> list[Event]:
-    """The events that change the directory, then every policy that subscriptions evaluate to and that is not stored.
+def changes(directory: Directory, events: Iterable[Event], at: int, bankroll_micros: int = 0) -> list[Event]:
+    """The events that change the directory, with the portfolios of influencers that are enabled (none without a
+    bankroll), behind every policy that subscriptions evaluate to and that is not stored.
 
     Folds the changes into `directory`.
     """
-    changed = []
-    for event in events:
+    changed: list[Event] = []
+
+    def change(event: Event) -> None:
         before = _known(directory, event)
         if before is None or structs.replace(event, actor="") != structs.replace(before, actor=""):
             changed.append(event)
             directory.evolve(event, at)
+
+    enabled = []
+    for event in events:
+        change(event)
+        if isinstance(event, InfluencerConfigured):
+            enabled.append(event)
+    # Last: what the file says of these portfolios itself comes first.
+    for influencer in enabled if bankroll_micros else ():
+        for event in portfolios.wanted(directory, influencer, bankroll_micros):
+            change(event)
     missing = {}
     for subscription in directory.subscriptions.values():
         policy_hash, policy = directory.policy_of(subscription)
@@ -77,14 +97,18 @@ async def import_lines(
     *,
     actor: str,
     now: int,
+    bankroll_micros: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Imported:
-    """Check every line, then write what changes; a single bad line and nothing is written."""
+    """Check every line, then write what changes; a single bad line and nothing is written.
+
+    Influencers that are enabled get their paper portfolios with this bankroll; 0 = none.
+    """
     directory, sequence = await directory_at(connection, codec())
     events, bad = parse(lines, directory, actor)
     if bad:
         return Imported({}, 0, bad, sequence)
-    changed = changes(directory, events, now)
+    changed = changes(directory, events, now, bankroll_micros)
     written: dict[str, int] = {}
     encoder = codec()
     for start in range(0, len(changed), MAX_BATCH):
@@ -101,5 +125,16 @@ async def import_lines(
         sequence = (await append(connection, records, timeout=10)).last
         if progress is not None:
             progress(start + len(part), len(changed))
-    changed_lines = sum(count for kind, count in written.items() if kind != "policy")
+    given = {key_of(event) for event in events}
+    changed_lines = sum(not isinstance(event, PolicyMaterialized) and key_of(event) in given for event in changed)
     return Imported(written, len(events) - changed_lines, [], sequence)
+
+
+async def control(
+    connection: Connection, target: ControlTarget, key: str, state: ControlState, *, actor: str, note: str, now: int
+) -> int:
+    """Store an operator's switch; returns its CONFIG sequence. In force from the next decision on."""
+    event = ControlChanged(target=target, id=key, state=state, actor=actor, note=note)
+    name = f"{target.value}:{key}" if key else target.value
+    payload = codec().encode(event, id=f"control:{name}@{now}", source="vibe/control", time_ns=now, correlation=name)
+    return (await append(connection, [Record(subjects.config("control", name), payload)])).last

@@ -1,6 +1,7 @@
 """EXECUTIONS -> EXECUTIONS: orders, fills and results of the decisions that said EXECUTE, on the paper venue.
 
-On paper nothing leaves the house, so the intent and its outcome are one commit.
+On paper nothing leaves the house, so the intent and its outcome are one commit. A settlement moves a position too,
+and is answered with the position after it.
 """
 
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from domain.events import (
     OrderFilled,
     OrderSubmitted,
     PositionChanged,
+    PositionSettled,
 )
 from domain.orders import fill_on_paper
 from domain.portfolio import Position, fill_position
@@ -44,8 +46,9 @@ class Execute(Stage[Held]):
     writes = EXECUTIONS
     input_patterns = ("executions.{}.>",)
     state_patterns = ("executions.{}.>",)
-    input_types = frozenset({"copy.decided"})
-    schema = 1
+    input_types = frozenset({"copy.decided", "position.settled"})
+    follows = frozenset({"position.settled"})
+    schema = 2
 
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
@@ -60,10 +63,14 @@ class Execute(Stage[Held]):
         return msgspec.msgpack.decode(payload, type=Held)
 
     async def ready(self, events: list[Recorded]) -> None:
-        if events:
-            await self._configuration.reached(max(event.data.config_sequence for event in events))
+        decided = [event.data.config_sequence for event in events if isinstance(event.data, CopyDecided)]
+        if decided:
+            await self._configuration.reached(max(decided))
 
     def handle(self, state: Held, event: Recorded, now: int) -> Iterator[Output]:
+        if isinstance(event.data, PositionSettled):
+            yield _settled(state, event.data)
+            return
         decision: CopyDecided = event.data
         if decision.decision is not Decision.EXECUTE or decision.mode is not Mode.PAPER:
             return
@@ -78,12 +85,38 @@ class Execute(Stage[Held]):
             yield Output(subject, outcome, _id_of(outcome), decision.group_id)
 
     def evolve(self, state: Held, event: Any, sequence: int) -> None:
-        if isinstance(event, OrderFilled):
-            key = (event.subscriber_id, event.venue.value, event.asset)
-            position = state.positions.get(key, Position())
-            state.positions[key] = fill_position(position, event.share_delta_micros, event.notional_micros)
-            copied = (event.subscription_id, event.venue.value, event.asset)
-            state.copied[copied] = state.copied.get(copied, 0) + event.share_delta_micros
+        match event:
+            case OrderFilled():
+                copied = (event.subscription_id, event.venue.value, event.asset)
+                state.copied[copied] = state.copied.get(copied, 0) + event.share_delta_micros
+            case PositionSettled():
+                state.copied.pop((event.subscription_id, event.venue.value, event.asset), None)
+            case PositionChanged():
+                state.positions[event.subscriber_id, event.venue.value, event.asset] = Position(
+                    event.share_micros, event.cost_micros, event.realized_micros
+                )
+
+
+def _settled(state: Held, event: PositionSettled) -> Output:
+    before = state.positions.get((event.subscriber_id, event.venue.value, event.asset), Position())
+    after = fill_position(before, event.share_delta_micros, abs(event.cash_delta_micros))
+    changed = PositionChanged(
+        subscriber_id=event.subscriber_id,
+        venue=event.venue,
+        asset=event.asset,
+        order_id=event.settlement_id,
+        share_micros=after.share_micros,
+        cost_micros=after.cost_micros,
+        average_price_micros=after.average_price_micros,
+        realized_micros=after.realized_micros,
+        changed_at=event.settled_at,
+    )
+    return Output(
+        subjects.executions(event.subscriber_id),
+        changed,
+        f"{event.settlement_id}.position",
+        event.resolution_id,
+    )
 
 
 def _id_of(event: object) -> str:

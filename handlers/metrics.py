@@ -12,4 +12,9 @@ GAPS = Counter("vibe_feed_gaps_total", "Coins whose replay did not reach back to
 CONNECTIONS = Counter("vibe_feed_connections_total", "Connections made to venues")
 FOLLOWED = Gauge("vibe_followed_addresses", "Addresses followed now")
 
+MARKS = Counter("vibe_marks_recorded_total", "Marks stored", ["venue"])
+MARKED = Gauge("vibe_marked_assets", "Assets with a price in the last slot", ["venue"])
+MARKS_FAILED = Counter("vibe_marks_failed_total", "Rounds of marks that a venue did not answer", ["venue"])
+RESOLVED = Counter("vibe_markets_resolved_total", "Markets resolved for good")
+
 __all__ = ["CONNECTIONS", "DEAD", "FOLLOWED", "FRAMES", "GAPS", "RECORDED", "REPLAYED", "TRADES"]

@@ -4,13 +4,23 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
-from domain import signals
-from domain.events import AccountSeeded, RawReceived, SignalRecorded, Venue
-from domain.ids import derived
-from domain.signals import Account
-from gateways.hyperliquid.wire import parse_account, parse_trade
-from gateways.venue import WireError
+from domain import accounts, signals
+from domain.accounts import Account, Movement, UnclearError
+from domain.events import (
+    AccountSeeded,
+    Event,
+    FillObserved,
+    GapDetected,
+    MarketDescribed,
+    RawReceived,
+    SignalRecorded,
+    Venue,
+)
+from domain.signals import Trade
+from handlers.gaps import GAP_TOKEN
+from handlers.meaning import meaning
 from streams import subjects
 from streams.envelope import Recorded
 from streams.errors import UnprocessableError
@@ -18,15 +28,18 @@ from streams.stage import Output, Stage
 from streams.subjects import Lane
 from streams.topology import RAW, SIGNALS
 
-ACCOUNT_CHANNEL = "clearinghouseState"
-TRADES_CHANNEL = "trades"
-_ACCOUNT_TOKEN = "_account"
-
-Accounts = dict[tuple[Venue, str], Account]
-"""Every account of the lane's influencers by (venue, address)."""
+ACCOUNT_TOKEN, MARKET_TOKEN = "_account", "_market"
+"""Stand for the asset in the subjects of what concerns a whole account or market."""
 
 
-class Normalize(Stage[Accounts]):
+class Known(Struct):
+    """A lane's accounts by (venue, address), and the assets of every market by (venue, market)."""
+
+    accounts: dict[tuple[Venue, str], Account] = {}
+    markets: dict[tuple[Venue, str], tuple[str, ...]] = {}
+
+
+class Normalize(Stage[Known]):
     name = "normalize"
     description = "turns raw venue events into signals"
     reads = RAW
@@ -34,70 +47,62 @@ class Normalize(Stage[Accounts]):
     input_patterns = ("raw.{}.>",)
     state_patterns = ("signals.{}.>",)
     input_types = frozenset({"raw.received"})
-    schema = 1
+    schema = 2
 
-    def initial(self, lane: Lane) -> Accounts:
-        return {}
+    def initial(self, lane: Lane) -> Known:
+        return Known()
 
-    def dump(self, state: Accounts) -> bytes:
+    def dump(self, state: Known) -> bytes:
         return msgspec.msgpack.encode(state)
 
-    def restore(self, payload: bytes, lane: Lane) -> Accounts:
-        return msgspec.msgpack.decode(payload, type=Accounts)
+    def restore(self, payload: bytes, lane: Lane) -> Known:
+        return msgspec.msgpack.decode(payload, type=Known)
 
-    def handle(self, state: Accounts, event: Recorded, now: int) -> Iterator[Output]:
+    def handle(self, state: Known, event: Recorded, now: int) -> Iterator[Output]:
         raw: RawReceived = event.data
-        channel, _, section = raw.channel.partition("@")
-        try:
-            if channel == TRADES_CHANNEL:
-                yield from _trade(state, raw)
-            elif channel == ACCOUNT_CHANNEL:
-                yield _account(raw, section)
-            else:
-                raise UnprocessableError(f"channel {raw.channel!r} of {raw.venue.value} is not understood")
-        except WireError as error:
-            raise UnprocessableError(str(error)) from error
+        for found in _events(state, raw):
+            yield _output(raw, found)
 
-    def evolve(self, state: Accounts, event: Any, sequence: int) -> None:
-        signals.evolve(_account_of(state, event.venue, event.address), event)
+    def evolve(self, state: Known, event: Any, sequence: int) -> None:
+        if isinstance(event, MarketDescribed):
+            state.markets[event.venue, event.market] = tuple(outcome.asset for outcome in event.outcomes)
+        else:
+            accounts.evolve(state.accounts.setdefault((event.venue, event.address), Account()), event)
 
 
-def _account_of(state: Accounts, venue: Venue, address: str) -> Account:
-    found = state.get((venue, address))
-    if found is None:
-        found = state[venue, address] = Account()
-    return found
+def _events(state: Known, raw: RawReceived) -> tuple[Event, ...]:
+    said = meaning(raw)
+    account = state.accounts.get((raw.venue, raw.address), Account())
+    match said:
+        case Trade():
+            if not said.market:
+                said = msgspec.structs.replace(said, market=account.market_of(said.asset))
+            return signals.record(account.holding(said.asset), said, account.equity_micros)
+        case Movement():
+            try:
+                return accounts.move(account, said, state.markets.get((said.venue, said.market), ()))
+            except UnclearError as error:
+                raise UnprocessableError(f"{error}; the position follows the venue's next report") from error
+        case AccountSeeded() if accounts.is_stale(account, said):
+            return ()
+        case None:
+            return ()
+    return (said,)
 
 
-def _trade(state: Accounts, raw: RawReceived) -> Iterator[Output]:
-    trade = parse_trade(
-        bytes(raw.payload),
-        source_event_id=raw.raw_id,
-        influencer_id=raw.influencer_id,
-        address=raw.address,
-        detect_time=raw.detect_time,
-    )
-    holding = _account_of(state, raw.venue, raw.address).holding(trade.asset)
-    for signal in signals.record(holding, trade):
-        yield _signal_output(signal)
-
-
-def _signal_output(signal: SignalRecorded) -> Output:
-    subject = subjects.signals(signal.influencer_id, signal.venue.value, signal.asset)
-    return Output(subject, signal, signal.signal_id, signal.source_event_id)
-
-
-def _account(raw: RawReceived, section: str) -> Output:
-    as_of, positions = parse_account(bytes(raw.payload))
-    seeded = AccountSeeded(
-        seed_id=derived("seed", raw.raw_id),
-        influencer_id=raw.influencer_id,
-        venue=raw.venue,
-        address=raw.address,
-        section=section,
-        positions=positions,
-        event_time=as_of,
-        detect_time=raw.detect_time,
-    )
-    subject = subjects.signals(raw.influencer_id, raw.venue.value, _ACCOUNT_TOKEN)
-    return Output(subject, seeded, seeded.seed_id, raw.raw_id)
+def _output(raw: RawReceived, event: Event) -> Output:
+    influencer, venue = raw.influencer_id, raw.venue.value
+    match event:
+        case SignalRecorded():
+            return Output(subjects.signals(influencer, venue, event.asset), event, event.signal_id, raw.raw_id)
+        case FillObserved():
+            event_id = f"{raw.raw_id}.observed"
+            return Output(subjects.signals(influencer, venue, event.asset), event, event_id, raw.raw_id)
+        case GapDetected():
+            return Output(subjects.signals(influencer, venue, GAP_TOKEN), event, event.gap_id, raw.raw_id)
+        case AccountSeeded():
+            return Output(subjects.signals(influencer, venue, ACCOUNT_TOKEN), event, event.seed_id, raw.raw_id)
+        case MarketDescribed():
+            event_id = f"{event.description_id}@{raw.raw_id}"
+            return Output(subjects.signals(influencer, venue, MARKET_TOKEN), event, event_id, raw.raw_id)
+    raise TypeError(f"{type(event).__name__} is not written by normalize")

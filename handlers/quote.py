@@ -11,10 +11,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from domain.events import GroupClosed, QuoteCaptured, QuoteFailed, QuoteWanted
+from domain.events import GroupClosed, QuoteCaptured, QuoteFailed, QuoteWanted, Venue
 from domain.ids import derived, jitter
 from domain.reasons import Reason
-from gateways.venue import Book, VenueUnavailableError, WireError
+from gateways.venue import Captured, VenueUnavailableError, WireError
 from handlers.configuration import Configuration
 from streams import subjects
 from streams.envelope import Recorded
@@ -26,13 +26,10 @@ _MILLISECOND = 1_000_000
 
 
 class Books(Protocol):
-    """Where books come from."""
+    """Where the books of a venue come from."""
 
-    async def book(self, asset: str) -> Book | None:
-        """The book now; None when the venue does not know the asset. Raises VenueUnavailableError or WireError."""
-
-    async def size_step(self, asset: str) -> int:
-        """The venue's lot of an asset, in micros."""
+    async def capture(self, asset: str) -> Captured | None:
+        """The book now with its terms; None when the venue has none. Raises VenueUnavailableError or WireError."""
 
 
 class Wanted(dict[str, tuple[QuoteWanted, int]]):
@@ -49,7 +46,7 @@ class Quote(Stage[Wanted]):
     input_types = frozenset({"group.closed"})
     schema = 1
 
-    def __init__(self, configuration: Configuration, books: Books, clock: Callable[[], int]) -> None:
+    def __init__(self, configuration: Configuration, books: Mapping[Venue, Books], clock: Callable[[], int]) -> None:
         self._configuration = configuration
         self._books = books
         self._clock = clock
@@ -68,7 +65,7 @@ class Quote(Stage[Wanted]):
 
     def handle(self, state: Wanted, event: Recorded, now: int) -> Iterator[Output]:
         group: GroupClosed = event.data
-        policy = self._configuration.directory.global_policy()
+        policy = self._configuration.directory.influencer_policy(group.influencer_id)
         latency_ms = policy.latency_ms + jitter(group.group_id, policy.latency_jitter_ms)
         wanted = QuoteWanted(
             quote_id=derived("quo", group.group_id),
@@ -101,19 +98,22 @@ class Quote(Stage[Wanted]):
         return [_output(outcome, wanted.quote_id, f"{GROUPS.name}:{sequence}")]
 
     async def _outcome(self, wanted: QuoteWanted) -> QuoteCaptured | QuoteFailed:
-        asset = wanted.group.asset
+        venue, asset = wanted.group.venue, wanted.group.asset
         try:
-            book = await self._books.book(asset)
-            if book is None:
-                return self._failed(wanted, Reason.UNKNOWN_ASSET, f"the venue has no book for {asset!r}")
+            captured = await self._books[venue].capture(asset)
+            if captured is None:
+                # Polymarket takes the book away when a market ends.
+                reason = Reason.MARKET_CLOSED if venue is Venue.POLYMARKET else Reason.UNKNOWN_ASSET
+                return self._failed(wanted, reason, f"{venue.value} has no book for {asset!r}")
             return QuoteCaptured(
                 quote_id=wanted.quote_id,
                 group=wanted.group,
-                bids=book.bids,
-                asks=book.asks,
-                size_step_micros=await self._books.size_step(asset),
-                venue_time=book.time,
+                bids=captured.book.bids,
+                asks=captured.book.asks,
+                size_step_micros=captured.terms.size_step_micros,
+                venue_time=captured.book.time,
                 captured_at=self._clock(),
+                terms=captured.terms,
             )
         except VenueUnavailableError as error:
             return self._failed(wanted, Reason.NO_QUOTE, str(error))

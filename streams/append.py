@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from streams.connection import Connection, error_of
-from streams.errors import RefusedError, UnavailableError, UnknownOutcomeError
+from streams.errors import DuplicateError, RefusedError, UnavailableError, UnknownOutcomeError
 
 MAX_BATCH = 1000
 """Messages in one atomic batch: the server's default limit, and the one in nats.conf."""
@@ -90,6 +90,19 @@ async def append(
         named = guards[0] if guards else Guard(records[-1].subject, 0)
         raise error_of(body["error"], named.subject, named.sequence)
     return Landed(body["seq"] - count + 1, body["seq"], bool(body.get("duplicate")))
+
+
+async def append_once(connection: Connection, records: Sequence[Record]) -> int:
+    """Append events that somebody else may have stored already, each known by its dedup id; returns how many were new.
+
+    Raises RefusedError, UnavailableError or UnknownOutcomeError; doing it again is safe.
+    """
+    try:
+        await append(connection, records)
+        return len(records)
+    except DuplicateError:
+        landed = [await append(connection, [record]) for record in records]
+        return sum(not one.duplicate for one in landed)
 
 
 def _expected(records: Sequence[Record], guard: Guard | None) -> dict[int, Guard]:

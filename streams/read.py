@@ -58,7 +58,8 @@ class Feed:
     reader or a zombie does cannot make it miss a message. A delivery that went missing makes the feed start again
     behind the last message it got. With a `name` it also keeps a durable consumer of that name at what was
     acknowledged with `ack`; nobody reads from that one, `nats consumer report` shows its lag. Unfiltered feeds also
-    check that the stream's sequences are contiguous and raise DataLossError at a hole.
+    check that the stream's sequences are contiguous and raise DataLossError at a hole. With `newest`, a feed that
+    opens at 0 begins with only the newest message of each subject.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Feed:
         description: str = "",
         metadata: dict[str, str] | None = None,
         batch: int = 500,
+        newest: bool = False,
         wake: asyncio.Event | None = None,
     ) -> None:
         self._connection = connection
@@ -99,6 +101,7 @@ class Feed:
         self._wanted = _matcher(self._filters)
         self._asked = [] if self._wanted is not None else self._filters
         self._whole = not self._asked
+        self._newest = newest
         self._marked = -1
         self._marked_at = 0.0
         self.wake = wake or asyncio.Event()
@@ -173,10 +176,12 @@ class Feed:
             # What a stream's age limit has dropped is not missing.
             state = (await self._connection.api(f"STREAM.INFO.{self._stream}"))["state"]
             self._last = max(self._last, int(state["first_seq"]) - 1)
+        start: dict[str, Any] = {"deliver_policy": "by_start_sequence", "opt_start_seq": self._last + 1}
+        if self._newest and not self._last:
+            start = {"deliver_policy": "last_per_subject"}
         config: dict[str, Any] = {
             "description": f"{self._description} (reader)",
-            "deliver_policy": "by_start_sequence",
-            "opt_start_seq": self._last + 1,
+            **start,
             "replay_policy": "instant",
             "ack_policy": "none",
             "max_ack_pending": -1,
@@ -335,12 +340,21 @@ def _matcher(filters: Sequence[str]) -> Callable[[bytes], bool] | None:
 
 
 async def history(
-    connection: Connection, stream: str, filters: Sequence[str] = (), *, after: int = 0, batch: int = 5000
+    connection: Connection,
+    stream: str,
+    filters: Sequence[str] = (),
+    *,
+    after: int = 0,
+    batch: int = 5000,
+    newest: bool = False,
 ) -> AsyncIterator[list[Stored]]:
-    """Everything stored behind `after` that matches, in order, in lists; ends at what was the end at the start."""
+    """Everything stored behind `after` that matches, in order, in lists; ends at what was the end at the start.
+
+    With `newest`, only the newest message of each subject; needs a filter.
+    """
     state = (await connection.api(f"STREAM.INFO.{stream}"))["state"]
     end = int(state["last_seq"])
-    feed = Feed(connection, stream, filters, batch=batch, description="history")
+    feed = Feed(connection, stream, filters, batch=batch, newest=newest, description="history")
     feed.until_end = True
     await feed.open(after)
     try:

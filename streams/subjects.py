@@ -82,6 +82,11 @@ def quotes(influencer: str, venue: str, asset: str) -> str:
     return f"quotes.{partition(influencer)}.{token(venue)}.{token(asset)}"
 
 
+def marks(venue: str, key: str) -> str:
+    """Of an asset's marks, or of what happens to a market."""
+    return f"marks.{token(venue)}.{token(key)}"
+
+
 def requests(subscriber: str) -> str:
     return f"requests.{partition(subscriber)}.{token(subscriber)}"
 

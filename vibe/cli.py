@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import cyclopts
 import uvloop
@@ -11,6 +11,7 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 from gateways.servers import ServerError
+from projections.errors import ProjectionError
 from streams.errors import LogError, UnprocessableError
 from vibe.demo import NotADemoError
 from vibe.folder_lock import FolderBusyError
@@ -26,6 +27,7 @@ EXPECTED = (
     FolderBusyError,
     LogError,
     NotADemoError,
+    ProjectionError,
     ServerError,
     TimeoutError,
     UnprocessableError,
@@ -42,7 +44,26 @@ bench_app = App(name="bench", help="How fast it is here, beside the bare limits 
 app.command(bench_app)
 subscriber_app = App(name="subscriber", help="One subscriber, from the log.")
 app.command(subscriber_app)
+influencer_app = App(
+    name="influencer", help="One influencer, from the log.\n\nExample: vibe influencer show whale-1"
+)
+app.command(influencer_app)
+control_app = App(
+    name="control",
+    help="Switches for operators, in force from the next decision on.\n\nExample: vibe control disable market DOGE",
+)
+app.command(control_app)
 app.command(config_app)
+archive_app = App(
+    name="archive", help="The cold tier: closed days of the log as Parquet files.\n\nExample: vibe archive run"
+)
+app.command(archive_app)
+projections_app = App(
+    name="projections",
+    help="The read models: look at them, build them anew from history, prove them equal to it.\n\n"
+    "Example: vibe projections list",
+)
+app.command(projections_app)
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="one JSON object on stdout")]
 
@@ -87,7 +108,7 @@ def up(*, config: Path | None = None, seconds: float | None = None, json: Json =
 
 @app.command
 def run(*stages: str) -> None:
-    """Run stages in this process: ingest, normalize, group, quote, match, plan, execute, projections.
+    """Run stages in this process: ingest, normalize, group, quote, match, plan, execute, mark, projections.
 
     Example: vibe run plan execute
     """
@@ -101,31 +122,39 @@ def sandbox(
     *,
     host: str = "127.0.0.1",
     port: int = 8800,
+    polymarket_port: int = 8801,
     seed: int = 7,
     seconds: float | None = None,
     frames: Path | None = None,
+    pages: Path | None = None,
     speed: float = 1.0,
     origin_ns: Annotated[int | None, Parameter(show=False)] = None,
 ) -> None:
-    """A local Hyperliquid that speaks the real wire formats: ws://HOST:PORT/ws and http://HOST:PORT/info.
+    """Both venues on this machine, with the real wire formats: a Hyperliquid and, on a port of its own, a Polymarket.
 
-    Example: vibe sandbox --port 8800 --seed 7
-    Then: VIBE_HYPERLIQUID_WS_URL=ws://127.0.0.1:8800/ws VIBE_HYPERLIQUID_API_URL=http://127.0.0.1:8800 vibe up
+    Example: vibe sandbox --port 8800 --polymarket-port 8801 --seed 7
+
+    It prints the settings (VIBE_...) that make `vibe up` use it.
 
     Parameters
     ----------
+    port: Hyperliquid's: ws://HOST:PORT/ws and http://HOST:PORT/info
+    polymarket_port: Polymarket's Data API, Gamma, CLOB and Polygon node; 0 = no Polymarket
     seed: the order flow is a function of it
-    seconds: play no trade after this time; the venue goes on answering
-    frames: replay a recording of WebSocket frames (JSON lines) instead of the model
+    seconds: play no trade after this time; the venues go on answering
+    frames: replay a recording of Hyperliquid's WebSocket frames (JSON lines) instead of the model
+    pages: serve recorded pages of a Polymarket wallet (a folder of trades_page*.json) instead of the model
     speed: how much faster than recorded
     """
     from vibe.commands import run_sandbox
 
-    _run(run_sandbox(host, port, seed, seconds, frames, speed, origin_ns))
+    _run(run_sandbox(host, port, polymarket_port, seed, seconds, frames, pages, speed, origin_ns))
 
 
 @app.command
-def trace(wanted: Annotated[str, Parameter(name="ID")], /, *, json: Json = False, limit: int = 5) -> None:
+def trace(
+    wanted: Annotated[str, Parameter(name="ID")], /, *, json: Json = False, limit: int = 5, verify: bool = False
+) -> None:
     """Where something came from and what it led to: any id of ours, a venue's trade id or hash, or STREAM:SEQUENCE.
 
     Example: vibe trace att_nf3hxq5d2k6zt7yqkl2e
@@ -135,10 +164,46 @@ def trace(wanted: Annotated[str, Parameter(name="ID")], /, *, json: Json = False
     Parameters
     ----------
     limit: decisions shown in full when the id belongs to many
+    verify: make each decision again from the log alone, and say whether it comes out equal; exit code 1 when not
     """
     from vibe.commands import run_trace
 
-    _run(run_trace(settings(), wanted, json, limit), quiet=True)
+    _run(run_trace(settings(), wanted, json, limit, verify), quiet=True)
+
+
+@app.command(name="verify-decisions")
+def verify_decisions(*, since: str | None = None, json: Json = False) -> None:
+    """Make every decision again from the log alone and compare: equal in every field, or the first difference.
+
+    Example: vibe verify-decisions --since 24h
+
+    Exit code 1 when one comes out different.
+
+    Parameters
+    ----------
+    since: a span such as 24h or 7d, or a time; without it, everything
+    """
+    from vibe.verify_command import run_verify
+
+    _run(run_verify(settings(), since, json), quiet=True)
+
+
+@app.command
+def whatif(*, config: Path, since: str = "24h", json: Json = False) -> None:
+    """What another configuration would have made of the recorded groups and quotes, beside what happened.
+
+    Example: vibe whatif --config bolder.jsonl --since 24h
+
+    The file's lines are laid over the present configuration; nothing is written.
+
+    Parameters
+    ----------
+    config: JSON lines as in `vibe config import`
+    since: a span such as 24h or 7d, or a time
+    """
+    from vibe.whatif_command import run_whatif
+
+    _run(run_whatif(settings(), config, since, json), quiet=True)
 
 
 @app.command
@@ -308,6 +373,188 @@ def subscriber_show(subscriber: str, /, *, at: str | None = None, json: Json = F
     _run(run_subscriber_show(settings(), subscriber, at, json), quiet=True)
 
 
+@influencer_app.command(name="show")
+def influencer_show(influencer: str, /, *, at: str | None = None, json: Json = False) -> None:
+    """An influencer's own trading as a portfolio (SHADOW_USER): cash, positions, profit since it is followed.
+
+    Example: vibe influencer show whale-1 --at 2026-11-01T00:00Z
+
+    Parameters
+    ----------
+    at: as of this time, or that long ago (24h); without it, now
+    """
+    from vibe.influencer_command import run_influencer_show
+
+    _run(run_influencer_show(settings(), influencer, at, json), quiet=True)
+
+
+Note = Annotated[str, Parameter(help="why, for whoever reads the log")]
+Actor = Annotated[str | None, Parameter(help="who; without it, the user of this process")]
+
+
+def _control(target: str, key: str, state: str, note: str, actor: str | None, json: bool) -> None:
+    from domain.events import ControlState, ControlTarget
+    from vibe.clock import Clock
+    from vibe.control_commands import run_control
+
+    work = run_control(settings(), ControlTarget(target), key, ControlState(state), note, actor, json, Clock())
+    _run(work, quiet=True)
+
+
+@control_app.command(name="show")
+def control_show(*, json: Json = False) -> None:
+    """What is switched otherwise than usual.
+
+    Example: vibe control show
+    """
+    from vibe.control_commands import run_show
+
+    _run(run_show(settings(), json), quiet=True)
+
+
+@control_app.command(name="pause")
+def control_pause(*, note: Note = "", actor: Actor = None, json: Json = False) -> None:
+    """Pause the engine: everything is recorded, nothing is copied, and nothing of it is copied later.
+
+    Example: vibe control pause --note "venue maintenance"
+    """
+    _control("engine", "", "paused", note, actor, json)
+
+
+@control_app.command(name="resume")
+def control_resume(*, note: Note = "", actor: Actor = None, json: Json = False) -> None:
+    """Let the engine copy again what is detected from now on.
+
+    Example: vibe control resume
+    """
+    _control("engine", "", "running", note, actor, json)
+
+
+@control_app.command(name="record-only")
+def control_record_only(*, note: Note = "", actor: Actor = None, json: Json = False) -> None:
+    """Decide everything and execute nothing: decisions say what they would have been refused for.
+
+    Example: vibe control record-only
+    """
+    _control("engine", "", "record_only", note, actor, json)
+
+
+@control_app.command(name="disable")
+def control_disable(
+    what: Literal["influencer", "subscriber", "market"],
+    name: str,
+    /,
+    *,
+    note: Note = "",
+    actor: Actor = None,
+    json: Json = False,
+) -> None:
+    """Open nothing new for an influencer, a subscriber or a market; reductions go through.
+
+    Example: vibe control disable market DOGE --note "delisting"
+    """
+    _control(what, name, "disabled", note, actor, json)
+
+
+@control_app.command(name="enable")
+def control_enable(
+    what: Literal["influencer", "subscriber", "market"],
+    name: str,
+    /,
+    *,
+    note: Note = "",
+    actor: Actor = None,
+    json: Json = False,
+) -> None:
+    """Take a disabling back.
+
+    Example: vibe control enable market DOGE
+    """
+    _control(what, name, "enabled", note, actor, json)
+
+
+@control_app.command(name="reset-breakers")
+def control_reset_breakers(subscriber: str, /, *, note: Note = "", actor: Actor = None, json: Json = False) -> None:
+    """Reset the tripped breakers of a subscriber; they look back to its equity at that moment.
+
+    Example: vibe control reset-breakers alice
+    """
+    _control("breakers", subscriber, "reset", note, actor, json)
+
+
+@archive_app.command(name="run")
+def archive_run(*, stream: str | None = None, until: str | None = None, json: Json = False) -> None:
+    """Archive every closed UTC day that is not archived yet, each file read back before it counts.
+
+    Example: vibe archive run --stream RAW --until 2026-11-19
+
+    Interrupt it at any time and run it again; a second run does nothing. Exit code 1 when a stream could not be
+    archived, or when an age limit was faster.
+
+    Parameters
+    ----------
+    stream: only this one
+    until: the last day to archive
+    """
+    from vibe.archive_commands import run_archive
+
+    _run(run_archive(settings(), stream, until, json), quiet=True)
+
+
+@archive_app.command(name="status")
+def archive_status(*, metrics: Path | None = None, json: Json = False) -> None:
+    """How far each stream is archived, and what an age limit is about to drop unarchived; exit code 1 when it is.
+
+    Example: vibe archive status --json
+
+    Parameters
+    ----------
+    metrics: also write Prometheus gauges to this file, for the textfile collector of a node exporter
+    """
+    from vibe.archive_commands import run_status
+
+    _run(run_status(settings(), metrics, json), quiet=True)
+
+
+@archive_app.command(name="query")
+def archive_query(sql: str, /, *, json: Json = False) -> None:
+    """One SELECT of DuckDB over views raw, signals, groups, requests, executions, config and dead: cold and hot as one.
+
+    Example: vibe archive query "SELECT type, id FROM executions WHERE data->>'$.subscriber_id' = 'alice'"
+
+    Columns: sequence, subject, time, type, id, source, correlation, causation, data (the event's JSON text), payload.
+    """
+    from vibe.archive_commands import run_query
+
+    _run(run_query(settings(), sql, json), quiet=True)
+
+
+@app.command
+def export(
+    what: Literal["ledger", "attempts", "fills"],
+    /,
+    *,
+    since: str | None = None,
+    until: str | None = None,
+    format: Literal["parquet", "csv"] = "parquet",
+    out: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None,
+    json: Json = False,
+) -> None:
+    """Rows of the read models as a file: exact integers of micros, in CSV with the decimal beside each; times in UTC.
+
+    Example: vibe export ledger --since 2026-11-01 --until 2026-12-01 --format csv --out november.csv
+
+    Parameters
+    ----------
+    since: the first moment that belongs: a time (UTC unless it says otherwise), or a sequence of EXECUTIONS
+    until: the first moment that does not belong any more
+    out: the file, replaced when it is whole; - for CSV on standard output. Else named after what it holds
+    """
+    from vibe.export_command import run_export
+
+    _run(run_export(settings(), what, since, until, format, out, json), quiet=True)
+
+
 @bench_app.command(name="log")
 def bench_log(*, json: Json = False, events: int = 1_000_000) -> None:
     """The event log: append, processor, latency, replay, each with its ratio to the bare limit.
@@ -323,6 +570,83 @@ def bench_log(*, json: Json = False, events: int = 1_000_000) -> None:
     from vibe.commands import run_bench_log
 
     _run(run_bench_log(settings(), json, events), quiet=True)
+
+
+@projections_app.command(name="list")
+def projections_list(*, json: Json = False) -> None:
+    """Every read model: version, position, lag, events per second, rows, size, last event, state.
+
+    Example: vibe projections list --json
+    """
+    from vibe.projections_commands import run_list
+
+    _run(run_list(settings(), json), quiet=True)
+
+
+@projections_app.command(name="rebuild")
+def projections_rebuild(
+    *names: str,
+    all: bool = False,
+    until: str | None = None,
+    schema: str | None = None,
+    resume: bool = False,
+    bury: bool = False,
+    json: Json = False,
+) -> None:
+    """Build read models anew from the whole history, beside the live ones, and swap them in. Nobody notices.
+
+    Example: vibe projections rebuild ledger_entry position
+
+    The live ones are untouched until the swap, so Ctrl-C does no harm; --resume goes on. With --schema nothing is
+    swapped: the read models are built there, as of --until or now. Example: vibe projections rebuild --all --schema
+    november --until 2026-11-01T00:00:00Z
+
+    Parameters
+    ----------
+    names: read models, see: vibe projections list
+    all: every one; what they read is read once
+    until: the past: a time (UTC unless it says otherwise), or a sequence where all read the same stream; with --schema
+    schema: build in this schema of Postgres instead
+    resume: go on with an interrupted rebuild
+    bury: let events that cannot be folded go to DEAD, as when live, rather than stop at the first; slower
+    """
+    from vibe.projections_commands import run_rebuild
+
+    _run(run_rebuild(settings(), names, all, until, schema, resume, bury, json), quiet=True)
+
+
+@projections_app.command(name="verify")
+def projections_verify(*names: str, all: bool = False, json: Json = False) -> None:
+    """Replay history beside the live read models and compare every row. Nothing has to stop meanwhile.
+
+    Example: vibe projections verify --all
+
+    Exit code 1 when something differs; the first row and column that do are named.
+
+    Parameters
+    ----------
+    names: read models, see: vibe projections list
+    """
+    from vibe.projections_commands import run_verify
+
+    _run(run_verify(settings(), names, all, json), quiet=True)
+
+
+@bench_app.command(name="projections")
+def bench_projections(*, json: Json = False, events: int = 1_000_000) -> None:
+    """Read models: rebuild, verify and live lag, beside the bare reader, bare COPY and the eventsourcing library.
+
+    Example: vibe bench projections --json
+
+    Runs on servers of its own under the data folder, never on the log.
+
+    Parameters
+    ----------
+    events: how many events of EXECUTIONS the rebuild reads
+    """
+    from vibe.projections_commands import run_bench
+
+    _run(run_bench(settings(), json, events), quiet=True)
 
 
 def main() -> None:

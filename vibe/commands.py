@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +16,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from domain.policy import GLOBAL, evaluate
 from gateways.config_lines import line_of
-from gateways.sandbox.hyperliquid import FlowSource, RecordingSource, serve
+from gateways.sandbox import hyperliquid, polymarket
 from gateways.servers import servers
 from handlers.catalogue import codec
 from handlers.configuration import directory_at
@@ -27,8 +29,9 @@ from vibe import bench_log, report
 from vibe.child import Parent, run_alone, run_supervised, stop_on_signals
 from vibe.clock import Clock
 from vibe.play import speaker
-from vibe.settings import Settings, nats_conf
+from vibe.settings import Settings, nats_conf, polymarket_settings
 from vibe.trace import Tracer
+from vibe.trace_verify import verified
 from vibe.trace_view import as_json, show
 from vibe.wiring import STAGES
 
@@ -87,12 +90,19 @@ async def run_stages(settings: Settings, stages: tuple[str, ...]) -> int:
     return 0
 
 
+async def _all(events: list[asyncio.Event]) -> None:
+    for event in events:
+        await event.wait()
+
+
 async def run_sandbox(
     host: str,
     port: int,
+    polymarket_port: int,
     seed: int,
     seconds: float | None,
     frames: Path | None,
+    pages: Path | None,
     speed: float,
     origin_ns: int | None,
 ) -> int:
@@ -106,31 +116,43 @@ async def run_sandbox(
         parent = Parent()
         parent.say("prepared")
         clock = Clock(await parent.go)
-    source = (
-        RecordingSource(frames, speed=speed)
-        if frames is not None
-        else FlowSource(seed, origin_ns=origin_ns, horizon_s=seconds)
-    )
-    venue = await serve(source, host=host, port=port, clock=clock)
-    try:
+    async with AsyncExitStack() as stack:
+        trades = (
+            hyperliquid.RecordingSource(frames, speed=speed)
+            if frames is not None
+            else hyperliquid.FlowSource(seed, origin_ns=origin_ns, horizon_s=seconds)
+        )
+        perpetuals = await hyperliquid.serve(trades, host=host, port=port, clock=clock)
+        stack.push_async_callback(perpetuals.close)
+        addresses = {"VIBE_HYPERLIQUID_WS_URL": perpetuals.ws_url, "VIBE_HYPERLIQUID_API_URL": perpetuals.url}
+        played = [perpetuals.done]
+        if polymarket_port:
+            rows = (
+                polymarket.RecordingSource(pages, origin_ns=origin_ns, speed=speed)
+                if pages is not None
+                else polymarket.FlowSource(seed, origin_ns=origin_ns, horizon_s=seconds)
+            )
+            outcomes = await polymarket.serve(rows, host=host, port=polymarket_port, clock=clock)
+            stack.push_async_callback(outcomes.stop)
+            addresses |= polymarket_settings(outcomes.url)
+            played.append(outcomes.done)
         if parent is not None:
             parent.say("ready")
-            import asyncio
-
-            ended = asyncio.create_task(stop.wait())
-            played = asyncio.create_task(venue.done.wait())
-            await asyncio.wait({ended, played}, return_when=asyncio.FIRST_COMPLETED)
-            if played.done():
+            ended: asyncio.Future[object] = asyncio.ensure_future(stop.wait())
+            over: asyncio.Future[object] = asyncio.ensure_future(_all(played))
+            await asyncio.wait({ended, over}, return_when=asyncio.FIRST_COMPLETED)
+            if over.done():
                 parent.say("done")
         else:
-            speaker(False)(f"sandbox Hyperliquid on {venue.ws_url} and {venue.url}/info; Ctrl-C stops it")
+            speaker(False)(f"sandbox on ports {port} and {polymarket_port or '-'}; Ctrl-C stops it; to use it:")
+            for name, value in addresses.items():
+                sys.stdout.write(f"export {name}={value}\n")
+            sys.stdout.flush()
         await stop.wait()
-    finally:
-        await venue.close()
     return 0
 
 
-async def run_trace(settings: Settings, wanted: str, json: bool, limit: int) -> int:
+async def run_trace(settings: Settings, wanted: str, json: bool, limit: int, verify: bool = False) -> int:
     async with ends(settings) as at:
         await topology.verify(at.connection)
         found = await Tracer(at.connection, at.database).trace(wanted)
@@ -145,11 +167,12 @@ async def run_trace(settings: Settings, wanted: str, json: bool, limit: int) -> 
                 soft_wrap=True,
             )
             return 1
+        verdicts = await verified(at.connection, found) if verify else {}
         if json:
-            sys.stdout.write(as_json(wanted, found).decode() + "\n")
+            sys.stdout.write(as_json(wanted, found, verdicts).decode() + "\n")
         else:
-            show(Console(), wanted, found, limit)
-    return 0
+            show(Console(), wanted, found, limit, verdicts)
+    return 1 if any(verdict.difference is not None for verdict in verdicts.values()) else 0
 
 
 async def run_lag(settings: Settings, json: bool) -> int:
@@ -243,7 +266,14 @@ async def run_config_import(settings: Settings, file: Path, actor: str, json: bo
         async with ends(settings) as at:
             await topology.apply(at.connection, settings.replicas)
             with bar("importing", json) as progress:
-                imported = await import_lines(at.connection, lines, actor=actor, now=Clock()(), progress=progress)
+                imported = await import_lines(
+                    at.connection,
+                    lines,
+                    actor=actor,
+                    now=Clock()(),
+                    bankroll_micros=settings.bankroll_micros,
+                    progress=progress,
+                )
     if json:
         _print_json(
             {
@@ -294,10 +324,11 @@ async def run_config_show(settings: Settings, json: bool) -> int:
         console.print(f"{count:,} subscribers: {key}", highlight=False)
     console.print(f"{len(directory.subscriptions):,} subscriptions, CONFIG sequence {sequence:,}", highlight=False)
     guardrails = Table("guardrail", "value", "from")
-    values = msgspec.structs.asdict(directory.global_policy())
-    overridden = directory.guardrails.get("global")
+    configured = directory.guardrails.get(GLOBAL)
+    overrides = configured.values if configured else {}
+    values = msgspec.structs.asdict(evaluate(overrides))
     for name, value in values.items():
-        guardrails.add_row(name, f"{value:,}", "global" if overridden and name in overridden.values else "default")
+        guardrails.add_row(name, f"{value:,}", "global" if name in overrides else "default")
     console.print(guardrails)
     return 0
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from gateways.sandbox.hyperliquid import INFLUENCERS
+from gateways.sandbox import hyperliquid, polymarket
 from vibe.settings import Settings
 
 EPOCH_NS = 1_767_225_600 * 1_000_000_000
@@ -26,6 +26,13 @@ SUBSCRIBERS = (
     ("bob", "25000", "2"),
     ("carol", "2000", "0.5"),
 )
+"""(id, deposit in dollars, percent copied) of those who copy on Hyperliquid."""
+OUTCOME_SUBSCRIBERS = (
+    ("dana", "10000", "25"),
+    ("erik", "25000", "50"),
+)
+"""The same on Polymarket, where the sandbox's wallets trade for less. How fast its data comes differs from run to run
+by milliseconds, and with it the prices: apart, those who copy perpetuals have the same story in every run."""
 
 
 class Scenario(Struct):
@@ -42,28 +49,37 @@ class NotADemoError(Exception):
 
 def demo_lines() -> Iterator[str]:
     """The demo's configuration: every sandbox influencer, three subscribers, each copying several of them."""
-    for known in INFLUENCERS:
-        yield _line(
-            kind="influencer",
-            id=known.id,
-            venue="hyperliquid",
-            addresses=[known.address],
-            label=known.label,
-            status="active",
-        )
+    for one in hyperliquid.INFLUENCERS:
+        yield _influencer("hyperliquid", one.id, one.address, one.label)
+    for wallet in polymarket.INFLUENCERS:
+        yield _influencer("polymarket", wallet.id, wallet.address, wallet.label)
+        # The demo's brief market lives for seconds: copied to its end, so that it is seen to pay out.
+        yield _line(kind="guardrail", scope=f"influencer:{wallet.id}", values={"close_guard_ms": 0})
     for number, (subscriber, deposit, percent) in enumerate(SUBSCRIBERS):
         yield _line(kind="subscriber", id=subscriber, mode="paper", deposit_usd=deposit, status="active")
-        for known in INFLUENCERS[number:] if number else INFLUENCERS:
-            yield _line(
-                kind="subscription",
-                id=f"{subscriber}-{known.id}",
-                subscriber_id=subscriber,
-                influencer_id=known.id,
-                sizing={"mode": "copy_percent", "percent": percent},
-                limits={},
-                filters={},
-                status="active",
-            )
+        for one in hyperliquid.INFLUENCERS[number:]:
+            yield _subscription(subscriber, one.id, percent)
+    for subscriber, deposit, percent in OUTCOME_SUBSCRIBERS:
+        yield _line(kind="subscriber", id=subscriber, mode="paper", deposit_usd=deposit, status="active")
+        for wallet in polymarket.INFLUENCERS:
+            yield _subscription(subscriber, wallet.id, percent)
+
+
+def _influencer(venue: str, influencer: str, address: str, label: str) -> str:
+    return _line(kind="influencer", id=influencer, venue=venue, addresses=[address], label=label, status="active")
+
+
+def _subscription(subscriber: str, influencer: str, percent: str) -> str:
+    return _line(
+        kind="subscription",
+        id=f"{subscriber}-{influencer}",
+        subscriber_id=subscriber,
+        influencer_id=influencer,
+        sizing={"mode": "copy_percent", "percent": percent},
+        limits={},
+        filters={},
+        status="active",
+    )
 
 
 def _line(**fields: object) -> str:
@@ -90,7 +106,7 @@ def scenario(settings: Settings, seed: int) -> Scenario:
         found = msgspec.json.decode(path.read_bytes(), type=Scenario)
         if found.seed == seed and not found.finished:
             return found
-        for name in ("nats", "postgres", "logs"):
+        for name in ("nats", "postgres", "logs", "archive"):
             shutil.rmtree(data_dir / name, ignore_errors=True)
     elif (data_dir / "nats").exists():
         raise NotADemoError(

@@ -21,3 +21,24 @@ def moment(text: str) -> tuple[int | None, int | None]:
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     since = at - datetime(1970, 1, 1, tzinfo=UTC)
     return None, (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1_000
+
+
+_AGO = re.compile(r"(\d+)\s*(s|m|h|d|w)")
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+
+
+def ago(text: str, now: int) -> int:
+    """Nanoseconds of '24h' (that long before `now`) or of a time; a time without an offset is UTC.
+
+    Raises BadMomentError.
+    """
+    match = _AGO.fullmatch(text.strip())
+    if match is not None:
+        return now - int(match[1]) * _SECONDS[match[2]] * 1_000_000_000
+    try:
+        _, time_ns = moment(text)
+    except BadMomentError:
+        time_ns = None
+    if time_ns is None:
+        raise BadMomentError(f"{text!r} is neither a span such as 24h or 7d nor a time such as 2026-11-01T12:00:00Z")
+    return time_ns

@@ -16,13 +16,14 @@ from rich.live import Live
 from vibe import demo, report, up
 from vibe.child import stop_on_signals, unless
 from vibe.folder_lock import exclusive
-from vibe.settings import Settings
+from vibe.settings import Settings, polymarket_settings
 from vibe.supervisor import Supervisor
 from vibe.watch import Watch
 
 log = structlog.get_logger()
 
 SANDBOX = "sandbox"
+_LAST_SWEEP_SECONDS = 3.0
 
 
 class BadConfigError(Exception):
@@ -51,15 +52,17 @@ async def run_demo(settings: Settings, seed: int, seconds: float | None, as_json
         stop = stop_on_signals(terminal=True)
         say = speaker(as_json)
         playing = demo.scenario(settings, seed)
-        port = demo.free_port()
+        port, polymarket_port = demo.free_port(), demo.free_port()
         environment = {
             "VIBE_HYPERLIQUID_WS_URL": f"ws://127.0.0.1:{port}/ws",
             "VIBE_HYPERLIQUID_API_URL": f"http://127.0.0.1:{port}",
+            **polymarket_settings(f"http://127.0.0.1:{polymarket_port}"),
         }
         async with AsyncExitStack() as stack:
             house = await unless(stop, stack.enter_async_context(up.house(settings, say, environment)))
             supervisor = house.supervisor
-            arguments = [SANDBOX, "--port", str(port), "--seed", str(seed), "--origin-ns", str(demo.EPOCH_NS)]
+            arguments = [SANDBOX, "--port", str(port), "--polymarket-port", str(polymarket_port)]
+            arguments += ["--seed", str(seed), "--origin-ns", str(demo.EPOCH_NS)]
             if seconds is not None:
                 arguments += ["--seconds", str(demo.elapsed_seconds(playing) + seconds)]
             supervisor.start(SANDBOX, arguments)
@@ -70,7 +73,8 @@ async def run_demo(settings: Settings, seed: int, seconds: float | None, as_json
             supervisor.go(offset)
             await unless(stop, up.ready(supervisor))
             say(_where(house))
-            say(f"seed {seed}, sandbox Hyperliquid on port {port}; the scenario's clock starts at 2026-01-01")
+            say(f"seed {seed}, sandbox Hyperliquid on port {port} and Polymarket on port {polymarket_port}")
+            say("the scenario's clock starts at 2026-01-01")
             played = None if seconds is None else asyncio.create_task(_played(supervisor))
             await _until(house, stop, None, as_json, "vibe demo", played)
             finished = seconds is not None and not stop.is_set()
@@ -82,13 +86,14 @@ async def run_demo(settings: Settings, seed: int, seconds: float | None, as_json
 
 
 async def _played(supervisor: Supervisor) -> None:
-    """Until the venue has played everything and it has arrived."""
+    """Until the venues have played everything and it has arrived: Polymarket's wallets are asked in turn."""
     await supervisor.children[SANDBOX].done.wait()
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(_LAST_SWEEP_SECONDS)
 
 
 async def _configure(house: up.House, config: Path | None, now: int) -> None:
-    imported = await up.configure(house.connection, config, now, "vibe up --config")
+    bankroll = house.settings.bankroll_micros
+    imported = await up.configure(house.connection, config, now, "vibe up --config", bankroll)
     if imported is not None and imported.bad:
         raise BadConfigError(
             f"{config}: nothing was applied; {len(imported.bad)} bad lines\n" + "\n".join(map(str, imported.bad))

@@ -8,8 +8,11 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from domain.marks import Marks
 from domain.micros import decimal_text
-from domain.portfolio import equity
+from domain.portfolio import equity, price_of, realized
+from handlers.catalogue import codec
+from handlers.valuation import every_mark
 from streams.envelope import rfc3339
 from streams.eventsourcing import Subscriber, load_subscriber
 from vibe.commands import ends
@@ -23,6 +26,8 @@ async def run_subscriber_show(settings: Settings, subscriber_id: str, at: str | 
         found = await asyncio.to_thread(
             load_subscriber, open_ends.nats_url, subscriber_id, at_sequence=sequence, at_time_ns=time_ns
         )
+        until = found.time_ns if at and found.events else None
+        marks = await every_mark(open_ends.connection, codec(), until)
     if not found.events:
         when = f" as of {at}" if at else ""
         Console(stderr=True).print(
@@ -32,13 +37,13 @@ async def run_subscriber_show(settings: Settings, subscriber_id: str, at: str | 
         )
         return 1
     if json:
-        sys.stdout.write(msgspec.json.encode(_facts(found)).decode() + "\n")
+        sys.stdout.write(msgspec.json.encode(_facts(found, marks)).decode() + "\n")
     else:
-        _show(found)
+        _show(found, marks)
     return 0
 
 
-def _facts(found: Subscriber) -> dict[str, Any]:
+def _facts(found: Subscriber, marks: Marks) -> dict[str, Any]:
     portfolio = found.portfolio
     return {
         "subscriber_id": found.id,
@@ -48,7 +53,9 @@ def _facts(found: Subscriber) -> dict[str, Any]:
         "deposits_micros": portfolio.deposits_micros,
         "cash_micros": portfolio.cash_micros,
         "fees_micros": portfolio.fees_micros,
-        "equity_micros": equity(portfolio),
+        "realized_micros": realized(portfolio),
+        "equity_micros": equity(portfolio, marks.mark),
+        "breakers_tripped": sorted(portfolio.breakers.tripped),
         "positions": [
             {
                 "venue": venue,
@@ -57,16 +64,24 @@ def _facts(found: Subscriber) -> dict[str, Any]:
                 "cost_micros": position.cost_micros,
                 "average_price_micros": position.average_price_micros,
                 "realized_micros": position.realized_micros,
-                "mark_micros": position.mark_micros,
+                "mark_micros": price_of(portfolio, (venue, asset), marks.mark),
             }
             for (venue, asset), position in sorted(portfolio.positions.items())
-            if position.share_micros or position.realized_micros
+        ],
+        "waiting": [
+            {
+                "subscription_id": subscription_id,
+                "asset": asset,
+                "notional_micros": residual.notional_micros,
+                "share_micros": residual.share_micros,
+            }
+            for (subscription_id, (_, asset)), residual in sorted(portfolio.residuals.items())
         ],
         "orders_on_their_way": sorted(portfolio.pending),
     }
 
 
-def _show(found: Subscriber) -> None:
+def _show(found: Subscriber, marks: Marks) -> None:
     console, portfolio = Console(), found.portfolio
     console.print(
         f"{found.id} as of EXECUTIONS:{found.version}, {rfc3339(found.time_ns)} ({found.events:,} events)",
@@ -77,21 +92,22 @@ def _show(found: Subscriber) -> None:
         ("deposits", portfolio.deposits_micros),
         ("cash", portfolio.cash_micros),
         ("fees", portfolio.fees_micros),
-        ("equity", equity(portfolio)),
+        ("realized", realized(portfolio)),
+        ("equity", equity(portfolio, marks.mark)),
     ):
         console.print(f"{name:<10} {decimal_text(value)} USD", highlight=False)
+    for limit in sorted(portfolio.breakers.tripped):
+        console.print(f"{limit.value} breaker is tripped: nothing new is opened", style="red")
     table = Table("asset", "size", "average", "mark", "realized")
-    for (_, asset), position in sorted(portfolio.positions.items()):
-        if not position.share_micros and not position.realized_micros:
-            continue
+    for key, position in sorted(portfolio.positions.items()):
         table.add_row(
-            asset,
+            key[1],
             *(
                 decimal_text(value)
                 for value in (
                     position.share_micros,
                     position.average_price_micros,
-                    position.mark_micros,
+                    price_of(portfolio, key, marks.mark),
                     position.realized_micros,
                 )
             ),

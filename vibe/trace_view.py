@@ -1,5 +1,6 @@
 """How a trace is shown: as JSON for machines, as text for people."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -29,9 +30,10 @@ from streams.dead import DeadLettered
 from streams.envelope import Recorded, rfc3339
 from streams.topology import EXECUTIONS
 from vibe.trace import Attempt, Trace, first_time, moment_of
+from vibe.trace_verify import Verified
 
 
-def as_json(wanted: str, trace: Trace) -> bytes:
+def as_json(wanted: str, trace: Trace, verdicts: Mapping[str, Verified]) -> bytes:
     """One JSON object: every hop with stream, sequence, time, latency since the first, id and the event's facts."""
     start = first_time(trace)
     return msgspec.json.encode(
@@ -39,18 +41,19 @@ def as_json(wanted: str, trace: Trace) -> bytes:
             "id": wanted,
             "found_as": trace.found_as,
             "hops": [_hop(hop, start) for hop in trace.shared],
-            "attempts": [_attempt(attempt, start) for attempt in trace.attempts],
+            "attempts": [_attempt(attempt, start, verdicts.get(attempt.attempt_id)) for attempt in trace.attempts],
             "dead_letters": [_hop(hop, start) for hop in trace.dead],
         }
     )
 
 
-def _attempt(attempt: Attempt, start: int) -> dict[str, Any]:
+def _attempt(attempt: Attempt, start: int, verdict: Verified | None) -> dict[str, Any]:
     decided = next((hop.data for hop in attempt.hops if isinstance(hop.data, CopyDecided)), None)
     return {
         "attempt_id": attempt.attempt_id,
         "decision": decided.decision if decided else None,
         "reasons": {reason: MEANING[reason] for reason in decided.reasons} if decided else {},
+        **({"verified": verdict.facts()} if verdict is not None else {}),
         "hops": [_hop(hop, start) for hop in attempt.hops],
         "ledger": [
             {
@@ -80,7 +83,7 @@ def _hop(hop: Recorded, start: int) -> dict[str, Any]:
     }
 
 
-def show(console: Console, wanted: str, trace: Trace, limit: int) -> None:
+def show(console: Console, wanted: str, trace: Trace, limit: int, verdicts: Mapping[str, Verified]) -> None:
     """Print a trace; at most `limit` attempts in full."""
     start = first_time(trace)
     console.print(Text.assemble(("trace ", "dim"), (wanted, "bold"), (f"  found as {trace.found_as}", "dim")))
@@ -94,6 +97,9 @@ def show(console: Console, wanted: str, trace: Trace, limit: int) -> None:
                 _checks(console, hop.data)
         for entry in attempt.ledger:
             console.print(_ledger(entry, start), soft_wrap=True)
+        if (verdict := verdicts.get(attempt.attempt_id)) is not None:
+            style = "red" if verdict.difference is not None else "green"
+            console.print(Text(f"                         {verdict.text()}", style=style), soft_wrap=True)
     hidden = len(trace.attempts) - limit
     if hidden > 0:
         console.print(f"\n… and {hidden} more decisions of this group; --limit {len(trace.attempts)} shows them")

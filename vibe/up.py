@@ -22,7 +22,7 @@ from vibe.supervisor import Supervisor
 
 PROCESSES: dict[str, tuple[str, ...]] = {
     "ingest": ("ingest",),
-    "signals": ("normalize", "group", "quote", "match"),
+    "signals": ("normalize", "group", "quote", "match", "mark"),
     "copies": ("plan", "execute"),
     "projections": ("projections",),
 }
@@ -78,17 +78,20 @@ async def house(
             database.terminate()
 
 
-async def configure(connection: Connection, path: Path | None, now: int, actor: str) -> Imported | None:
+async def configure(
+    connection: Connection, path: Path | None, now: int, actor: str, bankroll_micros: int
+) -> Imported | None:
     """Import a configuration file before anything starts."""
     if path is None:
         return None
     with path.open(encoding="utf-8") as lines:
-        return await import_lines(connection, lines, actor=actor, now=now)
+        return await import_lines(connection, lines, actor=actor, now=now, bankroll_micros=bankroll_micros)
 
 
 async def import_demo(running: House, lines: Iterable[str], now: int) -> None:
     """The demo's own configuration, recorded on the scenario's clock."""
-    imported = await import_lines(running.connection, lines, actor="vibe demo", now=now)
+    bankroll = running.settings.bankroll_micros
+    imported = await import_lines(running.connection, lines, actor="vibe demo", now=now, bankroll_micros=bankroll)
     assert not imported.bad, imported.bad
 
 

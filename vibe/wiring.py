@@ -7,17 +7,31 @@ from typing import Any
 
 import structlog
 
+from domain.events import Venue
 from gateways.hyperliquid.books import VenueBooks
 from gateways.hyperliquid.info import Budget, InfoClient
+from gateways.hyperliquid.prices import VenuePrices
+from gateways.polymarket.books import PolymarketBooks
+from gateways.polymarket.chain import Chain
+from gateways.polymarket.clob import Clob
+from gateways.polymarket.data_api import DataApi
+from gateways.polymarket.gamma import Gamma
+from gateways.polymarket.http import PolymarketClient
+from gateways.polymarket.limiter import Limiter
+from gateways.polymarket.prices import PolymarketPrices
 from handlers.catalogue import codec
 from handlers.configuration import Configuration
 from handlers.execute import Execute
 from handlers.group import Group
-from handlers.ingest import Ingest
+from handlers.hyperliquid.ingest import Ingest
+from handlers.mark import Mark, Prices
 from handlers.match import Match
 from handlers.normalize import Normalize
 from handlers.plan import Plan
-from handlers.quote import Quote
+from handlers.polymarket.ingest import PolymarketIngest
+from handlers.quote import Books, Quote
+from handlers.resolve import Resolver
+from handlers.valuation import Valuation
 from projections.catalogue import PROJECTIONS
 from projections.engine import Engine
 from streams import topology
@@ -31,11 +45,14 @@ from vibe.settings import Settings
 log = structlog.get_logger()
 
 FOLDS = ("normalize", "group", "quote", "match", "plan", "execute")
-STAGES = ("ingest", *FOLDS, "projections")
+STAGES = ("ingest", *FOLDS, "mark", "projections")
 """Everything `vibe run` can run, in the order in which data walks."""
 
-INGEST_WEIGHT, QUOTE_WEIGHT = 400, 800
-"""How the venue's request weight per minute is split between the two stages that ask it."""
+HYPERLIQUID_WEIGHT = {"ingest": 380, "quote": 780, "mark": 40}
+"""How the venue's request weight per minute (1,200) is split between the stages that ask it."""
+POLYMARKET_RATE = {"ingest": (10.0, 20), "quote": (6.0, 12), "mark": (4.0, 8)}
+"""The same for Polymarket: requests a second and burst, 20 and 40 in all."""
+_VALUED = ("plan", "mark")
 
 
 class Process:
@@ -58,6 +75,10 @@ class Process:
         self._configuration = Configuration(self._connection, codec())
         self._resources.push_async_callback(self._configuration.close)
         await self._configuration.start()
+        self._valuation = Valuation(self._connection, codec())
+        if any(name in _VALUED for name in self._stages):
+            self._resources.push_async_callback(self._valuation.close)
+            await self._valuation.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -71,6 +92,8 @@ class Process:
         announcer = asyncio.create_task(self._announce(on_ready))
         tasks = [asyncio.create_task(work) for work in works]
         tasks.append(asyncio.create_task(self._configuration.watch(stop)))
+        if any(name in _VALUED for name in self._stages):
+            tasks.append(asyncio.create_task(self._valuation.watch(stop)))
         try:
             await asyncio.gather(*tasks)
         finally:
@@ -92,14 +115,44 @@ class Process:
             self._waits.append(engine.ready.wait)
             return [engine.run(stop)]
         if name == "ingest":
-            info = await self._info(INGEST_WEIGHT)
-            ingest = Ingest(self._connection, self._configuration, info, self._settings.hyperliquid_ws_url, clock)
-            self._waits.append(ingest.ready.wait)
-            return [ingest.run(stop)]
+            return await self._ingest(clock, stop)
+        if name == "mark":
+            mark = await self._mark(clock)
+            self._waits.append(mark.ready.wait)
+            return [mark.run(stop)]
         stage = await self._stage(name, clock)
         runner = StageRunner(self._connection, codec(), stage, lanes(self._settings.lanes), clock)
         self._waits.append(runner.ready)
         return [runner.run(stop)]
+
+    async def _ingest(self, clock: Clock, stop: asyncio.Event) -> list[Any]:
+        """Both venues: each waits by itself until somebody there is followed."""
+        settings = self._settings
+        info = await self._info("ingest")
+        hyperliquid = Ingest(self._connection, self._configuration, info, settings.hyperliquid_ws_url, clock)
+        client = await self._polymarket("ingest")
+        polymarket = PolymarketIngest(
+            self._connection,
+            self._configuration,
+            DataApi(client, settings.polymarket_data_url),
+            Gamma(client, settings.polymarket_gamma_url),
+            Chain(client, settings.polygon_http_url),
+            settings.polygon_ws_url,
+            clock,
+        )
+        self._waits += [hyperliquid.ready.wait, polymarket.ready.wait]
+        return [hyperliquid.run(stop), polymarket.run(stop)]
+
+    async def _mark(self, clock: Clock) -> Mark:
+        settings = self._settings
+        client = await self._polymarket("mark")
+        gamma = Gamma(client, settings.polymarket_gamma_url)
+        prices: dict[Venue, Prices] = {
+            Venue.HYPERLIQUID: VenuePrices(await self._info("mark"), clock),
+            Venue.POLYMARKET: PolymarketPrices(Clob(client, settings.polymarket_clob_url), clock),
+        }
+        resolver = Resolver(self._connection, self._valuation, gamma, clock)
+        return Mark(self._connection, self._valuation, prices, resolver, clock, every_seconds=settings.mark_seconds)
 
     async def _stage(self, name: str, clock: Clock) -> Stage[Any]:
         match name:
@@ -108,15 +161,26 @@ class Process:
             case "group":
                 return Group()
             case "quote":
-                return Quote(self._configuration, VenueBooks(await self._info(QUOTE_WEIGHT)), clock)
+                client = await self._polymarket("quote")
+                books: dict[Venue, Books] = {
+                    Venue.HYPERLIQUID: VenueBooks(await self._info("quote")),
+                    Venue.POLYMARKET: PolymarketBooks(
+                        Clob(client, self._settings.polymarket_clob_url),
+                        Gamma(client, self._settings.polymarket_gamma_url),
+                    ),
+                }
+                return Quote(self._configuration, books, clock)
             case "match":
                 return Match(self._configuration)
             case "plan":
-                return Plan(self._configuration)
+                return Plan(self._configuration, self._valuation)
             case "execute":
                 return Execute(self._configuration)
         raise ValueError(f"there is no stage {name!r}; use one of {', '.join(STAGES)}")
 
-    async def _info(self, weight: int) -> InfoClient:
-        client = InfoClient(self._settings.hyperliquid_api_url, budget=Budget(weight))
+    async def _info(self, name: str) -> InfoClient:
+        client = InfoClient(self._settings.hyperliquid_api_url, budget=Budget(HYPERLIQUID_WEIGHT[name]))
         return await self._resources.enter_async_context(client)
+
+    async def _polymarket(self, name: str) -> PolymarketClient:
+        return await self._resources.enter_async_context(PolymarketClient(Limiter(*POLYMARKET_RATE[name])))

@@ -1,9 +1,14 @@
-"""Books on demand, with the lot of each coin from the venue's meta, loaded once and again for a coin that is new."""
+"""Books on demand, with the lot and tick of each coin; the venue's meta is loaded once and again for a new coin."""
 
 import asyncio
 
+from domain.events import Terms
+from domain.micros import MICRO
 from gateways.hyperliquid.info import Coin, InfoClient
-from gateways.venue import Book
+from gateways.venue import Captured
+
+SIGNIFICANT = 5
+"""Significant digits of a price; whole dollars are always allowed (hyperliquid 4.2)."""
 
 
 class VenueBooks:
@@ -14,14 +19,26 @@ class VenueBooks:
         self._coins: dict[str, Coin] = {}
         self._turn = asyncio.Lock()
 
-    async def book(self, asset: str) -> Book | None:
-        """The book now; None when the venue does not know the asset."""
-        return await self._info.book(asset)
+    async def capture(self, asset: str) -> Captured | None:
+        """The book now, and the terms of its coin; None when the venue does not know the asset."""
+        book = await self._info.book(asset)
+        if book is None:
+            return None
+        step = await self._size_step(asset)
+        highest = max((level[0] for level in (*book.bids[:1], *book.asks[:1])), default=1)
+        return Captured(book, Terms(size_step_micros=step, tick_micros=tick_of(highest, step), market=asset))
 
-    async def size_step(self, asset: str) -> int:
+    async def _size_step(self, asset: str) -> int:
         """The lot of an asset in micros; 1 when the venue's meta does not list it."""
         async with self._turn:
             if asset not in self._coins:
                 self._coins = await self._info.coins()
         coin = self._coins.get(asset)
         return coin.size_step_micros if coin else 1
+
+
+def tick_of(price_micros: int, size_step_micros: int) -> int:
+    """The tick at a price, in micros: five significant digits, at most 6 - szDecimals decimals."""
+    finest = max(1, MICRO // size_step_micros)
+    by_digits = int(10 ** max(0, len(str(price_micros)) - SIGNIFICANT))
+    return max(finest, min(by_digits, MICRO))

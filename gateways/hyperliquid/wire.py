@@ -4,11 +4,14 @@ Prices and sizes come as decimal strings and leave as micros; block times as mil
 nanoseconds. Whatever does not fit raises WireError with what was expected and what came.
 """
 
+from decimal import Decimal
+from typing import NamedTuple
+
 import msgspec
 from msgspec import Raw, Struct
 
 from domain.events import SeededPosition, TradeSide, Venue
-from domain.micros import NotExactError, micros, times
+from domain.micros import MICRO, NotExactError, micros, times
 from domain.signals import Trade
 from gateways.venue import Book, WireError
 
@@ -54,6 +57,11 @@ class WirePosition(Struct):
     coin: str
     szi: str
     leverage: WireLeverage = WireLeverage()
+    entryPx: str | None = None  # noqa: N815 - the venue's name
+
+
+class WireMargin(Struct):
+    accountValue: str  # noqa: N815 - the venue's name
 
 
 class WireAssetPosition(Struct):
@@ -65,6 +73,7 @@ class WireAccount(Struct):
 
     assetPositions: list[WireAssetPosition]  # noqa: N815 - the venue's name
     time: int
+    marginSummary: WireMargin | None = None  # noqa: N815
 
 
 class WireLevel(Struct):
@@ -143,17 +152,41 @@ def parse_trade(payload: bytes, *, source_event_id: str, influencer_id: str, add
     )
 
 
-def parse_account(payload: bytes) -> tuple[int, tuple[SeededPosition, ...]]:
-    """(time ns, open positions) of a clearinghouseState. Raises WireError."""
+def _average(text: str | None) -> int | None:
+    """A price that is a quotient, to the nearest micro; None where there is none that can be read."""
+    try:
+        return round(Decimal(text) * MICRO) if text is not None else None
+    except (ArithmeticError, ValueError):
+        return None
+
+
+class AccountReport(NamedTuple):
+    """An account as of `time` (ns): its open positions, and its worth on this dex where the venue tells it."""
+
+    time: int
+    positions: tuple[SeededPosition, ...]
+    equity_micros: int | None
+
+
+def parse_account(payload: bytes) -> AccountReport:
+    """A clearinghouseState. Raises WireError."""
     try:
         wire = _ACCOUNT.decode(payload)
     except msgspec.MsgspecError as error:
         raise WireError(f"not an account report: {error}") from error
-    held = [row.position for row in wire.assetPositions]
-    return wire.time * MILLISECOND, tuple(
-        SeededPosition(position.coin, exact(position.szi, f"szi of {position.coin}"), position.leverage.value)
-        for position in held
+    positions = tuple(
+        SeededPosition(
+            held.coin,
+            exact(held.szi, f"szi of {held.coin}"),
+            held.leverage.value,
+            held.coin,
+            _average(held.entryPx),
+        )
+        for held in (row.position for row in wire.assetPositions)
     )
+    margin = wire.marginSummary
+    equity = exact(margin.accountValue, "accountValue") if margin is not None else None
+    return AccountReport(wire.time * MILLISECOND, positions, equity)
 
 
 def parse_book(payload: bytes) -> Book | None:

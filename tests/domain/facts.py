@@ -8,15 +8,18 @@ from typing import Any
 
 from msgspec import structs
 
-from domain import groups, portfolio, signals
+from domain import accounts, groups, portfolio
+from domain.accounts import Account
 from domain.directory import Directory
 from domain.events import (
     AccountSeeded,
     Action,
     CashDeposited,
+    ControlState,
     CopyDecided,
     Decision,
     Event,
+    ExecutionCompleted,
     ExecutionRequested,
     Filters,
     GroupClosed,
@@ -35,6 +38,7 @@ from domain.events import (
     Status,
     SubscriberConfigured,
     SubscriptionConfigured,
+    Terms,
     TradeSide,
     Venue,
 )
@@ -42,7 +46,8 @@ from domain.groups import OpenGroup
 from domain.micros import micros, times
 from domain.portfolio import Portfolio, cash_delta
 from domain.reasons import Reason
-from domain.signals import Account, Trade, action_of, side_of
+from domain.seeing import Seen
+from domain.signals import Trade, action_of, side_of
 from tests.given import Aggregate
 
 T0 = 1_784_683_600_000_000_000
@@ -54,7 +59,7 @@ BUY, SELL = TradeSide.BUY, TradeSide.SELL
 
 
 def _account(state: Account, event: Event) -> Account:
-    signals.evolve(state, event)
+    accounts.evolve(state, event)
     return state
 
 
@@ -276,6 +281,46 @@ def requested(
     return structs.replace(made, **changes)
 
 
+PM_BIDS = levels("0.49 x 1000", "0.48 x 2000")
+PM_ASKS = levels("0.51 x 1000", "0.52 x 2000")
+
+
+def terms(**changes: Any) -> Terms:
+    """What Polymarket asks of an order: two decimals of shares, at least five, a tick of a cent, 5 % of p (1 - p)."""
+    usual = Terms(
+        size_step_micros=10_000,
+        tick_micros=10_000,
+        min_share_micros=micros("5"),
+        min_notional_micros=micros("1"),
+        fee_rate_micros=50_000,
+        market="race",
+    )
+    return structs.replace(usual, **changes)
+
+
+def on_polymarket(
+    *,
+    before: str = "0",
+    after: str = "1000",
+    price: str = "0.50",
+    bids: tuple[Level, ...] = PM_BIDS,
+    asks: tuple[Level, ...] = PM_ASKS,
+    terms: Terms | None = terms(),  # noqa: B008 - frozen
+    **changes: Any,
+) -> ExecutionRequested:
+    """A request to copy an influencer's way in one outcome of a race, from `before` to `after` shares."""
+    made = requested(before=before, after=after, price=price, bids=bids, asks=asks, lot="0.01", **changes)
+    quote = structs.replace(made.quote, terms=terms) if made.quote else None
+    usual = {"venue": Venue.POLYMARKET, "asset": "yes", "market": "race", "quote": quote}
+    return structs.replace(made, **{**usual, **changes})
+
+
+def seen(**changes: Any) -> Seen:
+    """Nothing is switched off, marked or resolved; CONFIG is at 7, executions at 3, marks at 5."""
+    usual = Seen(ControlState.RUNNING, False, None, False, lambda asset: None, 3, 7, 5)
+    return usual._replace(**changes)
+
+
 def fixed(usd: str) -> Sizing:
     return Sizing("fixed_notional", notional_micros=micros(usd))
 
@@ -327,9 +372,9 @@ def decided(
 # --- what a subscriber has ---------------------------------------------------------------------------------
 
 
-def deposited(usd: str = "10000") -> CashDeposited:
+def deposited(usd: str = "10000", *, id: str = "dep-1") -> CashDeposited:
     return CashDeposited(
-        deposit_id="dep-1", subscriber_id="sam", cash_delta_micros=micros(usd), config_sequence=7, deposited_at=T0
+        deposit_id=id, subscriber_id="sam", cash_delta_micros=micros(usd), config_sequence=7, deposited_at=T0
     )
 
 
@@ -344,6 +389,7 @@ def filled(
     subscription: str = "sam-ann",
     influencer: str = "ann",
     attempt: str = "att-0",
+    venue: Venue = Venue.HYPERLIQUID,
 ) -> OrderFilled:
     return OrderFilled(
         fill_id=f"fil-{attempt}",
@@ -352,7 +398,7 @@ def filled(
         subscription_id=subscription,
         subscriber_id="sam",
         influencer_id=influencer,
-        venue=Venue.HYPERLIQUID,
+        venue=venue,
         asset=asset,
         trade_side=side,
         share_micros=share_micros,
@@ -365,14 +411,63 @@ def filled(
     )
 
 
-def bought(asset: str, size: str, price: str, *, fee: str = "0", **more: str) -> OrderFilled:
+def bought(asset: str, size: str, price: str, *, fee: str = "0", **more: Any) -> OrderFilled:
     share, cost = micros(size), micros(price)
     return filled(BUY, share, times(cost, share), price_micros=cost, fee_micros=micros(fee), asset=asset, **more)
 
 
-def sold(asset: str, size: str, price: str, *, fee: str = "0", **more: str) -> OrderFilled:
+def sold(asset: str, size: str, price: str, *, fee: str = "0", **more: Any) -> OrderFilled:
     share, cost = micros(size), micros(price)
     return filled(SELL, share, times(cost, share), price_micros=cost, fee_micros=micros(fee), asset=asset, **more)
+
+
+def completed(attempt: str = "att-1", **changes: Any) -> ExecutionCompleted:
+    made = ExecutionCompleted(
+        order_id=f"ord-{attempt}",
+        attempt_id=attempt,
+        subscription_id="sam-ann",
+        subscriber_id="sam",
+        venue=Venue.HYPERLIQUID,
+        asset="BTC",
+        requested_micros=1,
+        filled_micros=0,
+        notional_micros=0,
+        fee_micros=0,
+        average_price_micros=0,
+        reasons=(),
+        completed_at=at(1001),
+    )
+    return structs.replace(made, **changes)
+
+
+def executed(*fills: OrderFilled, market: str = "", ms: int = 1000) -> tuple[Event, ...]:
+    """Each fill between its decision and its result, under an attempt of its own: how a position comes about.
+
+    The decision's mid is the fill's price, `market` the asset unless it is told. Calls of one spec need an `ms` each.
+    """
+    events: list[Event] = []
+    for number, fill in enumerate(fills):
+        named = structs.replace(
+            fill,
+            attempt_id=f"{fill.attempt_id}/{ms}.{number}",
+            order_id=f"{fill.order_id}/{ms}.{number}",
+            fill_id=f"{fill.fill_id}/{ms}.{number}",
+        )
+        decision = decided(
+            side=fill.trade_side,
+            share_micros=fill.share_micros,
+            mid_micros=fill.price_micros,
+            attempt_id=named.attempt_id,
+            subscription_id=fill.subscription_id,
+            influencer_id=fill.influencer_id,
+            venue=fill.venue,
+            asset=fill.asset,
+            market=market or fill.asset,
+            decided_at=at(ms),
+        )
+        result = completed(named.attempt_id, subscription_id=fill.subscription_id, venue=fill.venue, asset=fill.asset)
+        events += [decision, named, result]
+    return tuple(events)
 
 
 # --- what is configured ------------------------------------------------------------------------------------

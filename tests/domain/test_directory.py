@@ -1,9 +1,20 @@
-"""The directory: who is followed, who copies whom, and under which policy, as CONFIG has it."""
+"""The directory (DESIGN 6.5, policies): who is followed, who copies whom, and under which policy, as CONFIG has it."""
 
+import itertools
+
+import pytest
 from hypothesis import given as given_any
 from hypothesis import strategies as st
 
-from domain.events import Event, GuardrailConfigured, Status, Venue
+from domain.events import (
+    ControlChanged,
+    ControlState,
+    ControlTarget,
+    Event,
+    GuardrailConfigured,
+    Status,
+    Venue,
+)
 from domain.policy import Policy, hash_of
 from tests.domain.facts import ANN, BOB, at, directory, influencer, subscription
 
@@ -101,25 +112,59 @@ def test_a_moved_subscription_is_new_to_its_influencer() -> None:
 # --- policies ----------------------------------------------------------------------------------------------
 
 
-def test_a_policy_is_global_then_influencer_then_subscription() -> None:
-    known = directory(
-        guardrail("global", spread_bps=1, mid_price_bps=1, latency_ms=1),
-        guardrail("influencer:ann", spread_bps=2, mid_price_bps=2),
-        guardrail("influencer:bob", spread_bps=9, latency_jitter_ms=9),
-    )
-    expected = Policy(spread_bps=3, mid_price_bps=2, latency_ms=1)
-    assert known.policy_of(subscription(limits={"spread_bps": 3})) == (hash_of(expected), expected)
-    assert known.global_policy() == Policy(spread_bps=1, mid_price_bps=1, latency_ms=1)
+LAYERS = (
+    guardrail("global", spread_bps=1, mid_price_bps=1, latency_ms=1, latency_jitter_ms=1),
+    guardrail("influencer:ann", spread_bps=2, mid_price_bps=2, latency_ms=2),
+    guardrail("subscriber:sam", spread_bps=3, mid_price_bps=3),
+    guardrail("influencer:bob", spread_bps=9, depth_ratio_micros=9),
+    guardrail("subscriber:eve", spread_bps=9, depth_ratio_micros=9),
+)
 
 
-def test_equal_layers_are_evaluated_once() -> None:
+def test_policy_is_default_then_global_then_influencer_then_subscriber_then_subscription() -> None:
+    known = directory(*LAYERS)
+    expected = Policy(spread_bps=4, mid_price_bps=3, latency_ms=2, latency_jitter_ms=1)
+    assert known.policy_of(subscription(limits={"spread_bps": 4})) == (hash_of(expected), expected)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(LAYERS[:3])))
+def test_policy_precedence_is_not_the_order_in_which_layers_came(order: tuple[Event, ...]) -> None:
+    expected = Policy(spread_bps=3, mid_price_bps=3, latency_ms=2, latency_jitter_ms=1)
+    assert directory(*order).policy_of(subscription())[1] == expected
+
+
+def test_policy_of_quotes_is_the_influencers_and_of_breakers_the_subscribers() -> None:
+    known = directory(*LAYERS)
+    assert known.influencer_policy("ann") == Policy(spread_bps=2, mid_price_bps=2, latency_ms=2, latency_jitter_ms=1)
+    assert known.subscriber_policy("sam") == Policy(spread_bps=3, mid_price_bps=3, latency_ms=1, latency_jitter_ms=1)
+    everybodys = Policy(spread_bps=1, mid_price_bps=1, latency_ms=1, latency_jitter_ms=1)
+    assert known.influencer_policy("zoe") == known.subscriber_policy("zoe") == everybodys
+
+
+def test_policy_of_a_subscriber_follows_its_guardrails() -> None:
+    known = directory(guardrail("global", spread_bps=1))
+    assert known.subscriber_policy("sam") == Policy(spread_bps=1)
+    known.evolve(guardrail("subscriber:sam", drawdown_micros=5), at(0))
+    assert known.subscriber_policy("sam") == Policy(spread_bps=1, drawdown_micros=5)
+    known.evolve(guardrail("global", spread_bps=2), at(0))
+    assert known.subscriber_policy("sam") == Policy(spread_bps=2, drawdown_micros=5)
+    assert known.subscriber_policy("eve") == Policy(spread_bps=2)
+
+
+def test_policy_of_a_subscriber_with_its_own_guardrails_is_not_that_of_others() -> None:
+    known = directory(guardrail("subscriber:sam", spread_bps=7))
+    assert known.policy_of(subscription())[1] == Policy(spread_bps=7)
+    assert known.policy_of(subscription("eve-ann", subscriber="eve"))[1] == Policy()
+
+
+def test_policy_of_equal_layers_are_evaluated_once() -> None:
     known = directory()
     one = known.policy_of(subscription("a", limits={"spread_bps": 3, "latency_ms": 1}))
     other = known.policy_of(subscription("b", limits={"latency_ms": 1, "spread_bps": 3}))
     assert one is other
 
 
-def test_a_changed_guardrail_changes_the_policies_that_were_evaluated_already() -> None:
+def test_policy_changes_with_a_guardrail_for_those_that_were_evaluated_already() -> None:
     known = directory(guardrail("global", spread_bps=1), guardrail("influencer:ann", latency_ms=1))
     assert known.policy_of(subscription())[1] == Policy(spread_bps=1, latency_ms=1)
     known.evolve(guardrail("global", spread_bps=5), at(0))
@@ -128,10 +173,19 @@ def test_a_changed_guardrail_changes_the_policies_that_were_evaluated_already() 
     assert known.policy_of(subscription())[1] == Policy(spread_bps=5, mid_price_bps=7), "the scope is set as a whole"
 
 
-def test_changed_limits_change_the_policy() -> None:
+def test_policy_changes_with_the_limits_of_its_subscription() -> None:
     known = directory()
     before, _ = known.policy_of(subscription())
     assert known.policy_of(subscription(limits={"spread_bps": 3}))[0] != before
+
+
+def test_controls_of_config_are_folded_under_their_sequence() -> None:
+    known = directory()
+    paused = ControlChanged(
+        target=ControlTarget.ENGINE, id="", state=ControlState.PAUSED, actor="ops", note="maintenance"
+    )
+    known.evolve(paused, at(0), 12)
+    assert [known.controls.engine(sequence) for sequence in (11, 12)] == [ControlState.RUNNING, ControlState.PAUSED]
 
 
 # --- the indexes -------------------------------------------------------------------------------------------

@@ -1,15 +1,17 @@
 """Grouping: what one influencer does on one side of one asset inside one window is one."""
 
+import msgspec
+import pytest
 from hypothesis import given as given_any
 from hypothesis import strategies as st
 from msgspec import structs
 
 from domain.events import Action, Event, GroupClosed, PositionState, Side, SignalGrouped, SignalRecorded, Venue
-from domain.groups import WINDOW_NS, OpenGroup, expire, join
+from domain.groups import SETTLE_NS, WINDOW_NS, OpenGroup, expire, join
 from domain.ids import derived
 from domain.micros import micros
 from tests.domain.facts import BUY, MS, SELL, WINDOW, at, grouped, signal
-from tests.given import given, like
+from tests.given import Given, given, like
 
 FIRST = derived("grp", "ann", "s1")
 
@@ -46,6 +48,27 @@ def test_a_signal_after_the_window_closes_it_and_opens_the_next() -> None:
     )
 
 
+@pytest.mark.parametrize(("venue", "window"), [(Venue.HYPERLIQUID, 250), (Venue.POLYMARKET, 2_000)])
+def test_a_signal_that_comes_late_joins_when_it_happened_inside_the_window(venue: Venue, window: int) -> None:
+    opened = given(WINDOW).when(join, signal("s2", ms=5_000, before="1", venue=venue), 12)
+    late = signal("s1", ms=5_000 - window, venue=venue)
+    opened.when(join, late, 13).then(like(SignalGrouped, group_id=derived("grp", "ann", "s2"), signal_id="s1"))
+    earlier = signal("s0", ms=5_000 - window - 1, venue=venue)
+    opened.when(join, earlier, 13).then(
+        like(GroupClosed, signal_ids=("s2",)),
+        like(SignalGrouped, group_id=derived("grp", "ann", "s0"), event_time=earlier.event_time),
+    )
+
+
+def test_a_window_outlasts_the_moment_its_first_signal_is_seen() -> None:
+    """What was detected long ago and is seen only now may have company on its way."""
+    seen_at = at(10_000)
+    outcome = given(WINDOW).when(join, signal("s1", ms=0), 11, now=seen_at)
+    outcome.then(like(SignalGrouped, closes_at=seen_at + SETTLE_NS))
+    on_time = given(WINDOW).when(join, signal("s1", ms=0), 11, now=at(41))
+    on_time.then(like(SignalGrouped, closes_at=at(40 + 250)))
+
+
 def test_a_signal_of_the_other_side_closes_it_and_opens_the_next() -> None:
     first, back = signal("s1", BUY, ms=0), signal("s2", SELL, ms=1, before="1")
     given(WINDOW).when(join, first, 11).when(join, back, 12).then(
@@ -62,6 +85,29 @@ def test_a_historic_signal_is_never_copied_and_closes_nothing() -> None:
     historic = signal("s0", SELL, ms=900, position_state=PositionState.HISTORIC)
     given(WINDOW).when(join, historic, 10).then_nothing()
     given(WINDOW).when(join, signal(), 11).when(join, historic, 12).then_nothing()
+
+
+@pytest.mark.parametrize("movement", [Action.SPLIT, Action.MERGE, Action.REDEEM])
+def test_a_movement_joins_no_window_and_closes_none(movement: Action) -> None:
+    moved = signal("s9", SELL, ms=900, action=movement, venue=Venue.POLYMARKET)
+    given(WINDOW).when(join, moved, 12).then_nothing()
+    given(WINDOW).when(join, signal(venue=Venue.POLYMARKET), 11).when(join, moved, 12).then_nothing()
+
+
+@pytest.mark.parametrize(
+    ("states", "group"), [("KK", "KNOWN"), ("KA", "ASSUMED"), ("AK", "ASSUMED"), ("AA", "ASSUMED")]
+)
+def test_a_group_is_as_sure_as_the_least_sure_of_its_signals(states: str, group: str) -> None:
+    of = {"K": PositionState.KNOWN, "A": PositionState.ASSUMED}
+    state = given(WINDOW).when(join, signal("s1", position_state=of[states[0]]), 11)
+    state = state.when(join, signal("s2", before="1", position_state=of[states[1]]), 12)
+    state.when(expiring, at(500)).then(like(GroupClosed, position_state=PositionState(group)))
+
+
+def test_a_group_knows_the_influencers_newest_worth() -> None:
+    state = given(WINDOW).when(join, signal("s1", influencer_equity_micros=5), 11)
+    state = state.when(join, signal("s2", before="1", influencer_equity_micros=7), 12)
+    state.when(expiring, at(500)).then(like(GroupClosed, influencer_equity_micros=7))
 
 
 def test_the_timer_closes_a_window_once() -> None:
@@ -167,6 +213,39 @@ def test_every_signal_is_in_exactly_one_group_and_nothing_is_lost(moves: list[tu
         assert group.after_micros - group.before_micros == group.delta_micros
         assert group.last_event_time - group.event_time <= WINDOW_NS[group.venue]
         assert group.delta_micros * group.trade_side.sign > 0
+        assert group.price_micros == micros("100")
+
+
+@given_any(many, st.permutations(range(15)))
+def test_in_whatever_order_they_come_every_signal_is_copied_once(
+    moves: list[tuple[bool, int, int]], order: list[int]
+) -> None:
+    signals = [one for _, one in sorted(zip(order, steps(moves), strict=False), key=lambda pair: pair[0])]
+    groups = fold(signals)
+    assert sorted(id for group in groups for id in group.signal_ids) == sorted(one.signal_id for one in signals)
+    of = {one.signal_id: one for one in signals}
+    for group in groups:
+        parts = [of[id] for id in group.signal_ids]
+        assert {part.trade_side for part in parts} == {group.trade_side}
+        assert all(abs(part.event_time - group.event_time) <= WINDOW_NS[group.venue] for part in parts)
+
+
+@given_any(many, st.integers(0, 14))
+def test_a_window_folded_from_its_events_goes_on_as_it_was(moves: list[tuple[bool, int, int]], cut: int) -> None:
+    """Through a snapshot, or replayed from the log: nothing is timed again."""
+    signals = steps(moves)
+    state: Given[OpenGroup | None] = given(WINDOW)
+    log: list[Event] = []
+    for sequence, one in enumerate(signals, 1):
+        if sequence - 1 == cut:
+            saved = msgspec.msgpack.decode(msgspec.msgpack.encode(state.state), type=OpenGroup | None)
+            assert saved == state.state == given(WINDOW, *log).state
+            state.state = saved
+        outcome = state.when(join, one, sequence)
+        outcome.again().then_nothing()
+        log += outcome.events
+        state = outcome
+    assert [event for event in log if isinstance(event, GroupClosed)] == fold(signals)[:-1]
 
 
 @given_any(many, st.integers(1, 10**12))

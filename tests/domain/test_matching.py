@@ -1,8 +1,9 @@
-"""Matching: who wants a group, who does not and why, and the side of the book that a copy would take."""
+"""Matching (DESIGN 6.5): the side of the book that a copy would take, and who is asked to copy a group."""
 
 from collections.abc import Sequence
 
 import pytest
+from msgspec import structs
 
 from domain.events import (
     ExecutionRequested,
@@ -10,11 +11,13 @@ from domain.events import (
     GroupMatched,
     GuardrailConfigured,
     Mode,
+    PortfolioScope,
+    PositionState,
     RequestedQuote,
     Status,
 )
 from domain.ids import derived
-from domain.matching import Filtered, filter_of, match, quote_of
+from domain.matching import match, quote_of
 from domain.micros import micros
 from domain.policy import Policy, hash_of
 from domain.reasons import Reason
@@ -22,7 +25,6 @@ from tests.domain.facts import (
     ANN,
     ASKS,
     BIDS,
-    BUY,
     SELL,
     at,
     captured,
@@ -33,69 +35,10 @@ from tests.domain.facts import (
     no_quote,
     subscriber,
     subscription,
+    terms,
 )
 
 EVERYONE = (influencer(), subscriber(), subscription())
-
-
-# --- filters -----------------------------------------------------------------------------------------------
-
-
-def test_an_active_subscription_without_filters_wants_everything() -> None:
-    known = directory(*EVERYONE)
-    for group in (group_closed(), group_closed(after="-1"), group_closed(asset="xyz:SP500")):
-        assert filter_of(known, subscription(), group) is None
-
-
-@pytest.mark.parametrize("status", [Status.PAUSED, Status.CLOSED])
-def test_influencer_inactive(status: Status) -> None:
-    known = directory(influencer(status=status), subscriber(), subscription())
-    assert filter_of(known, subscription(), group_closed()) is Filtered.INFLUENCER_INACTIVE
-
-
-def test_influencer_unknown() -> None:
-    known = directory(subscriber(), subscription())
-    assert filter_of(known, subscription(), group_closed()) is Filtered.INFLUENCER_INACTIVE
-
-
-@pytest.mark.parametrize("status", [Status.PAUSED, Status.CLOSED])
-def test_subscription_inactive(status: Status) -> None:
-    paused = subscription(status=status)
-    assert filter_of(directory(*EVERYONE, paused), paused, group_closed()) is Filtered.SUBSCRIPTION_INACTIVE
-
-
-@pytest.mark.parametrize("status", [Status.PAUSED, Status.CLOSED])
-def test_subscriber_inactive(status: Status) -> None:
-    known = directory(influencer(), subscriber(status=status), subscription())
-    assert filter_of(known, subscription(), group_closed()) is Filtered.SUBSCRIBER_INACTIVE
-
-
-def test_subscriber_unknown() -> None:
-    known = directory(influencer(), subscription())
-    assert filter_of(known, subscription(), group_closed()) is Filtered.SUBSCRIBER_INACTIVE
-
-
-def test_before_subscription() -> None:
-    known = directory(*EVERYONE, ms=100)
-    assert filter_of(known, subscription(), group_closed(ms=99)) is Filtered.BEFORE_SUBSCRIPTION
-    assert filter_of(known, subscription(), group_closed(ms=100)) is None
-
-
-@pytest.mark.parametrize(
-    ("filters", "why"),
-    [
-        (Filters(allowed_assets=("ETH", "SOL")), Filtered.ASSET_NOT_ALLOWED),
-        (Filters(allowed_assets=("ETH", "BTC")), None),
-        (Filters(blocked_assets=("BTC",)), Filtered.ASSET_BLOCKED),
-        (Filters(blocked_assets=("ETH",)), None),
-        (Filters(allowed_assets=("BTC",), blocked_assets=("BTC",)), Filtered.ASSET_BLOCKED),
-        (Filters(sides=(SELL,)), Filtered.SIDE_NOT_WANTED),
-        (Filters(sides=(SELL, BUY)), None),
-    ],
-)
-def test_filters_of_a_subscription(filters: Filters, why: Filtered | None) -> None:
-    choosy = subscription(filters=filters)
-    assert filter_of(directory(*EVERYONE, choosy), choosy, group_closed(after="1")) is why
 
 
 # --- the book ----------------------------------------------------------------------------------------------
@@ -117,6 +60,24 @@ def test_a_book_without_a_side_is_empty(bids: Sequence[tuple[int, int]], asks: S
 @pytest.mark.parametrize("bid", ["100.05", "100.06"])
 def test_a_book_whose_best_bid_is_not_below_its_best_ask_is_crossed(bid: str) -> None:
     assert quote_of(captured(bids=levels(f"{bid} x 1"))) == (None, Reason.BOOK_CROSSED)
+
+
+@pytest.mark.parametrize(("bid", "ask"), [(0, 10_000), (-10_000, 10_000)])
+def test_a_book_with_a_price_of_nothing_is_invalid(bid: int, ask: int) -> None:
+    assert quote_of(captured(bids=((bid, 5),), asks=((ask, 5),))) == (None, Reason.BOOK_INVALID)
+
+
+def test_a_book_up_to_a_price_of_one_is_a_book() -> None:
+    quote, reason = quote_of(captured(bids=((999_000, 5),), asks=((1_000_000, 5),)))
+    assert reason is None
+    assert quote is not None
+    assert quote.mid_micros == 999_500
+
+
+def test_a_quote_keeps_the_terms_of_its_market() -> None:
+    quote, _ = quote_of(structs.replace(captured(), terms=terms()))
+    assert quote is not None
+    assert quote.terms == terms()
 
 
 def test_a_failed_quote_keeps_its_reason() -> None:
@@ -168,6 +129,36 @@ def test_a_request_holds_everything_that_the_decision_needs() -> None:
     ]
 
 
+def test_a_request_says_whose_portfolio_it_is_and_what_is_known_of_the_influencer() -> None:
+    everyones = structs.replace(subscriber(), scope=PortfolioScope.EXEC_GLOBAL)
+    group = group_closed(position_state=PositionState.ASSUMED, influencer_equity_micros=micros("5000"))
+    (request,), _ = match(directory(influencer(), everyones, subscription()), captured(group), 7)
+    assert request.scope is PortfolioScope.EXEC_GLOBAL
+    assert request.position_state is PositionState.ASSUMED
+    assert request.influencer_equity_micros == micros("5000")
+    assert request.opening_blocked is None
+
+
+def test_a_group_without_a_market_takes_that_of_its_quote() -> None:
+    group = group_closed(asset="yes", market="")
+    choosy = subscription(filters=Filters(allowed_markets=("race",)))
+    with_terms = structs.replace(captured(group), terms=terms(market="race"))
+    (request,), _ = match(directory(*EVERYONE, choosy), with_terms, 7)
+    assert request.market == "race"
+    assert match(directory(*EVERYONE, choosy), no_quote(Reason.NO_QUOTE, group), 7)[0] == []
+
+
+def test_policy_of_a_request_is_the_subscriptions() -> None:
+    """Global, influencer, subscriber, subscription: each is stronger than the one before."""
+    known = directory(
+        *EVERYONE,
+        GuardrailConfigured(scope="global", values={"spread_bps": 1, "latency_ms": 1}, actor="ops"),
+        GuardrailConfigured(scope="subscriber:sam", values={"spread_bps": 2}, actor="ops"),
+    )
+    (request,), _ = match(known, captured(), 7)
+    assert request.policy_hash == hash_of(Policy(spread_bps=2, latency_ms=1))
+
+
 def test_a_group_without_a_book_is_still_asked_for_with_the_reason() -> None:
     requests, summary = match(directory(*EVERYONE), no_quote(Reason.NO_QUOTE), 7)
     assert [(request.quote, request.quote_reason) for request in requests] == [(None, Reason.NO_QUOTE)]
@@ -193,7 +184,7 @@ def test_the_summary_counts_who_was_matched_and_who_was_filtered_and_why() -> No
         quote_id="quo-1",
         influencer_id="ann",
         matched=2,
-        filtered={"SUBSCRIBER_INACTIVE": 1, "ASSET_NOT_ALLOWED": 2},
+        filtered={"SUBSCRIBER_PAUSED": 1, "ASSET_NOT_ALLOWED": 2},
     )
 
 

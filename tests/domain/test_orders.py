@@ -1,4 +1,6 @@
-"""Orders on paper: intent, fills, result and position of one decision, in one step."""
+"""Orders on paper (DESIGN 6.5 partial fills, 6.6): intent, fills, result and position of one decision, in one step."""
+
+from typing import Any
 
 import pytest
 from hypothesis import given as given_any
@@ -20,7 +22,7 @@ from domain.orders import fill_on_paper
 from domain.policy import Policy
 from domain.portfolio import Position, fill_position
 from domain.reasons import Reason
-from tests.domain.facts import ASKS, BIDS, BUY, SELL, at, decided, levels
+from tests.domain.facts import ASKS, BIDS, BUY, SELL, at, decided, levels, terms
 from tests.given import Aggregate, given, like
 
 
@@ -127,7 +129,7 @@ def test_a_sale_brings_cash_less_the_fee() -> None:
     )
 
 
-def test_a_book_that_ends_early_is_a_partial_fill() -> None:
+def test_partial_fills_are_recorded_with_what_was_asked_and_what_was_filled() -> None:
     given(holding()).when(filling, decided("2", levels=levels("100 x 0.5"))).then(
         like(OrderSubmitted, share_micros=micros("2")),
         like(OrderFilled, share_micros=micros("0.5")),
@@ -141,7 +143,7 @@ def test_a_book_that_ends_early_is_a_partial_fill() -> None:
     )
 
 
-def test_an_empty_band_fills_nothing_and_says_so() -> None:
+def test_partial_fills_of_nothing_say_so() -> None:
     given(holding("1", "90")).when(filling, decided("2", levels=())).then(
         like(OrderSubmitted, share_micros=micros("2")),
         like(
@@ -213,6 +215,46 @@ def test_a_flip_of_nothing_held_still_opens() -> None:
         like(ExecutionCompleted, requested_micros=micros("3"), filled_micros=micros("1")),
         like(PositionChanged, share_micros=micros("-1")),
     )
+
+
+def test_a_reduction_cut_to_what_is_held_says_so() -> None:
+    given(holding("0.5", "50")).when(filling, decided("2", reduce="2", side=SELL, levels=BIDS)).then(
+        like(OrderSubmitted, share_micros=micros("0.5")),
+        like(OrderFilled, share_micros=micros("0.5")),
+        like(ExecutionCompleted, reasons=(Reason.REDUCED_TO_POSITION,)),
+        like(PositionChanged, share_micros=0),
+    )
+
+
+def test_an_outcome_pays_the_fee_of_its_market() -> None:
+    """25 shares at 0.64 in crypto, as recorded: 0.4032 USD on top of a buy, off a sale."""
+    market: dict[str, Any] = {
+        "venue": Venue.POLYMARKET,
+        "asset": "yes",
+        "market": "race",
+        "terms": terms(fee_rate_micros=70_000),
+    }
+    buying = decided("25", levels=levels("0.64 x 100"), **market)
+    given(holding()).when(filling, buying).then(
+        like(OrderSubmitted, venue=Venue.POLYMARKET),
+        like(OrderFilled, fee_micros=micros("0.4032"), cash_delta_micros=micros("-16.4032")),
+        like(ExecutionCompleted, fee_micros=micros("0.4032"), reasons=()),
+        like(PositionChanged, cost_micros=micros("16"), average_price_micros=micros("0.64")),
+    )
+    selling = decided("25", reduce="25", side=SELL, levels=levels("0.64 x 100"), **market)
+    given(holding("25", "10")).when(filling, selling).then(
+        like(OrderSubmitted, reduce_micros=micros("25")),
+        like(OrderFilled, fee_micros=micros("0.4032"), cash_delta_micros=micros("15.5968")),
+        like(ExecutionCompleted, reasons=()),
+        like(PositionChanged, share_micros=0, realized_micros=micros("6")),
+    )
+
+
+def test_an_outcome_without_fees_pays_none() -> None:
+    free = decided("25", levels=levels("0.64 x 100"), venue=Venue.POLYMARKET, terms=terms(fee_rate_micros=0))
+    _, fill, *_ = filling(Position(), free)
+    assert isinstance(fill, OrderFilled)
+    assert fill.fee_micros == 0
 
 
 # --- what holds of every order -----------------------------------------------------------------------------

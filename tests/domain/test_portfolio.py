@@ -1,32 +1,49 @@
-"""Portfolio arithmetic: the ledger formula, average cost, marks, exposure, and the invariants that tie them."""
+"""Portfolio arithmetic: the ledger formula, average cost, prices, settlement, exposure, and what repeats change."""
 
-import itertools
-
-from hypothesis import given as given_any
-from hypothesis import strategies as st
+import pytest
 from msgspec import structs
 
-from domain.events import CopyDecided, Decision, ExecutionCompleted, OrderFilled, Venue
-from domain.micros import micros, times
+from domain.events import Decision, Event, PositionSettled, Venue
+from domain.marks import Asset, Mark
+from domain.micros import micros
 from domain.portfolio import (
     Exposure,
     Portfolio,
     Position,
+    Residual,
     cash_delta,
     equity,
     evolve,
     expected_copied,
     exposure,
     fill_position,
-    initial,
+    free_cash,
+    price_of,
+    realized,
+    settlements,
 )
-from tests.domain.facts import BUY, PORTFOLIO, SELL, at, bought, decided, deposited, filled, sold
+from tests.domain.facts import (
+    BUY,
+    PORTFOLIO,
+    SELL,
+    at,
+    bought,
+    completed,
+    decided,
+    deposited,
+    executed,
+    signal,
+    sold,
+)
+from tests.domain.histories import NO_MARKS, looked, settled
 from tests.given import given
 
 BTC, ETH = ("hyperliquid", "BTC"), ("hyperliquid", "ETH")
+YES, NO = ("polymarket", "yes"), ("polymarket", "no")
+PM = Venue.POLYMARKET
 
 
-def position(portfolio: Portfolio, asset: tuple[str, str] = BTC) -> tuple[int, int, int]:
+def position(portfolio: Portfolio, asset: Asset = BTC) -> tuple[int, int, int]:
     held = portfolio.positions[asset]
     return held.share_micros, held.cost_micros, held.realized_micros
 
@@ -35,36 +52,28 @@ def usd(*texts: str) -> tuple[int, ...]:
     return tuple(micros(text) for text in texts)
 
 
-def completed(attempt: str = "att-1") -> ExecutionCompleted:
-    return ExecutionCompleted(
-        order_id="ord-1",
-        attempt_id=attempt,
-        subscription_id="sam-ann",
-        subscriber_id="sam",
-        venue=Venue.HYPERLIQUID,
-        asset="BTC",
-        requested_micros=1,
-        filled_micros=0,
-        notional_micros=0,
-        fee_micros=0,
-        average_price_micros=0,
-        reasons=(),
-        completed_at=at(1001),
-    )
+def after(*events: Event) -> Portfolio:
+    return given(PORTFOLIO, *events).state
+
+
+def more(portfolio: Portfolio, *events: Event) -> Portfolio:
+    for event in events:
+        portfolio = evolve(portfolio, event)
+    return portfolio
 
 
 # --- the ledger formula ------------------------------------------------------------------------------------
 
 
 def test_a_buy_pays_notional_and_fee() -> None:
-    portfolio = given(PORTFOLIO, deposited("1000"), bought("BTC", "2", "100", fee="0.09")).state
+    portfolio = after(deposited("1000"), *executed(bought("BTC", "2", "100", fee="0.09")))
     assert portfolio.cash_micros == micros("799.91")
     assert portfolio.fees_micros == micros("0.09")
     assert position(portfolio) == usd("2", "200", "0")
 
 
 def test_a_sell_receives_notional_less_fee() -> None:
-    portfolio = given(PORTFOLIO, deposited("1000"), sold("BTC", "2", "100", fee="0.09")).state
+    portfolio = after(deposited("1000"), *executed(sold("BTC", "2", "100", fee="0.09")))
     assert portfolio.cash_micros == micros("1199.91")
     assert position(portfolio) == usd("-2", "-200", "0")
 
@@ -75,7 +84,7 @@ def test_the_cash_of_a_fill_is_the_formula() -> None:
 
 
 def test_deposits_add_up_and_may_be_taken_back() -> None:
-    portfolio = given(PORTFOLIO, deposited("1000"), deposited("-300.5")).state
+    portfolio = after(deposited("1000", id="dep-1"), deposited("-300.5", id="dep-2"))
     assert (portfolio.deposits_micros, portfolio.cash_micros) == usd("699.5", "699.5")
 
 
@@ -83,32 +92,32 @@ def test_deposits_add_up_and_may_be_taken_back() -> None:
 
 
 def test_adding_averages_the_cost() -> None:
-    portfolio = given(PORTFOLIO, bought("BTC", "1", "100"), bought("BTC", "3", "200")).state
+    portfolio = after(*executed(bought("BTC", "1", "100"), bought("BTC", "3", "200")))
     assert position(portfolio) == usd("4", "700", "0")
     assert portfolio.positions[BTC].average_price_micros == micros("175")
 
 
 def test_reducing_a_long_realizes_at_average_cost() -> None:
-    portfolio = given(PORTFOLIO, bought("BTC", "4", "175"), sold("BTC", "1", "200")).state
-    assert position(portfolio) == usd("3", "525", "25")
+    assert position(after(*executed(bought("BTC", "4", "175"), sold("BTC", "1", "200")))) == usd("3", "525", "25")
 
 
 def test_reducing_a_short_realizes_at_average_cost() -> None:
-    portfolio = given(PORTFOLIO, sold("BTC", "4", "175"), bought("BTC", "1", "200")).state
-    assert position(portfolio) == usd("-3", "-525", "-25")
+    assert position(after(*executed(sold("BTC", "4", "175"), bought("BTC", "1", "200")))) == usd("-3", "-525", "-25")
 
 
-def test_closing_leaves_no_cost() -> None:
-    portfolio = given(PORTFOLIO, bought("BTC", "4", "175"), sold("BTC", "4", "170")).state
-    assert position(portfolio) == usd("0", "0", "-20")
-    assert portfolio.positions[BTC].average_price_micros == 0
+def test_closing_leaves_nothing_but_the_profit() -> None:
+    portfolio = after(*executed(bought("BTC", "4", "175"), sold("BTC", "4", "170")))
+    assert (portfolio.positions, portfolio.copied, realized(portfolio)) == ({}, {}, micros("-20"))
+    again = more(portfolio, *executed(bought("BTC", "1", "100"), sold("BTC", "1", "103"), ms=2000))
+    assert realized(again) == micros("-17")
+    assert fill_position(Position(4, 700), -4, 680) == Position(0, 0, -20)
+    assert fill_position(Position(4, 700), -4, 680).average_price_micros == 0
 
 
 def test_a_flip_realizes_the_whole_old_side_then_opens() -> None:
-    portfolio = given(PORTFOLIO, bought("BTC", "2", "100"), sold("BTC", "5", "110")).state
+    portfolio = after(*executed(bought("BTC", "2", "100"), sold("BTC", "5", "110")))
     assert position(portfolio) == usd("-3", "-330", "20")
-    back = evolve(portfolio, bought("BTC", "4", "90"))
-    assert position(back) == usd("1", "90", "80")
+    assert position(more(portfolio, *executed(bought("BTC", "4", "90"), ms=2000))) == usd("1", "90", "80")
 
 
 def test_a_share_of_the_cost_that_does_not_divide_stays_in_the_position() -> None:
@@ -116,183 +125,242 @@ def test_a_share_of_the_cost_that_does_not_divide_stays_in_the_position() -> Non
     assert third == Position(share_micros=2, cost_micros=67, realized_micros=7)
 
 
-# --- marks and equity --------------------------------------------------------------------------------------
+# --- prices and equity -------------------------------------------------------------------------------------
 
 
-def test_a_position_is_marked_at_its_first_fill_then_at_the_mid_of_every_decision() -> None:
-    portfolio = given(PORTFOLIO, deposited("1000"), bought("BTC", "2", "100")).state
-    assert equity(portfolio) == micros("1000")
+def test_a_position_is_worth_what_the_newest_decision_on_it_saw() -> None:
+    portfolio = after(deposited("1000"), *executed(bought("BTC", "2", "100")))
+    assert equity(portfolio, NO_MARKS) == micros("1000")
     marked = evolve(portfolio, decided(mid="130", decision=Decision.SKIP))
-    assert equity(marked) == micros("1060")
-    assert equity(evolve(marked, bought("BTC", "1", "150"))) == micros("1040"), "a fill does not move a mark"
-    assert equity(evolve(marked, decided(mid="0", decision=Decision.SKIP))) == micros("1060"), "no quote, no mark"
+    assert equity(marked, NO_MARKS) == micros("1060")
+    no_quote = decided(mid="0", decision=Decision.SKIP, attempt_id="att-2")
+    assert equity(evolve(marked, no_quote), NO_MARKS) == micros("1060"), "no quote, no price"
+    elsewhere = decided(mid="7", decision=Decision.SKIP, attempt_id="att-3", asset="ETH")
+    assert equity(evolve(marked, elsewhere), NO_MARKS) == micros("1060")
 
 
-def test_a_falling_mark_gains_for_a_short() -> None:
-    short = given(PORTFOLIO, deposited("1000"), sold("BTC", "2", "100")).state
-    assert equity(evolve(short, decided(mid="90", decision=Decision.SKIP))) == micros("1020")
+def test_a_fill_does_not_move_the_price() -> None:
+    order, fill = decided("1", mid="130", attempt_id="att-9"), bought("BTC", "1", "150", attempt="att-9")
+    portfolio = after(deposited("1000"), *executed(bought("BTC", "2", "100")), order)
+    assert equity(portfolio, NO_MARKS) == micros("1060")
+    assert equity(evolve(portfolio, fill), NO_MARKS) == micros("1040")
+
+
+def test_a_falling_price_gains_for_a_short() -> None:
+    short = after(deposited("1000"), *executed(sold("BTC", "2", "100")))
+    assert equity(evolve(short, decided(mid="90", decision=Decision.SKIP)), NO_MARKS) == micros("1020")
+
+
+@pytest.mark.parametrize(("ms", "price"), [(999, "130"), (1000, "90"), (1001, "90")])
+def test_of_a_mark_and_a_decisions_quote_the_newer_one_goes(ms: int, price: str) -> None:
+    portfolio = evolve(after(*executed(bought("BTC", "2", "100"))), decided(mid="130", decision=Decision.SKIP))
+    assert price_of(portfolio, BTC, lambda asset: Mark(1, micros("90"), at(ms))) == micros(price)
+
+
+def test_a_decision_and_an_earlier_ones_fill_may_be_seen_in_either_order() -> None:
+    # Live, a fill may arrive after the next decision was made; replayed, it stands before it.
+    first, fill = decided("0.5", mid="100"), bought("BTC", "0.5", "101", attempt="att-1")
+    then = decided(mid="120", decision=Decision.SKIP, attempt_id="att-2", decided_at=at(1500))
+    replayed = after(deposited(), first, fill, then)
+    assert replayed == after(deposited(), first, then, fill)
+    assert price_of(replayed, BTC, NO_MARKS) == micros("120")
 
 
 # --- what is copied, what is on its way, what is at risk ---------------------------------------------------
 
 
 def test_positions_are_split_by_the_subscription_they_were_copied_for() -> None:
-    portfolio = given(
-        PORTFOLIO,
-        bought("BTC", "2", "100"),
-        sold("BTC", "3", "100", subscription="sam-bob", influencer="bob"),
-    ).state
+    portfolio = after(
+        *executed(bought("BTC", "2", "100"), sold("BTC", "3", "100", subscription="sam-bob", influencer="bob"))
+    )
     assert portfolio.positions[BTC].share_micros == micros("-1")
     assert expected_copied(portfolio, "sam-ann", BTC) == micros("2")
     assert expected_copied(portfolio, "sam-bob", BTC) == micros("-3")
     assert expected_copied(portfolio, "sam-ann", ETH) == 0
 
 
+def at_risk(portfolio: Portfolio, asset: Asset = BTC, market: str = "BTC", influencer: str = "ann") -> Exposure:
+    return exposure(portfolio, asset, market, influencer, NO_MARKS)
+
+
 def test_an_order_counts_as_filled_until_its_result_is_known() -> None:
-    portfolio = given(PORTFOLIO, deposited(), decided("0.5")).state
+    portfolio = after(deposited(), decided("0.5"))
     assert expected_copied(portfolio, "sam-ann", BTC) == micros("0.5")
-    assert exposure(portfolio, BTC, "ann") == Exposure(*usd("50", "50", "50"))
+    assert at_risk(portfolio) == Exposure(*usd("50", "50", "50"))
     partly = evolve(portfolio, bought("BTC", "0.2", "100", attempt="att-1"))
     assert expected_copied(partly, "sam-ann", BTC) == micros("0.5"), "neither lost nor counted twice"
-    assert exposure(partly, BTC, "ann") == Exposure(*usd("50", "50", "50"))
+    assert at_risk(partly) == Exposure(*usd("50", "50", "50"))
     over = evolve(partly, completed())
     assert expected_copied(over, "sam-ann", BTC) == micros("0.2")
-    assert exposure(over, BTC, "ann") == Exposure(*usd("20", "20", "20"))
+    assert at_risk(over) == Exposure(*usd("20", "20", "20"))
     assert over.pending == {}
 
 
 def test_a_skip_promises_nothing() -> None:
-    portfolio = given(PORTFOLIO, deposited(), decided("0.5", decision=Decision.SKIP)).state
-    assert portfolio.pending == {}
+    assert after(deposited(), decided("0.5", decision=Decision.SKIP)).pending == {}
+
+
+def test_a_fill_without_a_decision_is_nobodys() -> None:
+    assert after(deposited(), bought("BTC", "1", "100")) == after(deposited())
 
 
 def test_a_reduction_on_its_way_is_no_exposure() -> None:
-    held = given(PORTFOLIO, deposited(), bought("BTC", "1", "100")).state
+    held = after(deposited(), *executed(bought("BTC", "1", "100")))
     closing = evolve(held, decided("1", reduce="1", side=SELL))
     assert expected_copied(closing, "sam-ann", BTC) == 0
-    assert exposure(closing, BTC, "ann") == Exposure(*usd("100", "100", "100"))
+    assert at_risk(closing) == Exposure(*usd("100", "100", "100"))
+
+
+def test_of_a_flip_on_its_way_only_the_rest_opens() -> None:
+    held = after(deposited(), *executed(bought("BTC", "2", "100")))
+    flipping = evolve(held, decided("5", reduce="2", side=SELL))
+    assert at_risk(flipping) == Exposure(*usd("500", "500", "500")), "2 held and 3 to open"
+    partly = evolve(flipping, sold("BTC", "1", "100", attempt="att-1"))
+    assert at_risk(partly) == Exposure(*usd("400", "400", "400")), "fills reduce first"
 
 
 def test_exposure_is_the_size_of_what_is_held_whichever_way_it_points() -> None:
-    portfolio = given(
-        PORTFOLIO,
-        bought("BTC", "2", "100"),
-        sold("ETH", "3", "10"),
-        sold("SOL", "1", "7", subscription="sam-bob", influencer="bob"),
-    ).state
-    assert exposure(portfolio, BTC, "ann") == Exposure(*usd("237", "200", "230"))
-    assert exposure(portfolio, ETH, "bob") == Exposure(*usd("237", "30", "7"))
+    portfolio = after(
+        *executed(
+            bought("BTC", "2", "100"),
+            sold("ETH", "3", "10"),
+            sold("SOL", "1", "7", subscription="sam-bob", influencer="bob"),
+        )
+    )
+    assert at_risk(portfolio) == Exposure(*usd("237", "200", "230"))
+    assert at_risk(portfolio, ETH, "ETH", "bob") == Exposure(*usd("237", "30", "7"))
 
 
 def test_what_two_influencers_hold_against_each_other_is_at_risk_for_each() -> None:
-    portfolio = given(
-        PORTFOLIO, bought("BTC", "2", "100"), sold("BTC", "2", "100", subscription="sam-bob", influencer="bob")
-    ).state
-    assert exposure(portfolio, BTC, "ann") == Exposure(*usd("0", "0", "200"))
+    against = sold("BTC", "2", "100", subscription="sam-bob", influencer="bob")
+    portfolio = after(*executed(bought("BTC", "2", "100"), against))
+    assert at_risk(portfolio) == Exposure(*usd("0", "0", "200"))
+    assert at_risk(portfolio, influencer="bob") == Exposure(*usd("0", "0", "200"))
+    assert equity(portfolio, NO_MARKS) == 0
 
 
-# --- invariants --------------------------------------------------------------------------------------------
-
-ASSETS = ("BTC", "ETH", "xyz:SP500")
-
-fills = st.lists(
-    st.builds(
-        lambda asset, side, share, notional, fee, subscription: filled(
-            side, share, notional, fee_micros=fee, asset=asset, subscription=subscription
-        ),
-        st.sampled_from(ASSETS),
-        st.sampled_from([BUY, SELL]),
-        st.integers(1, 12) | st.integers(1, 10**12),
-        st.integers(0, 100) | st.integers(0, 10**13),
-        st.integers(0, 10**7),
-        st.sampled_from(["sam-ann", "sam-bob"]),
-    ),
-    max_size=12,
-)
+def test_all_outcomes_of_a_market_are_one_risk() -> None:
+    held = (bought("yes", "10", "0.40", venue=PM), bought("no", "5", "0.60", venue=PM))
+    portfolio = after(*executed(*held, market="race"))
+    assert at_risk(portfolio, YES, "race") == Exposure(*usd("7", "7", "7"))
+    assert at_risk(portfolio, YES, "") == Exposure(*usd("7", "4", "7")), "an unknown market is the asset alone"
+    assert at_risk(portfolio, BTC, "race").market_micros == 0, "markets of two venues are two"
 
 
-def marked(portfolio: Portfolio, marks: list[int]) -> Portfolio:
-    """The portfolio after every asset was decided upon at some mid."""
-    for asset, mark in zip(ASSETS, marks, strict=True):
-        portfolio = evolve(portfolio, decided(mid="0", mid_micros=mark, asset=asset, decision=Decision.SKIP))
-    return portfolio
+def test_a_mark_values_what_is_at_risk() -> None:
+    portfolio = after(*executed(bought("BTC", "2", "100")))
+    doubled = exposure(portfolio, BTC, "BTC", "ann", lambda asset: Mark(1, micros("200"), at(2000)))
+    assert doubled == Exposure(*usd("400", "400", "400"))
 
 
-@given_any(st.integers(0, 10**13), fills, st.lists(st.integers(1, 10**11), min_size=3, max_size=3))
-def test_the_books_balance_to_the_micro(deposit: int, traded: list[OrderFilled], marks: list[int]) -> None:
-    start = structs.replace(deposited(), cash_delta_micros=deposit)
-    portfolio = marked(given(PORTFOLIO, start, *traded).state, marks)
-    positions = portfolio.positions.values()
-    realized = sum(p.realized_micros for p in positions)
-    unrealized = sum(times(p.mark_micros, p.share_micros) - p.cost_micros for p in positions)
-
-    assert portfolio.cash_micros == deposit + sum(fill.cash_delta_micros for fill in traded)
-    assert portfolio.fees_micros == sum(fill.fee_micros for fill in traded)
-    assert portfolio.cash_micros + sum(p.cost_micros for p in positions) == deposit + realized - portfolio.fees_micros
-    assert equity(portfolio) - deposit + portfolio.fees_micros == realized + unrealized
-    for asset in ASSETS:
-        held = portfolio.positions.get(("hyperliquid", asset), Position()).share_micros
-        assert held == sum(fill.share_delta_micros for fill in traded if fill.asset == asset)
-        assert held == sum(share for (_, key), share in portfolio.copied.items() if key[1] == asset)
+def test_outcome_tokens_on_their_way_take_their_cash_before_they_come() -> None:
+    buying = decided("10", mid="0.5", venue=PM, asset="yes")
+    portfolio = after(deposited("100"), buying)
+    assert free_cash(portfolio) == micros("95")
+    partly = evolve(portfolio, bought("yes", "4", "0.5", attempt="att-1", venue=PM))
+    assert free_cash(partly) == micros("95")
+    assert free_cash(evolve(partly, completed())) == micros("98")
+    assert free_cash(after(deposited("100"), decided("0.5"))) == micros("100"), "perpetuals are not paid in full"
 
 
-@given_any(fills, st.integers(0, 10**9))
-def test_closing_everything_leaves_no_cost_and_cash_says_what_was_earned(traded: list[OrderFilled], price: int) -> None:
-    portfolio = given(PORTFOLIO, *traded).state
-    for (_, asset), held in portfolio.positions.items():
-        if held.share_micros:
-            side = SELL if held.share_micros > 0 else BUY
-            share = abs(held.share_micros)
-            portfolio = evolve(portfolio, filled(side, share, times(price, share), price_micros=price, asset=asset))
-    positions = portfolio.positions.values()
-    assert all((p.share_micros, p.cost_micros) == (0, 0) for p in positions)
-    assert portfolio.cash_micros == sum(p.realized_micros for p in positions) - portfolio.fees_micros
+# --- residuals ---------------------------------------------------------------------------------------------
 
 
-@given_any(fills)
-def test_cost_points_the_way_the_position_does(traded: list[OrderFilled]) -> None:
-    for held in given(PORTFOLIO, *traded).state.positions.values():
-        assert held.cost_micros * held.share_micros >= 0
-        assert held.share_micros or not held.cost_micros
+def test_what_waits_is_what_the_newest_decision_said() -> None:
+    waiting = decided(decision=Decision.SKIP, residual_micros=-3, residual_share_micros=4)
+    portfolio = after(deposited(), waiting)
+    assert portfolio.residuals == {("sam-ann", BTC): Residual(-3, 4)}
+    elsewhere = decided(decision=Decision.SKIP, attempt_id="att-2", subscription_id="sam-bob", residual_micros=9)
+    assert len(evolve(portfolio, elsewhere).residuals) == 2
+    assert evolve(portfolio, decided(attempt_id="att-3")).residuals == {}
 
 
-@given_any(fills)
-def test_the_order_of_independent_assets_does_not_matter(traded: list[OrderFilled]) -> None:
-    by_asset = {asset: [fill for fill in traded if fill.asset == asset] for asset in ASSETS}
-    sorted_by_asset = list(itertools.chain(*by_asset.values()))
-    assert given(PORTFOLIO, *sorted_by_asset).state == given(PORTFOLIO, *traded).state
+# --- settlement --------------------------------------------------------------------------------------------
 
 
-@given_any(fills)
-def test_a_fill_of_an_order_on_its_way_never_changes_what_is_expected(traded: list[OrderFilled]) -> None:
-    """Decide, fill in parts, complete: what is expected to be held is what comes to be held."""
-    portfolio = initial
-    for number, fill in enumerate(traded):
-        attempt = f"att-{number}"
-        promise = decided(
-            side=fill.trade_side,
-            share_micros=fill.share_micros,
-            asset=fill.asset,
-            subscription_id=fill.subscription_id,
-            attempt_id=attempt,
-        )
-        assert isinstance(promise, CopyDecided)
-        key = ("hyperliquid", fill.asset)
-        portfolio = evolve(portfolio, promise)
-        expected = expected_copied(portfolio, fill.subscription_id, key)
-        portfolio = evolve(portfolio, structs.replace(fill, attempt_id=attempt))
-        assert expected_copied(portfolio, fill.subscription_id, key) == expected
-        portfolio = evolve(portfolio, completed(attempt))
-        assert expected_copied(portfolio, fill.subscription_id, key) == expected
-    assert portfolio.pending == {}
+@pytest.mark.parametrize(("pays", "cash", "profit"), [("1", "106", "6"), ("0", "96", "-4"), ("0.5", "101", "1")])
+def test_a_settlement_pays_out_what_is_held(pays: str, cash: str, profit: str) -> None:
+    held = after(deposited("100"), *executed(bought("yes", "10", "0.4", venue=PM)))
+    assert settlements(held, YES) == (("sam-ann", micros("10")),)
+    paid = evolve(held, settled("yes", micros("10"), micros(pays)))
+    assert (paid.cash_micros, realized(paid)) == usd(cash, profit)
+    assert (paid.positions, paid.copied) == ({}, {})
+    assert equity(paid, NO_MARKS) == micros(cash)
+    assert settlements(paid, YES) == ()
 
 
-def test_a_decision_and_an_earlier_ones_fill_may_be_seen_in_either_order() -> None:
-    # Live, a fill may arrive after the next decision was made; replayed, it stands before it.
-    first, fill = decided("0.5", mid="100"), bought("BTC", "0.5", "101")
-    then = decided(mid="120", decision=Decision.SKIP)
-    start = given(PORTFOLIO, deposited()).state
-    replayed = evolve(evolve(evolve(start, first), fill), then)
-    live = evolve(evolve(evolve(start, first), then), fill)
-    assert replayed.positions == live.positions
-    assert equity(replayed) == equity(live)
+def test_every_subscription_that_holds_the_asset_is_paid() -> None:
+    both = executed(bought("yes", "10", "0.4", venue=PM), bought("yes", "3", "0.6", venue=PM, subscription="sam-bob"))
+    held = after(deposited("100"), *both)
+    assert settlements(held, YES) == (("sam-ann", micros("10")), ("sam-bob", micros("3")))
+    first = evolve(held, settled("yes", micros("10"), micros("1")))
+    assert settlements(first, YES) == (("sam-bob", micros("3")),)
+    paid = evolve(first, settled("yes", micros("3"), micros("1"), subscription="sam-bob"))
+    assert (paid.cash_micros, realized(paid), paid.positions) == (micros("107.2"), micros("7.2"), {})
+
+
+def test_what_is_held_against_each_other_is_settled_too() -> None:
+    both = executed(bought("yes", "10", "0.4", venue=PM), sold("yes", "10", "0.5", venue=PM, subscription="sam-bob"))
+    held = after(*both)
+    assert held.positions[YES].share_micros == 0
+    paid = more(
+        held,
+        *(settled("yes", share, micros("1"), subscription=who) for who, share in settlements(held, YES)),
+    )
+    assert (paid.positions, paid.copied, realized(paid)) == ({}, {}, micros("1"))
+
+
+def test_an_order_on_its_way_is_settled_after_its_result() -> None:
+    held = after(*executed(bought("yes", "10", "0.4", venue=PM)), decided("5", venue=PM, asset="yes"))
+    assert settlements(held, YES) == ()
+    assert settlements(evolve(held, completed()), YES) == (("sam-ann", micros("10")),)
+
+
+def test_a_settlement_forgets_what_waited() -> None:
+    held = after(*executed(bought("yes", "10", "0.4", venue=PM)))
+    waiting = evolve(
+        held, decided(decision=Decision.SKIP, attempt_id="att-2", venue=PM, asset="yes", residual_micros=3)
+    )
+    assert waiting.residuals
+    assert evolve(waiting, settled("yes", micros("10"), micros("1"))).residuals == {}
+
+
+# --- repeats -----------------------------------------------------------------------------------------------
+
+
+def test_fills_and_results_may_repeat_at_any_time() -> None:
+    order, fill, result = executed(bought("BTC", "2", "100"))
+    partly = after(deposited(), order, fill)
+    assert more(partly, fill) == partly
+    over = after(deposited(), order, fill, result, *(deposited("1", id=f"dep-{n}") for n in range(200)))
+    assert more(over, fill, result, fill) == over
+
+
+def test_a_decision_deposit_or_settlement_may_repeat_among_the_newest_64() -> None:
+    held = executed(bought("yes", "10", "0.4", venue=PM))
+    paid: PositionSettled = settled("yes", micros("10"), micros("1"))
+    once = after(deposited("1", id="first"), *held, paid, *(deposited("1", id=f"dep-{n}") for n in range(61)))
+    assert more(once, *held, paid, deposited("1", id="first")) == once
+    assert len(once.newest) == 64 * 8
+    assert len(more(once, deposited("1", id="one more")).newest) == 64 * 8, "memory is bounded"
+
+
+def test_what_breakers_did_may_repeat_too() -> None:
+    """Not even one that was undone since, or a look of an earlier day."""
+    look, trip, reset = looked(0, 0, 100), looked(1, 1, 50), looked(2, 2, 40)
+    tomorrow = structs.replace(looked(0, 3, 90), marked_at=at(86_400_000))
+    once = after(deposited(), look, trip, reset, tomorrow)
+    assert more(once, look, trip, reset, tomorrow, trip) == once
+    assert once.breakers.tripped == frozenset()
+    assert more(once, looked(1, 7, 50)).breakers.tripped
+
+
+def test_a_fill_of_another_order_is_no_repeat() -> None:
+    fill = bought("BTC", "1", "100", attempt="att-1")
+    portfolio = after(deposited(), decided("2"), fill, structs.replace(fill, fill_id="fil-2"))
+    assert portfolio.positions[BTC].share_micros == micros("2")
+
+
+def test_what_concerns_no_portfolio_changes_none() -> None:
+    portfolio = after(deposited())
+    assert evolve(portfolio, signal()) is portfolio

@@ -3,38 +3,16 @@
 import pytest
 from hypothesis import given as given_any
 from hypothesis import strategies as st
+from msgspec import structs
 
-from domain.events import Action, Event, PositionState, Side, SignalRecorded, TradeSide
+from domain.accounts import section_of
+from domain.events import Action, GapDetected, GapKind, PositionState, Side, SignalRecorded, TradeSide
 from domain.ids import derived
 from domain.micros import micros
-from domain.signals import REMEMBERED, Account, Trade, record, risk_bucket, section_of
+from domain.signals import REMEMBERED, Trade, risk_bucket
 from tests.domain.facts import ACCOUNT, ANN, BUY, SELL, at, seeded, trade
-from tests.given import Given, given, like
-
-
-def recording(account: Account, trade: Trade) -> tuple[SignalRecorded, ...]:
-    return record(account.holding(trade.asset), trade)
-
-
-def after(*happened: Event | Trade) -> Given[Account]:
-    """An account after its seeds and trades."""
-    state = given(ACCOUNT)
-    for it in happened:
-        state = state.when(recording, it) if isinstance(it, Trade) else Given(ACCOUNT, state.state, [it])
-    return state
-
-
-def held(state: Given[Account], asset: str = "BTC") -> int:
-    return state.state.holdings[asset].share_micros
-
-
-def trades(*steps: str, first: int = 1) -> list[Trade]:
-    """'+1.5' buys, '-1' sells, a millisecond apart."""
-    return [
-        trade(f"t{number}", BUY if step[0] == "+" else SELL, step[1:], ms=number)
-        for number, step in enumerate(steps, first)
-    ]
-
+from tests.domain.following import after, held, recording, signals, trades
+from tests.given import given, like
 
 # --- what a change means -----------------------------------------------------------------------------------
 
@@ -132,6 +110,17 @@ def test_a_replay_of_a_trade_that_is_no_longer_remembered_changes_nothing() -> N
     assert held(state) == micros(str(len(many)))
 
 
+def test_any_number_of_trades_of_one_moment_is_remembered() -> None:
+    many = [trade(f"t{number}", BUY if number % 3 else SELL, ms=1) for number in range(REMEMBERED + 50)]
+    state = after(seeded(), *many)
+    for one in many:
+        state.when(recording, one).then_nothing()
+    later = after(seeded(), *many, trade("later", ms=2))
+    assert len(later.state.holdings["BTC"].seen) == 1, "until that moment is over"
+    for one in many:
+        later.when(recording, one).then_nothing()
+
+
 def test_a_window_that_is_not_full_has_forgotten_nothing_so_a_late_trade_counts() -> None:
     state = after(*trades("+1", "+1", first=10))
     state.when(recording, trade("late", ms=3)).then(like(SignalRecorded, before_micros=micros("2")))
@@ -152,6 +141,50 @@ def test_a_self_trade_shows_both_sides_and_moves_nothing() -> None:
     state.then(like(SignalRecorded, action=Action.INCREASE, taker=True))
     state = state.when(recording, sold)
     state.then(like(SignalRecorded, action=Action.DECREASE, taker=False, after_micros=micros("3")))
+
+
+def test_the_smallest_trade_counts() -> None:
+    after(seeded(("BTC", "1"))).when(recording, trade("dust", SELL, "0.000001", ms=1)).then(
+        like(
+            SignalRecorded,
+            action=Action.DECREASE,
+            delta_micros=-1,
+            after_micros=micros("0.999999"),
+            notional_micros=100,
+        )
+    )
+
+
+def test_what_a_trade_says_of_its_order_and_fee_is_kept() -> None:
+    liquidation = trade("t1", SELL, ms=1, order_type="liquidation", fee_micros=-7)
+    after(seeded(("BTC", "1"))).when(recording, liquidation).then(
+        like(SignalRecorded, action=Action.CLOSE, order_type="liquidation", fee_micros=-7)
+    )
+
+
+def test_a_signal_knows_what_the_account_is_worth_over_all_its_sections() -> None:
+    state = after(seeded(("BTC", "1")))
+    state.when(recording, trade(ms=1)).then(like(SignalRecorded, influencer_equity_micros=None))
+    main = structs.replace(seeded(ms=10), equity_micros=micros("900"))
+    dex = structs.replace(seeded(ms=11, section="xyz"), equity_micros=micros("100"))
+    state = after(main, dex)
+    state.when(recording, trade(ms=20)).then(like(SignalRecorded, influencer_equity_micros=micros("1000")))
+    silent = after(main, dex, seeded(ms=12))
+    silent.when(recording, trade(ms=20)).then(like(SignalRecorded, influencer_equity_micros=micros("1000")))
+
+
+def test_both_sides_of_a_self_trade_are_told_the_same_position_before() -> None:
+    """Hyperliquid's own fills: the chain of positions goes on from the second side, not from what either was told."""
+    sides = [
+        trade("x:B", BUY, "2", ms=1, start_micros=micros("3"), twin_id="x:A"),
+        trade("x:A", SELL, "2", ms=1, start_micros=micros("3"), twin_id="x:B", taker=False),
+    ]
+    for first, second in (sides, sides[::-1]):
+        state = after(seeded(("BTC", "3"))).when(recording, first)
+        state.then(like(SignalRecorded, before_micros=micros("3")))
+        state = state.when(recording, second)
+        state.then(like(SignalRecorded, after_micros=micros("3")))
+        state.when(recording, told("next", "3", ms=1)).then(like(SignalRecorded, before_micros=micros("3")))
 
 
 # --- seeds -------------------------------------------------------------------------------------------------
@@ -217,6 +250,150 @@ def test_a_section_only_concerns_its_own_assets() -> None:
 
 def test_the_section_of_an_asset_is_its_dex() -> None:
     assert [section_of(asset) for asset in ("BTC", "xyz:SP500", "@142")] == ["", "xyz", ""]
+
+
+def test_a_report_that_comes_again_or_out_of_order_changes_nothing() -> None:
+    first, second = seeded(("BTC", "1"), ms=0), seeded(("BTC", "10"), ms=50)
+    state = after(first, second, *trades("+1", first=60))
+    assert after(first, second, *trades("+1", first=60), second, first).state == state.state
+    assert held(state) == micros("11")
+
+
+def test_a_report_of_before_a_gap_does_not_bring_back_what_the_gap_put_right() -> None:
+    found = trade("t9", size="1", ms=90, start_micros=micros("7"))
+    state = after(seeded(("BTC", "1"), ms=0), found)
+    assert held(state) == micros("8")
+    late = after(seeded(("BTC", "1"), ms=0), found, seeded(("BTC", "2"), ("ETH", "3"), ms=80))
+    assert (held(late), held(late, "ETH")) == (micros("8"), micros("3")), "of the rest it is the newest word"
+
+
+def test_a_report_older_than_what_is_remembered_is_passed_over() -> None:
+    many = trades(*["+1"] * (REMEMBERED + 5))
+    state = after(*many, seeded(("BTC", "2"), ms=2))
+    assert held(state) == micros(str(len(many))), "what happened since the report is no longer known"
+    newer = after(*many, seeded(("BTC", "7"), ms=7))
+    assert held(newer) == micros(str(len(many)))
+    assert newer.state.holdings["BTC"].seeded_at == at(7)
+
+
+# --- the venue's word on the position before ---------------------------------------------------------------
+
+
+def told(id: str, start: str, size: str = "1", *, side: TradeSide = BUY, ms: int = 0) -> Trade:
+    """A fill that says what the position was before it."""
+    return trade(id, side, size, ms=ms, start_micros=micros(start))
+
+
+def test_a_fill_that_agrees_is_no_gap() -> None:
+    after(seeded(("BTC", "5"))).when(recording, told("t1", "5", ms=1)).then(
+        like(SignalRecorded, before_micros=micros("5"), position_state=PositionState.KNOWN)
+    )
+
+
+def test_a_fill_that_disagrees_is_a_gap_and_the_signal_follows_the_venue() -> None:
+    outcome = after(seeded(("BTC", "5"))).when(recording, told("t1", "8", ms=1))
+    outcome.then(
+        GapDetected(
+            gap_id=derived("gap", "t1"),
+            kind=GapKind.START_POSITION,
+            influencer_id="ann",
+            venue=trade().venue,
+            address=ANN,
+            asset="BTC",
+            expected_micros=micros("5"),
+            found_micros=micros("8"),
+            source_event_id="t1",
+            event_time=at(1),
+            detect_time=at(41),
+        ),
+        like(
+            SignalRecorded,
+            before_micros=micros("8"),
+            after_micros=micros("9"),
+            action=Action.INCREASE,
+            position_state=PositionState.KNOWN,
+        ),
+    ).again().then_nothing()
+    assert held(outcome) == micros("9")
+    outcome.when(recording, told("t2", "9", ms=2)).then(like(SignalRecorded, before_micros=micros("9")))
+
+
+def test_a_gap_may_turn_a_position_around() -> None:
+    after(seeded(("BTC", "5"))).when(recording, told("t1", "-2", "2", ms=1)).then(
+        like(GapDetected, found_micros=micros("-2")),
+        like(SignalRecorded, action=Action.CLOSE, side=Side.FLAT),
+    )
+
+
+@pytest.mark.parametrize(("ms", "state"), [(89, "HISTORIC"), (91, "KNOWN")])
+def test_a_fill_that_the_gap_contained_is_history_when_it_comes_late(ms: int, state: str) -> None:
+    gap = after(seeded(("BTC", "5")), told("t9", "8", ms=90))
+    late = gap.when(recording, trade("late", size="3", ms=ms))
+    late.then(like(SignalRecorded, position_state=PositionState(state)))
+    assert held(late) == micros("9" if state == "HISTORIC" else "12")
+
+
+def test_a_late_fill_does_not_know_the_position_now() -> None:
+    state = after(seeded(("BTC", "5")), *trades("+1", "+1", first=10))
+    late = state.when(recording, told("late", "5", "4", ms=5))
+    late.then(like(SignalRecorded, before_micros=micros("7"), after_micros=micros("11")))
+
+
+def test_a_chain_of_fills_in_one_millisecond_is_no_gap() -> None:
+    chain = [told(f"t{n}", str(5 + n), ms=3) for n in range(4)]
+    found = signals(after(seeded(("BTC", "5"))), *chain)
+    assert [one.before_micros for one in found] == [micros(str(5 + n)) for n in range(4)]
+
+
+def test_without_a_seed_the_venues_word_is_the_first_and_contradicts_nothing() -> None:
+    outcome = given(ACCOUNT).when(recording, told("t1", "7", "2", side=SELL, ms=5))
+    outcome.then(
+        like(
+            SignalRecorded,
+            action=Action.DECREASE,
+            before_micros=micros("7"),
+            after_micros=micros("5"),
+            position_state=PositionState.KNOWN,
+        )
+    )
+    outcome.when(recording, trade("t2", ms=6)).then(like(SignalRecorded, position_state=PositionState.KNOWN))
+    outcome.when(recording, trade("t0", ms=4)).then(like(SignalRecorded, position_state=PositionState.HISTORIC))
+
+
+def test_what_was_assumed_gives_way_to_the_venues_word_without_a_gap() -> None:
+    state = after(*trades("+1", "+1"))
+    outcome = state.when(recording, told("t9", "7", ms=9))
+    outcome.then(like(SignalRecorded, before_micros=micros("7"), position_state=PositionState.KNOWN))
+    assert held(outcome) == micros("8")
+
+
+def test_history_shows_the_step_that_led_to_the_report() -> None:
+    state = after(seeded(("BTC", "5"), ms=100))
+    state.when(recording, told("t1", "2", ms=50)).then(
+        like(SignalRecorded, before_micros=micros("2"), after_micros=micros("3"), position_state=PositionState.HISTORIC)
+    )
+
+
+@given_any(st.lists(st.tuples(st.sampled_from([BUY, SELL]), st.integers(1, 9)), max_size=25), st.lists(st.booleans()))
+def test_with_the_venues_word_the_position_is_right_whatever_was_lost(
+    steps: list[tuple[TradeSide, int]], missed: list[bool]
+) -> None:
+    stream, position = [], 3
+    for number, (side, size) in enumerate(steps):
+        stream.append(told(f"t{number}", str(position), str(size), side=side, ms=number + 1))
+        position += size * side.sign
+    lost = [one for one, miss in zip(stream[:-1], missed, strict=False) if miss]
+    state = after(seeded(("BTC", "3")))
+    for one in stream:
+        if one not in lost:
+            state = state.when(recording, one)
+            assert isinstance(state.events[-1], SignalRecorded)
+            assert state.events[-1].before_micros == one.start_micros
+    assert held(state) == micros(str(position))
+    for one in lost:
+        state = state.when(recording, one)
+        state.then(like(SignalRecorded))
+    assert held(state) == micros(str(position)), "nor does it matter that they come after all"
 
 
 @given_any(

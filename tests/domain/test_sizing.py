@@ -1,75 +1,88 @@
-"""Sizing: how much of a group a subscription opens or gives up."""
+"""Sizing (DESIGN 6.4): modes (`sizing`), ceilings (`clamp`), what is given up (`reductions`).
+
+What stays below the minimum and waits is in test_residuals.py.
+"""
+
+from typing import Any
 
 import pytest
 from hypothesis import given as given_any
 from hypothesis import strategies as st
 
-from domain.events import Sizing, Venue
-from domain.micros import decimal_text, micros
+from domain.events import Sizing, Terms, Venue
+from domain.micros import MICRO, decimal_text, micros
+from domain.paper import worth
 from domain.policy import Policy
-from domain.sizing import TARGETS, minimum_notional, opening_notional, opening_target, reduction, whole_lots
-from tests.domain.facts import fixed, requested
+from domain.portfolio import NOTHING, Exposure, Residual
+from domain.sizing import (
+    TARGETS,
+    Clamp,
+    clamp,
+    minimum_notional,
+    opening,
+    opening_notional,
+    reduction,
+    target,
+    whole_lots,
+)
+from tests.domain.deciding import deciding, executes
+from tests.domain.facts import bought, executed, fixed, levels, on_polymarket, requested, sold, terms
 
 RICH = micros("1000000")
-FREE = Policy(max_notional_micros=RICH, max_equity_fraction_micros=1_000_000)
+NO_RISK = Exposure(0, 0, 0)
+OPEN_END = Clamp("max_notional", RICH)
+ALL_OR_NOTHING = Policy(accumulate=0, min_notional_micros=0)
 
 
-def copy_percent(text: str) -> Sizing:
-    return Sizing("copy_percent", percent_micros=micros(text))
-
-
-def percent_of_equity(text: str) -> Sizing:
-    return Sizing("percent_of_equity", percent_micros=micros(text))
+def percent(mode: str, text: str) -> Sizing:
+    return Sizing(mode, percent_micros=micros(text))
 
 
 # --- modes -------------------------------------------------------------------------------------------------
 
 
-def test_copy_percent_takes_a_share_of_the_influencers_notional_rounded_down() -> None:
-    request = requested(after="3", price="100.01", sizing=copy_percent("1"))
-    assert opening_target(request, RICH, FREE) == micros("3.0003")
-    tiny = requested(sizing=copy_percent("1"), notional_micros=199)
-    assert opening_target(tiny, RICH, FREE) == 1
+def test_sizing_copy_percent_takes_a_share_of_the_influencers_notional_rounded_down() -> None:
+    one = requested(sizing=percent("copy_percent", "1"))
+    assert target(one, micros("300.03"), RICH) == micros("3.0003")
+    assert target(one, 199, RICH) == 1
+    assert target(one, 99, RICH) == 0
 
 
-def test_fixed_notional_takes_the_amount() -> None:
-    assert opening_target(requested(after="1000", sizing=fixed("50")), RICH, FREE) == micros("50")
+def test_sizing_fixed_notional_takes_the_amount() -> None:
+    assert target(requested(sizing=fixed("50")), micros("1"), RICH) == micros("50")
 
 
-def test_percent_of_equity_takes_a_share_of_the_copiers_equity() -> None:
-    assert opening_target(requested(sizing=percent_of_equity("0.5")), micros("8000"), FREE) == micros("40")
-
-
-def test_every_mode_is_specified_here() -> None:
-    assert set(TARGETS) == {"copy_percent", "fixed_notional", "percent_of_equity"}
-
-
-# --- clamps ------------------------------------------------------------------------------------------------
+def test_sizing_percent_of_equity_takes_a_share_of_the_copiers_equity() -> None:
+    half = requested(sizing=percent("percent_of_equity", "0.5"))
+    assert target(half, micros("1"), micros("8000")) == micros("40")
+    assert target(half, micros("1"), micros("-8000")) == 0, "never less than nothing"
 
 
 @pytest.mark.parametrize(
-    ("equity", "target"),
-    [("10000", "75"), ("33333.333333", "249.999999"), ("40000", "250"), ("0", "0"), ("-500", "0")],
+    ("percents", "theirs", "mine", "expected"),
+    [
+        ("100", "20000", "10000", "50"),  # 100 of 20,000 is half a percent
+        ("50", "20000", "10000", "25"),
+        ("200", "20000", "10000", "100"),
+        ("100", "30000", "10000", "33.333333"),  # rounded down
+        ("100", "0.5", "10000", "2000000"),
+    ],
 )
-def test_an_opening_is_at_most_250_usd_and_three_quarters_of_a_percent_of_equity(equity: str, target: str) -> None:
-    assert opening_target(requested(sizing=fixed("1000")), micros(equity), Policy()) == micros(target)
+def test_sizing_proportional_applies_the_influencers_fraction_of_its_own_equity(
+    percents: str, theirs: str, mine: str, expected: str
+) -> None:
+    request = requested(sizing=percent("proportional", percents), influencer_equity_micros=micros(theirs))
+    assert target(request, micros("100"), micros(mine)) == micros(expected)
 
 
-def test_the_minimum_is_the_policys_or_the_venues_whichever_is_larger() -> None:
-    on_hyperliquid, on_polymarket = requested(), requested(venue=Venue.POLYMARKET)
-    assert minimum_notional(on_hyperliquid, Policy()) == micros("10")
-    assert minimum_notional(on_polymarket, Policy()) == micros("5")
-    assert minimum_notional(on_hyperliquid, Policy(min_notional_micros=micros("12"))) == micros("12")
+@pytest.mark.parametrize("equity", [None, 0, -1])
+def test_sizing_proportional_cannot_tell_without_the_influencers_equity(equity: int | None) -> None:
+    request = requested(sizing=percent("proportional", "100"), influencer_equity_micros=equity)
+    assert target(request, micros("100"), RICH) is None
 
 
-@given_any(st.integers(0, 10**15), st.integers(0, 7).map(lambda places: 10**places))
-def test_lots_are_whole_and_never_more_than_asked(share: int, lot: int) -> None:
-    lots = whole_lots(share, lot)
-    assert lots % lot == 0
-    assert share - lot < lots <= share
-
-
-# --- which part opens --------------------------------------------------------------------------------------
+def test_sizing_every_mode_is_specified_here() -> None:
+    assert set(TARGETS) == {"copy_percent", "fixed_notional", "percent_of_equity", "proportional"}
 
 
 @pytest.mark.parametrize(
@@ -86,16 +99,128 @@ def test_lots_are_whole_and_never_more_than_asked(share: int, lot: int) -> None:
         ("-3", "1", "100"),
     ],
 )
-def test_the_part_of_the_influencers_notional_that_opens(before: str, after: str, opens: str) -> None:
+def test_sizing_works_on_the_part_of_the_influencers_notional_that_opens(before: str, after: str, opens: str) -> None:
     assert opening_notional(requested(before=before, after=after)) == micros(opens)
 
 
-def test_what_only_reduces_opens_nothing_whatever_the_mode() -> None:
-    assert opening_target(requested(before="2", after="1", sizing=fixed("50")), RICH, FREE) == 0
-    assert opening_target(requested(before="2", after="0", sizing=percent_of_equity("1")), RICH, FREE) == 0
+# --- ceilings ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("equity", "name", "limit"),
+    [
+        ("10000", "max_equity_fraction", "75"),
+        ("33333.333333", "max_equity_fraction", "249.999999"),
+        ("40000", "max_notional", "250"),
+        ("0", "max_equity_fraction", "0"),
+        ("-500", "max_equity_fraction", "0"),
+    ],
+)
+def test_clamp_is_250_usd_and_three_quarters_of_a_percent_of_equity(equity: str, name: str, limit: str) -> None:
+    assert clamp(requested(), micros(equity), Policy(), NO_RISK) == Clamp(name, micros(limit))
+
+
+FREE = {"max_notional_micros": RICH, "max_equity_fraction_micros": MICRO, "max_leverage_micros": 0}
+
+
+@pytest.mark.parametrize(
+    ("policy", "at_risk", "name", "limit"),
+    [
+        ({"notional_cap_micros": micros("100")}, Exposure(RICH, micros("30"), RICH), "notional_cap", "70"),
+        ({"notional_cap_micros": micros("100")}, Exposure(0, micros("130"), 0), "notional_cap", "0"),
+        ({"max_leverage_micros": 3 * MICRO}, Exposure(micros("29000"), 0, 0), "max_leverage", "1000"),
+        ({"max_leverage_micros": 3 * MICRO}, Exposure(micros("31000"), 0, 0), "max_leverage", "0"),
+        ({"max_loss_micros": micros("10")}, NO_RISK, "max_loss", "100"),  # it is assumed to move 10 %
+        ({"max_loss_micros": micros("10"), "assumed_move_micros": 20_000}, NO_RISK, "max_loss", "500"),
+    ],
+)
+def test_clamp_by_guardrail(policy: dict[str, int], at_risk: Exposure, name: str, limit: str) -> None:
+    found = clamp(requested(), micros("10000"), Policy(**(FREE | policy)), at_risk)
+    assert found == Clamp(name, micros(limit))
+
+
+def test_clamp_max_loss_of_an_outcome_is_all_that_it_costs() -> None:
+    policy = Policy(**FREE, max_loss_micros=micros("10"))
+    assert clamp(on_polymarket(), micros("10000"), policy, NO_RISK) == Clamp("max_loss", micros("10"))
+
+
+def test_clamp_zero_switches_the_optional_ones_off() -> None:
+    off = Policy(**FREE, notional_cap_micros=0, max_loss_micros=0)
+    assert clamp(requested(), RICH * 9, off, Exposure(RICH, RICH, RICH)) == Clamp("max_notional", RICH)
+
+
+def test_clamp_shapes_the_order_and_the_decision_says_so() -> None:
+    outcome = deciding(requested(sizing=fixed("1000")))
+    executes(outcome, "0.749")  # 75 USD at 100.05
+    (decision,) = outcome.events
+    noted = [(c.input, c.limit, c.passed) for c in decision.checks if c.name == "max_equity_fraction"]  # type: ignore[attr-defined]
+    assert noted == [(micros("1000"), micros("75"), True)]
+
+
+def test_clamp_holds_for_every_level_that_is_taken() -> None:
+    """250 USD at the best of 0.05 would cost 300 where most is offered at 0.06."""
+    book = levels("0.05 x 10", "0.06 x 100000")
+    request = on_polymarket(asks=book, sizing=fixed("1000"))
+    opened = opening(request, micros("1000"), book, Clamp("max_notional", micros("250")), NOTHING, Policy())
+    assert opened.share_micros == micros("4168.33")  # 10 for 0.50, the rest for 249.4998
+    assert opened.worth_micros == micros("249.9998") == worth(book, opened.share_micros)
+
+
+@pytest.mark.parametrize(
+    ("request_", "policy", "minimum"),
+    [
+        (requested(), Policy(), "10"),
+        (requested(), Policy(min_notional_micros=micros("12")), "12"),
+        (on_polymarket(), Policy(), "5"),
+        (on_polymarket(), Policy(min_notional_micros=0), "1"),
+        (on_polymarket(terms=terms(min_notional_micros=micros("7"))), Policy(), "7"),
+    ],
+)
+def test_clamp_minimum_is_the_policys_or_the_venues_whichever_is_larger(
+    request_: Any, policy: Policy, minimum: str
+) -> None:
+    assert minimum_notional(request_, policy) == micros(minimum)
+
+
+@given_any(st.integers(0, 10**15), st.integers(0, 7).map(lambda places: 10**places))
+def test_sizing_lots_are_whole_and_never_more_than_asked(share: int, lot: int) -> None:
+    lots = whole_lots(share, lot)
+    assert lots % lot == 0
+    assert share - lot < lots <= share
+
+
+books = st.lists(st.tuples(st.integers(1, 10**6), st.integers(1, 10**10)), min_size=1, max_size=6).map(
+    lambda found: tuple(sorted(found))
+)
+amounts = st.integers(0, 10**9)
+
+
+@given_any(books, amounts, amounts, st.integers(-(10**8), 10**8), st.booleans(), st.integers(0, 6))
+def test_clamp_is_never_exceeded_and_little_is_left_out(
+    book: tuple[tuple[int, int], ...], wanted: int, limit: int, waits: int, accumulate: bool, places: int
+) -> None:
+    lot = 10**places
+    request = on_polymarket(asks=book, terms=Terms(size_step_micros=lot, min_share_micros=5))
+    assert request.quote is not None
+    request = requested(venue=Venue.POLYMARKET, asks=book, lot=decimal_text(lot))
+    policy = Policy(accumulate=int(accumulate), min_notional_micros=0)
+    opened = opening(request, wanted, book, Clamp("max_notional", limit), Residual(waits), policy)
+    assert opened.worth_micros == worth(book, opened.share_micros) <= max(0, min(limit, wanted + waits))
+    assert opened.share_micros % lot == 0
+    assert not (opened.accumulated and opened.share_micros)
+    if opened.accumulated:
+        assert accumulate
+        assert opened.residual_micros == wanted + waits, "nothing is lost"
+    elif opened.worth_micros >= MICRO:
+        assert opened.residual_micros == 0
+        assert worth(book, opened.share_micros + lot + 1) + len(book) >= opened.clamped_micros
+    else:
+        assert opened.residual_micros == waits
 
 
 # --- what is given up --------------------------------------------------------------------------------------
+
+PRICE = micros("100")
 
 
 @pytest.mark.parametrize(
@@ -103,7 +228,7 @@ def test_what_only_reduces_opens_nothing_whatever_the_mode() -> None:
     [
         ("4", "3", "2", "0.5"),  # a quarter
         ("-4", "-1", "-2", "1.5"),  # three quarters of a short
-        ("3", "2", "1", "0.333333"),  # rounded down
+        ("3", "2", "1", "0.333"),  # rounded down to the lot
         ("4", "0", "2", "2"),  # a close closes all
         ("-4", "0", "-2", "2"),
         ("4", "-4", "2", "2"),  # a flip closes all first
@@ -115,19 +240,65 @@ def test_what_only_reduces_opens_nothing_whatever_the_mode() -> None:
         ("4", "0", "-2", "0"),
     ],
 )
-def test_what_is_given_up_of_what_was_copied(before: str, after: str, copied: str, given_up: str) -> None:
-    assert reduction(requested(before=before, after=after), micros(copied)) == micros(given_up)
+def test_reductions_of_a_perpetual_are_by_the_fraction_that_the_influencer_closed(
+    before: str, after: str, copied: str, given_up: str
+) -> None:
+    found = reduction(requested(before=before, after=after), micros(copied), PRICE, RICH, NOTHING, ALL_OR_NOTHING)
+    assert (found.share_micros, found.residual_micros) == (micros(given_up), 0)
+
+
+@pytest.mark.parametrize(
+    ("sizing", "after", "held", "given_up"),
+    [
+        (percent("copy_percent", "10"), "880", "200", "12.24"),  # 10 % of 60 USD at 0.49
+        (percent("copy_percent", "10"), "900", "10.2", "10.2"),
+        (percent("copy_percent", "10"), "900", "7", "7"),  # capped by the position
+        (percent("copy_percent", "10"), "0", "200", "200"),  # a close closes all
+        (fixed("49"), "999", "200", "100"),
+        (percent("percent_of_equity", "0.49"), "999", "200", "100"),
+        (percent("proportional", "100"), "750", "200", "50"),  # unknown equity: a quarter, as on perpetuals
+    ],
+)
+def test_reductions_on_polymarket_are_by_notional_and_capped_by_the_position(
+    sizing: Sizing, after: str, held: str, given_up: str
+) -> None:
+    request = on_polymarket(before="1000", after=after, sizing=sizing)
+    found = reduction(request, micros(held), micros("0.49"), micros("10000"), NOTHING, Policy(accumulate=0))
+    assert found.share_micros == micros(given_up)
+
+
+def test_reductions_of_a_part_must_be_worth_the_minimum_but_all_may_always_be_closed() -> None:
+    never = Policy(accumulate=0)
+    part = reduction(requested(before="2", after="1"), micros("0.199"), PRICE, RICH, NOTHING, never)
+    assert (part.share_micros, part.wanted_micros) == (0, micros("0.0995"))
+    closed = reduction(requested(before="2", after="0"), micros("0.001"), PRICE, RICH, NOTHING, never)
+    assert closed.share_micros == micros("0.001")
+    rest = on_polymarket(before="1000", after="999", sizing=fixed("50"))
+    assert reduction(rest, micros("2"), micros("0.49"), RICH, NOTHING, never).share_micros == micros("2")
+
+
+def test_reductions_close_before_a_flip_opens() -> None:
+    held = executed(bought("BTC", "0.4", "100"))
+    executes(deciding(requested(before="1", after="-3"), *held), "0.9", reduce="0.4")
+    short = executed(sold("BTC", "0.4", "100"))
+    executes(deciding(requested(before="-1", after="3"), *short), "0.899", reduce="0.4")
 
 
 nonzero = st.integers(-(10**12), 10**12).filter(bool)
+whole = st.integers(-(10**12), 10**12)
 
 
-@given_any(nonzero, st.integers(-(10**12), 10**12), st.integers(-(10**12), 10**12))
-def test_never_more_is_given_up_than_is_held(before: int, after: int, copied: int) -> None:
+@given_any(nonzero, whole, whole, st.integers(0, 10**12), st.booleans())
+def test_reductions_never_exceed_what_is_held(
+    before: int, after: int, copied: int, waits: int, on_polymarket_: bool
+) -> None:
     if before == after:
         return
-    request = requested(before=decimal_text(before), after=decimal_text(after))
-    given_up = reduction(request, copied)
-    assert 0 <= given_up <= abs(copied)
-    if given_up:
+    venue = Venue.POLYMARKET if on_polymarket_ else Venue.HYPERLIQUID
+    request = requested(before=decimal_text(before), after=decimal_text(after), venue=venue)
+    given_up = reduction(request, copied, PRICE, RICH, Residual(0, waits), Policy())
+    assert 0 <= given_up.share_micros <= given_up.wanted_micros <= abs(copied)
+    assert given_up.residual_micros in (0, waits, given_up.wanted_micros)
+    if given_up.share_micros:
         assert (copied > 0) == (request.trade_side.sign < 0), "giving up trades against what is held"
+        assert given_up.residual_micros == 0

@@ -17,6 +17,7 @@ from domain.events import (
     GuardrailConfigured,
     InfluencerConfigured,
     Mode,
+    PortfolioScope,
     Sizing,
     Status,
     SubscriberConfigured,
@@ -149,12 +150,61 @@ def test_a_subscription() -> None:
         ({"mode": "copy_percent", "percent": 1000}, Sizing("copy_percent", percent_micros=10**9)),
         ({"mode": "percent_of_equity", "percent": "2"}, Sizing("percent_of_equity", percent_micros=2 * 10**6)),
         ({"mode": "fixed_notional", "notional_usd": "50"}, Sizing("fixed_notional", notional_micros=50 * 10**6)),
+        ({"mode": "proportional", "percent": "100"}, Sizing("proportional", percent_micros=100 * 10**6)),
     ],
 )
 def test_every_sizing_mode(written: dict[str, object], sizing: Sizing) -> None:
     *_, subscription = read(*WORLD, SUBSCRIPTION | {"sizing": written})
     assert isinstance(subscription, SubscriptionConfigured)
     assert subscription.sizing == sizing
+
+
+def test_every_mode_of_the_domain_can_be_written() -> None:
+    for mode in TARGETS:
+        amount = {"notional_usd": "5"} if mode == "fixed_notional" else {"percent": "5"}
+        *_, subscription = read(*WORLD, SUBSCRIPTION | {"sizing": {"mode": mode} | amount})
+        assert isinstance(subscription, SubscriptionConfigured)
+        assert subscription.sizing.mode == mode
+
+
+def test_filters_of_markets_days_and_hours() -> None:
+    *_, choosy = read(
+        *WORLD,
+        SUBSCRIPTION
+        | {
+            "filters": {
+                "allowed_markets": ["0xrace"],
+                "blocked_markets": ["0xmatch"],
+                "days": [5, 1, 5],
+                "hours": ["08:00-17:30", "22:00-06:00", "00:00-24:00"],
+            }
+        },
+    )
+    assert isinstance(choosy, SubscriptionConfigured)
+    assert choosy.filters == Filters(
+        allowed_markets=("0xrace",),
+        blocked_markets=("0xmatch",),
+        days=(1, 5),
+        hours=((480, 1050), (1320, 360), (0, 1440)),
+    )
+    assert line_of(choosy)["filters"]["hours"] == ["08:00-17:30", "22:00-06:00", "00:00-24:00"]
+
+
+@pytest.mark.parametrize("scope", [PortfolioScope.EXEC_USER, PortfolioScope.EXEC_GLOBAL])
+def test_a_subscriber_may_be_one_of_the_portfolios_that_come_with_influencers(scope: PortfolioScope) -> None:
+    (told,) = read(SUBSCRIBER | {"portfolio": scope.value})
+    assert isinstance(told, SubscriberConfigured)
+    assert told.scope is scope
+    assert line_of(told)["portfolio"] == scope.value
+    (usual,) = read(SUBSCRIBER)
+    assert "portfolio" not in line_of(usual)
+
+
+def test_guardrails_of_one_subscriber() -> None:
+    of_sam = GUARDRAIL | {"scope": "subscriber:sam", "values": {"daily_loss_micros": 10_000}}
+    assert read(SUBSCRIBER, of_sam)[1:] == [
+        GuardrailConfigured(scope="subscriber:sam", values={"daily_loss_micros": 10_000}, actor="ops")
+    ]
 
 
 def test_guardrails_of_everybody_and_of_one_influencer() -> None:
@@ -256,6 +306,19 @@ KINDS = "influencer, subscriber, subscription, guardrail"
         (SUBSCRIPTION | {"limits": {"spread_bps": 2**63}}, ["must be a whole number from 0"]),
         (SUBSCRIPTION | {"limits": []}, ['limits: expected an object such as {"spread_bps": 20}']),
         (SUBSCRIPTION | {"filters": {"sides": ["LONG"]}}, ["filters.sides.0: Input should be 'BUY' or 'SELL'"]),
+        (SUBSCRIPTION | {"filters": {"days": [0]}}, ["filters.days.0: Input should be greater than or equal to 1"]),
+        (SUBSCRIPTION | {"filters": {"days": [8]}}, ["filters.days.0: Input should be less than or equal to 7"]),
+        (
+            SUBSCRIPTION | {"filters": {"hours": ["8-17"]}},
+            ["filters.hours.0: '8-17' is not a range of UTC hours such as \"08:00-17:30\""],
+        ),
+        (SUBSCRIPTION | {"filters": {"hours": ["08:00-08:00"]}}, ["within 00:00-24:00 and not be empty"]),
+        (SUBSCRIPTION | {"filters": {"hours": ["08:00-24:01"]}}, ["within 00:00-24:00 and not be empty"]),
+        (SUBSCRIPTION | {"filters": {"hours": ["24:00-00:00"]}}, ["within 00:00-24:00 and not be empty"]),
+        (SUBSCRIPTION | {"filters": {"hours": ["25:00-26:00"]}}, ["is not a range of UTC hours"]),
+        (SUBSCRIBER | {"portfolio": "SHADOW_USER"}, ["portfolio: Input should be 'SUBSCRIBER', 'EXEC_USER' or 'EXEC"]),
+        (GUARDRAIL | {"scope": "subscriber:"}, ["scope: ", "pattern"]),
+        (GUARDRAIL | {"scope": "subscription:sam-ann"}, ["scope: ", "pattern"]),
         (SUBSCRIPTION | {"filters": {"assets": []}}, ["filters.assets: ", "is not a field of this kind of line"]),
         # guardrails
         (GUARDRAIL | {"values": {"max_loss": 1}}, ["values: guardrail 'max_loss' is unknown; use one of "]),
@@ -283,8 +346,11 @@ def test_references_must_exist() -> None:
         "line 1: influencer_id 'ann' is not configured",
         "line 1: subscriber_id 'sam' is not configured",
     ]
+    assert wrong(GUARDRAIL | {"scope": "subscriber:sam"}) == [
+        "line 1: scope 'subscriber:sam' names somebody who is not configured"
+    ]
     assert wrong(GUARDRAIL | {"scope": "influencer:ann"}) == [
-        "line 1: scope 'influencer:ann' names an influencer that is not configured"
+        "line 1: scope 'influencer:ann' names somebody who is not configured"
     ]
 
 
@@ -344,15 +410,29 @@ amounts = st.integers(1, 10**15).map(lambda value: f"{value // 10**6}.{value % 1
 guardrails = st.dictionaries(st.sampled_from(GUARDRAILS), st.integers(0, 2**63 - 1), max_size=4)
 assets = st.lists(st.text(max_size=8), max_size=3)
 sizings = st.one_of(
-    st.fixed_dictionaries({"mode": st.sampled_from(["copy_percent", "percent_of_equity"]), "percent": percents}),
+    st.fixed_dictionaries(
+        {"mode": st.sampled_from(["copy_percent", "percent_of_equity", "proportional"]), "percent": percents}
+    ),
     st.fixed_dictionaries({"mode": st.just("fixed_notional"), "notional_usd": amounts}),
 )
+minutes = st.integers(0, 1439).map(lambda value: f"{value // 60:02d}:{value % 60:02d}")
+hours = st.tuples(minutes, minutes | st.just("24:00")).filter(lambda pair: pair[0] != pair[1]).map("-".join)
 filters = st.fixed_dictionaries(
     {},
-    optional={"allowed_assets": assets, "blocked_assets": assets, "sides": st.lists(st.sampled_from(["BUY", "SELL"]))},
+    optional={
+        "allowed_assets": assets,
+        "blocked_assets": assets,
+        "allowed_markets": assets,
+        "blocked_markets": assets,
+        "sides": st.lists(st.sampled_from(["BUY", "SELL"])),
+        "days": st.lists(st.integers(1, 7)),
+        "hours": st.lists(hours, max_size=3),
+    },
 )
 
 
+modes = st.sampled_from(list(Mode))
+scopes = st.sampled_from(["SUBSCRIBER", "EXEC_USER", "EXEC_GLOBAL"])
 limits: st.SearchStrategy[Any] = guardrails
 wishes = st.fixed_dictionaries({}, optional={"limits": limits, "filters": filters, "status": statuses})
 
@@ -369,8 +449,10 @@ def files(draw: st.DrawFn) -> list[dict[str, Any]]:
         if draw(st.booleans()):
             lines.append(GUARDRAIL | {"scope": f"influencer:{id}", "values": draw(guardrails)})
     for id in subscribers:
-        optional = draw(st.fixed_dictionaries({}, optional={"mode": st.sampled_from(list(Mode)), "status": statuses}))
+        optional = draw(st.fixed_dictionaries({}, optional={"mode": modes, "status": statuses, "portfolio": scopes}))
         lines.append({"kind": "subscriber", "id": id, "deposit_usd": draw(usd)} | optional)
+        if draw(st.booleans()):
+            lines.append(GUARDRAIL | {"scope": f"subscriber:{id}", "values": draw(guardrails)})
     for id in draw(st.lists(names, unique=True, max_size=4)):
         optional = draw(wishes)
         lines.append(

@@ -22,15 +22,14 @@ from gateways.hyperliquid.wire import (
     TRADE_HEAD,
     TRADE_HEADS,
     ZERO_HASH,
-    Book,
     TradeHead,
-    WireError,
     parse_account,
     parse_book,
     parse_trade,
     raw_id,
     side_in_id,
 )
+from gateways.venue import Book, WireError
 
 ANN, BOB = "0x" + "a" * 40, "0x" + "b" * 40
 HASH = "0xe586c7fad5eab78fe700044075989e02015000e070edd661894f734d94ee917a"
@@ -239,20 +238,23 @@ def account(*positions: dict[str, Any], **more: object) -> bytes:
 
 
 def test_an_account_report_lists_signed_positions() -> None:
-    held = {"coin": "BTC", "szi": "-0.0602", "leverage": {"type": "cross", "value": 20}, "entryPx": "1.0"}
+    held = {"coin": "BTC", "szi": "-0.0602", "leverage": {"type": "cross", "value": 20}, "entryPx": "0.0737698"}
     other = {"coin": "xyz:SP500", "szi": "3.0", "leverage": {"type": "isolated", "value": 5, "rawUsd": "-1.5"}}
-    assert parse_account(account(held, other)) == (
-        1_784_683_652_123_000_000,
-        (SeededPosition("BTC", -60_200, 20), SeededPosition("xyz:SP500", 3_000_000, 5)),
-    )
+    report = parse_account(account(held, other, marginSummary={"accountValue": "38252.712345"}))
+    assert report.time == 1_784_683_652_123_000_000
+    assert report.positions == (
+        SeededPosition("BTC", -60_200, 20, "BTC", 73_770),
+        SeededPosition("xyz:SP500", 3_000_000, 5, "xyz:SP500"),
+    ), "a price of entry is an average: the nearest micro"
+    assert report.equity_micros == 38_252_712_345
 
 
 def test_a_flat_account_lists_nothing() -> None:
-    assert parse_account(account()) == (1_784_683_652_123_000_000, ())
+    assert parse_account(account()) == (1_784_683_652_123_000_000, (), None)
 
 
 def test_leverage_may_be_unknown() -> None:
-    _, (position,) = parse_account(account({"coin": "BTC", "szi": "1"}))
+    (position,) = parse_account(account({"coin": "BTC", "szi": "1"})).positions
     assert position.leverage is None
 
 
@@ -326,8 +328,9 @@ def test_a_recorded_account_report_parses() -> None:
     reports = [row["resp"] for row in samples if row["kind"] == "clearinghouseState"]
     assert reports
     for wire in reports:
-        as_of, positions = parse_account(msgspec.json.encode(wire))
+        as_of, positions, equity = parse_account(msgspec.json.encode(wire))
         assert as_of == wire["time"] * 1_000_000
+        assert equity == micros(wire["marginSummary"]["accountValue"])
         rows = [row["position"] for row in wire["assetPositions"]]
         assert [(p.asset, Fraction(p.share_micros, 10**6), p.leverage) for p in positions] == [
             (row["coin"], Fraction(row["szi"]), row["leverage"]["value"]) for row in rows

@@ -14,7 +14,7 @@ from gateways.sandbox.hyperliquid.coins import COINS
 from gateways.sandbox.hyperliquid.info import answer
 from gateways.sandbox.hyperliquid.market import Market
 from gateways.sandbox.hyperliquid.people import MAKERS
-from gateways.sandbox.hyperliquid.tape import Trade
+from gateways.sandbox.hyperliquid.tape import ZERO_HASH, Trade
 from tests.gateways.test_sandbox_hyperliquid_ws import (
     FILL_KEYS,
     ORIGIN_MS,
@@ -44,6 +44,10 @@ def folded(user: str, trades: list[dict[str, Any]]) -> dict[str, Decimal]:
         buyer, seller = trade["users"]
         sizes[trade["coin"]] += Decimal(trade["sz"]) * ((buyer == user) - (seller == user))
     return {coin: size for coin, size in sizes.items() if size}
+
+
+def taker(trade: dict[str, Any]) -> str:
+    return str(trade["users"][trade["side"] == "A"])
 
 
 async def test_meta_of_each_dex() -> None:
@@ -150,10 +154,14 @@ async def test_the_time_of_a_state_never_runs_ahead_of_what_is_played() -> None:
             assert held == {coin: size for coin, size in known.items() if ":" not in coin}
 
 
-async def test_fills_of_a_user() -> None:
+async def test_fills_of_a_user_and_the_slices_of_its_twaps() -> None:
     who = INFLUENCERS[2]
     async with played(60) as sandbox:
-        expected = [trade for trade in wire_trades(until(60)) if who.address in trade["users"]]
+        every = [trade for trade in wire_trades(until(60)) if who.address in trade["users"]]
+        sliced = [trade for trade in every if trade["hash"] == ZERO_HASH and taker(trade) == who.address]
+        expected = [trade for trade in every if trade not in sliced]
+        assert sliced
+        assert expected
         newest_first = await ask(sandbox, type="userFills", user=who.address)
         assert [fill["tid"] for fill in newest_first] == [trade["tid"] for trade in reversed(expected)]
         middle = expected[len(expected) // 2]["time"]
@@ -161,9 +169,16 @@ async def test_fills_of_a_user() -> None:
         assert [fill["tid"] for fill in later] == [trade["tid"] for trade in expected if trade["time"] >= middle]
         earlier = await ask(sandbox, type="userFillsByTime", user=who.address, startTime=0, endTime=middle)
         assert [fill["tid"] for fill in earlier] == [trade["tid"] for trade in expected if trade["time"] <= middle]
+        slices = await ask(sandbox, type="userTwapSliceFillsByTime", user=who.address, startTime=0)
+        assert [row["fill"]["tid"] for row in slices] == [trade["tid"] for trade in sliced]
+        last = slices[-1]["fill"]["time"]
+        assert await ask(sandbox, type="userTwapSliceFillsByTime", user=who.address, startTime=last + 1) == []
+    for row in slices:
+        assert list(row) == ["fill", "twapId"]
+        assert (row["fill"]["hash"], row["fill"]["twapId"], type(row["twapId"])) == (ZERO_HASH, None, int)
     assert all(list(fill) == FILL_KEYS for fill in newest_first)
     by_coin: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
-    for fill in reversed(newest_first):
+    for fill in sorted([*reversed(newest_first), *(row["fill"] for row in slices)], key=lambda fill: fill["time"]):
         by_coin[fill["coin"]].append(fill)
     for fills in by_coin.values():
         assert fills[0]["startPosition"] == "0.0"

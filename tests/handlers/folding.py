@@ -14,6 +14,7 @@ from gateways.hyperliquid.wire import TradeHead, raw_id
 from handlers.catalogue import codec
 from handlers.configuration import Configuration
 from handlers.configure import changes
+from handlers.valuation import Valuation
 from streams.connection import Connection
 from streams.envelope import Recorded
 from streams.stage import Output, Stage
@@ -34,18 +35,21 @@ def recorded(event: Event, sequence: int = 1, *, stream: str = "RAW") -> Recorde
 
 
 class Folding(Generic[S]):
-    """One lane of a stage, folded in memory."""
+    """One lane of a stage, folded in memory. `log` is the output stream: what others wrote there and its own."""
 
     def __init__(self, stage: Stage[S]) -> None:
         self.stage = stage
         self.state = stage.initial(Lane(0, 63))
         self.outputs: list[Output] = []
+        self.log: list[tuple[int, Event]] = []
         self._sequences = itertools.count(1)
 
     def given(self, *events: Event, sequence: int = 0) -> "Folding[S]":
         """Events that stand in the output stream."""
         for event in events:
-            self.stage.evolve(self.state, event, sequence or next(self._sequences))
+            place = sequence or next(self._sequences)
+            self.log.append((place, event))
+            self.stage.evolve(self.state, event, place)
         return self
 
     def when(self, event: Event, *, sequence: int = 1, now: int = NOW) -> list[Any]:
@@ -61,16 +65,22 @@ class Folding(Generic[S]):
         for output in outputs:
             self.stage.evolve(self.state, output.event, 0)
         for output in outputs:
-            self.stage.stored(self.state, output, next(self._sequences))
+            place = next(self._sequences)
+            self.log.append((place, cast(Event, output.event)))
+            self.stage.stored(self.state, output, place)
         self.outputs += outputs
         return [output.event for output in outputs]
 
-    def replayed(self) -> "Folding[S]":
-        """The same lane after a restart: a fresh state, folded from what was stored."""
+    def replayed(self, *, snapshot_at: int = 0) -> "Folding[S]":
+        """The same lane after a restart: a fresh state, or that of a snapshot after so many events, and the log."""
         again = Folding(self.stage)
-        for sequence, output in enumerate(self.outputs, 1):
-            stored = recorded(cast(Event, output.event), sequence)
+        for number, (sequence, event) in enumerate(self.log):
+            if snapshot_at and number == snapshot_at:
+                again.state = again.stage.restore(again.stage.dump(again.state), Lane(0, 63))
+            stored = recorded(event, sequence)
             again.stage.evolve(again.state, stored.data, sequence)
+        if snapshot_at and snapshot_at >= len(self.log):
+            again.state = again.stage.restore(again.stage.dump(again.state), Lane(0, 63))
         return again
 
 
@@ -101,16 +111,22 @@ def trade(
     )
 
 
-def account(*positions: tuple[str, str], time_ms: int = 1_794_999_998_000, section: str = "") -> RawReceived:
-    """A raw account report of Alice."""
-    held = [{"position": {"coin": coin, "szi": size, "leverage": {"value": 5}}} for coin, size in positions]
+def account(
+    *positions: tuple[str, str], time_ms: int = 1_794_999_998_000, section: str = "", worth: str | None = None
+) -> RawReceived:
+    """A raw account report of Alice, every position entered at 90."""
+    held = [
+        {"position": {"coin": coin, "szi": size, "leverage": {"value": 5}, "entryPx": "90.0"}}
+        for coin, size in positions
+    ]
+    margin = {} if worth is None else {"marginSummary": {"accountValue": worth}}
     return RawReceived(
         raw_id=f"hl:account:{section}:{ALICE}:{time_ms}",
         venue=Venue.HYPERLIQUID,
         channel=f"clearinghouseState@{section}" if section else "clearinghouseState",
         influencer_id="alice",
         address=ALICE,
-        payload=Raw(msgspec.json.encode({"assetPositions": held, "time": time_ms})),
+        payload=Raw(msgspec.json.encode({"assetPositions": held, "time": time_ms} | margin)),
         detect_time=NOW,
     )
 
@@ -127,13 +143,23 @@ LINES = [
 ]
 
 
-def configured(lines: Iterable[str] = LINES, *, sequence: int = 10, at: int = NOW - 100 * SECOND) -> Configuration:
-    """A configuration that has read these lines and follows nothing."""
+def valued(*events: Event) -> Valuation:
+    """Marks and resolutions stored under sequences 10, 20, 30, ..., followed by nobody."""
+    valuation = Valuation(cast(Connection, None), CODEC)
+    for number, event in enumerate(events, 1):
+        valuation.marks.evolve(event, number * 10)
+    return valuation
+
+
+def configured(
+    lines: Iterable[str] = LINES, *, sequence: int = 10, at: int = NOW - 100 * SECOND, bankroll_micros: int = 0
+) -> Configuration:
+    """A configuration that has read these lines and follows nothing; influencers have portfolios with a bankroll."""
     configuration = Configuration(cast(Connection, None), CODEC)
     directory = Directory()
     events, bad = parse(lines, directory, "tests")
     assert not bad
-    for event in changes(Directory(), events, at):
+    for event in changes(Directory(), events, at, bankroll_micros):
         directory.evolve(event, at)
     configuration.directory, configuration.sequence = directory, sequence
     return configuration

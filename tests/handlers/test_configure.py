@@ -4,10 +4,12 @@ import json
 
 import pytest
 
-from domain.events import PolicyMaterialized
+from domain.events import ControlState, ControlTarget, PolicyMaterialized, PortfolioScope
+from domain.reasons import Reason
 from handlers.catalogue import codec
 from handlers.configuration import directory_at
-from handlers.configure import exported, import_lines
+from handlers.configure import control, exported, import_lines
+from streams import subjects
 from streams.connection import Connection
 from streams.envelope import Recorded
 from streams.read import history
@@ -84,6 +86,72 @@ async def test_an_export_can_be_imported_and_changes_nothing(log: Connection) ->
     lines = list(exported(directory))
     assert len(lines) == len(LINES)
     assert (await import_lines(log, lines, actor="tests", now=NOW)).written == {}
+
+
+async def test_an_enabled_influencer_gets_its_portfolios_once(log: Connection) -> None:
+    bankroll = 100_000 * 1_000_000
+    done = await import_lines(log, LINES, actor="ann", now=NOW, bankroll_micros=bankroll)
+    # Two of the file and two that come with Alice; the same of subscriptions, and their default policy.
+    assert done.written == {"policy": 1, "guardrail": 1, "influencer": 1, "subscriber": 4, "subscription": 4}
+    assert done.unchanged == 0
+    directory, _ = await directory_at(log, CODEC)
+    scopes = {id: (one.scope, one.deposit_micros) for id, one in directory.subscribers.items()}
+    assert scopes["exec-user:alice"] == (PortfolioScope.EXEC_USER, bankroll)
+    assert scopes["exec-global"] == (PortfolioScope.EXEC_GLOBAL, bankroll)
+    again = await import_lines(log, LINES, actor="ann", now=NOW + 1, bankroll_micros=bankroll)
+    assert (again.written, again.unchanged) == ({}, len(LINES))
+    everything = list(exported(directory))
+    assert (await import_lines(log, everything, actor="ann", now=NOW + 2)).written == {}
+
+
+async def test_an_influencer_that_is_enabled_later_gets_its_portfolios_then(log: Connection) -> None:
+    paused = [LINES[0], LINES[1].replace('"addresses"', '"status":"paused","addresses"'), *LINES[2:]]
+    first = await import_lines(log, paused, actor="ann", now=NOW, bankroll_micros=1)
+    assert first.written["subscriber"] == 2
+    second = await import_lines(log, LINES, actor="ann", now=NOW + 1, bankroll_micros=1)
+    assert second.written == {"influencer": 1, "subscriber": 2, "subscription": 2}
+    assert second.unchanged == len(LINES) - 1
+
+
+async def test_a_file_may_say_otherwise_of_the_portfolios_that_come_with_an_influencer(log: Connection) -> None:
+    own = '{"kind":"subscriber","id":"exec-user:alice","deposit_usd":"7","portfolio":"EXEC_USER"}'
+    await import_lines(log, [*LINES, own], actor="ann", now=NOW, bankroll_micros=1)
+    directory, _ = await directory_at(log, CODEC)
+    assert directory.subscribers["exec-user:alice"].deposit_micros == 7_000_000
+    assert directory.subscriptions["exec-user:alice"].influencer_id == "alice"
+
+
+async def test_a_guardrail_of_a_subscriber_stores_the_policies_that_it_changes(log: Connection) -> None:
+    await import_lines(log, LINES, actor="ann", now=NOW)
+    of_ann = '{"kind":"guardrail","scope":"subscriber:ann","values":{"spread_bps":3}}'
+    assert (await import_lines(log, [of_ann], actor="ann", now=NOW + 1)).written == {"policy": 1, "guardrail": 1}
+    directory, _ = await directory_at(log, CODEC)
+    policy_hash, policy = directory.policy_of(directory.subscriptions["ann-alice"])
+    assert directory.policy_named(policy_hash) == policy
+    assert policy.spread_bps == 3
+
+
+async def test_an_operators_switch_is_in_force_from_its_sequence_on(log: Connection) -> None:
+    await import_lines(log, LINES, actor="ann", now=NOW)
+    sequence = await control(
+        log, ControlTarget.ENGINE, "", ControlState.PAUSED, actor="eve", note="maintenance", now=NOW + 1
+    )
+    blocked = await control(
+        log, ControlTarget.MARKET, "0xrace", ControlState.DISABLED, actor="eve", note="wash trading", now=NOW + 2
+    )
+    *_, pause, block = await written(log)
+    assert (pause.sequence, block.sequence) == (sequence, blocked)
+    assert [pause.subject, block.subject] == [
+        subjects.config("control", "engine"),
+        subjects.config("control", "market:0xrace"),
+    ]
+    assert (pause.data.actor, pause.data.note) == ("eve", "maintenance")
+    directory, _ = await directory_at(log, CODEC)
+    controls = directory.controls
+    assert [controls.engine(at) for at in (sequence - 1, sequence)] == [ControlState.RUNNING, ControlState.PAUSED]
+    assert controls.engine_stops(NOW, sequence)
+    assert controls.disabled("alice", "ann", "0xrace", "yes", blocked) is Reason.MARKET_BLOCKED
+    assert controls.disabled("alice", "ann", "0xrace", "yes", sequence) is None
 
 
 async def test_thousands_of_lines_go_in_batches_with_progress(log: Connection) -> None:

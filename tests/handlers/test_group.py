@@ -2,7 +2,10 @@
 
 from typing import Any
 
+import pytest
+
 from domain.events import Action, GroupClosed, PositionState, SignalGrouped, SignalRecorded, TradeSide, Venue
+from domain.groups import SETTLE_NS, WINDOW_NS
 from domain.ids import derived
 from handlers.group import Group
 from streams import subjects
@@ -97,10 +100,52 @@ def test_history_and_repeats_are_not_copied() -> None:
     assert lane.when(signal(2, 0)) == []
 
 
+def test_movements_are_not_copied() -> None:
+    lane = Folding(Group())
+    for number, action in enumerate((Action.SPLIT, Action.MERGE, Action.REDEEM), 1):
+        assert lane.when(signal(number, 0, action=action, venue=Venue.POLYMARKET)) == []
+    assert lane.stage.due(lane.state) is None
+
+
+def test_what_is_seen_late_waits_a_moment_for_company() -> None:
+    lane = Folding(Group())
+    late = NOW + 60 * 1_000 * MS
+    lane.when(signal(1, 0), now=late)
+    assert lane.stage.due(lane.state) == late + SETTLE_NS
+    assert kinds(lane.when(signal(2, 10), now=late + 5)) == [SignalGrouped]
+    (closed,) = lane.when_time_passes(late + SETTLE_NS)
+    assert closed.signal_ids == ("s1", "s2")
+
+
+def test_a_signal_of_long_before_is_a_group_of_its_own() -> None:
+    lane = Folding(Group())
+    lane.when(signal(2, 0))
+    closed, opened = lane.when(signal(1, -WINDOW - 1))
+    assert (closed.signal_ids, opened.signal_id) == (("s2",), "s1")
+
+
+def test_what_is_assumed_of_one_signal_is_assumed_of_its_group() -> None:
+    lane = Folding(Group())
+    lane.when(signal(1, 0, position_state=PositionState.ASSUMED))
+    lane.when(signal(2, 1))
+    (closed,) = lane.when_time_passes(NOW + WINDOW)
+    assert closed.position_state is PositionState.ASSUMED
+
+
+@pytest.mark.parametrize("venue", list(Venue))
+def test_a_window_is_as_long_as_its_venue_asks(venue: Venue) -> None:
+    lane = Folding(Group())
+    lane.when(signal(1, 0, venue=venue))
+    assert lane.stage.due(lane.state) == NOW + WINDOW_NS[venue]
+
+
 def test_a_restart_finds_the_open_window() -> None:
     lane = Folding(Group())
     lane.when(signal(1, 0), sequence=11)
     lane.when(signal(2, 1), sequence=12)
     again = lane.replayed()
     assert again.stage.due(again.state) == NOW + WINDOW
-    assert again.when_time_passes(NOW + WINDOW) == lane.when_time_passes(NOW + WINDOW)
+    snapshot = lane.replayed(snapshot_at=1)
+    expected = lane.when_time_passes(NOW + WINDOW)
+    assert again.when_time_passes(NOW + WINDOW) == snapshot.when_time_passes(NOW + WINDOW) == expected
+    assert lane.replayed().state == {}

@@ -2,7 +2,10 @@
 
 from typing import Any
 
+from msgspec import structs
+
 from domain.events import (
+    Action,
     ExecutionRequested,
     GroupClosed,
     GroupMatched,
@@ -64,10 +67,10 @@ def test_every_subscription_asks_or_is_counted_with_the_reason() -> None:
         influencer_id="alice",
         matched=2,
         filtered={
-            "SUBSCRIBER_INACTIVE": 1,
+            "SUBSCRIBER_PAUSED": 1,
             "SIDE_NOT_WANTED": 1,
             "ASSET_BLOCKED": 1,
-            "SUBSCRIPTION_INACTIVE": 1,
+            "SUBSCRIPTION_PAUSED": 1,
         },
     )
     request: ExecutionRequested = requests[0]
@@ -82,6 +85,18 @@ def test_every_subscription_asks_or_is_counted_with_the_reason() -> None:
     ]
     assert [output.id for output in lane.outputs] == [*(request.request_id for request in requests), "g.matched"]
     assert {output.correlation for output in lane.outputs} == {"g"}
+
+
+def test_a_group_that_reduces_is_asked_for_by_those_who_want_nothing_opened() -> None:
+    lines = [*LINES, subscription(1, filters='{"sides":["BUY"]}'), subscription(2, status='"closed"')]
+    closing = structs.replace(GROUP, action=Action.CLOSE, trade_side=TradeSide.SELL, before_micros=5, after_micros=0)
+    *requests, summary = Folding(Match(configured(lines))).when(structs.replace(CAPTURED, group=closing))
+    assert {request.subscription_id: request.opening_blocked for request in requests} == {
+        "ann-alice": None,
+        "ben-alice": "SUBSCRIBER_PAUSED",
+        "more-1": "SIDE_NOT_WANTED",
+    }
+    assert summary.filtered == {"SUBSCRIPTION_INACTIVE": 1}
 
 
 def test_a_failed_quote_is_decided_all_the_same() -> None:

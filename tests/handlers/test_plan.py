@@ -1,40 +1,73 @@
-"""REQUESTS -> EXECUTIONS, as a fold: the deposit first, then one decision per request."""
+"""REQUESTS -> EXECUTIONS, as a fold: what is due to a portfolio first, then one decision per request; and the clock."""
 
 import asyncio
+import itertools
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from domain.breakers import DAY, next_day
 from domain.events import (
     Action,
+    BreakerLimit,
+    BreakerReset,
+    BreakerTripped,
     CashDeposited,
+    ControlChanged,
+    ControlState,
+    ControlTarget,
     CopyDecided,
+    CopyQueued,
     Decision,
+    EquityMarked,
+    Event,
     ExecutionCompleted,
     ExecutionRequested,
+    MarkCaptured,
+    MarketResolved,
     Mode,
     OrderFilled,
+    Payout,
+    PortfolioScope,
+    PositionSettled,
     RequestedQuote,
     Sizing,
     TradeSide,
     Venue,
 )
+from domain.ids import derived
+from domain.orders import fill_on_paper
+from domain.portfolio import Position
+from domain.portfolios import EXEC_GLOBAL
+from domain.reasons import Reason
 from handlers.configuration import Configuration
 from handlers.configure import import_lines
-from handlers.plan import Plan
+from handlers.plan import HOLD_NS, LOOK_NS, Plan, Portfolios
+from handlers.valuation import Valuation
 from streams import subjects
 from streams.append import Record, append
 from streams.connection import Connection
 from streams.errors import UnprocessableError
 from streams.processor import LaneWorker
 from streams.subjects import Lane
-from tests.handlers.folding import CODEC, LINES, NOW, Folding, configured
+from tests.handlers.folding import CODEC, LINES, NOW, SECOND, Folding, configured, valued
 from tests.streams.examples import example
 
 USD = 1_000_000
+MS = 1_000_000
+LANE = Lane(0, 63)
+BULLISH = '{"kind":"influencer","id":"bob","venue":"hyperliquid","addresses":["0x' + "b2" * 20 + '"]}'
 
 
-def request(configuration: Configuration, number: int = 1, **fields: Any) -> ExecutionRequested:
+def quote(mid: float = 100, size: int = 50) -> RequestedQuote:
+    """A book a cent wide on each side of the mid."""
+    bid, ask = int(mid * USD) - 10_000, int(mid * USD) + 10_000
+    return RequestedQuote("q", bid, ask, ((ask, size * USD),), 10_000, NOW)
+
+
+def request(configuration: Configuration, number: int = 1, *, mid: float = 100, **fields: Any) -> ExecutionRequested:
     """Ann is to copy 10 % of Alice's buy of 500 USD at 100, in a deep and narrow book."""
     policy_hash, _ = configuration.directory.policy_of(configuration.directory.subscriptions["ann-alice"])
     return example(
@@ -48,62 +81,144 @@ def request(configuration: Configuration, number: int = 1, **fields: Any) -> Exe
             "group_id": f"g{number}",
             "venue": Venue.HYPERLIQUID,
             "asset": "BTC",
+            "market": "BTC",
             "action": Action.OPEN,
             "trade_side": TradeSide.BUY,
             "before_micros": 0,
             "after_micros": 5 * USD,
             "notional_micros": 500 * USD,
-            "price_micros": 100 * USD,
+            "price_micros": int(mid * USD),
             "event_time": NOW - 1_000_000,
-            "quote": RequestedQuote("q", 99_990_000, 100_010_000, ((100_010_000, 50 * USD),), 10_000, NOW),
+            "detect_time": NOW - 1_000_000,
+            "quote": quote(mid),
             "quote_reason": None,
             "sizing": Sizing("copy_percent", percent_micros=10 * USD),
             "policy_hash": policy_hash,
             "config_sequence": 10,
+            "opening_blocked": None,
         }
         | fields,
     )
 
 
-def test_the_first_request_deposits_what_is_configured_then_decides() -> None:
+def on_polymarket(configuration: Configuration, number: int = 1, **fields: Any) -> ExecutionRequested:
+    """The same in outcome tokens at 0.50."""
+    usual: dict[str, Any] = {"venue": Venue.POLYMARKET, "asset": "yes", "market": "race", "after_micros": 1000 * USD}
+    return request(configuration, number, mid=0.5, **(usual | {"quote": quote(0.5, 10_000)} | fields))
+
+
+def planning(configuration: Configuration, valuation: Valuation | None = None) -> Folding[Portfolios]:
+    return Folding(Plan(configuration, valuation or valued()))
+
+
+def executed(lane: Folding[Portfolios], configuration: Configuration, decision: CopyDecided) -> None:
+    """What the stage that executes writes for a decision."""
+    portfolio = lane.state.of[decision.subscriber_id]
+    asset = (decision.venue.value, decision.asset)
+    policy = configuration.directory.policy_named(decision.policy_hash)
+    assert policy is not None
+    position = portfolio.positions.get(asset, Position())
+    copied = portfolio.copied.get((decision.subscription_id, asset), 0)
+    lane.given(*fill_on_paper(decision, position, copied, policy, now=NOW))
+
+
+def bought(lane: Folding[Portfolios], configuration: Configuration, wanted: ExecutionRequested) -> CopyDecided:
+    """A request decided and executed."""
+    *_, decision = lane.when(wanted)
+    assert isinstance(decision, CopyDecided)
+    assert decision.decision is Decision.EXECUTE, decision.reasons
+    executed(lane, configuration, decision)
+    return decision
+
+
+def mark(price: float, *, asset: str = "BTC", venue: Venue = Venue.HYPERLIQUID, at: int = NOW) -> MarkCaptured:
+    return example(MarkCaptured, venue=venue, asset=asset, price_micros=int(price * USD), marked_at=at)
+
+
+def resolved(*, yes: float = 1, id: str = "res-1") -> MarketResolved:
+    payouts = (Payout("yes", int(yes * USD)), Payout("no", USD - int(yes * USD)))
+    return example(
+        MarketResolved, resolution_id=id, venue=Venue.POLYMARKET, market="race", payouts=payouts, detect_time=NOW
+    )
+
+
+def moves(valuation: Valuation, *events: Event) -> None:
+    """More of GROUPS."""
+    for event in events:
+        valuation.marks.evolve(event, valuation.marks.sequence + 10)
+
+
+def paid(events: list[Any]) -> list[PositionSettled]:
+    return [event for event in events if isinstance(event, PositionSettled)]
+
+
+def kinds(events: list[Any]) -> list[type]:
+    return [type(event) for event in events]
+
+
+# --- deposits and decisions --------------------------------------------------------------------------------
+
+
+def test_the_first_request_deposits_what_is_configured_looks_then_decides() -> None:
     configuration = configured()
-    lane = Folding(Plan(configuration))
-    deposited, decided = lane.when(request(configuration))
+    lane = planning(configuration)
+    deposited, marked, decided = lane.when(request(configuration))
     assert isinstance(deposited, CashDeposited)
     assert (deposited.subscriber_id, deposited.cash_delta_micros) == ("ann", 10_000 * USD)
+    assert isinstance(marked, EquityMarked)
+    assert (marked.subscriber_id, marked.equity_micros, marked.marked_at) == ("ann", 10_000 * USD, NOW)
     assert isinstance(decided, CopyDecided)
     assert (decided.decision, decided.reasons, decided.equity_micros) == (Decision.EXECUTE, (), 10_000 * USD)
     assert decided.share_micros == 490_000, "50 USD at 100.01, in lots of 0.01"
     assert {output.subject for output in lane.outputs} == {subjects.executions("ann")}
-    assert [output.id for output in lane.outputs] == [deposited.deposit_id, decided.attempt_id]
+    assert [output.id for output in lane.outputs] == [
+        deposited.deposit_id,
+        derived("eqm", "ann", NOW, 10_000 * USD),
+        decided.attempt_id,
+    ]
+    assert [output.correlation for output in lane.outputs] == ["ann", "ann", "g1"]
+    assert {output.cause for output in lane.outputs} == {None}, "all of it because of the request"
     (second,) = lane.when(request(configuration, 2))
-    assert isinstance(second, CopyDecided), "the deposit is made once"
-    assert [type(event) for event in lane.replayed().when(request(configuration, 2))] == [CopyDecided]
+    assert isinstance(second, CopyDecided), "the deposit is made once, and the day begins once"
+    assert kinds(lane.replayed().when(request(configuration, 3))) == [CopyDecided]
 
 
 @pytest.mark.parametrize(("amount", "delta"), [("12500.5", 2_500_500_000), ("4000", -6_000 * USD)])
-def test_a_changed_deposit_moves_cash_by_the_difference(amount: str, delta: int) -> None:
-    before, after = configured(), configured([*LINES[:2], LINES[2].replace("10000", amount), *LINES[3:]])
-    lane = Folding(Plan(before))
+def test_a_changed_deposit_moves_cash_by_the_difference_and_is_no_loss(amount: str, delta: int) -> None:
+    before, after = configured(), configured([*LINES[:2], LINES[2].replace("10000", amount), *LINES[3:]], sequence=11)
+    lane = planning(before)
     lane.when(request(before))
-    lane.stage = Plan(after)
+    lane.stage = Plan(after, valued())
     deposited, decided = lane.when(request(after, 2))
-    assert deposited.cash_delta_micros == delta
+    assert (deposited.cash_delta_micros, deposited.config_sequence) == (delta, 11)
     assert decided.equity_micros == 10_000 * USD + delta
+    assert decided.config_sequence == 11
+    assert lane.state.of["ann"].breakers.day_micros == 10_000 * USD + delta
 
 
-def test_a_decision_names_the_last_fill_that_it_has_seen() -> None:
-    configuration = configured()
-    lane = Folding(Plan(configuration))
-    _, first = lane.when(request(configuration))
-    assert first.portfolio_sequence == 0
+def test_a_decision_names_what_it_has_seen() -> None:
+    configuration, valuation = configured(), valued(mark(99), mark(100))
+    lane = planning(configuration, valuation)
+    *_, first = lane.when(request(configuration))
+    assert (first.portfolio_sequence, first.config_sequence, first.marks_sequence) == (0, 10, 20)
     for sequence, event in (
         (70, example(OrderFilled, subscriber_id="ann", attempt_id=first.attempt_id, subscription_id="ann-alice")),
         (71, example(ExecutionCompleted, subscriber_id="ann", attempt_id=first.attempt_id)),
     ):
         lane.given(event, sequence=sequence)
-    (second,) = lane.when(request(configuration, 2))
-    assert second.portfolio_sequence == 71
+    moves(valuation, mark(101))
+    *_, second = lane.when(request(configuration, 2))
+    assert (second.portfolio_sequence, second.marks_sequence) == (71, 30)
+    assert lane.replayed().state.followed == 71
+
+
+def test_a_decision_sees_the_orders_on_their_way_and_the_newest_marks() -> None:
+    configuration, valuation = configured(), valued()
+    lane = planning(configuration, valuation)
+    first = bought(lane, configuration, request(configuration))
+    moves(valuation, mark(200, at=NOW + 1))
+    *_, second = lane.when(request(configuration, 2))
+    assert second.equity_micros == lane.state.of["ann"].cash_micros + 2 * 100 * first.share_micros
 
 
 @pytest.mark.parametrize(
@@ -112,18 +227,417 @@ def test_a_decision_names_the_last_fill_that_it_has_seen() -> None:
 )
 def test_what_is_not_configured_cannot_be_decided(fields: dict[str, Any], why: str) -> None:
     configuration = configured()
-    lane = Folding(Plan(configuration))
+    lane = planning(configuration)
     with pytest.raises(UnprocessableError, match=why):
         lane.when(request(configuration, **fields))
     assert lane.outputs == []
 
 
-@pytest.mark.parametrize("mode", [Mode.LIVE, Mode.RECORD_ONLY])
-def test_other_modes_are_skipped_with_the_reason(mode: Mode) -> None:
+@pytest.mark.parametrize(
+    ("mode", "reason"), [(Mode.LIVE, Reason.LIVE_NOT_AVAILABLE), (Mode.RECORD_ONLY, Reason.RECORD_ONLY)]
+)
+def test_other_modes_are_skipped_with_the_reason(mode: Mode, reason: Reason) -> None:
     configuration = configured()
-    _, decided = Folding(Plan(configuration)).when(request(configuration, mode=mode))
-    assert decided.decision is Decision.SKIP
-    assert len(decided.reasons) == 1
+    *_, decided = planning(configuration).when(request(configuration, mode=mode))
+    assert (decided.decision, decided.reasons) == (Decision.SKIP, (reason,))
+
+
+# --- breakers ----------------------------------------------------------------------------------------------
+
+
+def losing(configuration: Configuration, valuation: Valuation) -> Folding[Portfolios]:
+    """Ann holds 10 BTC from 100 USD each, in a portfolio of 10,000 USD, looked at this day."""
+    lane = planning(configuration, valuation)
+    *_, decided = lane.when(request(configuration))
+    large = example(
+        CopyDecided,
+        **{name: getattr(decided, name) for name in CopyDecided.__struct_fields__}
+        | {"attempt_id": "att-large", "share_micros": 10 * USD, "levels": ((100 * USD, 50 * USD),)},
+    )
+    lane.given(example(ExecutionCompleted, subscriber_id="ann", attempt_id=decided.attempt_id))
+    lane.given(large)
+    executed(lane, configuration, large)
+    return lane
+
+
+def test_a_loss_trips_before_the_decision_that_it_stops() -> None:
+    configuration, valuation = configured(), valued()
+    lane = losing(configuration, valuation)
+    moves(valuation, mark(69, at=NOW + 1))
+    tripped, decided = lane.when(request(configuration, 2), now=NOW + SECOND)
+    assert isinstance(tripped, BreakerTripped)
+    assert (tripped.limit, tripped.marks_sequence, tripped.config_sequence) == (BreakerLimit.DAILY_LOSS, 10, 10)
+    assert Reason.BREAKER_DAILY_LOSS in decided.reasons
+    output = lane.outputs[-2]
+    assert output.subject == subjects.executions("ann")
+    assert output.id == derived("brk", "ann", BreakerLimit.DAILY_LOSS, NOW + SECOND)
+    *_, again = lane.when(request(configuration, 3), now=NOW + SECOND)
+    assert kinds([again]) == [CopyDecided]
+
+
+def test_the_clock_trips_when_marks_move_and_says_which_mark() -> None:
+    configuration, valuation = configured(), valued()
+    lane = losing(configuration, valuation)
+    assert lane.when_time_passes(NOW + LOOK_NS) == []
+    moves(valuation, mark(69, at=NOW + 1))
+    (tripped,) = lane.when_time_passes(NOW + 2 * LOOK_NS)
+    assert isinstance(tripped, BreakerTripped)
+    assert lane.outputs[-1].cause == "GROUPS:10"
+    assert lane.when_time_passes(NOW + 3 * LOOK_NS) == []
+    moves(valuation, mark(68, at=NOW + 2))
+    assert lane.when_time_passes(NOW + 4 * LOOK_NS) == []
+
+
+def test_marks_are_looked_at_once_a_second() -> None:
+    configuration, valuation = configured(), valued()
+    lane = losing(configuration, valuation)
+    lane.when_time_passes(NOW)
+    moves(valuation, mark(69, at=NOW + 1))
+    assert lane.when_time_passes(NOW + LOOK_NS - 1) == []
+    assert len(lane.when_time_passes(NOW + LOOK_NS)) == 1
+
+
+def test_the_mark_of_what_is_not_held_wakes_nobody() -> None:
+    configuration, valuation = configured(), valued()
+    lane = losing(configuration, valuation)
+    lane.when_time_passes(NOW)
+    moves(valuation, mark(69, asset="ETH"))
+    lane.stage.tick(lane.state, NOW + LOOK_NS)
+    assert lane.state.dirty == {}
+
+
+def test_midnight_is_looked_at_without_any_mark() -> None:
+    configuration, valuation = configured(), valued()
+    lane = losing(configuration, valuation)
+    moves(valuation, mark(69, at=NOW + 1))
+    lane.when_time_passes(NOW + LOOK_NS)
+    midnight = next_day(NOW)
+    assert lane.when_time_passes(midnight - 1) == []
+    marked, reset = lane.when_time_passes(midnight - 1 + LOOK_NS)
+    assert (type(marked), type(reset), reset.limit) == (EquityMarked, BreakerReset, BreakerLimit.DAILY_LOSS)
+    assert lane.outputs[-1].id == derived("brr", "ann", BreakerLimit.DAILY_LOSS, midnight - 1 + LOOK_NS)
+    assert lane.when_time_passes(midnight + 2 * LOOK_NS) == []
+
+
+def test_an_operator_resets_breakers_once() -> None:
+    configuration, valuation = configured(), valued()
+    lane = losing(configuration, valuation)
+    moves(valuation, mark(69, at=NOW + 1))
+    lane.when_time_passes(NOW + LOOK_NS)
+    order = ControlChanged(target=ControlTarget.BREAKERS, id="ann", state=ControlState.RESET, actor="olga", note="ok")
+    configuration.directory.evolve(order, NOW, 12)
+    configuration.sequence = 12
+    (reset,) = lane.when_time_passes(NOW + 2 * LOOK_NS)
+    assert (type(reset), reset.actor, reset.config_sequence) == (BreakerReset, "olga", 12)
+    assert lane.when_time_passes(NOW + 3 * LOOK_NS) == []
+    moves(valuation, mark(30, at=NOW + 2))
+    (tripped,) = lane.when_time_passes(NOW + 4 * LOOK_NS)
+    assert isinstance(tripped, BreakerTripped)
+    assert lane.when_time_passes(NOW + 5 * LOOK_NS) == [], "the order was given before it tripped"
+    again = lane.replayed()
+    assert again.when_time_passes(NOW + 6 * LOOK_NS) == [], "nor after a restart"
+
+
+# --- settlement --------------------------------------------------------------------------------------------
+
+
+def test_a_resolved_market_is_paid_out_exactly_once() -> None:
+    configuration, valuation = configured(), valued()
+    lane = planning(configuration, valuation)
+    decision = bought(lane, configuration, on_polymarket(configuration))
+    bought(lane, configuration, on_polymarket(configuration, 2, subscription_id="ann-bob", influencer_id="bob"))
+    cash = lane.state.of["ann"].cash_micros
+    lane.when_time_passes(NOW)
+    moves(valuation, mark(0.7, asset="yes", venue=Venue.POLYMARKET), resolved())
+    one, other, marked = lane.when_time_passes(NOW + LOOK_NS)
+    assert isinstance(one, PositionSettled)
+    assert isinstance(marked, EquityMarked), "the payout made a new peak"
+    assert (one.subscriber_id, one.subscription_id, one.influencer_id) == ("ann", "ann-alice", "alice")
+    assert (other.subscription_id, other.influencer_id) == ("ann-bob", "bob")
+    assert (one.share_delta_micros, one.cash_delta_micros) == (-decision.share_micros, decision.share_micros)
+    assert (one.price_micros, one.market, one.resolution_id, one.settled_at) == (USD, "race", "res-1", NOW + LOOK_NS)
+    output = lane.outputs[-3]
+    assert (output.id, output.correlation, output.cause) == (one.settlement_id, "res-1", "GROUPS:20")
+    portfolio = lane.state.of["ann"]
+    assert (portfolio.positions, portfolio.copied) == ({}, {})
+    assert portfolio.cash_micros == cash + one.cash_delta_micros + other.cash_delta_micros
+    assert lane.stage.due(lane.state) is None
+    moves(valuation, resolved(yes=0, id="res-2"))
+    assert lane.when_time_passes(NOW + 2 * LOOK_NS) == []
+    assert lane.replayed().when_time_passes(NOW + 3 * LOOK_NS) == [], "nor after a restart"
+
+
+@pytest.mark.parametrize("yes", [0, 0.5, 1])
+def test_a_payout_may_be_nothing_a_half_or_a_dollar(yes: float) -> None:
+    configuration, valuation = configured(), valued()
+    lane = planning(configuration, valuation)
+    decision = bought(lane, configuration, on_polymarket(configuration))
+    moves(valuation, resolved(yes=yes))
+    settled, *_ = lane.when_time_passes(NOW)
+    assert settled.cash_delta_micros == decision.share_micros * yes
+
+
+def test_an_order_on_its_way_is_waited_for_then_all_is_paid_at_once() -> None:
+    configuration, valuation = configured(), valued()
+    lane = planning(configuration, valuation)
+    first = bought(lane, configuration, on_polymarket(configuration))
+    *_, second = lane.when(on_polymarket(configuration, 2))
+    moves(valuation, resolved())
+    assert paid(lane.when_time_passes(NOW)) == []
+    assert paid(lane.when_time_passes(NOW + LOOK_NS)) == []
+    executed(lane, configuration, second)
+    (settled,) = paid(lane.when_time_passes(NOW + 2 * LOOK_NS))
+    assert -settled.share_delta_micros == first.share_micros + second.share_micros
+    assert lane.when_time_passes(NOW + 3 * LOOK_NS) == []
+
+
+def test_what_was_decided_at_the_end_is_settled_after_its_fills_too() -> None:
+    """Decided before the resolution was seen, filled behind the settlement of nothing."""
+    configuration, valuation = configured(), valued()
+    lane = planning(configuration, valuation)
+    *_, decided = lane.when(on_polymarket(configuration))
+    moves(valuation, resolved())
+    assert paid(lane.when_time_passes(NOW)) == []
+    executed(lane, configuration, decided)
+    assert len(paid(lane.when_time_passes(NOW + LOOK_NS))) == 1
+    assert lane.state.of["ann"].positions == {}
+
+
+def test_a_resolved_market_takes_no_more_orders() -> None:
+    configuration, valuation = configured(), valued(resolved())
+    *_, decided = planning(configuration, valuation).when(on_polymarket(configuration))
+    assert Reason.MARKET_CLOSED in decided.reasons
+
+
+# --- many portfolios ---------------------------------------------------------------------------------------
+
+
+def test_many_portfolios_are_looked_after_in_bounded_turns() -> None:
+    people = [f'{{"kind":"subscriber","id":"s{number}","deposit_usd":"10000"}}' for number in range(450)]
+    configuration, valuation = configured([*LINES, *people]), valued()
+    lane = planning(configuration, valuation)
+    for number in range(450):
+        fields = {"subscriber_id": f"s{number}", "subscription_id": f"s{number}-alice"}
+        bought(lane, configuration, on_polymarket(configuration, number, **fields))
+    moves(valuation, resolved())
+    done: list[str] = []
+    for turn in (200, 200, 50):
+        settled = paid(lane.when_time_passes(NOW + LOOK_NS))
+        assert len(settled) == turn
+        done += [event.subscriber_id for event in settled]
+        assert lane.stage.due(lane.state) == (0 if len(done) < 450 else None)
+    assert len(set(done)) == 450
+
+
+def test_without_anything_held_the_clock_is_not_asked_for() -> None:
+    configuration = configured()
+    lane = planning(configuration)
+    assert lane.stage.due(lane.state) is None
+    decision = bought(lane, configuration, request(configuration))
+    lane.when_time_passes(NOW)
+    assert lane.stage.due(lane.state) == NOW + LOOK_NS
+    assert lane.state.holders == {("hyperliquid", "BTC"): {"ann"}}
+    sale: dict[str, Any] = {
+        "action": Action.CLOSE,
+        "trade_side": TradeSide.SELL,
+        "before_micros": 5 * USD,
+        "after_micros": 0,
+    }
+    book = RequestedQuote("q", 99_990_000, 100_010_000, ((99_990_000, 50 * USD),), 10_000, NOW)
+    sold = bought(lane, configuration, request(configuration, 2, quote=book, **sale))
+    assert sold.share_micros == decision.share_micros
+    assert lane.state.holders == {}
+    assert lane.stage.due(lane.state) is None
+
+
+# --- the portfolio that copies everyone --------------------------------------------------------------------
+
+
+def everyone() -> Configuration:
+    return configured([*LINES, BULLISH], bankroll_micros=10_000 * USD)
+
+
+def for_everyone(
+    configuration: Configuration, number: int, influencer: str, detected: int, **fields: Any
+) -> ExecutionRequested:
+    """A request of EXEC_GLOBAL, detected so many milliseconds after NOW."""
+    directory = configuration.directory
+    subscription = directory.subscriptions[f"{EXEC_GLOBAL}/{influencer}"]
+    usual: dict[str, Any] = {
+        "subscription_id": subscription.id,
+        "subscriber_id": EXEC_GLOBAL,
+        "influencer_id": influencer,
+        "scope": PortfolioScope.EXEC_GLOBAL,
+        "policy_hash": directory.policy_of(subscription)[0],
+        "event_time": NOW + detected * MS,
+        "detect_time": NOW + detected * MS,
+    }
+    return request(configuration, number, **(usual | fields))
+
+
+def due_of(configuration: Configuration, wanted: ExecutionRequested) -> int:
+    policy = configuration.directory.policy_named(wanted.policy_hash)
+    assert policy is not None
+    return wanted.detect_time + (policy.latency_ms + policy.latency_jitter_ms) * MS + HOLD_NS
+
+
+def test_a_request_of_everyones_portfolio_waits_its_turn() -> None:
+    configuration = everyone()
+    lane = planning(configuration)
+    wanted = for_everyone(configuration, 1, "alice", 0)
+    (queued,) = lane.when(wanted, sequence=77)
+    due = due_of(configuration, wanted)
+    assert queued == CopyQueued(request=wanted, request_sequence=77, due_at=due, queued_at=NOW)
+    assert due == NOW + 1_250 * MS
+    assert lane.outputs[0].id == "req1.queued"
+    assert lane.stage.due(lane.state) == due
+    assert lane.when_time_passes(due - 1) == []
+    deposited, marked, decided = lane.when_time_passes(due)
+    assert kinds([deposited, marked, decided]) == [CashDeposited, EquityMarked, CopyDecided]
+    assert (decided.subscriber_id, decided.scope, decided.decided_at) == (
+        EXEC_GLOBAL,
+        PortfolioScope.EXEC_GLOBAL,
+        due,
+    )
+    assert {output.cause for output in lane.outputs[1:]} == {"REQUESTS:77"}
+    assert lane.state.queued == {}
+    assert lane.when_time_passes(due + SECOND) == []
+
+
+def test_first_in_first_out_is_by_detection_whoever_the_influencer() -> None:
+    configuration = everyone()
+    lane = planning(configuration)
+    arrivals = [(1, "alice", 30), (2, "bob", 10), (3, "alice", 20), (4, "bob", 0)]
+    wanted = [for_everyone(configuration, number, who, detected) for number, who, detected in arrivals]
+    for sequence, one in enumerate(wanted, 70):
+        lane.when(one, sequence=sequence)
+    assert lane.stage.due(lane.state) == due_of(configuration, wanted[3])
+    events = lane.when_time_passes(due_of(configuration, wanted[2]))
+    decided = [event for event in events if isinstance(event, CopyDecided)]
+    assert [one.request_id for one in decided] == ["req4", "req2", "req3"], "the one that is not due waits"
+    assert [output.cause for output in lane.outputs if isinstance(output.event, CopyDecided)] == [
+        "REQUESTS:73",
+        "REQUESTS:71",
+        "REQUESTS:72",
+    ]
+    (last,) = lane.when_time_passes(due_of(configuration, wanted[0]))
+    assert last.request_id == "req1"
+
+
+def test_one_that_was_detected_earlier_is_not_overtaken_although_its_policy_waits_longer() -> None:
+    slow = '{"kind":"guardrail","scope":"influencer:bob","values":{"latency_ms":5000}}'
+    configuration = configured([*LINES, BULLISH, slow], bankroll_micros=10_000 * USD)
+    lane = planning(configuration)
+    early, late = for_everyone(configuration, 1, "bob", 0), for_everyone(configuration, 2, "alice", 5)
+    lane.when(late)
+    lane.when(early)
+    assert due_of(configuration, early) > due_of(configuration, late)
+    events = lane.when_time_passes(due_of(configuration, late))
+    assert [event.request_id for event in events if isinstance(event, CopyDecided)] == ["req1", "req2"]
+
+
+def test_of_two_that_were_detected_together_the_groups_decide() -> None:
+    configuration = everyone()
+    orders = []
+    for numbers in itertools.permutations((1, 2, 3)):
+        lane = planning(configuration)
+        for number in numbers:
+            lane.when(for_everyone(configuration, number, "alice", 0))
+        events = lane.when_time_passes(NOW + 5 * SECOND)
+        orders.append([event.request_id for event in events if isinstance(event, CopyDecided)])
+    assert orders == [["req1", "req2", "req3"]] * 6
+
+
+def test_every_decision_of_a_turn_sees_those_before_it() -> None:
+    tight = (
+        '{"kind":"guardrail","scope":"global","values":{"market_exposure_micros":500000,"total_exposure_micros":7000}}'
+    )
+    configuration = configured([tight, *LINES[1:], BULLISH], bankroll_micros=10_000 * USD)
+    lane = planning(configuration)
+    percent = Sizing("copy_percent", percent_micros=10 * USD)
+    for number, who in ((1, "alice"), (2, "bob"), (3, "alice")):
+        lane.when(for_everyone(configuration, number, who, number, sizing=percent))
+    decided = [event for event in lane.when_time_passes(NOW + 5 * SECOND) if isinstance(event, CopyDecided)]
+    assert [one.decision for one in decided] == [Decision.EXECUTE, Decision.SKIP, Decision.SKIP]
+    assert decided[1].reasons[0] is Reason.RISK_CAP_GLOBAL
+    assert Reason.EXPOSURE_TOTAL in decided[1].reasons
+
+
+def test_what_is_looked_at_twice_in_a_turn_has_ids_of_its_own() -> None:
+    configuration, valuation = everyone(), valued()
+    lane = planning(configuration, valuation)
+    lane.when(for_everyone(configuration, 1, "alice", 0))
+    *_, decided = lane.when_time_passes(NOW + 5 * SECOND)
+    executed(lane, configuration, decided)
+    for number, mid in ((2, 30_000), (3, 60_000), (4, 90_000)):
+        lane.when(for_everyone(configuration, number, "bob", 6_000 + number, mid=mid))
+    events = lane.when_time_passes(NOW + 12 * SECOND)
+    assert sum(isinstance(event, EquityMarked) for event in events) == 2, "each saw a peak that the one before made"
+    assert len({output.id for output in lane.outputs}) == len(lane.outputs)
+
+
+def test_the_queue_outlives_a_restart() -> None:
+    configuration = everyone()
+    lane = planning(configuration)
+    for number, detected in ((1, 30), (2, 0)):
+        lane.when(for_everyone(configuration, number, "alice", detected), sequence=70 + number)
+    again = lane.replayed()
+    assert again.stage.due(again.state) == lane.stage.due(lane.state)
+    snapshot = planning(configuration)
+    snapshot.state = snapshot.stage.restore(lane.stage.dump(lane.state), LANE)
+    later = NOW + 5 * SECOND
+    assert lane.when_time_passes(later) == again.when_time_passes(later) == snapshot.when_time_passes(later)
+
+
+# --- state = fold of the log -------------------------------------------------------------------------------
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["ann", "ann", "race", "everyone", "fill", "tick", "mark", "resolve"]), st.integers(1, 9)
+    ),
+    max_size=14,
+)
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(steps, st.integers(1, 40))
+def test_a_snapshot_and_the_tail_are_the_whole_log(happened: list[tuple[str, int]], snapshot_at: int) -> None:
+    """Live, others' events come between one's own wherever they like; a lane is the same as one that starts anew."""
+    configuration, valuation = everyone(), valued()
+    lane = planning(configuration, valuation)
+    unfilled: list[CopyDecided] = []
+    for number, (what, amount) in enumerate(happened):
+        now = NOW + number * 700 * MS
+        events: list[Any] = []
+        match what:
+            case "ann":
+                events = lane.when(request(configuration, number, mid=90 + amount, event_time=now), now=now)
+            case "race":
+                events = lane.when(on_polymarket(configuration, number, event_time=now), now=now)
+            case "everyone":
+                wanted = for_everyone(configuration, number, "alice", number * 700 - amount * 300)
+                events = lane.when(wanted, sequence=number + 1, now=now)
+            case "tick":
+                events = lane.when_time_passes(now + amount % 2 * DAY)
+            case "mark":
+                moves(valuation, mark(50 * amount, at=now))
+            case "resolve":
+                moves(valuation, resolved(yes=amount % 2))
+            case "fill" if unfilled:
+                executed(lane, configuration, unfilled.pop(0))
+        unfilled += [event for event in events if isinstance(event, CopyDecided) and event.decision is Decision.EXECUTE]
+    for again in (lane.replayed(), lane.replayed(snapshot_at=snapshot_at)):
+        assert again.state.of == lane.state.of
+        assert (again.state.queued, again.state.followed) == (lane.state.queued, lane.state.followed)
+        assert again.state.holders == lane.state.holders
+    assert lane.stage.dump(lane.stage.restore(lane.stage.dump(lane.state), LANE)) == lane.stage.dump(lane.state)
+    settled = [event.settlement_id for _, event in lane.log if isinstance(event, PositionSettled)]
+    assert len(set(settled)) == len(settled)
+    decided = [event.attempt_id for _, event in lane.log if isinstance(event, CopyDecided)]
+    assert len(set(decided)) == len(decided)
+
+
+# --- a worker ----------------------------------------------------------------------------------------------
 
 
 async def test_a_request_from_a_configuration_to_come_does_not_keep_a_worker_from_stopping(log: Connection) -> None:
@@ -134,7 +648,7 @@ async def test_a_request_from_a_configuration_to_come_does_not_keep_a_worker_fro
     payload = CODEC.encode(wanted, id="r", source="tests", time_ns=NOW)
     await append(log, [Record(subjects.requests("ann"), payload)])
     stop = asyncio.Event()
-    worker = LaneWorker(log, CODEC, Plan(configuration), Lane(0, 63), lambda: NOW)
+    worker = LaneWorker(log, CODEC, Plan(configuration, valued()), LANE, lambda: NOW)
     task = asyncio.create_task(worker.run(stop))
     try:
         await asyncio.wait_for(worker.loaded.wait(), 10)

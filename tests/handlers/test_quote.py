@@ -4,16 +4,17 @@ from typing import Any
 
 import pytest
 
-from domain.events import GroupClosed, QuoteCaptured, QuoteFailed, QuoteWanted, Venue
+from domain.events import GroupClosed, QuoteCaptured, QuoteFailed, QuoteWanted, Terms, Venue
 from domain.ids import derived, jitter
 from domain.reasons import Reason
-from gateways.venue import Book, VenueUnavailableError, WireError
+from gateways.venue import Book, Captured, VenueUnavailableError, WireError
 from handlers.quote import Quote
 from streams import subjects
 from tests.handlers.folding import LINES, NOW, Folding, configured
 from tests.streams.examples import example
 
 BOOK = Book(NOW - 5, ((99, 1), (98, 2)), ((101, 3),))
+TERMS = Terms(size_step_micros=1_000, tick_micros=10, fee_rate_micros=50_000, market="race")
 NO_LATENCY = '{"kind":"guardrail","scope":"global","values":{"latency_ms":0,"latency_jitter_ms":0}}'
 
 
@@ -24,32 +25,50 @@ class FakeBooks:
         self.answer = answer
         self.asked: list[str] = []
 
-    async def book(self, asset: str) -> Book | None:
+    async def capture(self, asset: str) -> Captured | None:
         self.asked.append(asset)
         if isinstance(self.answer, Exception):
             raise self.answer
-        return self.answer
-
-    async def size_step(self, asset: str) -> int:
-        return 1_000
+        return Captured(self.answer, TERMS) if self.answer else None
 
 
-def group(number: int = 1) -> GroupClosed:
+def group(number: int = 1, venue: Venue = Venue.HYPERLIQUID) -> GroupClosed:
     return example(
         GroupClosed,
         group_id=f"g{number}",
         influencer_id="alice",
-        venue=Venue.HYPERLIQUID,
+        venue=venue,
         asset="BTC",
         detect_time=NOW,
     )
 
 
 def folding(books: FakeBooks, *lines: str) -> Folding[Any]:
-    return Folding(Quote(configured([*(lines or [NO_LATENCY]), *LINES[1:]]), books, lambda: NOW))
+    of_venues = dict.fromkeys(Venue, books)
+    return Folding(Quote(configured([*(lines or [NO_LATENCY]), *LINES[1:]]), of_venues, lambda: NOW))
 
 
-def test_the_quote_of_a_group_is_wanted_when_the_latency_model_says_so() -> None:
+def due_ms(lane: Folding[Any], number: int) -> int:
+    """How long after its detection the quote of a group is due."""
+    (wanted,) = lane.when(group(number))
+    assert isinstance(wanted, QuoteWanted)
+    return (wanted.due_at - NOW) // 1_000_000
+
+
+def test_latency_by_default_is_750_ms_and_0_to_250_ms_drawn_from_the_group() -> None:
+    lane = Folding(Quote(configured(LINES[1:]), dict.fromkeys(Venue, FakeBooks(BOOK)), lambda: NOW))
+    found = [due_ms(lane, number) for number in range(200)]
+    assert 750 <= min(found) < 770
+    assert 980 < max(found) <= 1_000
+    assert found == [750 + jitter(f"g{number}", 250) for number in range(200)], "replay draws the same"
+
+
+def test_latency_may_differ_by_influencer() -> None:
+    of_alice = '{"kind":"guardrail","scope":"influencer:alice","values":{"latency_ms":5,"latency_jitter_ms":0}}'
+    assert due_ms(folding(FakeBooks(BOOK), NO_LATENCY, of_alice), 1) == 5
+
+
+def test_latency_says_when_the_quote_of_a_group_is_wanted() -> None:
     latency = '{"kind":"guardrail","scope":"global","values":{"latency_ms":700,"latency_jitter_ms":50}}'
     lane = folding(FakeBooks(BOOK), latency)
     (wanted,) = lane.when(group())
@@ -92,13 +111,36 @@ async def test_every_answer_of_the_venue_is_an_outcome(answer: Any, reason: Reas
     if reason is None:
         assert isinstance(outcome, QuoteCaptured)
         assert (outcome.bids, outcome.asks, outcome.size_step_micros) == (BOOK.bids, BOOK.asks, 1_000)
-        assert (outcome.venue_time, outcome.captured_at) == (NOW - 5, NOW)
+        assert (outcome.venue_time, outcome.captured_at, outcome.terms) == (NOW - 5, NOW, TERMS)
     else:
         assert isinstance(outcome, QuoteFailed)
         assert outcome.reason is reason
         assert detail in outcome.detail
     lane.given(outcome)
     assert lane.stage.intents(lane.state) == {}
+
+
+@pytest.mark.parametrize(
+    ("venue", "reason"),
+    [(Venue.HYPERLIQUID, Reason.UNKNOWN_ASSET), (Venue.POLYMARKET, Reason.MARKET_CLOSED)],
+)
+async def test_a_book_that_is_gone_means_another_thing_on_each_venue(venue: Venue, reason: Reason) -> None:
+    lane = folding(FakeBooks(None))
+    lane.when(group(1, venue))
+    ((_, courier),) = lane.stage.intents(lane.state).items()
+    (output,) = await courier()
+    assert isinstance(output.event, QuoteFailed)
+    assert output.event.reason is reason
+
+
+async def test_a_book_is_asked_of_the_groups_own_venue() -> None:
+    hyperliquid, polymarket = FakeBooks(BOOK), FakeBooks(BOOK)
+    books = {Venue.HYPERLIQUID: hyperliquid, Venue.POLYMARKET: polymarket}
+    lane = Folding(Quote(configured([NO_LATENCY, *LINES[1:]]), books, lambda: NOW))
+    lane.when(group(1, Venue.POLYMARKET))
+    ((_, courier),) = lane.stage.intents(lane.state).items()
+    await courier()
+    assert (hyperliquid.asked, polymarket.asked) == ([], ["BTC"])
 
 
 async def test_the_intents_without_an_outcome_are_the_to_do_list_after_a_restart() -> None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
+from domain.events import RawReceived
 from gateways.servers import servers
 from handlers.catalogue import codec
 from streams.connection import Connection, connect
@@ -108,6 +109,13 @@ async def until(condition: Any, timeout: float = 30, what: str = "") -> Any:
         await asyncio.sleep(0.1)
 
 
+def is_trade(raw: RawReceived) -> bool:
+    """True for a raw event that reports a trade, and not an account, a market, a split or a payout."""
+    if raw.channel == "activity":
+        return raw.raw_id.startswith("pm:TRADE:")
+    return raw.channel in ("trades", "userFills", "chain")
+
+
 def assert_exactly_once(events: dict[str, list[Recorded]]) -> None:
     """No event twice, and everything that was begun was finished."""
     for name, found in events.items():
@@ -117,7 +125,10 @@ def assert_exactly_once(events: dict[str, list[Recorded]]) -> None:
     requested = [event.data.request_id for event in events["execution.requested"]]
     assert sorted(decided) == sorted(requested)
     assert len(set(decided)) == len(decided)
-    assert len(events["signal.recorded"]) == sum(e.data.channel == "trades" for e in events["raw.received"])
+    # Every report of a trade made its signal, or was seen to mean one that was there.
+    told = [event.data.source_event_id for event in (*events["signal.recorded"], *events["fill.observed"])]
+    trades = [event.id for event in events["raw.received"] if is_trade(event.data)]
+    assert sorted(trades) == sorted(one for one in told if "|" not in one)
     closed = [signal for event in events["group.closed"] for signal in event.data.signal_ids]
     assert sorted(closed) == sorted(event.data.signal_id for event in events["signal.grouped"])
     outcomes = [*events.get("quote.captured", []), *events.get("quote.failed", [])]

@@ -6,7 +6,10 @@ import signal
 import socket
 from pathlib import Path
 
+from domain.events import CopyDecided
+from domain.reasons import Reason
 from gateways.sandbox.hyperliquid import INFLUENCERS
+from streams.envelope import nanoseconds
 from tests.system.command import ends, start, until, vibe
 
 
@@ -30,6 +33,44 @@ def subscription(number: int, status: str = "active") -> str:
     )
 
 
+async def decisions(data: Path) -> list[CopyDecided]:
+    async with ends(data) as at:
+        return [event.data for event in (await at.events())["copy.decided"]]
+
+
+async def engine_pauses_and_resumes(data: Path) -> None:
+    """Paused, everything is recorded and refused; resumed, nothing of it is copied late."""
+    paused = await vibe(data, "control", "pause", "--note", "a drill", "--actor", "ops", "--json")
+    assert paused.code == 0, paused.err
+    sequence = paused.json["config_sequence"]
+
+    async def refused() -> int:
+        return sum(Reason.ENGINE_PAUSED in decided.reasons for decided in await decisions(data))
+
+    await until(refused, 40, "a decision that the paused engine refused")
+    shown = await vibe(data, "control", "show", "--json")
+    assert shown.json["switched"] == {"engine": "paused"}
+    resumed = (await vibe(data, "control", "resume", "--json")).json["config_sequence"]
+
+    async def decided_again() -> bool:
+        return any(
+            decided.config_sequence >= resumed and Reason.ENGINE_PAUSED not in decided.reasons
+            for decided in await decisions(data)
+        )
+
+    await until(decided_again, 40, "a decision of the resumed engine")
+    async with ends(data) as at:
+        events = await at.events()
+    times = {event.sequence: nanoseconds(event.time) for event in events["control.changed"]}
+    pause = events["control.changed"][0].data
+    assert (pause.state, pause.actor, pause.note) == ("paused", "ops", "a drill")
+    for decided in (event.data for event in events["copy.decided"]):
+        if decided.config_sequence >= sequence:
+            late = decided.detect_time < times[resumed]
+            assert (Reason.ENGINE_PAUSED in decided.reasons) == late, decided
+            assert not (late and decided.share_micros)
+
+
 async def test_services_follow_configuration_without_a_restart(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with socket.socket() as probe:
@@ -38,6 +79,7 @@ async def test_services_follow_configuration_without_a_restart(tmp_path: Path) -
     venue = {
         "VIBE_HYPERLIQUID_WS_URL": f"ws://127.0.0.1:{port}/ws",
         "VIBE_HYPERLIQUID_API_URL": f"http://127.0.0.1:{port}",
+        "VIBE_PAPER_BANKROLL_USD": "0",
     }
     alice = line(kind="subscriber", id="alice", mode="paper", deposit_usd="10000")
     first = tmp_path / "first.jsonl"
@@ -45,7 +87,7 @@ async def test_services_follow_configuration_without_a_restart(tmp_path: Path) -
     later = tmp_path / "later.jsonl"
     later.write_text("\n".join([influencer(1), subscription(1), subscription(0, "paused")]))
 
-    sandbox = await start(tmp_path / "venue", "sandbox", "--port", str(port))
+    sandbox = await start(tmp_path / "venue", "sandbox", "--port", str(port), "--polymarket-port", "0")
     up = await start(data, "up", "--config", str(first), "--json", settings=venue)
     try:
 
@@ -62,29 +104,32 @@ async def test_services_follow_configuration_without_a_restart(tmp_path: Path) -
         await until(lambda: attempts("alice-0"), 40, "a decision of the first subscription")
         assert await attempts("alice-1") == 0
 
-        imported = await vibe(data, "config", "import", str(later), "--json")
+        imported = await vibe(data, "config", "import", str(later), "--json", settings=venue)
         assert imported.code == 0, imported.err
         assert imported.json["written"] == {"influencer": 1, "subscription": 2}
         await until(lambda: attempts("alice-1"), 40, "a decision of the subscription that came later")
 
-        again = await vibe(data, "config", "import", str(later), "--json")
+        again = await vibe(data, "config", "import", str(later), "--json", settings=venue)
         assert again.json["written"] == {}
         assert again.json["unchanged"] == 3
 
         sequence = imported.json["sequence"]
         async with ends(data) as at:
             events = await at.events()
-        after = [e for e in events["execution.requested"] if e.data.config_sequence >= sequence]
+        after = [e.data for e in events["execution.requested"] if e.data.config_sequence >= sequence]
         assert after
-        assert {e.data.subscription_id for e in after} == {"alice-1"}
+        # What is paused opens nothing, and follows every reduction.
+        assert {e.opening_blocked for e in after if e.subscription_id == "alice-0"} <= {"SUBSCRIPTION_PAUSED"}
+        assert {e.subscription_id for e in after if e.opening_blocked is None} == {"alice-1"}
 
         async def paused_is_filtered() -> bool:
             async with ends(data) as at:
                 matched = (await at.events())["group.matched"]
             of_first = [e.data.filtered for e in matched if e.data.influencer_id == INFLUENCERS[0].id]
-            return any("SUBSCRIPTION_INACTIVE" in why for why in of_first)
+            return any("SUBSCRIPTION_PAUSED" in why for why in of_first)
 
         await until(paused_is_filtered, 40, "a group of the first influencer that the paused subscription did not get")
+        await engine_pauses_and_resumes(data)
     finally:
         os.killpg(up.pid, signal.SIGTERM)
         out, err = await up.communicate()
@@ -136,7 +181,8 @@ async def test_an_export_imports_without_a_change(tmp_path: Path) -> None:
     async with ends(data):
         assert (await vibe(data, "config", "import", str(good))).code == 0
         exported = await vibe(data, "config", "export")
-        assert len(exported.out.splitlines()) == 4
+        # With the two paper portfolios that come with an influencer, and their subscriptions.
+        assert len(exported.out.splitlines()) == 4 + 4
         copy = tmp_path / "copy.jsonl"
         copy.write_text(exported.out)
         again = await vibe(data, "config", "import", str(copy), "--json")

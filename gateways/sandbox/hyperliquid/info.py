@@ -9,7 +9,7 @@ from gateways.sandbox.hyperliquid.frames import book_wire
 from gateways.sandbox.hyperliquid.market import FILLS_PAGE, Account, Market, Position
 from gateways.sandbox.hyperliquid.people import address_of
 from gateways.sandbox.hyperliquid.subscriptions import Unparsable, address, book_options
-from gateways.sandbox.hyperliquid.tape import text
+from gateways.sandbox.hyperliquid.tape import Fill, text
 
 _LEVERAGE: Final = 10
 _ZERO: Final = Decimal(0)
@@ -157,13 +157,21 @@ def _user_fills(market: Market, now_ms: int, body: dict[str, Any]) -> object:
 
 
 def _user_fills_by_time(market: Market, now_ms: int, body: dict[str, Any]) -> object:
-    # The real answer leaves TWAP slices out. Here they are in, so that the startPosition chain is whole.
+    # As on the venue, TWAP slices are left out: they have a question of their own.
+    return [fill.wire() for fill in _within(market, body) if fill.twap_id is None][:FILLS_PAGE]
+
+
+def _twap_slices_by_time(market: Market, now_ms: int, body: dict[str, Any]) -> object:
+    slices = [fill for fill in _within(market, body) if fill.twap_id is not None][:FILLS_PAGE]
+    return [{"fill": fill.wire() | {"twapId": None}, "twapId": fill.twap_id} for fill in slices]
+
+
+def _within(market: Market, body: dict[str, Any]) -> list[Fill]:
     start, end = body.get("startTime"), body.get("endTime")
     if not isinstance(start, int) or not isinstance(end, int | None):
         raise Unparsable("expected startTime and endTime in ms")
     fills = _account_of(market, body).fills
-    within = [fill for fill in fills if start <= fill.time and (end is None or fill.time <= end)]
-    return [fill.wire() for fill in within[:FILLS_PAGE]]
+    return [fill for fill in fills if start <= fill.time and (end is None or fill.time <= end)]
 
 
 def _account_of(market: Market, body: dict[str, Any]) -> Account:
@@ -187,4 +195,5 @@ _QUESTIONS: Final[dict[str, Callable[[Market, int, dict[str, Any]], object]]] = 
     "clearinghouseState": _clearinghouse_state,
     "userFills": _user_fills,
     "userFillsByTime": _user_fills_by_time,
+    "userTwapSliceFillsByTime": _twap_slices_by_time,
 }

@@ -44,8 +44,8 @@ class Account:
     fills: deque[Fill] = field(default_factory=lambda: deque(maxlen=FILLS_KEPT))
 
     def newest_fills(self) -> list[Fill]:
-        """At most a page of fills, newest first."""
-        return list(self.fills)[: -FILLS_PAGE - 1 : -1]
+        """At most a page of fills, newest first, TWAP slices left out as on the venue."""
+        return [fill for fill in self.fills if fill.twap_id is None][: -FILLS_PAGE - 1 : -1]
 
 
 class Market:

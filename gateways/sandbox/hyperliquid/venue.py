@@ -59,7 +59,8 @@ class Venue:
             self._send_trades(topic, frame or frames.trades(trades))
         by_user: defaultdict[str, list[Fill]] = defaultdict(list)
         for user, fill in fills:
-            by_user[user].append(fill)
+            if fill.twap_id is None:  # TWAP slices have a feed of their own
+                by_user[user].append(fill)
         for user, own in by_user.items():
             topic = Topic("userFills", user)
             if self.hub.heard(topic):

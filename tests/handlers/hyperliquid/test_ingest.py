@@ -11,7 +11,9 @@ import aiohttp
 import pytest
 from prometheus_client import Counter
 
+import handlers.hyperliquid.accounts
 from domain.events import RawReceived, SignalRecorded, TradeSide
+from gateways.hyperliquid.fills import FILLS_CHANNEL
 from gateways.hyperliquid.info import InfoClient
 from gateways.hyperliquid.wire import TradeHead, raw_id
 from gateways.sandbox.hyperliquid import INFLUENCERS, FlowSource, Sandbox, serve
@@ -19,8 +21,9 @@ from handlers import metrics
 from handlers.catalogue import codec
 from handlers.configuration import Configuration
 from handlers.configure import import_lines
-from handlers.ingest import Ingest
-from handlers.normalize import TRADES_CHANNEL, Normalize
+from handlers.hyperliquid.ingest import Ingest
+from handlers.meaning import TRADES_CHANNEL
+from handlers.normalize import Normalize
 from streams.connection import Connection
 from streams.dead import DeadLettered, decode
 from streams.envelope import Recorded
@@ -38,6 +41,12 @@ LINES = [
     json.dumps({"kind": "influencer", "id": who.id, "venue": "hyperliquid", "addresses": [who.address]})
     for who in INFLUENCERS
 ]
+
+
+@pytest.fixture(autouse=True)
+def reports_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of these venues stands still: a report would always wait in vain for the feed to pass it."""
+    monkeypatch.setattr(handlers.hyperliquid.accounts, "SETTLE_SECONDS", 0.02)
 
 
 class Running:
@@ -58,8 +67,8 @@ class Running:
         await self.order(inject_frames=list(frames))
 
     async def raw(self) -> list[Recorded]:
-        """Every trade in RAW, in order."""
-        return [event for event in await stored(self.log, "RAW") if event.data.channel == TRADES_CHANNEL]
+        """Every trade and fill in RAW, in order."""
+        return [e for e in await stored(self.log, "RAW") if e.data.channel in (TRADES_CHANNEL, FILLS_CHANNEL)]
 
     async def trades(self, count: int) -> list[str]:
         """The ids of the trades in RAW, once there are so many."""
@@ -85,11 +94,12 @@ async def letters(log: Connection) -> list[DeadLettered]:
 
 
 @asynccontextmanager
-async def ingesting(log: Connection) -> AsyncIterator[Running]:
-    """Ingest, connected to a sandbox that has not played anything yet, every account seeded."""
+async def ingesting(log: Connection, seconds: float = 0) -> AsyncIterator[Running]:
+    """Ingest, connected to a sandbox that has played so many seconds of its flow, every account seeded."""
     await import_lines(log, LINES, actor="tests", now=ORIGIN_NS)
-    clock, stop = Clock(), asyncio.Event()
+    clock, stop = Clock(seconds), asyncio.Event()
     sandbox = await serve(FlowSource(SEED, origin_ns=ORIGIN_NS), clock=clock)
+    await asyncio.sleep(0.1 if seconds else 0)  # what is due is played at once
     configuration = Configuration(log, CODEC)
     await configuration.start()
     async with InfoClient(sandbox.url) as info:
@@ -98,9 +108,7 @@ async def ingesting(log: Connection) -> AsyncIterator[Running]:
         running = Running(sandbox, clock, log, task)
         try:
             await asyncio.wait_for(ingest.ready.wait(), 10)
-            await settled(
-                lambda: stored(log, "RAW"), lambda found: {e.data.address for e in found} >= FOLLOWED.keys(), 10
-            )
+            await settled(lambda: stored(log, "RAW"), seeded, 10)
             yield running
         finally:
             stop.set()
@@ -110,6 +118,12 @@ async def ingesting(log: Connection) -> AsyncIterator[Running]:
             await sandbox.close()
             assert not late, "ingest did not stop"
     task.result()
+
+
+def seeded(found: list[Recorded]) -> bool:
+    """True when there is a report of every followed account on both dexes."""
+    reports = {(e.data.channel, e.data.address) for e in found}
+    return all((f"clearinghouseState{dex}", address) in reports for dex in ("", "@xyz") for address in FOLLOWED)
 
 
 def tape(seconds: float) -> list[str]:

@@ -1,0 +1,215 @@
+"""An influencer's account: its holdings folded from trades, movements and the venue's own reports (DESIGN 6.2).
+
+A movement changes positions without a trade: SPLIT turns cash into one share of each outcome of a market, MERGE the
+reverse, REDEEM turns shares into their payout. They make signals, so that the position stays true; none is copied.
+"""
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from domain.events import (
+    AccountSeeded,
+    Action,
+    Event,
+    FillObserved,
+    GapDetected,
+    GapKind,
+    PositionState,
+    SignalRecorded,
+    TradeSide,
+    Venue,
+)
+from domain.micros import MICRO, nearest
+from domain.signals import FILL, REVERTS, Holding, Reported, Trade, counts, is_replay, signals_of, source_of
+
+
+class Movement(Struct, frozen=True, kw_only=True):
+    """A change of positions without a trade: SPLIT, MERGE or REDEEM of `share_micros`, for `cash_micros` in all.
+
+    `asset` is empty where the venue names only the market.
+    """
+
+    source_event_id: str
+    venue: Venue
+    influencer_id: str
+    address: str
+    action: Action
+    market: str
+    asset: str
+    share_micros: int
+    cash_micros: int
+    event_time: int
+    detect_time: int
+
+
+class UnclearError(ValueError):
+    """A movement whose assets cannot be told: a market that was never described, or two that fit alike."""
+
+
+def section_of(asset: str) -> str:
+    """The section of an account that an asset belongs to: 'xyz' of 'xyz:SP500', '' of 'BTC'."""
+    return asset.rpartition(":")[0]
+
+
+class Account(Struct):
+    """Every holding of one influencer's address, and what its sections were last seeded with."""
+
+    seeded_at: dict[str, int] = {}
+    holdings: dict[str, Holding] = {}
+    equities: dict[str, int] = {}
+
+    def holding(self, asset: str) -> Holding:
+        found = self.holdings.get(asset)
+        if found is None:
+            # Flat as of the seed: a seeded section lists every open position.
+            found = self.holdings[asset] = Holding(seeded_at=self.seeded_at.get(section_of(asset)))
+        return found
+
+    def market_of(self, asset: str) -> str:
+        """The market of an asset, where something of this account told it; else ''."""
+        held = self.holdings.get(asset)
+        return held.market if held else ""
+
+    @property
+    def equity_micros(self) -> int | None:
+        """The account's worth by its newest reports, over all sections; None when none told."""
+        return sum(self.equities.values()) if self.equities else None
+
+
+def move(account: Account, movement: Movement, outcomes: tuple[str, ...]) -> tuple[Event, ...]:
+    """The signals of a SPLIT, MERGE or REDEEM, one per asset it changes. Raises UnclearError.
+
+    `outcomes` are the assets of the movement's market; empty when it was never described.
+    """
+    if any(f"{movement.source_event_id}|{asset}" in held.seen for asset, held in account.holdings.items()):
+        return ()  # seen before, and what it was told by then is gone
+    try:
+        changes = _changes(account, movement, outcomes)
+    except UnclearError:
+        if movement.event_time <= account.seeded_at.get("", 0):
+            return ()  # contained in the venue's report
+        raise
+    events: list[Event] = []
+    for asset, delta, cash in changes:
+        holding = account.holding(asset)
+        trade = Trade(
+            source_event_id=f"{movement.source_event_id}|{asset}",
+            venue=movement.venue,
+            influencer_id=movement.influencer_id,
+            address=movement.address,
+            asset=asset,
+            market=movement.market,
+            trade_side=TradeSide.BUY if delta > 0 else TradeSide.SELL,
+            share_micros=abs(delta),
+            price_micros=nearest(cash * MICRO, abs(delta)),
+            notional_micros=cash,
+            taker=False,
+            event_time=movement.event_time,
+            detect_time=movement.detect_time,
+            fee_micros=0,
+        )
+        if is_replay(holding, trade):
+            continue
+        events += [
+            replace(event, action=movement.action) if isinstance(event, SignalRecorded) else event
+            for event in signals_of(holding, trade, account.equity_micros)
+        ]
+    return tuple(events)
+
+
+def _changes(account: Account, movement: Movement, outcomes: tuple[str, ...]) -> list[tuple[str, int, int]]:
+    """(asset, signed shares, cash) of everything that a movement changes."""
+    size, cash = movement.share_micros, movement.cash_micros
+    if movement.action is Action.REDEEM:
+        return [(asset, -share, paid) for asset, share, paid in _redeemed(account, movement)]
+    if not outcomes:
+        raise UnclearError(f"{movement.action} of market {movement.market}, which was never described")
+    each, rest = divmod(cash, len(outcomes))
+    sign = 1 if movement.action is Action.SPLIT else -1
+    return [(asset, sign * size, each + (rest if number == 0 else 0)) for number, asset in enumerate(outcomes)]
+
+
+def _redeemed(account: Account, movement: Movement) -> list[tuple[str, int, int]]:
+    if movement.asset:
+        return [(movement.asset, movement.share_micros, movement.cash_micros)]
+    held = {
+        asset: holding.share_micros
+        for asset, holding in account.holdings.items()
+        if holding.market == movement.market and holding.share_micros > 0
+    }
+    winners = list(held) if len(held) == 1 else [a for a, share in held.items() if share == movement.share_micros]
+    if len(winners) != 1:
+        raise UnclearError(f"REDEEM of market {movement.market} fits {len(winners)} of {len(held)} held assets")
+    # Redeeming burns every outcome of the market; only the winner pays.
+    lost = [(asset, share, 0) for asset, share in held.items() if asset != winners[0]]
+    return [(winners[0], movement.share_micros, movement.cash_micros), *lost]
+
+
+def evolve(account: Account, event: object) -> None:
+    """Fold one event of this account, in place: there are thousands of them, each many times a second."""
+    match event:
+        case SignalRecorded():
+            _fold_signal(account.holding(event.asset), event)
+        case FillObserved():
+            holding = account.holding(event.asset)
+            holding.remember(event.event_time, event.source_event_id, 0)
+            _count(holding, event.fill_key, event.source_event_id)
+            holding.market = holding.market or event.market
+        case GapDetected():
+            if event.kind is not GapKind.CONVERSION:
+                holding = account.holding(event.asset)
+                holding.share_micros = event.found_micros
+                if event.kind is GapKind.START_POSITION:
+                    # What is older is contained in what the venue said.
+                    holding.seeded_at = event.event_time - 1
+        case AccountSeeded():
+            _fold_seed(account, event)
+
+
+def _fold_signal(holding: Holding, event: SignalRecorded) -> None:
+    historic = event.position_state is PositionState.HISTORIC
+    holding.market = event.market or holding.market
+    source_event_id = event.source_event_id
+    holding.remember(event.event_time, source_event_id, event.delta_micros)
+    if not historic:
+        if holding.seeded_at is None and event.position_state is PositionState.KNOWN:
+            holding.seeded_at = event.event_time - 1
+        holding.share_micros = event.after_micros
+    fill_key = event.metadata.get(FILL)
+    if fill_key is not None:
+        reported = _count(holding, fill_key, source_event_id)
+        reported.made += 1
+        reported.signals += -1 if REVERTS in event.metadata else 1
+        reported.signal_id = event.signal_id
+
+
+def _count(holding: Holding, fill_key: str, source_event_id: str) -> Reported:
+    reported = holding.fills.setdefault(fill_key, Reported())
+    source = source_of(source_event_id)
+    reported.by_source[source] = reported.by_source.get(source, 0) + counts(holding, source_event_id)
+    return reported
+
+
+def is_stale(account: Account, event: AccountSeeded) -> bool:
+    """True for a report that came before, or is older than one that did."""
+    return event.event_time <= account.seeded_at.get(event.section, 0)
+
+
+def _fold_seed(account: Account, event: AccountSeeded) -> None:
+    if is_stale(account, event):
+        return
+    account.seeded_at[event.section] = event.event_time
+    if event.equity_micros is not None:
+        account.equities[event.section] = event.equity_micros
+    listed = {position.asset: position for position in event.positions}
+    known = {asset for asset in account.holdings if section_of(asset) == event.section}
+    for asset in known | listed.keys():
+        holding, position = account.holding(asset), listed.get(asset)
+        if event.event_time < max(holding.seeded_at or 0, holding.forgotten):
+            continue  # the venue said something newer of it, or what happened since is no longer remembered
+        since = sum(delta for time, _, delta in holding.recent if time > event.event_time)
+        holding.seeded_at = event.event_time
+        holding.share_micros = (position.share_micros if position else 0) + since
+        holding.leverage = position.leverage if position else None
+        if position and position.market:
+            holding.market = position.market

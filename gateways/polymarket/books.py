@@ -1,0 +1,77 @@
+"""A book on demand, with what the venue asks of an order in it. Markets are remembered for a minute."""
+
+import asyncio
+
+from domain.events import Terms
+from gateways.polymarket.clob import Clob
+from gateways.polymarket.gamma import Gamma, Market, parse_market
+from gateways.venue import Captured, WireError
+
+MARKET_SECONDS = 60.0
+REMEMBERED_MARKETS = 10_000
+SIZE_STEP_MICROS = 10_000
+"""Orders have two decimals."""
+MIN_NOTIONAL_MICROS = 1_000_000
+
+
+class PolymarketBooks:
+    """The order books of the venue."""
+
+    def __init__(self, clob: Clob, gamma: Gamma, *, market_seconds: float = MARKET_SECONDS) -> None:
+        self._clob = clob
+        self._gamma = gamma
+        self._seconds = market_seconds
+        self._markets: dict[str, tuple[float, asyncio.Task[Market]]] = {}
+
+    async def capture(self, asset: str) -> Captured | None:
+        """The book of a token and its terms now; None when it has no book (any more).
+
+        Raises VenueUnavailableError or WireError, the latter also when no market has the token.
+        """
+        book, market = await asyncio.gather(self._clob.book(asset), self._market(asset), return_exceptions=True)
+        if book is None:
+            return None
+        if isinstance(book, BaseException):
+            raise book
+        if isinstance(market, BaseException):
+            raise market
+        return Captured(book, terms(market))
+
+    async def _market(self, asset: str) -> Market:
+        """The market of a token: asked for once, however many captures want it at the same time."""
+        now = asyncio.get_running_loop().time()
+        known = self._markets.get(asset)
+        if known is None or known[0] <= now:
+            self._forget(now)
+            known = self._markets[asset] = (now + self._seconds, asyncio.create_task(self._ask(asset)))
+        try:
+            return await asyncio.shield(known[1])
+        except Exception:
+            # The next capture asks again.
+            if self._markets.get(asset) is known:
+                del self._markets[asset]
+            raise
+
+    async def _ask(self, asset: str) -> Market:
+        payload = await self._gamma.market_of(asset)
+        if payload is None:
+            raise WireError(f"Gamma knows no market with the token {asset}: its fees and limits are unknown")
+        return parse_market(payload)
+
+    def _forget(self, now: float) -> None:
+        if len(self._markets) >= REMEMBERED_MARKETS:
+            self._markets = {asset: known for asset, known in self._markets.items() if known[0] > now}
+
+
+def terms(market: Market) -> Terms:
+    """What an order in one of the market's tokens must keep to."""
+    return Terms(
+        size_step_micros=SIZE_STEP_MICROS,
+        tick_micros=market.tick_micros,
+        min_share_micros=market.min_share_micros,
+        min_notional_micros=MIN_NOTIONAL_MICROS,
+        fee_rate_micros=market.fee_rate_micros,
+        closes_at=market.closes_at,
+        accepting=market.accepting,
+        market=market.market,
+    )

@@ -1,0 +1,93 @@
+"""What a wallet holds, as the Data API reports it: positions with their average price, and what they are worth."""
+
+import msgspec
+from msgspec import Raw, Struct
+
+from domain.events import SeededPosition
+from gateways.polymarket import fields
+from gateways.venue import WireError
+
+
+class WirePosition(
+    Struct,
+    rename={
+        "token_1": "asset",
+        "token_2": "token_id",
+        "market_1": "conditionId",
+        "market_2": "condition_id",
+        "size_1": "size",
+        "size_2": "current_size",
+        "price_1": "avgPrice",
+        "price_2": "avg_price",
+    },
+):
+    """A position in both spellings; the fields of the other version are empty."""
+
+    token_1: Raw = Raw()
+    token_2: Raw = Raw()
+    market_1: Raw = Raw()
+    market_2: Raw = Raw()
+    size_1: Raw = Raw()
+    size_2: Raw = Raw()
+    price_1: Raw = Raw()
+    price_2: Raw = Raw()
+
+
+class WireValue(Struct):
+    value: Raw
+
+
+class WireValueEnvelope(Struct):
+    data: WireValue
+
+
+_POSITIONS = msgspec.json.Decoder(list[WirePosition])
+_VALUES = msgspec.json.Decoder(list[WireValue])
+_VALUE = msgspec.json.Decoder(WireValueEnvelope)
+
+
+def parse_positions(payload: bytes) -> tuple[SeededPosition, ...]:
+    """The open positions of an array of either version's rows; those of size 0 are left out. Raises WireError.
+
+    `price_micros` is the average price to the nearest micro, None where the venue knows none.
+    """
+    try:
+        wires = _POSITIONS.decode(payload)
+    except msgspec.MsgspecError as error:
+        raise WireError(f"not an array of positions: {error}") from error
+    held: dict[str, SeededPosition] = {}
+    for wire in wires:
+        asset = fields.token(fields.text(wire.token_1 or wire.token_2, "asset"))
+        shares = fields.exact_micros(fields.needed(wire.size_1 or wire.size_2, "size"), f"size of {asset}")
+        if shares < 0:
+            raise WireError(f"size of {asset} is negative; nobody is short of an outcome token")
+        if asset in held:
+            raise WireError(f"asset {asset} is listed twice; ask again, the pages have shifted")
+        if shares:
+            held[asset] = SeededPosition(
+                asset=asset,
+                share_micros=shares,
+                market=fields.hexadecimal(fields.text(wire.market_1 or wire.market_2, "market"), "market"),
+                price_micros=_average(wire.price_1 or wire.price_2, asset),
+            )
+    return tuple(held.values())
+
+
+def parse_value(payload: bytes) -> int:
+    """Micros of dollars that a wallet's positions are worth; 0 for a wallet that has none. Raises WireError."""
+    try:
+        values = _VALUES.decode(payload) if payload.lstrip()[:1] == b"[" else [_VALUE.decode(payload).data]
+    except msgspec.MsgspecError as error:
+        raise WireError(f"not the value of a wallet: {error}") from error
+    if len(values) > 1:
+        raise WireError(f"{len(values)} values came for one wallet")
+    return sum(fields.nearest_micros(fields.needed(one.value, "value"), "value") for one in values)
+
+
+def _average(raw: Raw, asset: str) -> int | None:
+    price = fields.number(raw, f"average price of {asset}")
+    if price is None:
+        return None
+    if not 0 <= price <= 1:
+        raise WireError(f"average price {fields.shortest(price)[:80]} of {asset} is not in 0..1")
+    return fields.nearest_micros(price, f"average price of {asset}")

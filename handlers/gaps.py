@@ -1,0 +1,50 @@
+"""Following the gaps that normalizing finds: a venue's own word on a position that the fold did not expect."""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from domain.events import GapDetected, Venue
+from streams import subjects
+from streams.connection import Connection
+from streams.envelope import Codec
+from streams.errors import UnprocessableError
+from streams.read import Feed
+from streams.topology import SIGNALS
+
+log = structlog.get_logger()
+
+GAP_TOKEN = "_gap"
+"""Stands for the asset in the subject of a gap, so that gaps can be followed without the signals."""
+_LOOK_SECONDS = 0.5
+
+
+async def follow_gaps(
+    connection: Connection,
+    codec: Codec,
+    venue: Venue,
+    after: int,
+    on_gap: Callable[[GapDetected], None],
+    stop: asyncio.Event,
+) -> None:
+    """Hand every gap of a venue stored behind SIGNALS sequence `after` to `on_gap`, in order, until `stop`.
+
+    `on_gap` only takes note: it must not wait. What cannot be read is logged and passed over.
+    """
+    pattern = f"signals.*.{subjects.token(venue.value)}.*.{GAP_TOKEN}"
+    feed = await Feed(connection, SIGNALS.name, [pattern], description=f"follows gaps of {venue.value}").open(after)
+    try:
+        while not stop.is_set():
+            if not await feed.wait(_LOOK_SECONDS):
+                continue
+            for stored in feed.take(500):
+                try:
+                    event = codec.decode(SIGNALS.name, stored.sequence, stored.subject, stored.payload).data
+                except UnprocessableError as error:
+                    log.error("gap.unreadable", sequence=stored.sequence, error=str(error))
+                    continue
+                if isinstance(event, GapDetected) and event.venue is venue:
+                    on_gap(event)
+    finally:
+        await feed.close()

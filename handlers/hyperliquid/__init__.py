@@ -1,0 +1,1 @@
+"""Hyperliquid -> RAW: the public feed, account reports, and fills for what the feed missed; `ingest` joins them."""

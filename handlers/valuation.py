@@ -1,0 +1,83 @@
+"""Following marks and resolutions: every stage of a process that values portfolios shares one live instance."""
+
+import asyncio
+
+import structlog
+
+from domain.marks import Marks
+from streams.connection import Connection
+from streams.envelope import Codec, nanoseconds
+from streams.errors import UnprocessableError
+from streams.read import Feed, Stored, history
+from streams.topology import GROUPS, info
+
+log = structlog.get_logger()
+
+PATTERN = "marks.>"
+
+
+def fold(marks: Marks, codec: Codec, stored: Stored, until: int | None = None) -> bool:
+    """Fold one stored event of GROUPS; False, and not folded, when it was recorded after `until` (ns).
+
+    What is not an event is passed over: nobody can take it out again.
+    """
+    try:
+        event = codec.decode(GROUPS.name, stored.sequence, stored.subject, stored.payload)
+    except UnprocessableError as error:
+        log.error("mark.unreadable", sequence=stored.sequence, error=str(error))
+        return True
+    if until is not None and nanoseconds(event.time) > until:
+        return False
+    marks.evolve(event.data, stored.sequence)
+    return True
+
+
+async def every_mark(connection: Connection, codec: Codec, until: int | None = None) -> Marks:
+    """All marks and resolutions of the log up to a time (ns; None = now), with their history."""
+    marks = Marks(history=True)
+    async for batch in history(connection, GROUPS.name, [PATTERN]):
+        for stored in batch:
+            if not fold(marks, codec, stored, until):
+                return marks
+    return marks
+
+
+class Valuation:
+    """The newest mark of every asset and every resolution, as of a GROUPS sequence."""
+
+    def __init__(self, connection: Connection, codec: Codec) -> None:
+        self._connection = connection
+        self._codec = codec
+        self._task: asyncio.Task[None] | None = None
+        self.marks = Marks()
+
+    async def start(self) -> None:
+        """Load the newest of everything, then follow."""
+        found = await info(self._connection, GROUPS.name)
+        end = int(found["state"]["last_seq"]) if found else 0
+        async for batch in history(self._connection, GROUPS.name, [PATTERN], newest=True):
+            for stored in batch:
+                fold(self.marks, self._codec, stored)
+        self._feed = await Feed(self._connection, GROUPS.name, [PATTERN], description="follows marks").open(end)
+        self._task = asyncio.create_task(self._follow())
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            await self._feed.close()
+
+    async def watch(self, stop: asyncio.Event) -> None:
+        """Until `stop`; raises what ended the following."""
+        assert self._task is not None
+        stopped = asyncio.create_task(stop.wait())
+        done, _ = await asyncio.wait({self._task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if self._task in done:
+            self._task.result()
+
+    async def _follow(self) -> None:
+        while True:
+            await self._feed.wait()
+            for stored in self._feed.take(1000):
+                fold(self.marks, self._codec, stored)

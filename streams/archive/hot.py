@@ -1,0 +1,46 @@
+"""What the log itself holds of a stream."""
+
+from typing import Any, NamedTuple, cast
+
+from streams.connection import Connection
+from streams.envelope import nanoseconds
+from streams.errors import TopologyError
+from streams.topology import info
+from streams.wire import Wire, connect
+
+
+class Hot(NamedTuple):
+    """A stream in the log: when it was created, its sequences (`first` is `last` + 1 when it is empty), its age limit
+    (ns, 0 = none), and when the log stored the message `oldest` (ns), 0 when nothing was asked for or found."""
+
+    created: str
+    first: int
+    last: int
+    max_age: int
+    stored_ns: int = 0
+
+
+async def hot(url: str, stream: str, *, behind: int | None = None) -> Hot:
+    """The state of a stream; with `behind`, also when the first message behind that sequence was stored.
+
+    Raises TopologyError when there is no such stream, or what the log raises when it cannot be reached.
+    """
+    wire = await connect(url, f"archive of {stream}")
+    try:
+        found = await info(cast(Connection, wire), stream)  # both answer api() alike
+        if found is None:
+            raise TopologyError(f"stream {stream} does not exist; run: vibe streams apply")
+        state = found["state"]
+        first, last = int(state["first_seq"]), int(state["last_seq"])
+        stored_ns = 0
+        if behind is not None and max(behind + 1, first) <= last:
+            stored_ns = await _stored(wire, stream, max(behind + 1, first))
+        return Hot(found["created"], max(first, 1), last, int(found["config"].get("max_age", 0)), stored_ns)
+    finally:
+        wire.close()
+
+
+async def _stored(wire: Wire, stream: str, sequence: int) -> int:
+    answer: dict[str, Any] = await wire.api(f"STREAM.MSG.GET.{stream}", {"seq": sequence})
+    whole, _, fraction = answer["message"]["time"].rstrip("Z").partition(".")
+    return nanoseconds(f"{whole}.{fraction[:6] or 0}Z")

@@ -1,0 +1,200 @@
+"""SQL over cold and hot as one: a DuckDB session with one view for each stream.
+
+A view is named after its stream in small letters and has the columns of `rows.SCHEMA` (`data` is JSON text, so
+`data->>'$.subscriber_id'` works), but for `head` and `tail`: these are in `payload`, the stored bytes. It reads the
+archived files where they lie, and what is behind them from a table that was filled from the log when the session
+began: no event is in both.
+"""
+
+import re
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from streams.archive.errors import QueryError
+from streams.archive.hot import hot
+from streams.archive.manifest import Chain, chain
+from streams.archive.remote import PROTOCOL, Files, address
+from streams.archive.rows import SCHEMA, encoded, extend
+from streams.archive.store import Archive
+from streams.archive.threads import in_thread
+from streams.replay import Block, Replay
+
+_INSERT_ROWS = 32_768
+_ALLOWED = frozenset({"SELECT", "EXPLAIN"})
+
+Progress = Callable[[str, int, int], None]
+
+
+class Session:
+    """Views over streams; for one thread at a time. `rows` runs a query.
+
+    `lost` lists what age limits took before it was archived, and what is therefore in no view: (stream, first, last).
+    """
+
+    def __init__(self, database: duckdb.DuckDBPyConnection) -> None:
+        self._database = database
+        self._reader: Any = None
+        self.lost: list[tuple[str, int, int]] = []
+
+    def close(self) -> None:
+        """End a query whose rows were not all taken: it holds files, and DuckDB does not survive to lose them."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def rows(self, sql: str, batch: int = 10_000) -> tuple[list[str], Iterator[list[tuple[Any, ...]]]]:
+        """(the names of the columns, no two alike, the rows in lists of at most `batch`). Raises QueryError.
+
+        Times come as datetimes in UTC, sums of integers as exact integers. It ends the query before it.
+        """
+        self.close()
+        _refuse_all_but_reading(self._database, sql)
+        try:
+            reader = self._reader = self._database.sql(sql).to_arrow_reader(batch)
+        except duckdb.Error as error:
+            raise QueryError(_explained(error)) from error
+        return _unlike([field.name for field in reader.schema]), _lists(reader)
+
+
+def _unlike(names: list[str]) -> list[str]:
+    """The same names; the second of a kind is followed by _2, so that a row can be a mapping."""
+    unlike: list[str] = []
+    for name in names:
+        number, wanted = 2, name
+        while wanted in unlike or (wanted != name and wanted in names):
+            wanted, number = f"{name}_{number}", number + 1
+        unlike.append(wanted)
+    return unlike
+
+
+def _lists(reader: Any) -> Iterator[list[tuple[Any, ...]]]:
+    try:
+        for batch in reader:
+            if batch.num_rows:
+                yield list(zip(*(column.to_pylist() for column in batch.columns), strict=True))
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        raise QueryError(_explained(error)) from error
+
+
+@asynccontextmanager
+async def session(
+    archive: Archive,
+    url: str,
+    streams: tuple[str, ...],
+    sql: str | None = None,
+    *,
+    progress: Progress = lambda what, done, total: None,
+) -> AsyncIterator[Session]:
+    """A session with views of `streams`; with `sql`, only of those that it names, so that no other is loaded.
+
+    What is not archived yet is read once, now. DuckDB spills to a temporary folder what does not fit its memory. The
+    session can read these views and nothing else: no file, no network, no setting. Raises what `read.replay` raises,
+    and QueryError for what is not one SELECT.
+    """
+    database = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
+    opened = Session(database)
+    spill = tempfile.TemporaryDirectory(prefix="vibe-query-")
+    try:
+        database.execute("SET TimeZone = 'UTC'")
+        database.execute(f"SET temp_directory = {_quoted(spill.name)}")
+        if sql is not None:
+            _refuse_all_but_reading(database, sql)
+            named = {name.rpartition(".")[2].strip('"').upper() for name in _tables(database, sql)}
+            streams = tuple(stream for stream in streams if stream in named)
+        places = []
+        sizes: dict[str, int] = {}
+        if archive.folder is None:
+            database.register_filesystem(Files(archive.store, sizes))
+            places.append(address(""))
+        else:
+            places.append(f"{archive.folder}/")
+        for stream in streams:
+            known = await chain(archive, stream)
+            sizes.update({link.file: link.bytes for link in known.links})
+            begins = await _load(database, url, known, archive, progress)
+            opened.lost += [(stream, first, last) for first, last in known.lost]
+            if known.last and begins > known.last + 1:
+                opened.lost.append((stream, known.last + 1, begins - 1))
+        database.execute(f"SET allowed_directories = [{', '.join(map(_quoted, places))}]")
+        database.execute("SET enable_external_access = false")
+        database.execute("SET lock_configuration = true")
+        yield opened
+    finally:
+        opened.close()
+        if archive.folder is None and database.filesystem_is_registered(PROTOCOL):
+            database.unregister_filesystem(PROTOCOL)
+        database.close()
+        spill.cleanup()
+
+
+async def _load(
+    database: duckdb.DuckDBPyConnection, url: str, known: Chain, archive: Archive, progress: Progress
+) -> int:
+    now = await hot(url, known.stream)
+    known.check(archive, now)
+    name = known.stream.lower()
+    database.register("empty", pa.Table.from_batches([], SCHEMA))
+    database.execute(f'CREATE TABLE "hot_{name}" AS SELECT * FROM empty')
+    database.unregister("empty")
+    held = Block([], [], [])
+    if now.last > known.last:
+        reader = Replay(url, known.stream, after=known.last, until=now.last)
+        async with aclosing(reader.blocks()) as incoming:
+            async for block in incoming:
+                extend(held, block)
+                if len(held.sequences) >= _INSERT_ROWS:
+                    await in_thread(_insert, database, name, held)
+                    held = Block([], [], [])
+                progress(f"{known.stream}: reading what is not archived", reader.done, reader.total)
+    if held.sequences:
+        await in_thread(_insert, database, name, held)
+    columns = ", ".join(f'"{field.name}"' for field in SCHEMA)
+    shown = columns.removesuffix(', "head", "tail"') + ", head || coalesce(encode(data), ''::BLOB) || tail AS payload"
+    parts = [f'SELECT {columns} FROM "hot_{name}"']
+    if known.links:
+        folder = archive.folder
+        names = [address(link.file) if folder is None else str(folder / link.file) for link in known.links]
+        files = ", ".join(map(_quoted, names))
+        parts.insert(0, f"SELECT {columns} FROM read_parquet([{files}])")
+    database.execute(f'CREATE VIEW "{name}" AS SELECT {shown} FROM ({" UNION ALL ".join(parts)})')
+    return now.first
+
+
+def _insert(database: duckdb.DuckDBPyConnection, name: str, block: Block) -> None:
+    database.register("arrived", pa.Table.from_batches([encoded(block)]))
+    database.execute(f'INSERT INTO "hot_{name}" SELECT * FROM arrived')
+    database.unregister("arrived")
+
+
+def _refuse_all_but_reading(database: duckdb.DuckDBPyConnection, sql: str) -> None:
+    try:
+        statements = database.extract_statements(sql)
+    except duckdb.Error as error:
+        raise QueryError(_explained(error)) from error
+    kinds = [statement.type.name for statement in statements]
+    if len(kinds) != 1 or kinds[0] not in _ALLOWED:
+        came = ", ".join(kinds) or "nothing"
+        raise QueryError(f"one SELECT was expected, {came} came; the archive is only read")
+
+
+def _tables(database: duckdb.DuckDBPyConnection, sql: str) -> set[str]:
+    try:
+        return set(database.get_table_names(sql))
+    except duckdb.Error:  # what cannot be told apart now is told by the query itself
+        return set()
+
+
+def _explained(error: Exception) -> str:
+    text = str(error).strip()
+    if "syntax error" in text and re.search(r"LINE \d+:.*\bat\b", text, re.IGNORECASE):
+        text += '\n"at" is a keyword of DuckDB: write "at" in double quotes'
+    return f"the query failed: {text}"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

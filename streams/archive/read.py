@@ -1,0 +1,136 @@
+"""Replaying a stream from its archive, and behind its end from the log: one history without a gap or an overlap.
+
+    async for batch in replay(Archive(".vibe/archive"), url, "EXECUTIONS"):
+        for stored in batch: ...
+
+Whatever is archived comes from the archive, the rest from `streams.replay`. Sequences must be contiguous over both;
+what is missing is a DataLossError that names it. What an age limit took before anything was archived is not missing
+(the history begins behind it), and neither is a loss that the archive recorded, for readers who ask for `across`.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from streams.archive.file import blocks as file_blocks
+from streams.archive.hot import hot
+from streams.archive.manifest import Manifest, chain
+from streams.archive.store import Archive
+from streams.archive.threads import in_thread
+from streams.errors import DataLossError
+from streams.read import Stored
+from streams.replay import Block, Replay
+
+
+async def replay(
+    archive: Archive,
+    url: str,
+    stream: str,
+    first: int = 1,
+    until: int | None = None,
+    *,
+    block: int = 4096,
+    across: bool = False,
+) -> AsyncGenerator[list[Stored], None]:
+    """Every message from sequence `first` up to and with `until` (or what is the end now), in lists, in order.
+
+    `url` is the log's. Raises AnotherLogError, BrokenChainError, DamagedError, ArchiveError, DataLossError, or what
+    the log raises when it cannot be reached. Leave it early with `contextlib.aclosing`.
+    """
+    reader = ArchivedReplay(archive, url, stream, first=first, until=until, block=block, across=across)
+    async with aclosing(reader.blocks()) as incoming:
+        async for part in incoming:
+            subjects = [subject.decode() for subject in part.subjects]
+            yield list(map(Stored, part.sequences, subjects, part.payloads))
+
+
+class ArchivedReplay:
+    """One replay, to be iterated once: `async for block in ArchivedReplay(...).blocks()`; the blocks are those of
+    `streams.replay`.
+
+    `total` is how many messages there were to read when it began, `done` how many have been yielded, `cold` how many
+    of them came from the archive, `position` the sequence of the last one.
+    """
+
+    def __init__(
+        self,
+        archive: Archive,
+        url: str,
+        stream: str,
+        *,
+        first: int = 1,
+        until: int | None = None,
+        block: int = 4096,
+        across: bool = False,
+    ) -> None:
+        """`across`: go on behind what the archive says was lost to an age limit."""
+        self._archive = archive
+        self._url = url
+        self._stream = stream
+        self._until = until
+        self._block = block
+        self._across = across
+        self.position = first - 1
+        self.total = 0
+        self.done = 0
+        self.cold = 0
+
+    async def blocks(self) -> AsyncGenerator[Block, None]:
+        """The blocks. See `replay` for what it raises."""
+        known = await chain(self._archive, self._stream)
+        now = await hot(self._url, self._stream)
+        known.check(self._archive, now)
+        end = min(now.last, self._until if self._until is not None else now.last)
+        begins = known.links[0].first if known.links else now.first
+        self.position = max(self.position, begins - 1)
+        if self.position >= end:
+            return
+        lost = sum(last - first + 1 for first, last in known.lost if first > self.position and last <= end)
+        self.total = max(0, end - self.position - lost)
+        links = [link for link in known.links if link.last > self.position and link.first <= end]
+        async with aclosing(self._cold(links, end)) as archived:
+            async for block in archived:
+                self._accept(block)
+                self.cold = self.done
+                yield block
+        if self.position >= end:
+            return
+        reader = Replay(self._url, self._stream, after=self.position, until=end, block=self._block)
+        async with aclosing(reader.blocks()) as stored:
+            async for block in stored:
+                # Without an archive an age limit may take what is in front of the reader, as in any replay.
+                if known.links:
+                    self._check(block.sequences[0])
+                self._accept(block)
+                yield block
+        if self.position < end and known.links:
+            raise DataLossError(self._stream, self.position + 1, end)
+
+    async def _cold(self, links: list[Manifest], end: int) -> AsyncGenerator[Block, None]:
+        for link in links:
+            if link.lost is not None and self._across and link.lost[0] == self.position + 1:
+                self.position = link.lost[1]
+            self._check(link.first if link.first > self.position else self.position + 1)
+            async with self._archive.opened(link.file) as file:
+                found = file_blocks(file, link, self._block, after=self.position)
+                # The next block is decoded in a thread while the reader works on this one.
+                ahead = asyncio.create_task(in_thread(next, found, None))
+                try:
+                    while (block := await ahead) is not None:
+                        ahead = asyncio.create_task(in_thread(next, found, None))
+                        if block.sequences[-1] > end:
+                            keep = end - block.sequences[0] + 1
+                            block = Block(block.sequences[:keep], block.subjects[:keep], block.payloads[:keep])
+                        yield block
+                        if self.position >= end:
+                            return
+                finally:
+                    await asyncio.gather(ahead, return_exceptions=True)
+
+    def _check(self, first: int) -> None:
+        if first != self.position + 1:
+            raise DataLossError(self._stream, self.position + 1, first - 1)
+
+    def _accept(self, block: Block) -> None:
+        self.position = block.sequences[-1]
+        self.done += len(block.sequences)
