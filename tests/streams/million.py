@@ -36,6 +36,7 @@ from domain.reasons import Reason
 from handlers.catalogue import codec
 from handlers.configuration import Configuration
 from handlers.plan import Plan, Portfolios
+from handlers.valuation import Valuation
 from streams import subjects
 from streams.append import MAX_BATCH, Record, append
 from streams.connection import Connection, connect
@@ -153,7 +154,7 @@ async def live(connection: Connection, events: Iterator[Record], count: int) -> 
 
 async def started(connection: Connection) -> tuple[float, dict[str, Portfolio]]:
     """Run the plan stage on four lanes until it is ready, and stop it: (seconds to get ready, all portfolios)."""
-    stage = Plan(Configuration(connection, _CODEC))
+    stage = Plan(Configuration(connection, _CODEC), Valuation(connection, _CODEC))
     runner = StageRunner(connection, _CODEC, stage, lanes(4), time.time_ns)
     stop, began = asyncio.Event(), time.perf_counter()
     running = asyncio.create_task(runner.run(stop))

@@ -283,7 +283,7 @@ def test_applications_under_one_prefix_have_streams_of_their_own(environment: En
         till.close()
 
 
-@pytest.mark.parametrize("originator", [uuid4(), "a.b *>é", str(uuid4())])
+@pytest.mark.parametrize("originator", [UUID(int=1), "a.b *>é", str(UUID(int=2))])
 @pytest.mark.parametrize("state", [b"", b"\x00\xff", b'{"a": 1}', b' {"a":1}', b"null", b'"\xff"', '"é"'.encode()])
 def test_ids_and_states_come_back_as_they_were(factory: Factory, originator: UUID | str, state: bytes) -> None:
     recorder = factory.application_recorder()

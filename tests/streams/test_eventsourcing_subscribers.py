@@ -48,7 +48,7 @@ async def live(log: Connection) -> list[tuple[int, int, Event]]:
     for number, event in enumerate(LIFE):
         time_ns = T0 + number * SECOND
         lived.append((await write(log, "sam", event, time_ns), time_ns, event))
-        await write(log, "sam.2", deposited("7"), time_ns)
+        await write(log, "sam.2", deposited("7", id=f"dep-{number}"), time_ns)
     return lived
 
 
