@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import msgspec
+import structlog
 from msgspec import structs
 
 from domain import portfolios
@@ -20,8 +21,11 @@ from gateways.config_lines import BadLine, key_of, line_of, parse
 from handlers.catalogue import codec
 from handlers.configuration import directory_at
 from streams import subjects
-from streams.append import MAX_BATCH, Record, append
+from streams.append import MAX_BATCH, WHOLE, Guard, Record, append
 from streams.connection import Connection
+from streams.errors import ConflictError
+
+log = structlog.get_logger()
 
 
 class Imported(NamedTuple):
@@ -102,32 +106,48 @@ async def import_lines(
 ) -> Imported:
     """Check every line, then write what changes; a single bad line and nothing is written.
 
-    Influencers that are enabled get their paper portfolios with this bankroll; 0 = none.
+    Influencers that are enabled get their paper portfolios with this bankroll; 0 = none. When somebody else changes
+    CONFIG meanwhile, the lines are checked again against that, and what is still missing is written.
     """
-    directory, sequence = await directory_at(connection, codec())
-    events, bad = parse(lines, directory, actor)
-    if bad:
-        return Imported({}, 0, bad, sequence)
-    changed = changes(directory, events, now, bankroll_micros)
+    lines = list(lines)
     written: dict[str, int] = {}
+    lines_written: set[tuple[str, str]] = set()
+    while True:
+        directory, sequence = await directory_at(connection, codec())
+        events, bad = parse(lines, directory, actor)
+        if bad:
+            return Imported(written, 0, bad, sequence)
+        changed = changes(directory, events, now, bankroll_micros)
+        try:
+            for start in range(0, len(changed), MAX_BATCH):
+                part = changed[start : start + MAX_BATCH]
+                guard = Guard(WHOLE, sequence)
+                sequence = (await append(connection, _records(part, now), guard, timeout=10)).last
+                for event in part:
+                    written[_kind(event)] = written.get(_kind(event), 0) + 1
+                lines_written |= {key_of(event) for event in part if not isinstance(event, PolicyMaterialized)}
+                if progress is not None:
+                    progress(start + len(part), len(changed))
+        except ConflictError as error:
+            log.info("config.changed_meanwhile", why=str(error))
+            continue
+        return Imported(written, sum(key_of(event) not in lines_written for event in events), [], sequence)
+
+
+def _kind(event: Event) -> str:
+    return "policy" if isinstance(event, PolicyMaterialized) else key_of(event)[0]
+
+
+def _records(part: Iterable[Event], now: int) -> list[Record]:
     encoder = codec()
-    for start in range(0, len(changed), MAX_BATCH):
-        part = changed[start : start + MAX_BATCH]
-        records = []
-        for event in part:
-            kind, key = ("policy", event.hash) if isinstance(event, PolicyMaterialized) else key_of(event)
-            subject = subjects.config(kind, key)
-            event_id = f"{kind}:{key}@{now}"
-            records.append(
-                Record(subject, encoder.encode(event, id=event_id, source="vibe/config", time_ns=now, correlation=key))
-            )
-            written[kind] = written.get(kind, 0) + 1
-        sequence = (await append(connection, records, timeout=10)).last
-        if progress is not None:
-            progress(start + len(part), len(changed))
-    given = {key_of(event) for event in events}
-    changed_lines = sum(not isinstance(event, PolicyMaterialized) and key_of(event) in given for event in changed)
-    return Imported(written, len(events) - changed_lines, [], sequence)
+    records = []
+    for event in part:
+        key = event.hash if isinstance(event, PolicyMaterialized) else key_of(event)[1]
+        payload = encoder.encode(
+            event, id=f"{_kind(event)}:{key}@{now}", source="vibe/config", time_ns=now, correlation=key
+        )
+        records.append(Record(subjects.config(_kind(event), key), payload))
+    return records
 
 
 async def control(

@@ -1,5 +1,6 @@
 """Configuration in: all of a file or nothing, and only what changes."""
 
+import asyncio
 import json
 
 import pytest
@@ -161,3 +162,26 @@ async def test_thousands_of_lines_go_in_batches_with_progress(log: Connection) -
     assert done.written == {"subscriber": 2_500}
     assert told == [(1_000, 2_500), (2_000, 2_500), (2_500, 2_500)]
     assert [event.data.id for event in await written(log)] == [f"s{number}" for number in range(2_500)]
+
+
+async def test_two_imports_at_once_lose_and_double_nothing(log: Connection) -> None:
+    def people(name: str) -> list[str]:
+        return [f'{{"kind":"subscriber","id":"{name}-{n}","deposit_usd":"100"}}' for n in range(1500)]
+
+    done = await asyncio.gather(
+        *(import_lines(log, people(name), actor=name, now=NOW + n) for n, name in enumerate("abc"))
+    )
+    assert [one.written for one in done] == [{"subscriber": 1500}] * 3
+    directory, sequence = await directory_at(log, codec())
+    assert len(directory.subscribers) == sequence == 4500
+
+
+async def test_a_line_that_somebody_else_made_wrong_meanwhile_is_refused(log: Connection) -> None:
+    address = "0x" + "ab" * 20
+    mine, theirs = (
+        f'{{"kind":"influencer","id":"{name}","venue":"hyperliquid","addresses":["{address}"]}}' for name in "xy"
+    )
+    done = await asyncio.gather(*(import_lines(log, [line], actor="tests", now=NOW) for line in (mine, theirs)))
+    bad = [one.bad for one in done]
+    assert sorted(map(len, bad)) == [0, 1]
+    assert "belongs to influencer" in str(max(bad, key=len)[0])
