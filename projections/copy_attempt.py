@@ -1,4 +1,8 @@
-"""copy_attempt: one row per decision, with every check that was made."""
+"""copy_attempt: one row per decision, with every check that was made and up to where of each stream it had seen.
+
+Sequences are those of EXECUTIONS (`portfolio`), CONFIG and GROUPS (`marks`). `residual_micros` is signed notional that
+waits afterwards, `residual_share_micros` shares of reductions that do.
+"""
 
 from collections.abc import Iterator
 
@@ -13,7 +17,7 @@ from streams.topology import EXECUTIONS
 
 COPY_ATTEMPT = Table(
     "copy_attempt",
-    key=("attempt_id",),
+    key=("attempt_id", "decided_at"),
     columns={
         "attempt_id": "text",
         "sequence": "bigint",
@@ -24,6 +28,7 @@ COPY_ATTEMPT = Table(
         "influencer_id": "text",
         "group_id": "text",
         "quote_id": "text NULL",
+        "scope": "text",
         "mode": "text",
         "venue": "text",
         "asset": "text",
@@ -39,17 +44,26 @@ COPY_ATTEMPT = Table(
         "limit_price_micros": "bigint",
         "mid_micros": "bigint",
         "equity_micros": "bigint",
+        "residual_micros": "bigint",
+        "residual_share_micros": "bigint",
         "policy_hash": "text",
+        "rules": "bigint",
+        "portfolio_sequence": "bigint",
+        "config_sequence": "bigint",
+        "marks_sequence": "bigint",
         "event_time": "timestamptz",
         "detect_time": "timestamptz",
         "decided_at": "timestamptz",
     },
     indexes=("request_id", "group_id", "quote_id", "subscriber_id, decided_at DESC", "decided_at DESC"),
+    append_only=True,
+    by_day="decided_at",
 )
 
 
 class CopyAttempts(Projection):
     name = "copy_attempt"
+    version = 3
     reads = (EXECUTIONS,)
     types = frozenset({"copy.decided"})
     tables = (COPY_ATTEMPT,)
@@ -68,6 +82,7 @@ class CopyAttempts(Projection):
                 "influencer_id": decided.influencer_id,
                 "group_id": decided.group_id,
                 "quote_id": decided.quote_id,
+                "scope": decided.scope.value,
                 "mode": decided.mode.value,
                 "venue": decided.venue.value,
                 "asset": decided.asset,
@@ -83,7 +98,13 @@ class CopyAttempts(Projection):
                 "limit_price_micros": decided.limit_price_micros,
                 "mid_micros": decided.mid_micros,
                 "equity_micros": decided.equity_micros,
+                "residual_micros": decided.residual_micros,
+                "residual_share_micros": decided.residual_share_micros,
                 "policy_hash": decided.policy_hash,
+                "rules": decided.rules,
+                "portfolio_sequence": decided.portfolio_sequence,
+                "config_sequence": decided.config_sequence,
+                "marks_sequence": decided.marks_sequence,
                 "event_time": moment(decided.event_time),
                 "detect_time": moment(decided.detect_time),
                 "decided_at": moment(decided.decided_at),

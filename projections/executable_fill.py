@@ -10,7 +10,7 @@ from streams.topology import EXECUTIONS
 
 EXECUTABLE_FILL = Table(
     "executable_fill",
-    key=("fill_id",),
+    key=("fill_id", "filled_at"),
     columns={
         "fill_id": "text",
         "sequence": "bigint",
@@ -29,11 +29,14 @@ EXECUTABLE_FILL = Table(
         "filled_at": "timestamptz",
     },
     indexes=("attempt_id", "order_id", "subscriber_id, filled_at DESC"),
+    append_only=True,
+    by_day="filled_at",
 )
 
 
 class ExecutableFills(Projection):
     name = "executable_fill"
+    version = 2
     reads = (EXECUTIONS,)
     types = frozenset({"order.filled"})
     tables = (EXECUTABLE_FILL,)

@@ -1,6 +1,12 @@
-"""execution: one row per order, with what became of it."""
+"""execution: one row per order, with what became of it.
+
+`status` is SUBMITTED until there is a result, then FILLED, PARTIAL or UNFILLED; `reasons` (a JSON array) say why an
+order was not filled whole.
+"""
 
 from collections.abc import Iterator
+
+import msgspec
 
 from domain.events import ExecutionCompleted, OrderSubmitted
 from projections.projection import Projection
@@ -30,6 +36,7 @@ EXECUTION = Table(
         "notional_micros": "bigint",
         "fee_micros": "bigint",
         "average_price_micros": "bigint",
+        "reasons": "jsonb NULL",
         "submitted_at": "timestamptz",
         "completed_at": "timestamptz NULL",
     },
@@ -39,6 +46,7 @@ EXECUTION = Table(
 
 class Executions(Projection):
     name = "execution"
+    version = 2
     reads = (EXECUTIONS,)
     types = frozenset({"order.submitted", "execution.completed"})
     tables = (EXECUTION,)
@@ -80,6 +88,7 @@ class Executions(Projection):
                         "notional_micros": result.notional_micros,
                         "fee_micros": result.fee_micros,
                         "average_price_micros": result.average_price_micros,
+                        "reasons": msgspec.json.encode(result.reasons).decode(),
                         "completed_at": moment(result.completed_at),
                     },
                 )

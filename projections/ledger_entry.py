@@ -1,17 +1,22 @@
-"""ledger_entry: the append-only account book; a subscriber's cash is the sum of its cash deltas."""
+"""ledger_entry: the append-only account book, and ledger_balance: what it adds up to.
+
+A subscriber's cash is the sum of its cash deltas. The balance splits shares, cash and fees by the influencer that was
+copied and by asset ('' for deposits), so that profit per influencer is cash + shares x mark; both tables move together.
+"""
 
 from collections.abc import Iterator
+from typing import Any
 
-from domain.events import CashDeposited, OrderFilled
+from domain.events import CashDeposited, OrderFilled, PositionSettled
 from domain.ids import derived
 from projections.projection import Projection
-from projections.table import Change, Insert, Table, moment
+from projections.table import Add, Change, Insert, Table, moment
 from streams.envelope import Recorded
 from streams.topology import EXECUTIONS
 
 LEDGER_ENTRY = Table(
     "ledger_entry",
-    key=("entry_id",),
+    key=("entry_id", "booked_at"),
     columns={
         "entry_id": "text",
         "sequence": "bigint",
@@ -30,20 +35,36 @@ LEDGER_ENTRY = Table(
         "booked_at": "timestamptz",
     },
     indexes=("attempt_id", "source_event_id", "subscriber_id, booked_at DESC"),
+    append_only=True,
+    by_day="booked_at",
+)
+LEDGER_BALANCE = Table(
+    "ledger_balance",
+    key=("subscriber_id", "influencer_id", "venue", "asset"),
+    columns={
+        "subscriber_id": "text",
+        "influencer_id": "text",
+        "venue": "text",
+        "asset": "text",
+        "entries": "bigint",
+        "share_micros": "numeric",
+        "cash_micros": "numeric",
+        "fee_micros": "numeric",
+    },
 )
 
 
 class LedgerEntries(Projection):
     name = "ledger_entry"
+    version = 4
     reads = (EXECUTIONS,)
-    types = frozenset({"cash.deposited", "order.filled"})
-    tables = (LEDGER_ENTRY,)
+    types = frozenset({"cash.deposited", "order.filled", "position.settled"})
+    tables = (LEDGER_ENTRY, LEDGER_BALANCE)
 
     def fold(self, event: Recorded) -> Iterator[Change]:
         match event.data:
             case CashDeposited() as deposit:
-                yield Insert(
-                    LEDGER_ENTRY,
+                yield from _booked(
                     {
                         "entry_id": derived("led", deposit.deposit_id),
                         "sequence": event.sequence,
@@ -55,11 +76,10 @@ class LedgerEntries(Projection):
                         "price_micros": 0,
                         "fee_micros": 0,
                         "booked_at": moment(deposit.deposited_at),
-                    },
+                    }
                 )
             case OrderFilled() as fill:
-                yield Insert(
-                    LEDGER_ENTRY,
+                yield from _booked(
                     {
                         "entry_id": derived("led", fill.fill_id),
                         "sequence": event.sequence,
@@ -76,5 +96,35 @@ class LedgerEntries(Projection):
                         "price_micros": fill.price_micros,
                         "fee_micros": fill.fee_micros,
                         "booked_at": moment(fill.filled_at),
-                    },
+                    }
                 )
+            case PositionSettled() as settled:
+                yield from _booked(
+                    {
+                        "entry_id": derived("led", settled.settlement_id),
+                        "sequence": event.sequence,
+                        "kind": "SETTLEMENT",
+                        "subscriber_id": settled.subscriber_id,
+                        "subscription_id": settled.subscription_id,
+                        "influencer_id": settled.influencer_id,
+                        "source_event_id": settled.settlement_id,
+                        "venue": settled.venue.value,
+                        "asset": settled.asset,
+                        "share_delta_micros": settled.share_delta_micros,
+                        "cash_delta_micros": settled.cash_delta_micros,
+                        "price_micros": settled.price_micros,
+                        "fee_micros": 0,
+                        "booked_at": moment(settled.settled_at),
+                    }
+                )
+
+
+def _booked(entry: dict[str, Any]) -> tuple[Change, Change]:
+    place = (entry["subscriber_id"], entry.get("influencer_id", ""), entry.get("venue", ""), entry.get("asset", ""))
+    amounts = {
+        "entries": 1,
+        "share_micros": entry["share_delta_micros"],
+        "cash_micros": entry["cash_delta_micros"],
+        "fee_micros": entry["fee_micros"],
+    }
+    return Insert(LEDGER_ENTRY, entry), Add(LEDGER_BALANCE, place, amounts)

@@ -12,7 +12,7 @@ from streams.topology import GROUPS, REQUESTS
 
 SIGNAL_GROUP = Table(
     "signal_group",
-    key=("group_id",),
+    key=("group_id", "closed_at"),
     columns={
         "group_id": "text",
         "closed_sequence": "bigint",
@@ -30,6 +30,8 @@ SIGNAL_GROUP = Table(
         "closed_at": "timestamptz",
     },
     indexes=("USING gin (signal_ids)", "influencer_id, event_time DESC"),
+    append_only=True,
+    by_day="closed_at",
 )
 QUOTE = Table(
     "quote",
@@ -44,6 +46,7 @@ QUOTE = Table(
         "outcome_at": "timestamptz",
     },
     indexes=("group_id",),
+    append_only=True,
 )
 FAN_OUT = Table(
     "group_fan_out",
@@ -59,6 +62,7 @@ FAN_OUT = Table(
 
 class SignalGroups(Projection):
     name = "signal_group"
+    version = 2
     reads = (GROUPS, REQUESTS)
     types = frozenset({"group.closed", "quote.captured", "quote.failed", "group.matched"})
     tables = (SIGNAL_GROUP, QUOTE, FAN_OUT)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
 Row = dict[str, Any]
@@ -12,7 +12,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def moment(nanoseconds: int) -> datetime:
     """The UTC time of a nanosecond stamp, to the microsecond that Postgres keeps."""
-    return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
+    # By position, because the name costs as much as all the rest.
+    return _EPOCH + timedelta(0, 0, nanoseconds // 1000)
 
 
 @dataclass(frozen=True)
@@ -23,23 +24,53 @@ class Table:
     key: tuple[str, ...]
     columns: Mapping[str, str]
     indexes: tuple[str, ...] = ()
+    append_only: bool = False
+    """Rows are only ever inserted; the engine has no privilege to change or delete one."""
+    by_day: str | None = None
+    """The timestamptz column, one of the key's, by whose UTC day the table is partitioned."""
 
-    def ddl(self) -> list[str]:
-        """The statements that make the table and its indexes where they are missing."""
+    def __post_init__(self) -> None:
+        if self.by_day is not None and (self.by_day not in self.key or self.columns.get(self.by_day) != "timestamptz"):
+            raise ValueError(f"{self.name}: by_day {self.by_day!r} must be a timestamptz of the key {self.key}")
+
+    def create(self, schema: str) -> str:
+        """The statement that makes the table, without its key."""
         columns = ", ".join(
             f"{name} {kind}" if kind.endswith(" NULL") else f"{name} {kind} NOT NULL"
             for name, kind in self.columns.items()
         )
-        made = [f"CREATE TABLE IF NOT EXISTS {self.name} ({columns}, PRIMARY KEY ({', '.join(self.key)}))"]
+        partitioned = f" PARTITION BY RANGE ({self.by_day})" if self.by_day else ""
+        return f"CREATE TABLE {schema}.{self.name} ({columns}){partitioned}"
+
+    def primary_key(self, schema: str) -> str:
+        """The statement that makes the key."""
+        return f"ALTER TABLE {schema}.{self.name} ADD CONSTRAINT {self.name}_pkey PRIMARY KEY ({', '.join(self.key)})"
+
+    def secondary(self, schema: str) -> list[str]:
+        """The statements that make the other indexes."""
+        made = []
         for index in self.indexes:
             clause = index if index.startswith("USING ") else f"({index})"
             columns = clause[clause.index("(") :].strip("()")
             label = "_".join(part.split()[0] for part in columns.split(","))
-            made.append(f"CREATE INDEX IF NOT EXISTS {self.name}_{label}_idx ON {self.name} {clause}")
+            made.append(f"CREATE INDEX {self.name}_{label}_idx ON {schema}.{self.name} {clause}")
         return made
 
-    def array_type(self, column: str) -> str:
-        return f"{self.columns[column].removesuffix(' NULL')}[]"
+    def ddl(self, schema: str) -> list[str]:
+        """Every statement, in order."""
+        return [self.create(schema), self.primary_key(schema), *self.secondary(schema)]
+
+    def partition(self, schema: str, parts: str, day: date) -> list[str]:
+        """The statements that make one day's partition in the schema `parts`, and attach it.
+
+        Attaching lets readers and writers go on; making it as PARTITION OF would lock them out.
+        """
+        name, following = f"{parts}.{self.name}_{day:%Y%m%d}", day + timedelta(days=1)
+        return [
+            f"CREATE TABLE {name} (LIKE {schema}.{self.name})",
+            f"ALTER TABLE {schema}.{self.name} ATTACH PARTITION {name} "
+            f"FOR VALUES FROM ('{day} 00:00:00+00') TO ('{following} 00:00:00+00')",
+        ]
 
 
 class Insert(NamedTuple):
@@ -57,7 +88,7 @@ class Upsert(NamedTuple):
 
 
 class Update(NamedTuple):
-    """Some columns of the row with this key."""
+    """Some columns of the row with this key; nothing when there is no such row."""
 
     table: Table
     key: tuple[Any, ...]

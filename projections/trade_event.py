@@ -1,4 +1,8 @@
-"""trade_event: every trade of a followed address, with what it did to the influencer's position."""
+"""trade_event: every signal, which is a trade or a movement (SPLIT, MERGE, REDEEM), with what it did to the position.
+
+`fee_micros`, `leverage` and `influencer_equity_micros` are NULL where the venue does not tell them; a fee below zero is
+a rebate. What is no signal (gaps, second reports) is in activity_event.
+"""
 
 from collections.abc import Iterator
 
@@ -10,7 +14,7 @@ from streams.topology import SIGNALS
 
 TRADE_EVENT = Table(
     "trade_event",
-    key=("source_event_id",),
+    key=("source_event_id", "detect_time"),
     columns={
         "source_event_id": "text",
         "raw_sequence": "bigint",
@@ -29,6 +33,10 @@ TRADE_EVENT = Table(
         "delta_micros": "bigint",
         "price_micros": "bigint",
         "notional_micros": "bigint",
+        "fee_micros": "bigint NULL",
+        "leverage": "bigint NULL",
+        "order_type": "text NULL",
+        "influencer_equity_micros": "bigint NULL",
         "position_state": "text",
         "risk_bucket": "text",
         "taker": "boolean",
@@ -38,11 +46,14 @@ TRADE_EVENT = Table(
         "detect_time": "timestamptz",
     },
     indexes=("signal_id", "venue_trade_id", "venue_hash", "influencer_id, event_time DESC"),
+    append_only=True,
+    by_day="detect_time",
 )
 
 
 class TradeEvents(Projection):
     name = "trade_event"
+    version = 3
     reads = (SIGNALS,)
     types = frozenset({"signal.recorded"})
     tables = (TRADE_EVENT,)
@@ -69,6 +80,10 @@ class TradeEvents(Projection):
                 "delta_micros": signal.delta_micros,
                 "price_micros": signal.price_micros,
                 "notional_micros": signal.notional_micros,
+                "fee_micros": signal.fee_micros,
+                "leverage": signal.leverage,
+                "order_type": signal.order_type,
+                "influencer_equity_micros": signal.influencer_equity_micros,
                 "position_state": signal.position_state.value,
                 "risk_bucket": signal.risk_bucket,
                 "taker": signal.taker,

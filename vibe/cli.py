@@ -44,9 +44,7 @@ bench_app = App(name="bench", help="How fast it is here, beside the bare limits 
 app.command(bench_app)
 subscriber_app = App(name="subscriber", help="One subscriber, from the log.")
 app.command(subscriber_app)
-influencer_app = App(
-    name="influencer", help="One influencer, from the log.\n\nExample: vibe influencer show whale-1"
-)
+influencer_app = App(name="influencer", help="One influencer, from the log.\n\nExample: vibe influencer show whale-1")
 app.command(influencer_app)
 control_app = App(
     name="control",
@@ -386,6 +384,44 @@ def influencer_show(influencer: str, /, *, at: str | None = None, json: Json = F
     from vibe.influencer_command import run_influencer_show
 
     _run(run_influencer_show(settings(), influencer, at, json), quiet=True)
+
+
+@app.command(name="leaderboard")
+def leaderboard(*, since: str | None = None, min_trips: int = 1, limit: int = 20, json: Json = False) -> None:
+    """Whom to follow: influencers by score (win rate, volume, drawdown, risk ratio, best round trip).
+
+    Example: vibe leaderboard --since 30d --min-trips 5
+
+    Parameters
+    ----------
+    since: trades of this span (30d) or from this time on; without it, all
+    min_trips: leave out who ended fewer round trips, from flat to flat
+    """
+    from vibe.leaderboard_command import run_leaderboard
+
+    _run(run_leaderboard(settings(), since, min_trips, limit, json), quiet=True)
+
+
+@app.command(name="metrics")
+def metrics(
+    what: Literal["influencer", "subscriber"],
+    name: Annotated[str, Parameter(name="ID")],
+    /,
+    *,
+    since: str | None = None,
+    json: Json = False,
+) -> None:
+    """How an influencer trades and is copied, or how copying goes for a subscriber: profit, rates, slippage, lags.
+
+    Example: vibe metrics subscriber alice --since 7d
+
+    Parameters
+    ----------
+    since: of this span (24h, 7d) or from this time on; without it, all. A subscriber's profit is always all
+    """
+    from vibe.leaderboard_command import run_metrics
+
+    _run(run_metrics(settings(), what, name, since, json), quiet=True)
 
 
 Note = Annotated[str, Parameter(help="why, for whoever reads the log")]

@@ -7,15 +7,15 @@ import time
 import structlog
 
 from handlers.catalogue import codec
-from projections.catalogue import PROJECTIONS
 from projections.engine import Engine
 from streams.connection import connect
+from tests.projections.building import CORE
 
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 
 async def main(url: str, dsn: str) -> None:
-    engine = Engine(await connect(url, "builder"), codec(), dsn, PROJECTIONS, time.time_ns)
+    engine = Engine(await connect(url, "builder"), codec(), dsn, CORE, time.time_ns)
     running = asyncio.create_task(engine.run(asyncio.Event()))
     await engine.ready.wait()
     sys.stdout.write("ready\n")

@@ -29,7 +29,7 @@ from projections.copy_attempt import COPY_ATTEMPT, CopyAttempts
 from projections.event_count import EVENT_COUNT, EventCounts
 from projections.executable_fill import EXECUTABLE_FILL, ExecutableFills
 from projections.execution import EXECUTION, Executions
-from projections.ledger_entry import LEDGER_ENTRY, LedgerEntries
+from projections.ledger_entry import LEDGER_BALANCE, LEDGER_ENTRY, LedgerEntries
 from projections.position import POSITION, Positions
 from projections.projection import Projection
 from projections.signal_group import FAN_OUT, QUOTE, SIGNAL_GROUP, SignalGroups
@@ -80,6 +80,10 @@ def test_trade_event() -> None:
             "delta_micros": -5,
             "price_micros": 7,
             "notional_micros": 7,
+            "fee_micros": 7,
+            "leverage": 7,
+            "order_type": "the order_type",
+            "influencer_equity_micros": 7,
             "position_state": "KNOWN",
             "risk_bucket": "the risk_bucket",
             "taker": True,
@@ -123,7 +127,7 @@ def test_execution_is_submitted() -> None:
     change = folded(Executions(), recorded(example(OrderSubmitted, order_id="o")))
     assert isinstance(change, Insert)
     assert change.table is EXECUTION
-    assert change.row.keys() | {"completed_sequence", "completed_at"} == EXECUTION.columns.keys()
+    assert change.row.keys() | {"completed_sequence", "completed_at", "reasons"} == EXECUTION.columns.keys()
     assert (change.row["order_id"], change.row["status"], change.row["filled_micros"]) == ("o", "SUBMITTED", 0)
 
 
@@ -143,6 +147,7 @@ def test_execution_is_completed(filled: int, requested: int, status: str) -> Non
             "notional_micros": 7,
             "fee_micros": 7,
             "average_price_micros": 7,
+            "reasons": f'["{next(iter(Reason)).value}"]',
             "completed_at": AT,
         },
     )
@@ -169,7 +174,13 @@ def test_position() -> None:
 @pytest.mark.parametrize(("amount", "kind"), [(5, "DEPOSIT"), (-5, "WITHDRAWAL"), (0, "DEPOSIT")])
 def test_ledger_entry_of_cash(amount: int, kind: str) -> None:
     event = example(CashDeposited, deposit_id="d", subscriber_id="ann", cash_delta_micros=amount)
-    assert folded(LedgerEntries(), recorded(event)) == Insert(
+    entry, balance = LedgerEntries().fold(recorded(event))
+    assert balance == Add(
+        LEDGER_BALANCE,
+        ("ann", "", "", ""),
+        {"entries": 1, "share_micros": 0, "cash_micros": amount, "fee_micros": 0},
+    )
+    assert entry == Insert(
         LEDGER_ENTRY,
         {
             "entry_id": derived("led", "d"),
@@ -188,8 +199,13 @@ def test_ledger_entry_of_cash(amount: int, kind: str) -> None:
 
 def test_ledger_entry_of_a_trade() -> None:
     event = example(OrderFilled, fill_id="f", subscriber_id="ann", share_delta_micros=-2, cash_delta_micros=9)
-    change = folded(LedgerEntries(), recorded(event))
+    change, balance = LedgerEntries().fold(recorded(event))
     assert isinstance(change, Insert)
+    assert balance == Add(
+        LEDGER_BALANCE,
+        ("ann", "the influencer_id", "hyperliquid", "the asset"),
+        {"entries": 1, "share_micros": -2, "cash_micros": 9, "fee_micros": 7},
+    )
     assert change.row.keys() == LEDGER_ENTRY.columns.keys()
     assert {
         key: change.row[key] for key in ("entry_id", "kind", "source_event_id", "share_delta_micros")

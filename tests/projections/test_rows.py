@@ -2,6 +2,7 @@
 
 import copy
 import random
+from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
 import asyncpg
@@ -9,7 +10,7 @@ import pytest
 
 from projections.catalogue import PROJECTIONS
 from projections.rows import Rows
-from projections.table import Add, Change, Insert, Row, Table, Update, Upsert
+from projections.table import Add, Change, Insert, Row, Table, Update, Upsert, moment
 
 THING = Table(
     "thing",
@@ -82,13 +83,13 @@ async def tables(connection: "asyncpg.Connection[Any]") -> Model:
     return found
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", range(15))
 async def test_merged_batches_equal_changes_made_one_by_one(database: str, seed: int) -> None:
     chance = random.Random(seed)
     connection = await asyncpg.connect(database)
     try:
         for table in TABLES:
-            for statement in table.ddl():
+            for statement in table.ddl("public"):
                 await connection.execute(statement)
         model: Model = {table.name: {} for table in TABLES}
         for _ in range(6):
@@ -133,7 +134,7 @@ def test_a_second_insert_is_refused_and_nothing_of_its_event_stays() -> None:
 async def test_an_insert_over_a_stored_row_fails_whole(database: str) -> None:
     connection = await asyncpg.connect(database)
     try:
-        for statement in WHOLE.ddl():
+        for statement in WHOLE.ddl("public"):
             await connection.execute(statement)
         row = {"name": "p", "size": 1, "label": None, "seen": True}
         for expected in (None, asyncpg.UniqueViolationError):
@@ -152,27 +153,46 @@ async def test_an_insert_over_a_stored_row_fails_whole(database: str) -> None:
 
 
 def test_the_statements_of_a_table() -> None:
-    made, *indexes = THING.ddl()
+    made, key, *indexes = THING.ddl("here")
     assert made == (
-        "CREATE TABLE IF NOT EXISTS thing (kind text NOT NULL, number bigint NOT NULL, size bigint NOT NULL, "
-        "label text NULL, detail jsonb NOT NULL, tags text[] NULL, PRIMARY KEY (kind, number))"
+        "CREATE TABLE here.thing (kind text NOT NULL, number bigint NOT NULL, size bigint NOT NULL, "
+        "label text NULL, detail jsonb NOT NULL, tags text[] NULL)"
     )
+    assert key == "ALTER TABLE here.thing ADD CONSTRAINT thing_pkey PRIMARY KEY (kind, number)"
     assert indexes == [
-        "CREATE INDEX IF NOT EXISTS thing_label_idx ON thing (label)",
-        "CREATE INDEX IF NOT EXISTS thing_size_label_idx ON thing (size, label DESC)",
-        "CREATE INDEX IF NOT EXISTS thing_tags_idx ON thing USING gin (tags)",
+        "CREATE INDEX thing_label_idx ON here.thing (label)",
+        "CREATE INDEX thing_size_label_idx ON here.thing (size, label DESC)",
+        "CREATE INDEX thing_tags_idx ON here.thing USING gin (tags)",
     ]
-    assert THING.array_type("label") == "text[]"
 
 
-async def test_every_table_and_index_is_made_once_and_under_its_own_name(database: str) -> None:
+def test_a_day_is_a_time_of_the_key() -> None:
+    with pytest.raises(ValueError, match="by_day 'at' must be a timestamptz of the key"):
+        Table("t", ("id",), {"id": "text", "at": "timestamptz"}, by_day="at")
+    with pytest.raises(ValueError, match="by_day"):
+        Table("t", ("id", "at"), {"id": "text", "at": "bigint"}, by_day="at")
+
+
+def test_rows_know_their_days() -> None:
+    table = Table("t", ("id", "at"), {"id": "text", "at": "timestamptz"}, append_only=True, by_day="at")
+    rows = Rows()
+    late = datetime(2026, 11, 20, 23, 30, tzinfo=timezone(-timedelta(hours=1)))
+    rows.apply([Insert(table, {"id": "a", "at": late}), Insert(table, {"id": "b", "at": moment(0)})])
+    assert rows.days() == {"t": {date(2026, 11, 21), date(1970, 1, 1)}}
+    rows.apply([Insert(table, {"id": "c", "at": None})])
+    with pytest.raises(TypeError, match=r"t\.at must be a time, not None"):
+        rows.days()
+    with pytest.raises(TypeError, match="t is append-only"):
+        rows.apply([Update(table, ("a", late), {"id": "b"})])
+
+
+async def test_every_table_and_index_is_made_under_its_own_name(database: str) -> None:
     connection = await asyncpg.connect(database)
     try:
         wanted = [table for projection in PROJECTIONS for table in projection.tables]
-        for _ in range(2):
-            for table in wanted:
-                for statement in table.ddl():
-                    await connection.execute(statement)
+        for table in wanted:
+            for statement in table.ddl("public"):
+                await connection.execute(statement)
         found = await connection.fetch("SELECT indexname FROM pg_indexes WHERE schemaname = 'public'")
         assert len(found) == sum(1 + len(table.indexes) for table in wanted)
         names = {row["indexname"] for row in found}

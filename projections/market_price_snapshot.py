@@ -1,0 +1,68 @@
+"""market_price_snapshot: every mark (micros) of every asset, and market_price: the newest of each.
+
+A mark is stored when a price has moved or the last is five minutes old. What a resolved market pays is in
+outcome_payout.
+"""
+
+from collections.abc import Iterator
+
+from domain.events import MarkCaptured
+from projections.projection import Projection
+from projections.table import Change, Insert, Table, Upsert, moment
+from streams.envelope import Recorded
+from streams.topology import GROUPS
+
+MARKET_PRICE_SNAPSHOT = Table(
+    "market_price_snapshot",
+    key=("mark_id", "marked_at"),
+    columns={
+        "mark_id": "text",
+        "sequence": "bigint",
+        "venue": "text",
+        "asset": "text",
+        "market": "text",
+        "price_micros": "bigint",
+        "source": "text",
+        "venue_time": "timestamptz",
+        "marked_at": "timestamptz",
+    },
+    indexes=("asset, venue, marked_at DESC",),
+    append_only=True,
+    by_day="marked_at",
+)
+MARKET_PRICE = Table(
+    "market_price",
+    key=("venue", "asset"),
+    columns={
+        "venue": "text",
+        "asset": "text",
+        "market": "text",
+        "price_micros": "bigint",
+        "source": "text",
+        "sequence": "bigint",
+        "venue_time": "timestamptz",
+        "marked_at": "timestamptz",
+    },
+)
+
+
+class MarketPriceSnapshots(Projection):
+    name = "market_price_snapshot"
+    reads = (GROUPS,)
+    types = frozenset({"mark.captured"})
+    tables = (MARKET_PRICE_SNAPSHOT, MARKET_PRICE)
+
+    def fold(self, event: Recorded) -> Iterator[Change]:
+        mark: MarkCaptured = event.data
+        row = {
+            "venue": mark.venue.value,
+            "asset": mark.asset,
+            "market": mark.market,
+            "price_micros": mark.price_micros,
+            "source": mark.source.value,
+            "sequence": event.sequence,
+            "venue_time": moment(mark.venue_time),
+            "marked_at": moment(mark.marked_at),
+        }
+        yield Insert(MARKET_PRICE_SNAPSHOT, {**row, "mark_id": mark.mark_id})
+        yield Upsert(MARKET_PRICE, row)

@@ -1,0 +1,86 @@
+"""A subscriber's account book: its lines newest first, and what they add up to."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from msgspec import Struct
+
+from projections.queries.reading import Reader, many
+
+
+class LedgerLine(Struct, frozen=True, kw_only=True):
+    """One line of the book. `share_delta_micros`, `cash_delta_micros` signed; `fee_micros` is in the cash delta.
+
+    `kind`: DEPOSIT, WITHDRAWAL, TRADE or SETTLEMENT. `sequence` is the place in EXECUTIONS.
+    """
+
+    entry_id: str
+    sequence: int
+    kind: str
+    subscription_id: str | None
+    influencer_id: str | None
+    attempt_id: str | None
+    source_event_id: str
+    venue: str | None
+    asset: str | None
+    share_delta_micros: int
+    cash_delta_micros: int
+    price_micros: int
+    fee_micros: int
+    booked_at: datetime
+
+
+class Balance(Struct, frozen=True, kw_only=True):
+    """What a subscriber holds of one asset for one influencer, and the cash that went (signed) and the fees in it."""
+
+    influencer_id: str
+    venue: str
+    asset: str
+    entries: int
+    share_micros: int
+    cash_micros: int
+    fee_micros: int
+
+
+async def ledger(
+    db: Reader, subscriber_id: str, *, after: tuple[datetime, int] | None = None, limit: int = 50
+) -> list[LedgerLine]:
+    """A subscriber's lines, newest first, behind the (booked_at, sequence) of the last line seen.
+
+    From ledger_entry by its index on (subscriber_id, booked_at), whatever the number of lines.
+    """
+    behind = "AND booked_at <= $3 AND (booked_at, sequence) < ($3, $4)" if after else ""
+    return await many(
+        db,
+        LedgerLine,
+        f"SELECT {_LINE} FROM ledger_entry WHERE subscriber_id = $1 {behind} "
+        "ORDER BY booked_at DESC, sequence DESC LIMIT $2",
+        subscriber_id,
+        limit,
+        *(after or ()),
+    )
+
+
+async def ledger_of_attempt(db: Reader, attempt_id: str) -> list[LedgerLine]:
+    """The lines that one decision led to, in order."""
+    return await many(
+        db, LedgerLine, f"SELECT {_LINE} FROM ledger_entry WHERE attempt_id = $1 ORDER BY sequence", attempt_id
+    )
+
+
+async def balances(db: Reader, subscriber_id: str) -> list[Balance]:
+    """What the lines add up to, by influencer and asset ('' for deposits); the sum of `cash_micros` is the cash.
+
+    From ledger_balance, which moves in the same transaction as the lines.
+    """
+    return await many(
+        db,
+        Balance,
+        "SELECT influencer_id, venue, asset, entries, share_micros, cash_micros, fee_micros FROM ledger_balance "
+        "WHERE subscriber_id = $1 ORDER BY influencer_id, venue, asset",
+        subscriber_id,
+    )
+
+
+_LINE = ", ".join(LedgerLine.__struct_fields__)

@@ -1,0 +1,192 @@
+"""Subscribers' portfolios: what they hold and are worth now, and what they were worth minute by minute.
+
+EXEC_USER and EXEC_GLOBAL are subscribers; an influencer's own portfolio (SHADOW_USER) is in queries/shadows.py.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from msgspec import Struct
+
+from domain.micros import times
+from projections.queries.reading import Reader, many
+from projections.queries.valuing import Asset, Moved, Start, Worth, minute_of, minutes, prices, valued
+
+
+class Holding(Struct, frozen=True, kw_only=True):
+    """One asset of a subscriber. `share_micros` and `cost_micros` signed; `mark_micros` is what a resolved market
+    pays, else the newest mark, else (`marked_at` None) the price of its own newest fill."""
+
+    venue: str
+    asset: str
+    share_micros: int
+    cost_micros: int
+    average_price_micros: int
+    realized_micros: int
+    mark_micros: int
+    marked_at: datetime | None
+    changed_at: datetime
+
+    @property
+    def worth_micros(self) -> int:
+        return times(self.mark_micros, self.share_micros)
+
+    @property
+    def unrealized_micros(self) -> int:
+        return self.worth_micros - self.cost_micros
+
+
+class Portfolio(Struct, frozen=True, kw_only=True):
+    """A subscriber's account: equity = cash + worth of the open positions; profit = equity - deposits =
+    realized + unrealized - fees."""
+
+    subscriber_id: str
+    cash_micros: int
+    deposits_micros: int
+    fees_micros: int
+    realized_micros: int
+    positions: tuple[Holding, ...]
+
+    @property
+    def equity_micros(self) -> int:
+        return self.cash_micros + sum(position.worth_micros for position in self.positions)
+
+    @property
+    def profit_micros(self) -> int:
+        return self.equity_micros - self.deposits_micros
+
+
+class _Sums(Struct, frozen=True, kw_only=True):
+    cash_micros: int
+    deposits_micros: int
+    fees_micros: int
+
+
+async def portfolio(db: Reader, subscriber_id: str) -> Portfolio:
+    """A subscriber's account now; empty for an id that nothing was booked for. From ledger_balance, position (what
+    events said of cost and realized profit) and market_price."""
+    (sums,) = await many(db, _Sums, _SUMS, subscriber_id)
+    held = await many(db, Holding, _HELD, subscriber_id)
+    return Portfolio(
+        subscriber_id=subscriber_id,
+        cash_micros=sums.cash_micros,
+        deposits_micros=sums.deposits_micros,
+        fees_micros=sums.fees_micros,
+        realized_micros=sum(holding.realized_micros for holding in held),
+        positions=tuple(holding for holding in held if holding.share_micros),
+    )
+
+
+_SUMS = """
+SELECT coalesce(sum(cash_micros), 0) AS cash_micros,
+    coalesce(sum(cash_micros) FILTER (WHERE asset = '' AND influencer_id = ''), 0) AS deposits_micros,
+    coalesce(sum(fee_micros), 0) AS fees_micros
+FROM ledger_balance WHERE subscriber_id = $1
+"""
+_HELD = """
+SELECT p.venue, p.asset, p.share_micros, p.cost_micros, p.average_price_micros, p.realized_micros, p.changed_at,
+    coalesce(o.price_micros, m.price_micros, (
+        SELECT e.price_micros FROM ledger_entry e
+        WHERE e.subscriber_id = $1 AND e.venue = p.venue AND e.asset = p.asset
+        ORDER BY e.booked_at DESC, e.sequence DESC LIMIT 1
+    ), p.average_price_micros) AS mark_micros,
+    coalesce(o.detect_time, m.marked_at) AS marked_at
+FROM position p LEFT JOIN market_price m USING (venue, asset) LEFT JOIN outcome_payout o USING (venue, asset)
+WHERE p.subscriber_id = $1 ORDER BY abs(p.cost_micros) DESC, p.venue, p.asset
+"""
+
+
+class Snapshot(Struct, frozen=True, kw_only=True):
+    """What a portfolio was worth at the end of a minute. `source`: DECISION, MARK, BREAKER_TRIPPED or BREAKER_RESET
+    where an event of that minute says so, BOOKS where books and marks do."""
+
+    minute: datetime
+    equity_micros: int
+    source: str
+
+
+class _Held(Struct, frozen=True, kw_only=True):
+    venue: str
+    asset: str
+    share_micros: int
+    cash_micros: int
+    deposit_micros: int
+    price_micros: int | None
+
+
+async def snapshots(db: Reader, subscriber_id: str, since: datetime, until: datetime) -> list[Snapshot]:
+    """Every minute from that of `since` to before `until`, in order.
+
+    Minutes with a fact are rows of portfolio_snapshot. The others are valued: today's books less what was booked
+    since, at the newest price of each minute. From ledger_balance, ledger_entry (only lines from `since` on), position
+    and market_price_snapshot.
+    """
+    begin = minute_of(since)
+    facts = {fact.minute: fact for fact in await many(db, Snapshot, _FACTS, subscriber_id, begin, until)}
+    moved = await many(db, Moved, _MOVED, subscriber_id, begin)
+    totals = await many(db, _Held, _TOTALS, subscriber_id, begin)
+    shares: dict[Asset, int] = {(each.venue, each.asset): each.share_micros for each in totals}
+    cash, deposits = sum(each.cash_micros for each in totals), sum(each.deposit_micros for each in totals)
+    for move in moved:
+        shares[move.venue, move.asset] -= move.share_delta_micros
+        cash -= move.cash_delta_micros
+        deposits -= move.deposit_micros
+    start = Start(
+        shares=shares,
+        price_of={(each.venue, each.asset): each.price_micros or 0 for each in totals},
+        cash_micros=cash,
+        deposits_micros=deposits,
+    )
+    marks = await prices(db, (asset for asset in shares if asset[1]), begin, until)
+    return [
+        facts.get(worth.minute) or _from_books(worth) for worth in valued(minutes(begin, until), start, moved, marks)
+    ]
+
+
+def _from_books(worth: Worth) -> Snapshot:
+    return Snapshot(minute=worth.minute, equity_micros=worth.equity_micros, source="BOOKS")
+
+
+async def snapshots_of_scope(db: Reader, scope: str, since: datetime, until: datetime) -> dict[str, list[Snapshot]]:
+    """The facts alone, by subscriber, of everybody of a scope (EXEC_USER, EXEC_GLOBAL, SUBSCRIBER)."""
+    found: dict[str, list[Snapshot]] = {}
+    for row in await many(db, _OfSomebody, _OF_SCOPE, scope, minute_of(since), until):
+        found.setdefault(row.subscriber_id, []).append(row)
+    return found
+
+
+class _OfSomebody(Snapshot, frozen=True, kw_only=True):
+    subscriber_id: str
+
+
+_FACTS = """
+SELECT minute, equity_micros, source FROM portfolio_snapshot
+WHERE subscriber_id = $1 AND minute >= $2 AND minute < $3 ORDER BY minute
+"""
+_OF_SCOPE = """
+SELECT s.subscriber_id, f.minute, f.equity_micros, f.source
+FROM subscriber s JOIN portfolio_snapshot f USING (subscriber_id)
+WHERE s.scope = $1 AND f.minute >= $2 AND f.minute < $3 ORDER BY s.subscriber_id, f.minute
+"""
+_MOVED = """
+SELECT coalesce(venue, '') AS venue, coalesce(asset, '') AS asset, date_trunc('minute', booked_at, 'UTC') AS minute,
+    sum(share_delta_micros) AS share_delta_micros, sum(cash_delta_micros) AS cash_delta_micros,
+    coalesce(sum(cash_delta_micros) FILTER (WHERE asset IS NULL), 0) AS deposit_micros,
+    (max(ARRAY[sequence, price_micros]) FILTER (WHERE asset IS NOT NULL))[2] AS price_micros
+FROM ledger_entry WHERE subscriber_id = $1 AND booked_at >= $2 GROUP BY 1, 2, 3
+"""
+_TOTALS = """
+SELECT b.venue, b.asset, sum(b.share_micros) AS share_micros, sum(b.cash_micros) AS cash_micros,
+    sum(CASE WHEN b.asset = '' THEN b.cash_micros ELSE 0 END) AS deposit_micros,
+    -- Until its first mark an asset is worth what it was bought for; the own lines are searched only without any mark.
+    CASE WHEN EXISTS (SELECT FROM market_price m WHERE m.venue = b.venue AND m.asset = b.asset)
+        THEN min(p.average_price_micros)
+        ELSE (
+            SELECT e.price_micros FROM ledger_entry e
+            WHERE e.subscriber_id = $1 AND e.venue = b.venue AND e.asset = b.asset AND e.booked_at < $2
+            ORDER BY e.booked_at DESC, e.sequence DESC LIMIT 1
+        ) END AS price_micros
+FROM ledger_balance b LEFT JOIN position p USING (subscriber_id, venue, asset)
+WHERE b.subscriber_id = $1 GROUP BY b.venue, b.asset
+"""

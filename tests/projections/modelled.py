@@ -1,0 +1,82 @@
+"""Read models in a test without a log: events folded and stored as the engine does, on a real Postgres."""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import asyncpg
+from msgspec import Struct
+
+from handlers.catalogue import codec
+from projections import store
+from projections.catalogue import PROJECTIONS
+from projections.projection import Projection
+from projections.rows import Rows
+from projections.store import Partitions, Place
+from streams.append import MAX_BATCH, Record, append
+from streams.connection import Connection
+from streams.envelope import Recorded
+
+CODEC = codec()
+PLACE = Place("public", "parts")
+
+Session: TypeAlias = "asyncpg.Connection[Any]"
+Told = tuple[str, str, Struct, int]
+"""(stream, subject, event, when it was recorded in ns)."""
+
+
+def recorded(event: Struct, stream: str, sequence: int, *, at: int = 0, cause: str | None = None) -> Recorded:
+    """An event as it would stand in the log."""
+    payload = CODEC.encode(event, id=f"{stream}.{sequence}", source="tests", time_ns=at, causation=cause)
+    return CODEC.decode(stream, sequence, "a.b", payload)
+
+
+@asynccontextmanager
+async def tables(dsn: str, projections: Sequence[Projection] = PROJECTIONS) -> AsyncIterator[Session]:
+    """A session on a database that has the projections' empty tables."""
+    session = await asyncpg.connect(dsn)
+    try:
+        for projection in projections:
+            await store.make_tables(session, PLACE, projection, writer=False, whole=True)
+        yield session
+    finally:
+        await session.close()
+
+
+async def stored(session: Session, events: Iterable[Recorded], projections: Sequence[Projection] = PROJECTIONS) -> None:
+    """Fold events into the tables, all in one batch."""
+    rows = Rows()
+    for event in events:
+        for projection in projections:
+            reads = any(stream.name == event.stream for stream in projection.reads)
+            if reads and (not projection.types or event.type in projection.types):
+                rows.apply(projection.fold(event))
+    async with session.transaction():
+        partitions = Partitions(dict.fromkeys((each.name for each in projections), PLACE), projections)
+        await partitions.load(session)
+        await partitions.make(session, partitions.missing(rows.days()))
+        await rows.write(session)
+
+
+@asynccontextmanager
+async def undone(session: Session) -> AsyncIterator[None]:
+    """Whatever is stored meanwhile is gone afterwards."""
+    transaction = session.transaction()
+    await transaction.start()
+    try:
+        yield
+    finally:
+        await transaction.rollback()
+
+
+async def tell(connection: Connection, told: Iterable[Told]) -> None:
+    """Append events to their streams, in order within each, each recorded at its time."""
+    by_stream: dict[str, list[Record]] = {}
+    for number, (stream, subject, event, at) in enumerate(told):
+        payload = CODEC.encode(
+            event, id=f"{stream}.{number}", source="tests", time_ns=at, correlation="c", causation="RAW:12"
+        )
+        by_stream.setdefault(stream, []).append(Record(subject, payload))
+    for records in by_stream.values():
+        for start in range(0, len(records), MAX_BATCH):
+            await append(connection, records[start : start + MAX_BATCH])

@@ -1,0 +1,22 @@
+"""A process that rebuilds everything: what the tests kill.   python -m tests.projections.rebuilder URL DSN CHUNK"""
+
+import asyncio
+import sys
+
+import structlog
+
+from handlers.catalogue import codec
+from projections.rebuild import rebuild
+from tests.projections.building import CORE
+
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+
+
+async def main(url: str, dsn: str, chunk: int) -> None:
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    await rebuild(url, dsn, codec(), CORE, resume=True, chunk=chunk, long=1000)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))

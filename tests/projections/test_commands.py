@@ -1,0 +1,118 @@
+"""`vibe projections` as its users run it: what they see, and the exit codes that scripts go by."""
+
+import asyncio
+import re
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from gateways.servers import Addresses
+from projections.catalogue import PROJECTIONS
+from streams.connection import Connection
+from tests.projections.building import built, caught_up, contents, engine
+from tests.projections.story import tell, walks
+from tests.system.command import start, vibe
+from vibe.cli import projections_app
+
+
+def settings(running: Addresses, database: str) -> Mapping[str, str]:
+    return {"VIBE_NATS_URL": running.nats_url, "VIBE_POSTGRES_DSN": database}
+
+
+async def test_list_rebuild_and_verify(log: Connection, running: Addresses, database: str, tmp_path: Path) -> None:
+    await tell(log, list(walks(1, 60)))
+    end = (await log.api("STREAM.INFO.EXECUTIONS"))["state"]["last_seq"]
+    use = settings(running, database)
+    async with engine(log, database, PROJECTIONS):
+        await caught_up(log, database, PROJECTIONS)
+        listed = await vibe(tmp_path, "projections", "list", "--json", settings=use)
+        found = {each["name"]: each for each in listed.json}
+        assert found["position"]["state"] == "live"
+        assert found["position"]["positions"] == {"EXECUTIONS": end}
+        assert found["position"]["lag"] == {"EXECUTIONS": 0}
+        assert (found["copy_attempt"]["rows"], found["copy_attempt"]["estimated"]) == (60, False)
+        assert found["copy_attempt"]["bytes"] > 10_000
+        assert found["copy_attempt"]["last_event"].startswith("2026-11-18")
+    before = await contents(database, PROJECTIONS)
+    done = await vibe(tmp_path, "projections", "rebuild", "position", "ledger_entry", settings=use)
+    assert done.code == 0, done.err
+    assert re.search(r"position: version 1 swapped in after [\d.]+ s, [\d,]+ events read", done.out)
+    assert re.search(r"reading: [\d,]+ of [\d,]+", done.err), "plain lines where there is no terminal"
+    assert await contents(database, PROJECTIONS) == before
+    shown = await vibe(tmp_path, "projections", "list", settings=use)
+    assert "stopped" in shown.out
+    same = await vibe(tmp_path, "projections", "verify", "--all", settings=use)
+    assert same.code == 0, same.out + same.err
+    session = await asyncpg.connect(database)
+    await session.execute("UPDATE ledger_entry SET cash_delta_micros = -1 WHERE sequence = 1")
+    await session.close()
+    different = await vibe(tmp_path, "projections", "verify", "ledger_entry", "position", "--json", settings=use)
+    assert different.code == 1
+    first = {each["projection"]: each for each in different.json}
+    assert (first["position"]["equal"], first["ledger_entry"]["equal"]) == (True, False)
+    assert first["ledger_entry"]["tables"][0]["difference"]["column"] == "cash_delta_micros"
+    assert first["ledger_entry"]["tables"][0]["difference"]["live"] == -1
+    told = await vibe(tmp_path, "projections", "verify", "ledger_entry", settings=use)
+    assert told.code == 1
+    assert "cash_delta_micros is -1 and history makes it 7" in told.out
+    assert "vibe projections rebuild ledger_entry" in told.out
+
+
+async def test_interrupted_and_resumed(log: Connection, running: Addresses, database: str, tmp_path: Path) -> None:
+    await tell(log, list(walks(1, 900)))
+    await built(log, database, PROJECTIONS)
+    before, use = await contents(database, PROJECTIONS), settings(running, database)
+    work = await start(tmp_path, "projections", "rebuild", "--all", settings=use)
+    assert work.stderr is not None
+    async with asyncio.timeout(30):
+        while not (await work.stderr.readline()).startswith(b"reading"):
+            pass
+    work.send_signal(signal.SIGINT)
+    _, err = await work.communicate()
+    assert work.returncode == 130
+    assert "the live read models are untouched" in err.decode()
+    assert "vibe projections rebuild --all --resume" in err.decode()
+    assert await contents(database, PROJECTIONS) == before
+    done = await vibe(tmp_path, "projections", "rebuild", "--all", "--resume", "--json", settings=use)
+    assert done.code == 0, done.err
+    assert {each["generation"] for each in done.json} == {2}
+    assert await contents(database, PROJECTIONS) == before
+    nothing = await vibe(tmp_path, "projections", "rebuild", "--all", "--resume", settings=use)
+    assert (nothing.code, "no interrupted rebuild" in nothing.err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("rebuild",), "name the projections, or say --all; there are trade_event, "),
+        (("rebuild", "nonsense"), "there is no projection nonsense; there are trade_event"),
+        (("rebuild", "position", "--until", "5"), "say where: --schema NAME"),
+        (("rebuild", "--all", "--schema", "past", "--until", "yesterday"), "--until 'yesterday' is neither"),
+    ],
+)
+async def test_what_makes_no_sense_says_what_would(
+    log: Connection, running: Addresses, database: str, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    answer = await vibe(tmp_path, "projections", *arguments, settings=settings(running, database))
+    assert answer.code == 1
+    assert said in answer.err
+
+
+async def test_the_past_in_a_schema(log: Connection, running: Addresses, database: str, tmp_path: Path) -> None:
+    await tell(log, list(walks(1, 20)))
+    arguments = ("rebuild", "copy_attempt", "--schema", "past", "--until", "5", "--json")
+    built_there = await vibe(tmp_path, "projections", *arguments, settings=settings(running, database))
+    assert built_there.json == {"schema": "past", "projections": ["copy_attempt"], "ends": {"EXECUTIONS": 5}}
+    session = await asyncpg.connect(database)
+    assert await session.fetchval("SELECT max(sequence) FROM past.copy_attempt") <= 5
+    assert await session.fetchval("SELECT to_regclass('public.copy_attempt')") is None
+    await session.close()
+
+
+@pytest.mark.parametrize("name", [name for name in projections_app if not name.startswith("-")])
+async def test_every_command_has_help_with_an_example(name: str, tmp_path: Path) -> None:
+    shown = await vibe(tmp_path, "projections", name, "--help")
+    assert f"Example: vibe projections {name}" in re.sub(r"\s+", " ", shown.out)

@@ -1,0 +1,290 @@
+"""shadow_entry: an influencer's own portfolio from its lines equals the fold of its signals, to the micro."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given as given_any
+from hypothesis import settings
+from hypothesis import strategies as st
+from msgspec import structs
+
+from domain import shadow as domain
+from domain.accounts import is_stale
+from domain.events import AccountSeeded, Action, Event, MarkCaptured, MarkSource, SeededPosition, SignalRecorded, Venue
+from domain.marks import Mark
+from domain.micros import MICRO, micros
+from domain.shadow import Shadow
+from domain.signals import Trade
+from projections.influencer_position import InfluencerPositions
+from projections.market import Markets
+from projections.market_price_snapshot import MarketPriceSnapshots
+from projections.projection import Projection
+from projections.queries.influencers import holdings
+from projections.queries.shadows import NEWEST, ShadowPortfolio, shadow, shadow_snapshots
+from projections.shadow_entry import SHADOW_ENTRY, ShadowEntries
+from projections.table import Insert, moment
+from streams.envelope import Recorded
+from tests.domain.facts import ACCOUNT, ANN, BUY, SELL, at, seeded, signal, trade
+from tests.domain.following import NO, YES, Happening, log, more, movement, moving, recording, removed, row, wallet
+from tests.given import given
+from tests.projections.modelled import Session, recorded, stored, tables, undone
+
+NEEDED: tuple[Projection, ...] = (ShadowEntries(), InfluencerPositions(), MarketPriceSnapshots(), Markets())
+
+
+def told(*happened: Happening) -> list[Event]:
+    """What these lead to in SIGNALS; each venue has an account of its own."""
+    events: list[Event] = []
+    accounts: dict[Venue, Any] = {}
+    for it in happened:
+        venue: Venue = it.venue  # type: ignore[union-attr]
+        state = accounts.get(venue, given(ACCOUNT))
+        if isinstance(it, AccountSeeded) and is_stale(state.state, it):
+            continue
+        if isinstance(it, Event):
+            events.append(it)
+            accounts[venue] = more(state, it)
+        else:
+            outcome = state.when(recording, it) if isinstance(it, Trade) else state.when(moving, it)
+            events += outcome.events
+            accounts[venue] = outcome
+    return events
+
+
+def in_the_log(events: list[Event]) -> list[Recorded]:
+    return [recorded(event, "SIGNALS", number) for number, event in enumerate(events, 1)]
+
+
+def reported(size: str, price: str | None, *, asset: str = "BTC", ms: int = 0) -> AccountSeeded:
+    """A report of one perpetual with its price of entry."""
+    position = SeededPosition(asset, micros(size), price_micros=None if price is None else micros(price))
+    return structs.replace(seeded(ms=ms), seed_id=f"{asset}@{ms}", positions=(position,))
+
+
+def facts_of(found: Shadow | ShadowPortfolio) -> dict[str, Any]:
+    """What both sides say of one address."""
+    if isinstance(found, Shadow):
+        positions = {
+            asset: (held.share_micros, held.cost_micros, held.realized_micros, held.mark_micros)
+            for asset, held in found.positions.items()
+        }
+        realized = found.realized_micros + sum(held.realized_micros for held in found.positions.values())
+    else:
+        positions = {
+            (held.venue, held.asset): (
+                held.share_micros,
+                held.cost_micros,
+                held.realized_micros,
+                held.own_price_micros,
+            )
+            for held in found.positions
+        }
+        realized = found.realized_micros
+    return {
+        "cash": found.cash_micros,
+        "deposits": found.deposits_micros,
+        "fees": found.fees_micros,
+        "realized": realized,
+        "positions": positions,
+    }
+
+
+async def agreed(session: Session, events: list[Event], *, until: int = NEWEST) -> None:
+    """The rows say what the domain's fold says."""
+    expected = domain.initial
+    for number, event in enumerate(events, 1):
+        if number <= until:
+            expected = domain.evolve(expected, event)
+    await stored(session, in_the_log(events), NEEDED)
+    found = await shadow(session, "ann", until=until)
+    assert facts_of(found[0] if found else Shadow()) == facts_of(expected)
+    if found:
+        assert found[0].equity_micros == domain.equity(expected, lambda asset: None)
+    if until == NEWEST:
+        sums = await session.fetchrow(
+            "SELECT coalesce(sum(cash_delta_micros), 0)::bigint, coalesce(sum(fee_micros), 0)::bigint FROM shadow_entry"
+        )
+        assert tuple(sums or ()) == (expected.cash_micros, expected.fees_micros)
+
+
+steps = st.lists(
+    st.one_of(
+        st.builds(
+            lambda number, side, size, price, fee, start: trade(
+                f"t{number}",
+                side,
+                str(size),
+                str(price),
+                ms=number,
+                fee_micros=fee,
+                start_micros=None if start is None else micros(str(start)),
+            ),
+            st.integers(1, 40),
+            st.sampled_from([BUY, SELL]),
+            st.integers(1, 9),
+            st.integers(1, 300),
+            st.none() | st.integers(-100, 10**6),
+            st.none() | st.integers(-9, 9),
+        ),
+        st.builds(
+            lambda size, price, ms, asset: reported(
+                str(size), None if price is None else str(price), ms=ms, asset=asset
+            ),
+            st.integers(-9, 9),
+            st.none() | st.integers(1, 300),
+            st.integers(0, 40),
+            st.sampled_from(["BTC", "BTC", "ETH"]),
+        ),
+        st.builds(
+            lambda n, side, size: row(n, side, str(size)),
+            st.integers(0, 3),
+            st.sampled_from([BUY, SELL]),
+            st.integers(1, 9),
+        ),
+        st.sampled_from([log(), removed(log()), log(block="0xb2"), log(1, SELL)]),
+        st.builds(
+            lambda action, size, cash, asset, n: movement(
+                action, str(size), str(cash if action is Action.REDEEM else cash + 1), asset=asset, id=f"pm:M:{n}"
+            ),
+            st.sampled_from([Action.SPLIT, Action.MERGE, Action.REDEEM]),
+            st.integers(1, 9),
+            st.integers(0, 9),
+            st.sampled_from([YES, NO]),
+            st.integers(0, 9),
+        ),
+    ),
+    max_size=14,
+)
+
+
+async def test_lines_and_fold_agree_whatever_happened(database: str) -> None:
+    async with tables(database, NEEDED) as session:
+
+        @settings(max_examples=300)
+        @given_any(steps, st.booleans())
+        def every(happened: list[Happening], known: bool) -> None:
+            drawn.append(told(*([wallet((YES, "5"))] if known else []), *happened))
+
+        drawn: list[list[Event]] = []
+        every()
+        for number, events in enumerate(drawn):
+            try:
+                async with undone(session):
+                    await agreed(session, events)
+            except AssertionError as error:
+                raise AssertionError(f"history {number}: {events}") from error
+
+
+async def test_as_of_any_moment(database: str) -> None:
+    events = told(
+        reported("5", "100"),
+        trade("t1", SELL, "8", "110", ms=5, fee_micros=7),
+        reported("-3", "100", ms=10),
+        trade("t2", BUY, "3", "90", ms=20),
+        seeded(ms=30),
+        trade("t3", BUY, "1", "90", ms=40),
+        seeded(ms=50),
+    )
+    async with tables(database, NEEDED) as session:
+        for until in range(len(events) + 1):
+            async with undone(session):
+                await agreed(session, events, until=until)
+
+
+async def test_what_a_report_does_not_list_is_gone_at_its_newest_price(database: str) -> None:
+    async with tables(database, NEEDED) as session:
+        events = told(reported("5", "100"), trade("t1", price="150", ms=5), seeded(ms=10))
+        await stored(session, in_the_log(events), NEEDED)
+        (found,) = await shadow(session, "ann")
+        assert found.positions == ()
+        assert found.deposits_micros == micros("500") - micros("900")
+        assert found.profit_micros == micros("250")
+        assert await holdings(session, "ann") == []
+
+
+async def test_a_late_trade_moves_no_price(database: str) -> None:
+    late = (trade("t2", price="120", ms=20), trade("t1", price="100", ms=10))
+    async with tables(database, NEEDED) as session:
+        async with undone(session):
+            await agreed(session, told(seeded(), *late))
+            (found,) = await shadow(session, "ann")
+            assert found.positions[0].own_price_micros == micros("120")
+        await agreed(session, told(seeded(), *late, seeded(ms=30)))
+        (found,) = await shadow(session, "ann")
+        assert found.deposits_micros == -micros("240"), "out at its newest price"
+
+
+async def test_marks_of_the_log_value_what_is_open_when_they_are_newer(database: str) -> None:
+    async with tables(database, NEEDED) as session:
+        await stored(session, in_the_log(told(seeded(), trade("t1", price="100", ms=20))), NEEDED)
+        for ms, price, worth in ((19, "200", "100"), (20, "120", "120"), (21, "130", "130")):
+            mark = MarkCaptured(
+                mark_id=f"m{ms}",
+                venue=Venue.HYPERLIQUID,
+                asset="BTC",
+                market="BTC",
+                price_micros=micros(price),
+                source=MarkSource.MIDPOINT,
+                venue_time=at(ms),
+                marked_at=at(ms),
+            )
+            await stored(session, [recorded(mark, "GROUPS", ms)], NEEDED)
+            (found,) = await shadow(session, "ann")
+            expected = domain.initial
+            for event in told(seeded(), trade("t1", price="100", ms=20)):
+                expected = domain.evolve(expected, event)
+            known = Mark(1, micros(price), at(ms))
+            assert found.equity_micros == domain.equity(expected, {("hyperliquid", "BTC"): known}.get)
+            assert found.positions[0].mark_micros == micros(worth)
+
+
+async def test_holdings_are_those_of_the_newest_word(database: str) -> None:
+    async with tables(database, NEEDED) as session:
+
+        async def held(*happened: Happening) -> dict[str, tuple[int, str]]:
+            async with undone(session):
+                await stored(session, in_the_log(told(*happened)), NEEDED)
+                return {one.asset: (one.share_micros, one.told_by) for one in await holdings(session, "ann")}
+
+        two = micros("2")
+        assert await held(trade("t1", BUY, "2", ms=1)) == {"BTC": (two, "trade")}
+        assert await held(reported("2", None)) == {"BTC": (two, "report")}
+        assert await held(reported("1", None), trade("t1", BUY, "1", ms=1)) == {"BTC": (two, "trade")}
+        assert await held(trade("t1", BUY, "1", ms=1), reported("2", None, ms=5)) == {"BTC": (two, "report")}
+        assert await held(reported("1", None), reported("2", None, asset="ETH", ms=5)) == {"ETH": (two, "report")}
+        assert await held(reported("1", None), trade("t1", BUY, "1", ms=9), seeded(ms=8)) == {"BTC": (two, "trade")}
+        assert await held(trade("t1", BUY, "1", ms=1), trade("t2", SELL, "1", ms=2)) == {}
+
+
+async def test_minutes_of_a_shadow(database: str) -> None:
+    minute = 60_000
+    events = told(
+        reported("5", "100"),
+        trade("t1", SELL, "2", "110", ms=minute, fee_micros=MICRO),
+        trade("t2", SELL, "3", "120", ms=3 * minute),
+    )
+    async with tables(database, NEEDED) as session:
+        await stored(session, in_the_log(events), NEEDED)
+        since = moment(at(0))
+        found = await shadow_snapshots(session, "ann", since - timedelta(minutes=1), since + timedelta(minutes=5))
+        assert [one.profit_micros // MICRO for one in found] == [0, 0, 49, 49, 79, 79, 79]
+        later = await shadow_snapshots(session, "ann", since + timedelta(minutes=2), since + timedelta(minutes=5))
+        assert later == found[3:], "the beginning is what came before"
+
+
+def test_history_before_the_report_makes_no_line() -> None:
+    events = told(reported("5", "100", ms=10), trade("t1", ms=5))
+    assert isinstance(events[1], SignalRecorded)
+    assert list(ShadowEntries().fold(recorded(events[1], "SIGNALS", 2))) == []
+
+
+@pytest.mark.parametrize(("side", "cash"), [(BUY, "-100.5"), (SELL, "99.5")])
+def test_a_line(side: Any, cash: str) -> None:
+    event = structs.replace(signal(side=side), fee_micros=micros("0.5"))
+    (change,) = ShadowEntries().fold(recorded(event, "SIGNALS", 3))
+    assert isinstance(change, Insert)
+    assert change.table is SHADOW_ENTRY
+    assert change.row["cash_delta_micros"] == micros(cash)
+    assert (change.row["fee_micros"], change.row["kind"], change.row["sequence"]) == (micros("0.5"), "TRADE", 3)
+    assert (change.row["address"], change.row["section"]) == (ANN, "")

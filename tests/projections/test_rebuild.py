@@ -1,0 +1,425 @@
+"""Rebuilding beside the live tables: what comes out equals what was there, and nobody who reads sees it happen."""
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from domain.events import CashDeposited, CopyDecided
+from gateways.servers import Addresses
+from handlers.catalogue import codec
+from projections import store
+from projections import swap as swapping
+from projections.copy_attempt import CopyAttempts
+from projections.errors import PoisonError, RebuildError
+from projections.ledger_entry import LedgerEntries
+from projections.position import Positions
+from projections.projection import Projection
+from projections.rebuild import Rebuilt, rebuild
+from projections.table import Add, Change, Insert, Table, Upsert
+from streams.append import Record, append
+from streams.connection import Connection
+from streams.envelope import Recorded
+from streams.topology import EXECUTIONS, GROUPS
+from tests.conftest import Databases, empty
+from tests.projections.building import CORE, built, caught_up, contents, engine, letters
+from tests.projections.story import tell, walks
+from tests.streams.deadlines import settled
+from tests.streams.examples import example
+from tests.streams.subprocesses import heard, process
+
+
+async def rebuilt(
+    running: Addresses, dsn: str, projections: tuple[Projection, ...] = CORE, **how: Any
+) -> list[Rebuilt]:
+    return await rebuild(running.nats_url, dsn, codec(), projections, **how)
+
+
+async def schemas(dsn: str) -> set[str]:
+    """The schemas of builds that exist."""
+    session = await asyncpg.connect(dsn)
+    rows = await session.fetch("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'rm\\_%'")
+    await session.close()
+    return {row["nspname"] for row in rows}
+
+
+@asynccontextmanager
+async def reader(dsn: str, *tables: str) -> AsyncIterator[list[int]]:
+    """Somebody who reads all the time, by prepared statements: counts never fall, and nothing ever fails."""
+    session = await asyncpg.connect(dsn)
+    # What a reader plans may look at every partition; one count of all tables at once sees them all at one moment.
+    counts = "SELECT " + ", ".join(f"(SELECT count(*) FROM {table}) AS {table}" for table in tables)
+    statement = await session.prepare(counts)
+    seen: list[int] = []
+    stop = asyncio.Event()
+
+    async def read() -> None:
+        before = [0] * len(tables)
+        while not stop.is_set():
+            now = list(await statement.fetchrow() or ())
+            assert all(a >= b for a, b in zip(now, before, strict=True)), f"rows are missing: {now} after {before}"
+            before = now
+            seen.append(sum(now))
+            await asyncio.sleep(0.002)
+
+    task = asyncio.create_task(read())
+    try:
+        yield seen
+    finally:
+        stop.set()
+        try:
+            await task
+        finally:
+            await session.close()
+
+
+async def test_rebuilt_while_the_live_one_runs_and_a_reader_reads(
+    log: Connection, running: Addresses, database: str
+) -> None:
+    tables = [table.name for projection in CORE for table in projection.tables]
+    await tell(log, list(walks(1, 400)))
+    async with engine(log, database):
+        await caught_up(log, database)
+
+        async def more() -> None:
+            for first in range(401, 901, 25):
+                await tell(log, list(walks(first, 25)))
+                await asyncio.sleep(0.01)
+
+        async with reader(database, *tables) as seen:
+            telling = asyncio.create_task(more())
+            results = await rebuilt(running, database, chunk=500)
+            await telling
+            await caught_up(log, database)
+            assert len(seen) > 20
+        assert {result.projection for result in results} == {projection.name for projection in CORE}
+        live = await contents(database)
+        again = await rebuilt(running, database, chunk=50_000)
+        assert [result.generation for result in again] == [3] * len(CORE)
+        await caught_up(log, database)
+    assert await contents(database) == live
+    assert len(live["copy_attempt"]) == 900
+    partitioned = {p.name for p in CORE if any(table.by_day for table in p.tables)}
+    assert await schemas(database) == {store.build_schema(name, 3) for name in partitioned}
+    assert await letters(log) == []
+
+
+async def test_a_rebuild_by_several_processes_equals_one_by_one(
+    log: Connection, running: Addresses, database: str, databases: Databases
+) -> None:
+    await tell(log, list(walks(1, 800)))
+    await built(log, database)
+    other = await databases.new()
+    results = await rebuilt(running, other, chunk=200, long=1000)
+    assert sum(result.events for result in results if result.projection == "event_count") > 5_000
+    assert await contents(other) == await contents(database)
+    await built(log, other)
+    assert await contents(other) == await contents(database), "the engine goes on from there"
+
+
+async def test_an_interrupted_rebuild_leaves_the_live_one_and_resumes(
+    log: Connection, running: Addresses, database: str
+) -> None:
+    await tell(log, list(walks(1, 600)))
+    await built(log, database)
+    before = await contents(database)
+
+    def interrupt(what: str, done: int, total: int) -> None:
+        if done > total // 2:
+            work.cancel()
+
+    chosen = (CopyAttempts(), Positions(), LedgerEntries())
+    work = asyncio.create_task(rebuilt(running, database, chosen, chunk=300, watch=interrupt))
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    assert await contents(database) == before
+    assert store.build_schema("position", 2) in await schemas(database)
+    results = await rebuilt(running, database, chosen, chunk=300, resume=True)
+    end = (await log.api("STREAM.INFO.EXECUTIONS"))["state"]["last_seq"]
+    assert all(0 < result.events < end for result in results), "only the rest was read"
+    assert await contents(database) == before
+    results = await rebuilt(running, database, chosen, resume=True)
+    assert all(result.events == end for result in results), "there was nothing to resume"
+
+
+async def test_two_rebuilds_of_one_projection_at_once_are_refused(
+    log: Connection, running: Addresses, database: str
+) -> None:
+    await tell(log, list(walks(1, 50)))
+    first = asyncio.create_task(rebuilt(running, database, (Positions(),)))
+    with pytest.raises(RebuildError, match="position is being rebuilt already"):
+        await asyncio.gather(first, rebuilt(running, database, (Positions(), LedgerEntries())))
+    await asyncio.gather(first, return_exceptions=True)
+
+
+async def test_a_lock_that_a_reader_holds_is_waited_for(
+    log: Connection, running: Addresses, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(swapping, "_SNAPSHOT_SECONDS", 0.1)
+    await tell(log, list(walks(1, 50)))
+    await built(log, database)
+    session = await asyncpg.connect(database)
+    transaction = session.transaction()
+    await transaction.start()
+    ((count,),) = await session.fetch("SELECT count(*) FROM position")
+    said: list[str] = []
+    work = asyncio.create_task(rebuilt(running, database, (Positions(),), watch=lambda what, *_: said.append(what)))
+    await settled(_value(said), lambda heard: heard.count("waiting for a moment to swap") > 1)
+    assert await session.fetchval("SELECT count(*) FROM position") == count
+    other = await asyncpg.connect(database)
+    assert await asyncio.wait_for(other.fetchval("SELECT count(*) FROM position"), 1) == count
+    await transaction.rollback()
+    await asyncio.wait_for(work, 10)
+    await session.close()
+    await other.close()
+
+
+async def test_a_transaction_that_looks_at_an_earlier_moment_is_waited_for(
+    log: Connection, running: Addresses, database: str
+) -> None:
+    await tell(log, list(walks(1, 50)))
+    await built(log, database)
+    said: list[str] = []
+    session = await asyncpg.connect(database)
+    async with session.transaction(isolation="repeatable_read"):
+        await session.fetchval("SELECT 1")  # its moment is now, and it has not come to the table yet
+        work = asyncio.create_task(rebuilt(running, database, (Positions(),), watch=lambda what, *_: said.append(what)))
+        await settled(_value(said), lambda heard: "waiting for transactions that began before" in heard)
+        assert await session.fetchval("SELECT count(*) FROM position") > 10
+    await asyncio.wait_for(work, 5)
+    await session.close()
+
+
+def _value(said: list[str]) -> Any:
+    async def look() -> list[str]:
+        return said
+
+    return look
+
+
+async def test_grants_stay_and_a_view_is_not_torn_down(log: Connection, running: Addresses, database: str) -> None:
+    await tell(log, list(walks(1, 20)))
+    await built(log, database)
+    session = await asyncpg.connect(database)
+    await session.execute("GRANT SELECT ON position TO PUBLIC")
+    await session.execute("CREATE VIEW mine AS SELECT * FROM position")
+    with pytest.raises(RebuildError, match="the views mine would be lost"):
+        await rebuilt(running, database, (Positions(),))
+    await session.execute("DROP VIEW mine")
+    await rebuilt(running, database, (Positions(),), resume=True)
+    rights = "SELECT relacl::text FROM pg_class WHERE oid = 'position'::regclass"
+    assert "=r/" in await session.fetchval(rights)
+    await session.close()
+
+
+class Version2(Positions):
+    """The same, but it rounds sizes to a dozen."""
+
+    version = 9
+
+    def fold(self, event: Recorded) -> Iterator[Change]:
+        for change in super().fold(event):
+            assert isinstance(change, Upsert)
+            yield Upsert(change.table, change.row | {"share_micros": change.row["share_micros"] // 12 * 12})
+
+
+async def test_a_new_version_rebuilds_itself_at_start(log: Connection, database: str) -> None:
+    await tell(log, list(walks(1, 100)))
+    await built(log, database, (Positions(), LedgerEntries()))
+    before = await contents(database, (Positions(),))
+    async with reader(database, "position"), engine(log, database, (Version2(), LedgerEntries())):
+        await passed_version(database, 9)
+    after = (await contents(database, (Positions(),)))["position"]
+    assert [row[:3] for row in after] == [row[:3] for row in before["position"]]
+    assert [row[3] for row in after] == [row[3] // 12 * 12 for row in before["position"]]
+    await tell(log, list(walks(101, 20)))
+    await built(log, database, (Version2(), LedgerEntries()))
+
+
+async def passed_version(dsn: str, version: int) -> None:
+    session = await asyncpg.connect(dsn)
+    query = "SELECT version FROM projection_position WHERE projection = 'position'"
+    await settled(lambda: session.fetchval(query), lambda found: found == version)
+    await session.close()
+
+
+async def test_a_new_projection_of_a_long_log_is_built_like_a_rebuild(
+    log: Connection, database: str, databases: Databases
+) -> None:
+    await tell(log, list(walks(1, 100)))
+    async with engine(log, database, (Positions(),), long_log=100):
+        await caught_up(log, database, (Positions(),))
+    assert store.build_schema("position", 1) not in await schemas(database)
+    session = await asyncpg.connect(database)
+    assert await session.fetchval("SELECT generation FROM projection_position") == 2
+    await session.close()
+    await built(log, other := await databases.new(), (Positions(),))
+    assert await contents(database, (Positions(),)) == await contents(other, (Positions(),))
+
+
+async def test_another_log_is_built_by_a_rebuild_of_all(log: Connection, running: Addresses, database: str) -> None:
+    await tell(log, list(walks(1, 30)))
+    await built(log, database)
+    await empty(log)
+    await tell(log, list(walks(1, 12)))
+    await rebuilt(running, database)
+    assert len((await contents(database))["copy_attempt"]) == 12
+    await tell(log, list(walks(13, 3)))
+    await built(log, database)
+    assert len((await contents(database))["copy_attempt"]) == 15
+
+
+async def test_a_missing_table_is_built_again(log: Connection, database: str) -> None:
+    await tell(log, list(walks(1, 40)))
+    await built(log, database)
+    before = await contents(database)
+    session = await asyncpg.connect(database)
+    await session.execute("DROP TABLE copy_attempt")
+    async with engine(log, database):
+        await settled(lambda: there(session), lambda found: found)
+        await caught_up(log, database)
+    await session.close()
+    assert await contents(database) == before
+
+
+async def there(session: Any) -> bool:
+    return bool(await session.fetchval("SELECT to_regclass('copy_attempt') IS NOT NULL"))
+
+
+NOTE = Table("note", ("note_id",), {"note_id": "text", "amount": "bigint"}, append_only=True)
+TALLY = Table("tally", ("kind",), {"kind": "text", "amount": "bigint"})
+
+
+class Notes(Projection):
+    """Writes what a deposit says, good or bad."""
+
+    name = "note"
+    reads = (EXECUTIONS, GROUPS)
+    types = frozenset({"cash.deposited"})
+    tables = (NOTE, TALLY)
+
+    def fold(self, event: Recorded) -> Iterator[Change]:
+        deposit: CashDeposited = event.data
+        if deposit.deposit_id == "bug":
+            raise RuntimeError("a fold with a bug")
+        yield Insert(NOTE, {"note_id": deposit.deposit_id, "amount": deposit.cash_delta_micros})
+        yield Add(TALLY, ("deposits",), {"amount": deposit.config_sequence})
+
+
+def deposit(deposit_id: str, **fields: Any) -> tuple[str, str, CashDeposited]:
+    return "EXECUTIONS", "executions.1.ann", example(CashDeposited, deposit_id=deposit_id, **fields)
+
+
+BAD = {
+    "bug": (deposit("bug"), "RuntimeError: a fold with a bug"),
+    "too large": (deposit("huge", cash_delta_micros=2**63), "int64|out of range"),
+    "twice": (deposit("2"), r"note has a row \('2',\) already, from EXECUTIONS:2"),
+    "too large a sum": (deposit("sum", config_sequence=2**63), "int64|out of range"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+async def test_a_poison_event_stops_a_rebuild_and_is_named(
+    log: Connection, running: Addresses, database: str, bad: str
+) -> None:
+    event, why = BAD[bad]
+    await tell(log, [deposit("1"), deposit("2"), deposit("3"), event, deposit("4")])
+    await built(log, database, (Notes(),))
+    before = await contents(database, (Notes(),))
+    assert [row[0] for row in before["note"]] == ["1", "2", "3", "4"]
+    assert [(letter.stage, letter.sequence) for letter in await letters(log)] == [("projection.note", 4)]
+    with pytest.raises(PoisonError, match=why) as caught:
+        await rebuilt(running, database, (Notes(),))
+    assert "the event EXECUTIONS:4 (cash.deposited EXECUTIONS.3) cannot be folded" in str(caught.value)
+    assert "--bury" in str(caught.value)
+    assert await contents(database, (Notes(),)) == before
+
+    refused: list[int] = []
+
+    async def refuse(_: object, event: Any, why: str) -> None:
+        refused.append(event.sequence)
+
+    (result,) = await rebuilt(running, database, (Notes(),), refuse=refuse)
+    assert (refused, result.refused) == ([4], 1)
+    assert await contents(database, (Notes(),)) == before
+
+
+async def test_junk_stops_only_who_wants_every_event(log: Connection, running: Addresses, database: str) -> None:
+    await tell(log, list(walks(1, 3)))
+    await append(log, [Record("executions.1.ann", b"junk")])
+    await rebuilt(running, database, (Positions(),))
+    with pytest.raises(PoisonError, match=r"event_count: the event EXECUTIONS:\d+ \(unreadable\)"):
+        await rebuilt(running, database)
+
+
+async def test_killed_in_the_middle_of_rebuilding(
+    log: Connection, running: Addresses, database: str, databases: Databases, tmp_path: Path
+) -> None:
+    await tell(log, list(walks(1, 500)))
+    for wait in (0.05, 0.2):
+        async with process(
+            "tests.projections.rebuilder", running.nats_url, database, "100", log=tmp_path / "log"
+        ) as rebuilder:
+            await heard(rebuilder, "ready")
+            await asyncio.sleep(wait)
+            rebuilder.kill()
+            assert await rebuilder.wait() == -signal.SIGKILL
+    await rebuilt(running, database, resume=True)
+    clean = await databases.new()
+    await built(log, clean)
+    assert await contents(database) == await contents(clean)
+
+
+async def test_connections_are_killed_in_the_middle_of_rebuilding(
+    log: Connection, running: Addresses, database: str, databases: Databases
+) -> None:
+    await tell(log, list(walks(1, 600)))
+    session = await asyncpg.connect(database)
+    task = asyncio.create_task(rebuilt(running, database, chunk=200))
+    for _ in range(4):
+        await asyncio.sleep(0.15)
+        await session.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    await asyncio.wait_for(task, 30)
+    await session.close()
+    clean = await databases.new()
+    await built(log, clean)
+    assert await contents(database) == await contents(clean)
+
+
+async def test_the_days_have_partitions_and_rows_cannot_be_changed(log: Connection, database: str) -> None:
+    day = 86_400_000_000_000
+    at = 1_795_000_000_000_000_000
+    attempts = [
+        ("EXECUTIONS", "executions.1.ann", example(CopyDecided, attempt_id=f"a{n}", decided_at=at + n // 2 * day))
+        for n in range(8)
+    ]
+    await tell(log, list(attempts[:4]))
+    await built(log, database)
+    await tell(log, list(attempts[4:]))
+    await built(log, database)
+    session = await asyncpg.connect(database)
+    days = await session.fetch(
+        "SELECT tableoid::regclass::text AS part, count(*) FROM copy_attempt GROUP BY 1 ORDER BY 1"
+    )
+    assert [(row["part"], row["count"]) for row in days] == [
+        (f"rm_copy_attempt_1.copy_attempt_{date}", 2) for date in ("20261118", "20261119", "20261120", "20261121")
+    ]
+    today = time.strftime("%Y%m%d", time.gmtime())
+    assert await session.fetchval("SELECT to_regclass($1) IS NOT NULL", f"rm_ledger_entry_1.ledger_entry_{today}")
+    await session.execute(f"SET ROLE {store.WRITER}")
+    for statement in ("UPDATE copy_attempt SET market = ''", "DELETE FROM ledger_entry", "TRUNCATE trade_event"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await session.execute(statement)
+    await session.execute("UPDATE position SET share_micros = 0")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await session.execute("DELETE FROM projection_position")
+    await session.close()
