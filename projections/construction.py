@@ -54,8 +54,10 @@ class Construction:
         watch: Watch = unwatched,
         chunk: int = CHUNK,
         long: int = LONG,
+        archive: str | None = None,
     ) -> None:
-        """`refuse`: pass over what cannot be folded rather than raise PoisonError. The rest: see Build."""
+        """`archive`: where closed days are, to read history from there first. `refuse`: pass over what cannot be
+        folded rather than raise PoisonError. The rest: see Build."""
         self.projections = [standing.projection for standing in standings]
         self.places = dict(places)
         self._nats_url = nats_url
@@ -64,12 +66,15 @@ class Construction:
         self._standings = {standing.name: standing for standing in standings}
         self._generations = dict(generations)
         self._refuse = refuse
+        self._archive = archive
         self._watch = watch
         self._how: dict[str, Any] = {"inside": inside, "refuse": refuse, "chunk": chunk, "long": long, "watch": watch}
         self._plan()
 
     def _plan(self) -> None:
-        self._job = job(self._nats_url, self._dsn, self._codec, self.projections, self.places, self._generations)
+        self._job = job(
+            self._nats_url, self._dsn, self._codec, self.projections, self.places, self._generations, self._archive
+        )
         self._build = Build(self._job, **self._how)
 
     def forget(self, name: str) -> None:

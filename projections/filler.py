@@ -24,6 +24,8 @@ from projections.live import recorded_at
 from projections.projection import Projection, shape
 from projections.rows import Rows
 from projections.store import Partitions, Place
+from streams.archive.read import ArchivedReplay
+from streams.archive.store import Archive
 from streams.envelope import Codec, Recorded
 from streams.errors import DataLossError
 from streams.replay import Block, Replay
@@ -67,6 +69,8 @@ class Job(NamedTuple):
     places: dict[str, Place]
     generations: dict[str, int]
     shapes: dict[str, str]
+    archive: str | None = None
+    """Where closed days are, when history is to be read from there first."""
 
     def check_code(self) -> None:
         """Raises RebuildError when this process has other code than the one that made the job."""
@@ -91,12 +95,13 @@ def job(
     projections: Sequence[Projection],
     places: Mapping[str, Place],
     generations: Mapping[str, int],
+    archive: str | None = None,
 ) -> Job:
     """`places` and `generations` by the projections' names."""
     # A codec has compiled decoders, which cannot be sent; its catalogue can.
     catalogue = {name: event for event, name in codec._names.items()}
     shapes = {each.name: shape(each) for each in projections}
-    return Job(nats_url, dsn, catalogue, tuple(projections), dict(places), dict(generations), shapes)
+    return Job(nats_url, dsn, catalogue, tuple(projections), dict(places), dict(generations), shapes, archive)
 
 
 class Filler:
@@ -151,7 +156,7 @@ class Filler:
 
     async def _fill(self, chunk: Chunk, turn: Turn, tell: Tell) -> None:
         folder, rows = self._folder(chunk), Rows(self._schemas)
-        reader, event_time = _Exact(self._job.nats_url, chunk.stream, after=chunk.after, until=chunk.until), None
+        reader, event_time = self._reader(chunk), None
         async with aclosing(reader.blocks()) as blocks:
             async for block in blocks:
                 self._fold(folder, block, chunk.positions, rows)
@@ -170,7 +175,7 @@ class Filler:
     async def fill_leniently(self, chunk: Chunk, refuse: Refuse, tell: Tell) -> None:
         """Store a chunk block by block, passing over what cannot be folded or stored. The tables have their keys."""
         folder, positions = self._folder(chunk), dict(chunk.positions)
-        reader = _Exact(self._job.nats_url, chunk.stream, after=chunk.after, until=chunk.until)
+        reader = self._reader(chunk)
         async with aclosing(reader.blocks()) as blocks:
             async for block in blocks:
                 last = block.sequences[-1]
@@ -190,6 +195,13 @@ class Filler:
         if any(position < chunk.until for position in positions.values()):  # nothing is left of the chunk's end
             async with self._open.transaction():
                 await self._move(chunk.stream, positions, chunk.until, None)
+
+    def _reader(self, chunk: Chunk) -> Replay | ArchivedReplay:
+        url, archive = self._job.nats_url, self._job.archive
+        if archive is None:
+            return _Exact(url, chunk.stream, after=chunk.after, until=chunk.until)
+        first, until = chunk.after + 1, chunk.until
+        return ArchivedReplay(Archive(archive), url, chunk.stream, first=first, until=until, across=True)
 
     def _folder(self, chunk: Chunk) -> Folder:
         chosen = [self._projections[name] for name in chunk.positions]
@@ -234,7 +246,7 @@ class Filler:
     async def _locate(self, chunk: Chunk) -> None:
         """Find the event whose rows the database refuses, and raise it as a PoisonError; nothing stays written."""
         folder = self._folder(chunk)
-        reader = _Exact(self._job.nats_url, chunk.stream, after=chunk.after, until=chunk.until)
+        reader = self._reader(chunk)
         transaction = self._open.transaction()
         await transaction.start()
         try:
@@ -275,7 +287,7 @@ class Filler:
             if places:
                 await progress.move(self._open, schema, stream, places, until, event_time=event_time, announce=False)
 
-    def _check_end(self, reader: Replay, chunk: Chunk) -> None:
+    def _check_end(self, reader: Replay | ArchivedReplay, chunk: Chunk) -> None:
         # Nothing read at all is right where an age limit has cut everything off.
         if reader.done and reader.position < chunk.until:
             raise DataLossError(chunk.stream, reader.position + 1, chunk.until)

@@ -41,6 +41,7 @@ async def build_past(
     watch: Watch = unwatched,
     chunk: int = CHUNK,
     long: int = LONG,
+    archive: str | None = None,
 ) -> dict[str, int]:
     """Build the projections in `schema` as they were at `until`; the last sequence of each stream that is in.
 
@@ -64,6 +65,7 @@ async def build_past(
             watch=watch,
             chunk=chunk,
             long=long,
+            archive=archive,
         )
         await construction.prepare(session, writer=False, resume=resume)
         await construction.fill(ends, "reading")

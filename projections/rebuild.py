@@ -58,10 +58,12 @@ async def rebuild(
     watch: Watch = unwatched,
     chunk: int = CHUNK,
     long: int = LONG,
+    archive: str | None = None,
 ) -> list[Rebuilt]:
     """Build the projections from the whole history and swap each in. A lost server is waited for.
 
     With `resume`, what an interrupted rebuild has built is gone on with.
+    `archive` is where closed days are: history is read from there first, and goes over to the streams without a gap.
     `refuse` gets what cannot be folded or stored; without it such an event is a PoisonError. Also raises RebuildError
     and, for a damaged log, DataLossError. `inside`, `chunk`, `long`: see Build.
     """
@@ -74,7 +76,13 @@ async def rebuild(
                 connection = await connect(nats_url, "vibe rebuild")
                 try:
                     attempt = _Attempt(nats_url, dsn, codec, connection, session, watch)
-                    attempt.how = {"inside": inside, "chunk": chunk, "long": long, "refuse": totals.refuse}
+                    attempt.how = {
+                        "inside": inside,
+                        "chunk": chunk,
+                        "long": long,
+                        "refuse": totals.refuse,
+                        "archive": archive,
+                    }
                     async for standing, generation, events in attempt.run(list(left.values()), resume):
                         name = standing.name
                         del left[name]
@@ -157,7 +165,7 @@ class _Attempt:
         generations = {each.name: await self._generation(each) for each in stands}
         places = {name: Place(*[store.build_schema(name, number)] * 2) for name, number in generations.items()}
         for standing in stands:
-            await self._sweep(standing, resume)
+            await self._sweep(standing, generations[standing.name], resume)
         construction = Construction(
             self._nats_url, self._dsn, self._codec, stands, places, generations, watch=self._watch, **self.how
         )
@@ -181,18 +189,25 @@ class _Attempt:
                 raise RebuildError(f"{projection.name} is being rebuilt already; wait for it, or stop it first")
 
     async def _generation(self, standing: Standing) -> int:
-        if standing.positions or standing.absent:
-            return standing.generation + 1
-        # Tables without a position: which schema their partitions are in is not known, so none is used again.
-        return max(await old_generations(self._session, standing.name, ()), default=0) + 1
+        used = await self._used(standing)
+        return max(standing.generation, *used) + 1 if used else standing.generation + 1
 
-    async def _sweep(self, standing: Standing, resume: bool) -> None:
+    async def _used(self, standing: Standing) -> list[int]:
+        """The generations whose schemas hold partitions of the live tables, whatever the positions say."""
+        rows = await self._session.fetch(
+            "SELECT DISTINCT n.nspname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
+            "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname ~ $1 "
+            "AND i.inhparent = ANY (SELECT to_regclass(name) FROM unnest($2::text[]) name)",
+            f"^{store.build_schema(standing.name, 0)[:-1]}[0-9]+$",
+            [f"{standing.schema}.{table.name}" for table in standing.projection.tables],
+        )
+        return [int(row["nspname"].rpartition("_")[2]) for row in rows]
+
+    async def _sweep(self, standing: Standing, generation: int, resume: bool) -> None:
         """Remove what earlier rebuilds left behind."""
-        if not standing.positions and not standing.absent:
-            return
-        kept = [standing.generation] if standing.positions else []
+        kept = [standing.generation, *await self._used(standing)]
         if resume:
-            kept.append(standing.generation + 1)
+            kept.append(generation)
         for number in await old_generations(self._session, standing.name, kept):
             await drop_generation(self._session, standing.name, number)
 

@@ -77,6 +77,7 @@ async def verify(
     watch: Watch = unwatched,
     chunk: int = CHUNK,
     long: int = LONG,
+    archive: str | None = None,
 ) -> list[Check]:
     """Check the live read models against history. The scratch schema is dropped, whatever comes of it.
 
@@ -89,7 +90,7 @@ async def verify(
     try:
         sessions += [await asyncpg.connect(dsn, timeout=10), await asyncpg.connect(dsn, timeout=10)]
         verification = _Verification(nats_url, dsn, codec, connection, sessions, scratch, watch)
-        how = {"chunk": chunk, "long": long}
+        how = {"chunk": chunk, "long": long, "archive": archive}
         try:
             return await verification.run(projections, None, how)
         except PoisonError:

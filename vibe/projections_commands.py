@@ -103,6 +103,7 @@ async def run_rebuild(
     schema: str | None,
     resume: bool,
     bury: bool,
+    archive: bool,
     json: bool,
 ) -> int:
     chosen = _chosen(names, everything)
@@ -110,13 +111,16 @@ async def run_rebuild(
         raise RebuildError("--until builds the past, which replaces nothing; say where: --schema NAME")
     async with _ends(settings, json) as at:
         refuse = _burial(at.connection) if bury else None
+        cold = settings.archive if archive else None
         with _watched(json) as watch:
             if schema is not None:
-                return await _past(at, chosen, schema, until, resume, refuse, watch, json)
+                return await _past(at, chosen, schema, until, resume, refuse, watch, cold, json)
             if resume:
                 chosen = await _to_resume(at, chosen)
             try:
-                done = await rebuild(at.nats_url, at.dsn, codec(), chosen, resume=resume, refuse=refuse, watch=watch)
+                done = await rebuild(
+                    at.nats_url, at.dsn, codec(), chosen, resume=resume, refuse=refuse, watch=watch, archive=cold
+                )
             except asyncio.CancelledError:
                 wanted = "--all" if everything else " ".join(names)
                 Console(stderr=True).print(
@@ -154,6 +158,7 @@ async def _past(
     resume: bool,
     refuse: Refuse | None,
     watch: Watch,
+    archive: str | None,
     json: bool,
 ) -> int:
     end: int | datetime | None = None
@@ -166,7 +171,7 @@ async def _past(
         if nanoseconds is not None:
             end = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=nanoseconds // 1000)
     ends = await build_past(
-        at.nats_url, at.dsn, codec(), chosen, schema, end, resume=resume, refuse=refuse, watch=watch
+        at.nats_url, at.dsn, codec(), chosen, schema, end, resume=resume, refuse=refuse, watch=watch, archive=archive
     )
     if json:
         _print_json({"schema": schema, "projections": [each.name for each in chosen], "ends": ends})
@@ -182,11 +187,12 @@ async def _past(
     return 0
 
 
-async def run_verify(settings: Settings, names: Sequence[str], everything: bool, json: bool) -> int:
+async def run_verify(settings: Settings, names: Sequence[str], everything: bool, archive: bool, json: bool) -> int:
     chosen = _chosen(names, everything)
     async with _ends(settings, json) as at:
         with _watched(json) as watch:
-            checks = await verify(at.nats_url, at.dsn, codec(), chosen, watch=watch)
+            cold = settings.archive if archive else None
+            checks = await verify(at.nats_url, at.dsn, codec(), chosen, watch=watch, archive=cold)
     if json:
         _print_json([{"projection": check.projection, "equal": check.equal, **_facts(check)} for check in checks])
     else:

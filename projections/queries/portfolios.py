@@ -111,7 +111,6 @@ class _Held(Struct, frozen=True, kw_only=True):
     asset: str
     share_micros: int
     cash_micros: int
-    deposit_micros: int
     price_micros: int | None
 
 
@@ -125,20 +124,15 @@ async def snapshots(db: Reader, subscriber_id: str, since: datetime, until: date
     begin = minute_of(since)
     facts = {fact.minute: fact for fact in await many(db, Snapshot, _FACTS, subscriber_id, begin, until)}
     moved = await many(db, Moved, _MOVED, subscriber_id, begin)
-    totals = await many(db, _Held, _TOTALS, subscriber_id, begin)
-    shares: dict[Asset, int] = {(each.venue, each.asset): each.share_micros for each in totals}
-    cash, deposits = sum(each.cash_micros for each in totals), sum(each.deposit_micros for each in totals)
-    for move in moved:
-        shares[move.venue, move.asset] -= move.share_delta_micros
-        cash -= move.cash_delta_micros
-        deposits -= move.deposit_micros
+    held = await many(db, _Held, _HELD_BEFORE, subscriber_id, begin)
     start = Start(
-        shares=shares,
-        price_of={(each.venue, each.asset): each.price_micros or 0 for each in totals},
-        cash_micros=cash,
-        deposits_micros=deposits,
+        shares={(each.venue, each.asset): each.share_micros for each in held},
+        price_of={(each.venue, each.asset): each.price_micros or 0 for each in held},
+        cash_micros=sum(each.cash_micros for each in held),
+        deposits_micros=sum(each.cash_micros for each in held if not each.asset),
     )
-    marks = await prices(db, (asset for asset in shares if asset[1]), begin, until)
+    assets: set[Asset] = {(each.venue, each.asset) for each in (*held, *moved) if each.asset}
+    marks = await prices(db, assets, begin, until)
     return [
         facts.get(worth.minute) or _from_books(worth) for worth in valued(minutes(begin, until), start, moved, marks)
     ]
@@ -176,17 +170,28 @@ SELECT coalesce(venue, '') AS venue, coalesce(asset, '') AS asset, date_trunc('m
     (max(ARRAY[sequence, price_micros]) FILTER (WHERE asset IS NOT NULL))[2] AS price_micros
 FROM ledger_entry WHERE subscriber_id = $1 AND booked_at >= $2 GROUP BY 1, 2, 3
 """
-_TOTALS = """
-SELECT b.venue, b.asset, sum(b.share_micros) AS share_micros, sum(b.cash_micros) AS cash_micros,
-    sum(CASE WHEN b.asset = '' THEN b.cash_micros ELSE 0 END) AS deposit_micros,
-    -- Until its first mark an asset is worth what it was bought for; the own lines are searched only without any mark.
-    CASE WHEN EXISTS (SELECT FROM market_price m WHERE m.venue = b.venue AND m.asset = b.asset)
-        THEN min(p.average_price_micros)
-        ELSE (
-            SELECT e.price_micros FROM ledger_entry e
-            WHERE e.subscriber_id = $1 AND e.venue = b.venue AND e.asset = b.asset AND e.booked_at < $2
-            ORDER BY e.booked_at DESC, e.sequence DESC LIMIT 1
-        ) END AS price_micros
-FROM ledger_balance b LEFT JOIN position p USING (subscriber_id, venue, asset)
-WHERE b.subscriber_id = $1 GROUP BY b.venue, b.asset
+# What is held now less what was booked since; the last own fill where it is newer than the last mark, so that few
+# lines have to be looked at.
+_HELD_BEFORE = """
+SELECT b.venue, b.asset, b.share_micros - coalesce(l.share_micros, 0) AS share_micros,
+    b.cash_micros - coalesce(l.cash_micros, 0) AS cash_micros, coalesce(e.price_micros, m.price_micros) AS price_micros
+FROM (
+    SELECT venue, asset, sum(share_micros) AS share_micros, sum(cash_micros) AS cash_micros
+    FROM ledger_balance WHERE subscriber_id = $1 GROUP BY venue, asset
+) b
+LEFT JOIN (
+    SELECT coalesce(venue, '') AS venue, coalesce(asset, '') AS asset, sum(share_delta_micros) AS share_micros,
+        sum(cash_delta_micros) AS cash_micros
+    FROM ledger_entry WHERE subscriber_id = $1 AND booked_at >= $2 GROUP BY 1, 2
+) l USING (venue, asset)
+LEFT JOIN LATERAL (
+    SELECT date_trunc('minute', marked_at, 'UTC') AS minute, price_micros FROM market_price_snapshot s
+    WHERE s.asset = b.asset AND s.venue = b.venue AND s.marked_at < $2 ORDER BY marked_at DESC LIMIT 1
+) m ON true
+LEFT JOIN LATERAL (
+    SELECT price_micros FROM ledger_entry l
+    WHERE l.subscriber_id = $1 AND l.venue = b.venue AND l.asset = b.asset AND l.booked_at < $2
+        AND l.booked_at >= coalesce(m.minute + interval '1 minute', '-infinity')
+    ORDER BY booked_at DESC, sequence DESC LIMIT 1
+) e ON true
 """

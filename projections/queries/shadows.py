@@ -14,7 +14,7 @@ from msgspec import Struct
 from domain.micros import nearest, times
 from domain.portfolio import Position, fill_position
 from projections.queries.reading import Reader, many
-from projections.queries.valuing import Asset, Moved, Start, Worth, minute_of, minutes, prices, valued
+from projections.queries.valuing import Asset, Moved, Start, Worth, last_marks, minute_of, minutes, prices, valued
 
 NEWEST = 1 << 62
 
@@ -79,6 +79,11 @@ class _Sum(Struct, frozen=True, kw_only=True):
     price, time in microseconds)."""
 
 
+class _Moved(Moved, frozen=True, kw_only=True):
+    priced_at: datetime | None
+    """When the last own price was seen."""
+
+
 async def shadow(db: Reader, influencer_id: str, *, until: int = NEWEST) -> list[ShadowPortfolio]:
     """An influencer's portfolios, one per address, as of a sequence of SIGNALS; marks are the newest."""
     of: dict[str, list[tuple[_Sum, ShadowHolding | None, int]]] = {}
@@ -104,12 +109,16 @@ async def shadow_snapshots(db: Reader, influencer_id: str, since: datetime, unti
     """Every minute from that of `since` to before `until`, over all addresses of an influencer: equity (cash + worth)
     and profit since it is followed. Minutes are those in which a trade was seen (`detect_time`)."""
     begin = minute_of(since)
-    rows = await many(db, Moved, f"{_STEPS} {_MOVED}", influencer_id, NEWEST, begin, until)
+    rows = await many(db, _Moved, f"{_STEPS} {_MOVED}", influencer_id, NEWEST, begin, until)
     before, after = [row for row in rows if row.minute < begin], [row for row in rows if row.minute >= begin]
     shares, price_of = dict[Asset, int](), dict[Asset, int]()
+    marks = await last_marks(db, ((row.venue, row.asset) for row in before), begin)
     for row in before:
-        shares[row.venue, row.asset] = row.share_delta_micros
-        price_of[row.venue, row.asset] = row.price_micros or 0
+        asset = (row.venue, row.asset)
+        shares[asset] = row.share_delta_micros
+        price_of[asset] = row.price_micros or 0
+        if asset in marks and (row.priced_at is None or marks[asset].minute >= minute_of(row.priced_at)):
+            price_of[asset] = marks[asset].price_micros
     start = Start(
         shares=shares,
         price_of=price_of,
@@ -245,7 +254,7 @@ GROUP BY address, venue, asset ORDER BY address, venue, asset
 _MOVED = """
 SELECT venue, asset, minute, sum(moved) AS share_delta_micros, sum(cash) AS cash_delta_micros,
     sum(deposit) AS deposit_micros, (max(ARRAY[sequence, number, price]) FILTER (WHERE price IS NOT NULL))[3]
-        AS price_micros
+        AS price_micros, max(detect_time) FILTER (WHERE price IS NOT NULL) AS priced_at
 FROM (SELECT *, share - held AS moved,
         date_trunc('minute', greatest(detect_time, $3::timestamptz - interval '1 minute'), 'UTC') AS minute
     FROM booked WHERE detect_time < $4) b

@@ -180,7 +180,7 @@ SELECT b.influencer_id, sum(b.entries) AS entries, sum(b.fee_micros) AS fee_micr
         SELECT e.price_micros FROM ledger_entry e
         WHERE e.subscriber_id = $1 AND e.venue = b.venue AND e.asset = b.asset
         ORDER BY e.booked_at DESC, e.sequence DESC LIMIT 1
-    )), 1000000)) AS profit_micros
+    ), 0), 1000000)) AS profit_micros
 FROM ledger_balance b
 LEFT JOIN market_price m USING (venue, asset) LEFT JOIN outcome_payout o USING (venue, asset)
 WHERE b.subscriber_id = $1 AND b.asset <> '' GROUP BY b.influencer_id ORDER BY b.influencer_id

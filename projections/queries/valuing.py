@@ -59,7 +59,7 @@ def minutes(since: datetime, until: datetime) -> Iterator[datetime]:
 
 
 async def prices(db: Reader, assets: Iterable[Asset], since: datetime, until: datetime) -> list[Price]:
-    """The newest price of each minute in [since, until), and the last before it, in order of time.
+    """The newest price of each minute in [since, until), and every payout up to then, in order of time.
 
     From market_price_snapshot by its index on (asset, venue, marked_at), and outcome_payout.
     """
@@ -70,17 +70,13 @@ async def prices(db: Reader, assets: Iterable[Asset], since: datetime, until: da
 
 _PRICES = """
 WITH wanted AS (SELECT * FROM unnest($1::text[], $2::text[]) w (venue, asset))
-SELECT w.venue, w.asset, date_trunc('minute', p.marked_at, 'UTC') AS minute, p.price_micros
+SELECT w.venue, w.asset, p.minute, p.price_micros
 FROM wanted w CROSS JOIN LATERAL (
-    SELECT marked_at, price_micros FROM market_price_snapshot p
-    WHERE p.asset = w.asset AND p.venue = w.venue AND p.marked_at < $3 ORDER BY marked_at DESC LIMIT 1) p
-UNION ALL
-SELECT * FROM (
-    SELECT DISTINCT ON (w.venue, w.asset, date_trunc('minute', p.marked_at, 'UTC'))
-        w.venue, w.asset, date_trunc('minute', p.marked_at, 'UTC') AS minute, p.price_micros
-    FROM wanted w JOIN market_price_snapshot p ON p.asset = w.asset AND p.venue = w.venue
-    WHERE p.marked_at >= $3 AND p.marked_at < $4
-    ORDER BY w.venue, w.asset, date_trunc('minute', p.marked_at, 'UTC'), p.marked_at DESC) d
+    SELECT DISTINCT ON (date_trunc('minute', marked_at, 'UTC'))
+        date_trunc('minute', marked_at, 'UTC') AS minute, price_micros
+    FROM market_price_snapshot p
+    WHERE p.asset = w.asset AND p.venue = w.venue AND p.marked_at >= $3 AND p.marked_at < $4
+    ORDER BY date_trunc('minute', marked_at, 'UTC'), marked_at DESC) p
 UNION ALL
 SELECT w.venue, w.asset, date_trunc('minute', p.detect_time, 'UTC'), p.price_micros
 FROM wanted w JOIN outcome_payout p USING (venue, asset) WHERE p.detect_time < $4
@@ -95,6 +91,21 @@ class Start(Struct, frozen=True, kw_only=True):
     price_of: dict[Asset, int]
     cash_micros: int
     deposits_micros: int
+
+
+async def last_marks(db: Reader, assets: Iterable[Asset], before: datetime) -> dict[Asset, Price]:
+    """The last mark of each asset before a time; those without one are absent."""
+    wanted = sorted(set(assets))
+    venues, names = [venue for venue, _ in wanted], [asset for _, asset in wanted]
+    return {(mark.venue, mark.asset): mark for mark in await many(db, Price, _LAST, venues, names, before)}
+
+
+_LAST = """
+SELECT w.venue, w.asset, date_trunc('minute', p.marked_at, 'UTC') AS minute, p.price_micros
+FROM unnest($1::text[], $2::text[]) w (venue, asset) CROSS JOIN LATERAL (
+    SELECT marked_at, price_micros FROM market_price_snapshot p
+    WHERE p.asset = w.asset AND p.venue = w.venue AND p.marked_at < $3 ORDER BY marked_at DESC LIMIT 1) p
+"""
 
 
 def valued(grid: Iterable[datetime], start: Start, moved: Iterable[Moved], priced: Iterable[Price]) -> list[Worth]:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import asyncpg
-import pytest
 
 from gateways.servers import Addresses
 from projections.catalogue import PROJECTIONS
@@ -15,7 +14,7 @@ from streams.connection import Connection
 from tests.projections.building import built, caught_up, contents, engine
 from tests.projections.story import tell, walks
 from tests.system.command import start, vibe
-from vibe.cli import projections_app
+from vibe.cli.keeping import projections_app
 
 
 def settings(running: Addresses, database: str) -> Mapping[str, str]:
@@ -84,21 +83,22 @@ async def test_interrupted_and_resumed(log: Connection, running: Addresses, data
     assert (nothing.code, "no interrupted rebuild" in nothing.err) == (1, True)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("rebuild",), "name the projections, or say --all; there are trade_event, "),
-        (("rebuild", "nonsense"), "there is no projection nonsense; there are trade_event"),
-        (("rebuild", "position", "--until", "5"), "say where: --schema NAME"),
-        (("rebuild", "--all", "--schema", "past", "--until", "yesterday"), "--until 'yesterday' is neither"),
-    ],
-)
+NONSENSE = {
+    ("rebuild",): "name the projections, or say --all; there are trade_event, ",
+    ("rebuild", "nonsense"): "there is no projection nonsense; there are trade_event",
+    ("rebuild", "position", "--until", "5"): "say where: --schema NAME",
+    ("rebuild", "--all", "--schema", "past", "--until", "yesterday"): "--until 'yesterday' is neither",
+}
+
+
 async def test_what_makes_no_sense_says_what_would(
-    log: Connection, running: Addresses, database: str, tmp_path: Path, arguments: tuple[str, ...], said: str
+    log: Connection, running: Addresses, database: str, tmp_path: Path
 ) -> None:
-    answer = await vibe(tmp_path, "projections", *arguments, settings=settings(running, database))
-    assert answer.code == 1
-    assert said in answer.err
+    use = settings(running, database)
+    answers = await asyncio.gather(*(vibe(tmp_path, "projections", *words, settings=use) for words in NONSENSE))
+    for answer, said in zip(answers, NONSENSE.values(), strict=True):
+        assert answer.code == 1
+        assert said in answer.err
 
 
 async def test_the_past_in_a_schema(log: Connection, running: Addresses, database: str, tmp_path: Path) -> None:
@@ -112,7 +112,8 @@ async def test_the_past_in_a_schema(log: Connection, running: Addresses, databas
     await session.close()
 
 
-@pytest.mark.parametrize("name", [name for name in projections_app if not name.startswith("-")])
-async def test_every_command_has_help_with_an_example(name: str, tmp_path: Path) -> None:
-    shown = await vibe(tmp_path, "projections", name, "--help")
-    assert f"Example: vibe projections {name}" in re.sub(r"\s+", " ", shown.out)
+async def test_every_command_has_help_with_an_example(tmp_path: Path) -> None:
+    names = [name for name in projections_app if not name.startswith("-")]
+    shown = await asyncio.gather(*(vibe(tmp_path, "projections", name, "--help") for name in names))
+    for name, help_text in zip(names, shown, strict=True):
+        assert f"Example: vibe projections {name}" in re.sub(r"\s+", " ", help_text.out)

@@ -247,8 +247,9 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("bad", BAD)
-@pytest.mark.parametrize("together", [True, False], ids=["in one batch", "in a later batch"])
+@pytest.mark.parametrize(
+    ("bad", "together"), [*((bad, True) for bad in BAD), ("existing", False), ("huge", False)], ids=str
+)
 async def test_what_a_projection_cannot_store_is_buried_and_the_rest_goes_on(
     log: Connection, database: str, bad: str, together: bool
 ) -> None:

@@ -2,10 +2,11 @@
 
 from collections import defaultdict
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from hypothesis import assume, settings
 from hypothesis import given as given_any
-from hypothesis import settings
 from msgspec import structs
 
 from domain import portfolio as domain
@@ -81,9 +82,11 @@ def changed(share: str, average: str) -> PositionChanged:
 async def test_the_books_add_up_to_the_portfolio_whatever_happened(database: str) -> None:
     drawn: list[list[Event]] = []
 
-    @settings(max_examples=200)
+    @settings(max_examples=100)
     @given_any(lives)
     def every(events: list[Event]) -> None:
+        # No line is worth more than 9 trillion dollars; sums may be.
+        assume(all(abs(getattr(event, "cash_delta_micros", 0)) < 2**63 for event in events))
         drawn.append(events)
 
     every()
@@ -162,8 +165,8 @@ async def test_an_account_is_valued_at_payouts_then_marks_then_own_fills(databas
 
 
 def looks(ms: int, equity: str) -> list[tuple[Event, str]]:
-    common = {"subscriber_id": "sam", "equity_micros": micros(equity)}
-    watched = {**common, "marks_sequence": 1}
+    common: dict[str, Any] = {"subscriber_id": "sam", "equity_micros": micros(equity)}
+    watched: dict[str, Any] = {**common, "marks_sequence": 1}
     limit = BreakerLimit.DRAWDOWN
     return [
         (structs.replace(decided(decided_at=at(ms)), equity_micros=micros(equity)), "DECISION"),
@@ -200,7 +203,6 @@ async def test_minutes_without_a_fact_are_valued_from_books_and_marks(database: 
     ]
     async with tables(database, NEEDED) as session:
         await booked(session, structs.replace(deposited("1000"), deposited_at=at(MINUTE)), *fills)
-        await booked(session, changed("1", "100"), first=10)
         await marked(session, "110", 4 * MINUTE)
         await marked(session, "130", 8 * MINUTE)
         await booked(session, structs.replace(decided(decided_at=at(9 * MINUTE)), equity_micros=5), first=20)
@@ -210,7 +212,7 @@ async def test_minutes_without_a_fact_are_valued_from_books_and_marks(database: 
         books = [0, 1000, 1000, 1000, 1020, 1020, 1040, 1040, 1050]
         # at(0) is 40 s into its minute: what ends ten minutes later touches eleven.
         assert told == [*((worth, "BOOKS") for worth in books), (0, "DECISION"), (1050, "BOOKS")]
-        for start in range(1, 9):
+        for start in range(1, 10):
             later = await snapshots(session, "sam", begin + timedelta(minutes=start), begin + timedelta(minutes=10))
             assert later == found[start:], "where it begins makes no difference"
 

@@ -161,7 +161,7 @@ steps = st.lists(
 async def test_lines_and_fold_agree_whatever_happened(database: str) -> None:
     async with tables(database, NEEDED) as session:
 
-        @settings(max_examples=300)
+        @settings(max_examples=150)
         @given_any(steps, st.booleans())
         def every(happened: list[Happening], known: bool) -> None:
             drawn.append(told(*([wallet((YES, "5"))] if known else []), *happened))

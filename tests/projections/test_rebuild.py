@@ -423,3 +423,18 @@ async def test_the_days_have_partitions_and_rows_cannot_be_changed(log: Connecti
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await session.execute("DELETE FROM projection_position")
     await session.close()
+
+
+async def test_positions_of_an_older_release_are_taken_over_by_a_rebuild(log: Connection, database: str) -> None:
+    await tell(log, list(walks(1, 30)))
+    await built(log, database, (Positions(), LedgerEntries()))
+    before = await contents(database, (Positions(), LedgerEntries()))
+    session = await asyncpg.connect(database)
+    for column in ("shape", "generation", "event_time", "rate"):
+        await session.execute(f"ALTER TABLE projection_position DROP COLUMN {column}")
+    query = "SELECT min(generation) FROM projection_position"
+    async with engine(log, database, (Positions(), LedgerEntries())) as running:
+        await running.ready.wait()
+        await settled(lambda: session.fetchval(query), lambda generation: generation >= 1)
+    await session.close()
+    assert await contents(database, (Positions(), LedgerEntries())) == before

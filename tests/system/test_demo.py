@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from domain.events import OrderFilled, Venue
+from projections.catalogue import PROJECTIONS
 from streams.envelope import Recorded
 from tests.system.command import Ended, assert_exactly_once, ends, vibe
 from vibe.demo import SUBSCRIBERS
@@ -153,6 +154,24 @@ async def test_a_resolved_market_is_paid_out(twice: list[tuple[Path, Ended]]) ->
     assert not [p for p in after.json["positions"] if p["asset"] in ended]
     payout = sum(share * ended[asset] // 1_000_000 for asset, share in held.items())
     assert after.json["cash_micros"] - before.json["cash_micros"] == payout
+
+
+async def test_read_models_are_what_the_log_and_its_archive_say(twice: list[tuple[Path, Ended]]) -> None:
+    folder, _ = twice[1]
+    async with ends(folder):
+        archived = await vibe(folder, "archive", "run", "--json")
+        from_archive = await vibe(folder, "projections", "verify", "--all", "--archive", "--json")
+        rebuilt = await vibe(folder, "projections", "rebuild", "--all", "--archive", "--json")
+        verified = await vibe(folder, "projections", "verify", "--all", "--json")
+    assert archived.code == 0, archived.err
+    kept = {row["stream"]: row["events"] for row in archived.json["streams"]}
+    assert min(kept[name] for name in ("RAW", "SIGNALS", "GROUPS", "REQUESTS", "EXECUTIONS", "CONFIG")) > 0
+    names = {projection.name for projection in PROJECTIONS}
+    for checked in (from_archive, verified):
+        assert checked.code == 0, checked.out[:1000] + checked.err
+        assert {row["projection"]: row["equal"] for row in checked.json} == dict.fromkeys(names, True)
+        assert not any(row["unverifiable"] for row in checked.json)
+    assert {row["projection"] for row in rebuilt.json} == names
 
 
 async def test_an_influencers_profit_is_what_its_rows_say(twice: list[tuple[Path, Ended]]) -> None:

@@ -1,0 +1,96 @@
+"""`vibe leaderboard` and `vibe metrics`: what they print, and the exit codes that scripts go by."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from pydantic import SecretStr
+
+from domain.micros import MICRO
+from gateways.servers import Addresses
+from projections.catalogue import PROJECTIONS
+from streams import subjects
+from streams.connection import Connection
+from tests.domain.facts import BUY, SELL, at, bought, decided, influencer, signal
+from tests.domain.facts import subscriber as subscribed
+from tests.projections.building import built
+from tests.projections.modelled import tell
+from tests.system.command import vibe
+from vibe.leaderboard_command import run_leaderboard, run_metrics
+from vibe.settings import Settings
+
+
+async def told(log: Connection, database: str) -> None:
+    trading, book = subjects.signals("ann", "hyperliquid", "BTC"), subjects.executions("sam")
+    await tell(
+        log,
+        [
+            ("CONFIG", subjects.config("influencer", "ann"), influencer("ann"), at(0)),
+            ("CONFIG", subjects.config("subscriber", "sam"), subscribed("sam"), at(0)),
+            ("SIGNALS", trading, signal("s1", BUY, "1", "100"), at(0)),
+            ("SIGNALS", trading, signal("s2", SELL, "1", "130", before="1", ms=1), at(1)),
+            ("EXECUTIONS", book, decided(), at(0)),
+            ("EXECUTIONS", book, bought("BTC", "1", "100", fee="1"), at(0)),
+        ],
+    )
+    await built(log, database, PROJECTIONS)
+
+
+async def test_what_they_print(
+    log: Connection, running: Addresses, database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = Settings(data_dir=tmp_path, nats_url=running.nats_url, postgres_dsn=SecretStr(database))
+
+    def printed() -> Any:
+        return msgspec.json.decode(capsys.readouterr().out.strip().splitlines()[-1])
+
+    await told(log, database)
+    assert await run_leaderboard(known, None, 1, 20, json=True) == 0
+    (first,) = printed()
+    assert (first["rank"], first["trader"]["influencer_id"], first["score_micros"]) == (1, "ann", MICRO)
+    assert first["trader"]["profit_micros"] == 30 * MICRO
+    assert await run_leaderboard(known, None, 1, 20, json=False) == 0
+    assert "ann" in capsys.readouterr().out
+    assert await run_leaderboard(known, "30d", 2, 20, json=False) == 0
+    assert "nobody has ended 2 round trips yet" in capsys.readouterr().out
+
+    assert await run_metrics(known, "influencer", "ann", None, json=True) == 0
+    facts = printed()
+    assert (facts["trips"], facts["won"], facts["win_rate_micros"]) == (1, 1, MICRO)
+    assert await run_metrics(known, "influencer", "ann", None, json=False) == 0
+    assert "30.00" in capsys.readouterr().out
+    assert await run_metrics(known, "influencer", "zoe", None, json=False) == 1
+    assert "no influencer 'zoe' is configured" in capsys.readouterr().err
+
+    assert await run_metrics(known, "subscriber", "sam", None, json=True) == 0
+    facts = printed()
+    assert (facts["profit_micros"], facts["by_influencer"][0]["influencer_id"]) == (-MICRO, "ann")
+    assert facts["copying"]["decisions"] == 1
+    assert await run_metrics(known, "subscriber", "sam", "7d", json=False) == 0
+    assert "profit -1 USD" in capsys.readouterr().out
+    assert await run_metrics(known, "subscriber", "zoe", None, json=False) == 1
+    assert "no subscriber 'zoe' is configured" in capsys.readouterr().err
+
+    # What nobody has read yet is said.
+    await tell(log, [("CONFIG", subjects.config("influencer", "bob"), influencer("bob"), at(2))])
+    assert await run_leaderboard(known, None, 1, 20, json=True) == 0
+    assert "behind the log" in capsys.readouterr().err
+
+
+async def test_without_read_models_it_says_what_to_do(
+    log: Connection, running: Addresses, database: str, tmp_path: Path
+) -> None:
+    use: Mapping[str, str] = {"VIBE_NATS_URL": running.nats_url, "VIBE_POSTGRES_DSN": database}
+    ended = await vibe(tmp_path, "leaderboard", settings=use)
+    assert ended.code == 1
+    assert "vibe run projections builds them" in ended.err
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("command", ["leaderboard", "metrics"])
+async def test_help_shows_an_example(tmp_path: Path, command: str) -> None:
+    ended = await vibe(tmp_path, command, "--help")
+    assert ended.code == 0
+    assert f"Example: vibe {command}" in ended.out
