@@ -191,7 +191,7 @@ def check_minimum(checks: Checklist, case: Case, opened: Opening, *, waits: bool
     if case.waiting.notional_micros:
         checks.note("residual_micros", case.waiting.notional_micros, None)
     if opened.wanted_micros > opened.clamp.limit_micros:
-        checks.note(opened.clamp.name, opened.wanted_micros, opened.clamp.limit_micros)
+        checks.note(f"{opened.clamp.name}_micros", opened.wanted_micros, opened.clamp.limit_micros)
     reason = Reason.ACCUMULATED if waits else Reason.BELOW_MINIMUM
     if opened.clamp.limit_micros < minimum <= opened.wanted_micros:
         reason = _FULL.get(opened.clamp.name, reason)

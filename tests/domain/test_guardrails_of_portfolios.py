@@ -102,7 +102,7 @@ def test_exposure_above_the_leverage_allowed_opens_nothing() -> None:
     held = executed(bought("BTC", "2", "100"))
     outcome = deciding(requested(before="1", after="2"), *held, policy=Policy(max_leverage_micros=20_500))
     skips(outcome, (Reason.EXPOSURE_TOTAL, Check("order_notional_micros", micros("4.902450"), micros("10"), False)))
-    assert Check("max_leverage", micros("50"), micros("5"), True) in the(outcome).checks
+    assert Check("max_leverage_micros", micros("50"), micros("5"), True) in the(outcome).checks
 
 
 def test_exposure_in_cash_an_outcome_is_paid_in_full_with_its_fee() -> None:

@@ -127,7 +127,7 @@ def test_residual_beyond_the_ceiling_is_dropped_when_it_is_released() -> None:
     capped = Policy(max_notional_micros=micros("11"))
     decisions = following(small("9"), small("9"), policy=capped)
     assert bought_by(decisions) == [ACCUMULATED, micros("0.109")]
-    assert Check("max_notional", micros("18"), micros("11"), True) in decisions[1].checks
+    assert Check("max_notional_micros", micros("18"), micros("11"), True) in decisions[1].checks
     assert waiting(decisions) == ["9", "0"]
 
 

@@ -153,7 +153,7 @@ def test_clamp_shapes_the_order_and_the_decision_says_so() -> None:
     outcome = deciding(requested(sizing=fixed("1000")))
     executes(outcome, "0.749")  # 75 USD at 100.05
     (decision,) = outcome.events
-    noted = [(c.input, c.limit, c.passed) for c in decision.checks if c.name == "max_equity_fraction"]  # type: ignore[attr-defined]
+    noted = [(c.input, c.limit, c.passed) for c in decision.checks if c.name == "max_equity_fraction_micros"]  # type: ignore[attr-defined]
     assert noted == [(micros("1000"), micros("75"), True)]
 
 
