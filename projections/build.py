@@ -23,7 +23,7 @@ from projections.worker import Worker
 
 log = structlog.get_logger()
 
-CHUNK = int(os.environ.get("XC","65536"))
+CHUNK = 65_536
 _LENIENT_CHUNK = 16_384
 LONG = 100_000
 """From so many events on, other processes help."""
@@ -131,7 +131,7 @@ class Build:
         if pickled is None:
             return [asyncio.create_task(self._inner())]
         cores = min(os.cpu_count() or 1, _MOST_WORKERS)
-        outside = int(os.environ.get("XO","1"))
+        outside = max(1, cores - 1)
         made: list[asyncio.Task[_Fills]] = [asyncio.create_task(self._outer(pickled)) for _ in range(outside)]
         return [asyncio.create_task(self._inner()), *made] if self._inside else made
 

@@ -5,6 +5,7 @@ waits afterwards, `residual_share_micros` shares of reductions that do.
 """
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import msgspec
 
@@ -37,7 +38,7 @@ COPY_ATTEMPT = Table(
         "trade_side": "text",
         "decision": "text",
         "reasons": "text[]",
-        "checks": "jsonb",
+        "checks": "json",
         "target_notional_micros": "bigint",
         "share_micros": "bigint",
         "reduce_micros": "bigint",
@@ -63,10 +64,19 @@ COPY_ATTEMPT = Table(
 
 class CopyAttempts(Projection):
     name = "copy_attempt"
-    version = 3
+    version = 4
     reads = (EXECUTIONS,)
     types = frozenset({"copy.decided"})
     tables = (COPY_ATTEMPT,)
+    fields: ClassVar = {
+        "copy.decided": (
+            "attempt_id", "request_id", "subscription_id", "subscriber_id", "influencer_id", "group_id", "quote_id",
+            "scope", "mode", "venue", "asset", "market", "action", "trade_side", "decision", "reasons", "checks",
+            "target_notional_micros", "share_micros", "reduce_micros", "limit_price_micros", "mid_micros",
+            "equity_micros", "residual_micros", "residual_share_micros", "policy_hash", "rules",
+            "portfolio_sequence", "config_sequence", "marks_sequence", "event_time", "detect_time", "decided_at",
+        ),
+    }  # fmt: skip
 
     def fold(self, event: Recorded) -> Iterator[Change]:
         decided: CopyDecided = event.data
@@ -82,15 +92,15 @@ class CopyAttempts(Projection):
                 "influencer_id": decided.influencer_id,
                 "group_id": decided.group_id,
                 "quote_id": decided.quote_id,
-                "scope": decided.scope.value,
-                "mode": decided.mode.value,
-                "venue": decided.venue.value,
+                "scope": decided.scope,
+                "mode": decided.mode,
+                "venue": decided.venue,
                 "asset": decided.asset,
                 "market": decided.market,
-                "action": decided.action.value,
-                "trade_side": decided.trade_side.value,
-                "decision": decided.decision.value,
-                "reasons": [reason.value for reason in decided.reasons],
+                "action": decided.action,
+                "trade_side": decided.trade_side,
+                "decision": decided.decision,
+                "reasons": list(decided.reasons),
                 "checks": msgspec.json.encode(decided.checks).decode(),
                 "target_notional_micros": decided.target_notional_micros,
                 "share_micros": decided.share_micros,

@@ -1,6 +1,7 @@
 """executable_fill: one row per fill."""
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 from domain.events import OrderFilled
 from projections.projection import Projection
@@ -40,6 +41,12 @@ class ExecutableFills(Projection):
     reads = (EXECUTIONS,)
     types = frozenset({"order.filled"})
     tables = (EXECUTABLE_FILL,)
+    fields: ClassVar = {
+        "order.filled": (
+            "fill_id", "order_id", "attempt_id", "subscription_id", "subscriber_id", "influencer_id", "venue",
+            "asset", "trade_side", "share_micros", "price_micros", "notional_micros", "fee_micros", "filled_at",
+        ),
+    }  # fmt: skip
 
     def fold(self, event: Recorded) -> Iterator[Change]:
         fill: OrderFilled = event.data
@@ -53,9 +60,9 @@ class ExecutableFills(Projection):
                 "subscription_id": fill.subscription_id,
                 "subscriber_id": fill.subscriber_id,
                 "influencer_id": fill.influencer_id,
-                "venue": fill.venue.value,
+                "venue": fill.venue,
                 "asset": fill.asset,
-                "trade_side": fill.trade_side.value,
+                "trade_side": fill.trade_side,
                 "share_micros": fill.share_micros,
                 "price_micros": fill.price_micros,
                 "notional_micros": fill.notional_micros,

@@ -31,7 +31,8 @@ from streams.errors import DataLossError
 from streams.replay import Block, Replay
 from streams.wire import Wire
 
-_COPIED_AT_ONCE = 8_192
+_BLOCK, _COPIED_AT_ONCE = 1_024, 512
+"""Little at a time: what has just been read, decoded and folded is still in the processor's cache when it is copied."""
 
 Turn = Callable[[], Awaitable[None]]
 Tell = Callable[[int], None]
@@ -99,7 +100,7 @@ def job(
 ) -> Job:
     """`places` and `generations` by the projections' names."""
     # A codec has compiled decoders, which cannot be sent; its catalogue can.
-    catalogue = {name: event for event, name in codec._names.items()}
+    catalogue = codec.catalogue
     shapes = {each.name: shape(each) for each in projections}
     return Job(nats_url, dsn, catalogue, tuple(projections), dict(places), dict(generations), shapes, archive)
 
@@ -156,7 +157,7 @@ class Filler:
 
     async def _fill(self, chunk: Chunk, turn: Turn, tell: Tell) -> None:
         folder, rows = self._folder(chunk), Rows(self._schemas)
-        reader, event_time = self._reader(chunk), None
+        reader, event_time = self._reader(chunk, _BLOCK), None
         async with aclosing(reader.blocks()) as blocks:
             async for block in blocks:
                 self._fold(folder, block, chunk.positions, rows)
@@ -196,16 +197,16 @@ class Filler:
             async with self._open.transaction():
                 await self._move(chunk.stream, positions, chunk.until, None)
 
-    def _reader(self, chunk: Chunk) -> Replay | ArchivedReplay:
+    def _reader(self, chunk: Chunk, block: int = 4096) -> Replay | ArchivedReplay:
         url, archive = self._job.nats_url, self._job.archive
         if archive is None:
-            return _Exact(url, chunk.stream, after=chunk.after, until=chunk.until)
+            return _Exact(url, chunk.stream, after=chunk.after, until=chunk.until, block=block)
         first, until = chunk.after + 1, chunk.until
-        return ArchivedReplay(Archive(archive), url, chunk.stream, first=first, until=until, across=True)
+        return ArchivedReplay(Archive(archive), url, chunk.stream, first=first, until=until, block=block, across=True)
 
     def _folder(self, chunk: Chunk) -> Folder:
         chosen = [self._projections[name] for name in chunk.positions]
-        return Folder(self._codec, chunk.stream, chosen, self._job.catalogue)
+        return Folder(self._codec, chunk.stream, chosen)
 
     def _fold(self, folder: Folder, block: Block, positions: dict[str, int], rows: Rows) -> None:
         merge = rows.merge

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct
 
+from projections.lean import lean
 from projections.projection import Projection
 from streams.envelope import Codec, Recorded, peek_type
 from streams.errors import UnprocessableError
@@ -34,46 +35,53 @@ class _Typed(Struct, Generic[T], frozen=True):
 class Folder:
     """Finds the projections that want an event of one stream, decoding only what is wanted.
 
-    An event's type is read where our own writers put it; whatever does not look like theirs is decoded whole. With a
-    `catalogue` (stored name -> struct) decoding takes one pass instead of the codec's two.
+    An event's type is read where our own writers put it; whatever does not look like theirs is decoded whole. Who
+    declares the fields it reads gets lean facts, whoever else wants the event: so its fold always sees the same.
     """
 
-    def __init__(
-        self,
-        codec: Codec,
-        stream: str,
-        projections: Sequence[Projection],
-        catalogue: Mapping[str, type[Struct]] | None = None,
-    ) -> None:
+    def __init__(self, codec: Codec, stream: str, projections: Sequence[Projection]) -> None:
         self._codec = codec
         self.stream = stream
         self._projections = tuple(projections)
-        self._catalogue = catalogue or {}
+        self._catalogue = codec.catalogue
         # By everything in front of the quote behind the type, so that finding it proves the form of the beginning too.
-        self._known: dict[bytes, _Kind] = {}
+        self._known: dict[bytes, tuple[_Part, ...]] = {}
 
-    def _kind(self, payload: bytes) -> _Kind:
-        """What is to be done with an event of its type."""
+    def _parts(self, payload: bytes) -> tuple[_Part, ...]:
+        """Who is to get an event, in which forms."""
         beginning = payload[: payload.find(b'"', _TYPE_AT)]
         found = self._known.get(beginning)
         if found is not None:
             return found
         name = peek_type(payload).decode(errors="replace")
-        if not beginning.startswith(_BEGINNING) or not self._codec.knows(name):
-            return _Kind(None, self._projections)
-        event = self._catalogue.get(name)
-        decode = msgspec.json.Decoder(_Typed[event]).decode if event is not None else None  # type: ignore[valid-type]
-        found = self._known[beginning] = _Kind(decode, self.of_type(name))
-        return found
+        if beginning.startswith(_BEGINNING) and self._codec.knows(name):
+            found = self._known[beginning] = self._parts_of(name)
+            return found
+        try:
+            return self._parts_of(self._codec.decode(self.stream, 0, "", payload).type)
+        except UnprocessableError:
+            return (_Part(None, self.of_type(name)),)
+
+    def _parts_of(self, name: str) -> tuple[_Part, ...]:
+        wanting, event = self.of_type(name), self._catalogue[name]
+        declaring = [each for each in wanting if name in each.fields]
+        others = tuple(each for each in wanting if name not in each.fields)
+        parts = [_Part(_decoder(event), others)] if others else []
+        if declaring:
+            fields = {field for each in declaring for field in each.fields[name]}
+            parts.append(_Part(_decoder(lean(event, fields)), tuple(declaring)))
+        return tuple(parts)
 
     def of_type(self, name: str) -> tuple[Projection, ...]:
         """The projections that want a stored name."""
         return tuple(each for each in self._projections if not each.types or name in each.types)
 
-    def _decode(self, kind: _Kind, sequence: int, subject: str, payload: bytes) -> Recorded:
-        if kind.decode is not None:
+    def _decode(
+        self, decode: Callable[[bytes], Any] | None, sequence: int, subject: str, payload: bytes
+    ) -> Recorded | Unreadable:
+        if decode is not None:
             try:
-                found = kind.decode(payload)
+                found = decode(payload)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 pass  # the codec says what is wrong with it
             else:
@@ -90,44 +98,51 @@ class Folder:
                     found.causationid,
                     found.data,
                 )
-        return self._codec.decode(self.stream, sequence, subject, payload)
+        try:
+            return self._codec.decode(self.stream, sequence, subject, payload)
+        except UnprocessableError as error:
+            return Unreadable(self.stream, sequence, subject, payload, str(error))
 
     def events(
         self, stored: Iterable[tuple[int, bytes, bytes]], positions: dict[str, int]
     ) -> Iterator[tuple[Recorded | Unreadable, tuple[Projection, ...]]]:
         """Every event (sequence, subject, payload) that is wanted behind the positions by name, with who wants it.
 
-        What cannot be decoded comes as Unreadable with those that want its type, which may be nobody; when even the
-        type cannot be read, with those that want every event.
+        An event comes twice when some want it whole and some its lean facts. What cannot be decoded comes once, as
+        Unreadable with those that want its type, which may be nobody; when even the type cannot be read, with those
+        that want every event.
         """
         behind = min(positions.values(), default=0)
         level = all(position == behind for position in positions.values())
         known, quote, type_at = self._known, b'"', _TYPE_AT
         for sequence, subject, payload in stored:
-            kind = known.get(payload[: payload.find(quote, type_at)]) or self._kind(payload)
-            wanting = kind.wanting
-            if not wanting or sequence <= behind:
+            parts = known.get(payload[: payload.find(quote, type_at)])
+            if parts is None:
+                parts = self._parts(payload)
+            if not parts or sequence <= behind:
                 continue
-            event: Recorded | Unreadable
-            try:
-                event = self._decode(kind, sequence, subject.decode("utf-8", "replace"), payload)
-                if wanting is self._projections:  # its type may have become known only now
-                    wanting = self.of_type(event.type)
-            except UnprocessableError as error:
-                event = Unreadable(self.stream, sequence, subject.decode("utf-8", "replace"), payload, str(error))
-                if wanting is self._projections:
-                    wanting = self.of_type(peek_type(payload).decode(errors="replace"))
-            if not level:
-                wanting = tuple(each for each in wanting if sequence > positions[each.name])
-            if wanting or isinstance(event, Unreadable):
-                yield event, wanting
+            for decode, wanting in parts:
+                event = self._decode(decode, sequence, subject.decode("utf-8", "replace"), payload)
+                unreadable = isinstance(event, Unreadable)
+                if unreadable:
+                    wanting = tuple(each for part in parts for each in part.wanting)
+                if not level:
+                    wanting = tuple(each for each in wanting if sequence > positions[each.name])
+                if wanting or unreadable:
+                    yield event, wanting
+                if unreadable:
+                    break
 
 
-class _Kind(NamedTuple):
-    """How events of a type are decoded (None: by the codec), and who wants them."""
+class _Part(NamedTuple):
+    """How an event is decoded (None: by the codec), and who wants it so."""
 
     decode: Callable[[bytes], Any] | None
     wanting: tuple[Projection, ...]
+
+
+def _decoder(event: type[Struct]) -> Callable[[bytes], Any]:
+    return msgspec.json.Decoder(_Typed[event]).decode  # type: ignore[valid-type]
 
 
 class Unreadable:

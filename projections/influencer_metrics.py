@@ -1,7 +1,7 @@
 """influencer_metrics: what each influencer did and how it was copied, by UTC day; sums that queries add up.
 
 Counts, micros (`volume`, `fee`, `copied_*`), and nothing that needs an order of events: profit, win rate and drawdown
-come from shadow_entry (queries/shadows.py, queries/leaderboard.py). Days are those of the trade (`event_time`), of the
+come from shadow_entry (queries/round_trips.py). Days are those of the trade (`event_time`), of the
 window's close, of the decision and of the fill. Trades that a report contained already (HISTORIC) count apart.
 """
 

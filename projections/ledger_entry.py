@@ -5,7 +5,7 @@ copied and by asset ('' for deposits), so that profit per influencer is cash + s
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from domain.events import CashDeposited, OrderFilled, PositionSettled
 from domain.ids import derived
@@ -60,10 +60,17 @@ class LedgerEntries(Projection):
     reads = (EXECUTIONS,)
     types = frozenset({"cash.deposited", "order.filled", "position.settled"})
     tables = (LEDGER_ENTRY, LEDGER_BALANCE)
+    fields: ClassVar = {
+        "order.filled": (
+            "fill_id", "attempt_id", "subscription_id", "subscriber_id", "influencer_id", "venue", "asset",
+            "share_delta_micros", "cash_delta_micros", "price_micros", "fee_micros", "filled_at",
+        ),
+    }  # fmt: skip
 
     def fold(self, event: Recorded) -> Iterator[Change]:
-        match event.data:
-            case CashDeposited() as deposit:
+        match event.type:
+            case "cash.deposited":
+                deposit: CashDeposited = event.data
                 yield from _booked(
                     {
                         "entry_id": derived("led", deposit.deposit_id),
@@ -78,7 +85,8 @@ class LedgerEntries(Projection):
                         "booked_at": moment(deposit.deposited_at),
                     }
                 )
-            case OrderFilled() as fill:
+            case "order.filled":
+                fill: OrderFilled = event.data
                 yield from _booked(
                     {
                         "entry_id": derived("led", fill.fill_id),
@@ -89,7 +97,7 @@ class LedgerEntries(Projection):
                         "influencer_id": fill.influencer_id,
                         "attempt_id": fill.attempt_id,
                         "source_event_id": fill.fill_id,
-                        "venue": fill.venue.value,
+                        "venue": fill.venue,
                         "asset": fill.asset,
                         "share_delta_micros": fill.share_delta_micros,
                         "cash_delta_micros": fill.cash_delta_micros,
@@ -98,7 +106,8 @@ class LedgerEntries(Projection):
                         "booked_at": moment(fill.filled_at),
                     }
                 )
-            case PositionSettled() as settled:
+            case "position.settled":
+                settled: PositionSettled = event.data
                 yield from _booked(
                     {
                         "entry_id": derived("led", settled.settlement_id),

@@ -1,6 +1,7 @@
 """position: what each subscriber holds, as of its last order in the asset."""
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 from domain.events import PositionChanged
 from projections.projection import Projection
@@ -30,6 +31,12 @@ class Positions(Projection):
     reads = (EXECUTIONS,)
     types = frozenset({"position.changed"})
     tables = (POSITION,)
+    fields: ClassVar = {
+        "position.changed": (
+            "subscriber_id", "venue", "asset", "share_micros", "cost_micros", "average_price_micros",
+            "realized_micros", "changed_at",
+        ),
+    }  # fmt: skip
 
     def fold(self, event: Recorded) -> Iterator[Change]:
         changed: PositionChanged = event.data
@@ -37,7 +44,7 @@ class Positions(Projection):
             POSITION,
             {
                 "subscriber_id": changed.subscriber_id,
-                "venue": changed.venue.value,
+                "venue": changed.venue,
                 "asset": changed.asset,
                 "share_micros": changed.share_micros,
                 "cost_micros": changed.cost_micros,

@@ -50,10 +50,15 @@ class Rows:
 
     def merge(self, changes: Iterable[Change]) -> None:
         """The same, faster, and some changes may be merged when it raises: then nothing of this may be written."""
+        appended = self._appended
         for change in changes:
             table = change.table
             if table.append_only:
-                self._append(change)
+                if (waiting := appended.get(table.name)) is not None and type(change) is Insert:
+                    waiting.append(change.row)
+                    self.appended += 1
+                else:
+                    self._append(change)
                 continue
             self._tables[table.name] = table
             if isinstance(change, Insert):

@@ -98,6 +98,11 @@ class Codec:
         self._stored = msgspec.json.Decoder(_Stored)
         self._encode = msgspec.json.Encoder().encode
 
+    @property
+    def catalogue(self) -> dict[str, type[Struct]]:
+        """Stored name -> struct type."""
+        return {name: event for event, name in self._names.items()}
+
     def name(self, event: Struct) -> str:
         return self._names[type(event)]
 

@@ -43,6 +43,7 @@ _TYPES = {
     "boolean": pa.bool_(),
     "timestamptz": pa.timestamp("us", tz="UTC"),
     "text[]": pa.list_(pa.string()),
+    "json": pa.string(),
     "jsonb": pa.string(),
 }
 

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from domain.micros import decimal_text
-from projections.queries import influencers, leaderboard, subscribers
-from projections.queries.influencers import InfluencerMetrics
+from projections.queries import leaderboard, round_trips, subscribers
 from projections.queries.leaderboard import Ranked
+from projections.queries.round_trips import InfluencerMetrics
 from projections.queries.subscribers import Copying, SubscriberMetrics
 from vibe import report
 from vibe.clock import Clock
@@ -57,7 +57,7 @@ def _time(since: str | None) -> datetime | None:
 
 async def run_leaderboard(settings: Settings, since: str | None, min_trips: int, limit: int, json: bool) -> int:
     begin = _time(since)
-    first = begin.date() if begin is not None else influencers.FIRST
+    first = begin.date() if begin is not None else round_trips.FIRST
     try:
         async with _read_models(settings) as db:
             found = await leaderboard.leaderboard(db, first, min_trips=min_trips, limit=limit)
@@ -79,8 +79,8 @@ async def run_metrics(settings: Settings, what: str, name: str, since: str | Non
     try:
         async with _read_models(settings) as db:
             if what == "influencer":
-                first = begin.date() if begin is not None else influencers.FIRST
-                one = await influencers.influencer_metrics(db, name, first)
+                first = begin.date() if begin is not None else round_trips.FIRST
+                one = await round_trips.influencer_metrics(db, name, first)
             else:
                 known = await subscribers.subscriber(db, name)
                 many = await subscribers.subscriber_metrics(db, name, begin or subscribers.FIRST)

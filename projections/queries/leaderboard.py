@@ -12,8 +12,8 @@ from datetime import date
 
 from msgspec import Struct
 
-from projections.queries.influencers import FIRST, LAST, TRIPS, midnight
 from projections.queries.reading import Reader, many
+from projections.queries.round_trips import FIRST, LAST, TRIPS, midnight
 
 MICRO = 1_000_000
 WEIGHTS = {
@@ -28,7 +28,7 @@ LESS_IS_BETTER = frozenset({"drawdown_share_micros"})
 
 
 class Trader(Struct, frozen=True, kw_only=True):
-    """What one influencer did in the span, by its round trips (see queries/influencers.py).
+    """What one influencer did in the span, by its round trips (see queries/round_trips.py).
 
     `win_rate_micros` = won / trips; `drawdown_share_micros` is the deepest fall of summed profit as a share of the
     volume traded, so that small and large traders compare; `risk_ratio_micros` is mean profit / its standard deviation

@@ -118,12 +118,12 @@ async def snapshots(db: Reader, subscriber_id: str, since: datetime, until: date
     """Every minute from that of `since` to before `until`, in order.
 
     Minutes with a fact are rows of portfolio_snapshot. The others are valued: today's books less what was booked
-    since, at the newest price of each minute. From ledger_balance, ledger_entry (only lines from `since` on), position
-    and market_price_snapshot.
+    since, at the newest price of each minute. From ledger_balance, ledger_entry (only lines from `since` on) and
+    market_price_snapshot.
     """
     begin = minute_of(since)
     facts = {fact.minute: fact for fact in await many(db, Snapshot, _FACTS, subscriber_id, begin, until)}
-    moved = await many(db, Moved, _MOVED, subscriber_id, begin)
+    moved = await many(db, Moved, _MOVED, subscriber_id, begin, until)
     held = await many(db, _Held, _HELD_BEFORE, subscriber_id, begin)
     start = Start(
         shares={(each.venue, each.asset): each.share_micros for each in held},
@@ -131,8 +131,8 @@ async def snapshots(db: Reader, subscriber_id: str, since: datetime, until: date
         cash_micros=sum(each.cash_micros for each in held),
         deposits_micros=sum(each.cash_micros for each in held if not each.asset),
     )
-    assets: set[Asset] = {(each.venue, each.asset) for each in (*held, *moved) if each.asset}
-    marks = await prices(db, assets, begin, until)
+    assets: set[Asset] = set(start.shares) | {(move.venue, move.asset) for move in moved}
+    marks = await prices(db, (asset for asset in assets if asset[1]), begin, until)
     return [
         facts.get(worth.minute) or _from_books(worth) for worth in valued(minutes(begin, until), start, moved, marks)
     ]
@@ -168,7 +168,7 @@ SELECT coalesce(venue, '') AS venue, coalesce(asset, '') AS asset, date_trunc('m
     sum(share_delta_micros) AS share_delta_micros, sum(cash_delta_micros) AS cash_delta_micros,
     coalesce(sum(cash_delta_micros) FILTER (WHERE asset IS NULL), 0) AS deposit_micros,
     (max(ARRAY[sequence, price_micros]) FILTER (WHERE asset IS NOT NULL))[2] AS price_micros
-FROM ledger_entry WHERE subscriber_id = $1 AND booked_at >= $2 GROUP BY 1, 2, 3
+FROM ledger_entry WHERE subscriber_id = $1 AND booked_at >= $2 AND booked_at < $3 GROUP BY 1, 2, 3
 """
 # What is held now less what was booked since; the last own fill where it is newer than the last mark, so that few
 # lines have to be looked at.

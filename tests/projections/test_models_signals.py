@@ -31,8 +31,9 @@ from projections.influencer_metrics import InfluencerMetrics
 from projections.market import Markets
 from projections.market_price_snapshot import MarketPriceSnapshots
 from projections.projection import Projection
-from projections.queries.influencers import activities, group, groups, influencer_metrics, trades
+from projections.queries.influencers import activities, group, groups, trades
 from projections.queries.markets import market, markets, marks
+from projections.queries.round_trips import influencer_metrics
 from projections.shadow_entry import ShadowEntries
 from projections.signal_group import SignalGroups
 from projections.subscription import Subscriptions

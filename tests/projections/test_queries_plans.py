@@ -10,7 +10,17 @@ import pytest
 from domain.events import Event, MarkCaptured
 from projections import store
 from projections.catalogue import PROJECTIONS
-from projections.queries import attempts, influencers, ledger, markets, portfolios, shadows, subscribers, system
+from projections.queries import (
+    attempts,
+    influencers,
+    ledger,
+    markets,
+    portfolios,
+    round_trips,
+    shadows,
+    subscribers,
+    system,
+)
 from projections.queries.reading import Reader
 from projections.table import moment
 from tests.conftest import Databases
@@ -172,7 +182,7 @@ PAGES: dict[str, Asked] = {
     "trades": lambda db: influencers.trades(db, "inf-7"),
     "groups": lambda db: influencers.groups(db, "inf-7"),
     "group": lambda db: influencers.group(db, "g77"),
-    "influencer's metrics": lambda db: influencers.influencer_metrics(db, "inf-7"),
+    "influencer's metrics": lambda db: round_trips.influencer_metrics(db, "inf-7"),
     "shadow": lambda db: shadows.shadow(db, "inf-7"),
     "shadow's minutes": lambda db: shadows.shadow_snapshots(db, "inf-7", NOON, NOON + DAY),
     "subscribers": lambda db: subscribers.subscribers(db),

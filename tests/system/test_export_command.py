@@ -25,6 +25,7 @@ VALUES: dict[str, Any] = {
     "bigint": -LARGEST,
     "timestamptz": NOON,
     "text[]": ["ONE", "TWO"],
+    "json": '{"checks": [1, 2]}',
     "jsonb": '{"checks": [1, 2]}',
     "boolean": True,
 }
