@@ -249,20 +249,21 @@ class Plan(Stage[Portfolios]):
 
     def _looked_after(self, state: Portfolios, subscriber_id: str, now: int) -> Iterator[Output]:
         portfolio = state.of[subscriber_id]
-        for event in self._settled(portfolio, subscriber_id, now):
+        for event, resolved_at in self._settled(portfolio, subscriber_id, now):
             portfolio = portfolios.evolve(portfolio, event)
-            yield _output(event, f"GROUPS:{self._valuation.marks.sequence}")
+            yield _output(event, f"GROUPS:{resolved_at}")
         for event in self._before(portfolio, subscriber_id, now):
             yield _output(event, f"GROUPS:{self._valuation.marks.sequence}")
 
-    def _settled(self, portfolio: Portfolio, subscriber_id: str, now: int) -> Iterator[Event]:
+    def _settled(self, portfolio: Portfolio, subscriber_id: str, now: int) -> Iterator[tuple[Event, int]]:
+        """What resolved markets owe, and the place in GROUPS where each was resolved."""
         marks = self._valuation.marks
         for asset in portfolio.positions:
             resolution = marks.resolution(asset)
             if resolution is None:
                 continue
             for subscription_id, share in portfolios.settlements(portfolio, asset):
-                yield PositionSettled(
+                settled = PositionSettled(
                     settlement_id=derived("set", subscription_id, *asset, resolution.resolution_id),
                     subscriber_id=subscriber_id,
                     subscription_id=subscription_id,
@@ -276,6 +277,7 @@ class Plan(Stage[Portfolios]):
                     resolution_id=resolution.resolution_id,
                     settled_at=now,
                 )
+                yield settled, resolution.sequence
 
     def _before(self, portfolio: Portfolio, subscriber_id: str, now: int) -> Iterator[Event]:
         """What configuration and breakers bring about before the next decision."""

@@ -68,7 +68,8 @@ class Tracer:
         row = await self._fetch(_DEPOSIT, wanted)
         if row:
             event = await self._get(EXECUTIONS.name, row[0]["sequence"])
-            return Trace("ledger entry", [event] if event else [], [], [])
+            cause = await self._cause(event) if event else None
+            return Trace("ledger entry", [hop for hop in (cause, event) if hop], [], [])
         return await self._raw(wanted)
 
     async def _fetch(self, query: str, wanted: str) -> list[Any]:

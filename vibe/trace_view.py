@@ -9,15 +9,20 @@ from rich.console import Console
 from rich.text import Text
 
 from domain.events import (
+    BreakerTripped,
     CopyDecided,
     Decision,
     ExecutionCompleted,
     ExecutionRequested,
+    FillObserved,
+    GapDetected,
     GroupClosed,
     GroupMatched,
+    MarketResolved,
     OrderFilled,
     OrderSubmitted,
     PositionChanged,
+    PositionSettled,
     QuoteCaptured,
     QuoteFailed,
     QuoteWanted,
@@ -171,6 +176,21 @@ def _said(facts: Any) -> str:
                 f"{facts.subscriber_id} holds {_share(facts.share_micros)} {facts.asset} @ "
                 f"{_price(facts.average_price_micros)}, realized {_usd(facts.realized_micros)}"
             )
+        case MarketResolved():
+            paid = ", ".join(f"{payout.asset[:12]}… pays {_price(payout.price_micros)}" for payout in facts.payouts)
+            return f"{facts.market[:12]}… is over: {paid}  {facts.resolution_id}"
+        case PositionSettled():
+            paid, size = _usd(facts.cash_delta_micros), _share(-facts.share_delta_micros)
+            price = _price(facts.price_micros)
+            return f"{facts.subscription_id} is paid {paid} for {size} at {price}  {facts.settlement_id}"
+        case GapDetected():
+            expected, found = _share(facts.expected_micros), _share(facts.found_micros)
+            return f"{facts.asset[:24]} {facts.kind}: expected {expected}, the venue says {found}"
+        case FillObserved():
+            return f"the same fill as {facts.signal_id}, told by {facts.source_event_id}"
+        case BreakerTripped():
+            worth, floor = _usd(facts.equity_micros), _usd(facts.floor_micros)
+            return f"{facts.subscriber_id} {facts.limit}: {worth} is below {floor}"
         case DeadLettered():
             return f"{facts.stage} could not handle {facts.stream}:{facts.sequence}: {facts.error}"
     return ""

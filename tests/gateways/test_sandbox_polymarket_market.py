@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -29,8 +29,9 @@ BOOK_KEYS = (
 class Channel:
     """A client of the market channel that takes arrays apart."""
 
-    def __init__(self, connection: ClientConnection) -> None:
+    def __init__(self, connection: ClientConnection, advance: Callable[[], None]) -> None:
         self.connection = connection
+        self._advance = advance
         self.waiting: list[Any] = []
 
     async def say(self, message: object) -> None:
@@ -41,21 +42,21 @@ class Channel:
         assert isinstance(frame, str)
         return frame
 
-    async def rest(self, timeout_s: float = 0.15) -> list[dict[str, Any]]:
-        """Every event until nothing comes for a while."""
+    async def rest(self, timeout_s: float = 5.0) -> list[dict[str, Any]]:
+        """Every event that the venue had to tell by now: all that comes before the answer to a PING."""
+        self._advance()
+        await self.say("PING")
         events: list[dict[str, Any]] = []
-        while True:
-            try:
-                message = json.loads(await self.raw(timeout_s))
-            except TimeoutError:
-                return events
+        while (frame := await self.raw(timeout_s)) != "PONG":
+            message = json.loads(frame)
             events += message if isinstance(message, list) else [message]
+        return events
 
 
 @asynccontextmanager
 async def listening(client: Client, *tokens: str, custom: bool = True) -> AsyncIterator[Channel]:
     async with websockets.connect(client.sandbox.market_ws_url, max_queue=None) as connection:
-        channel = Channel(connection)
+        channel = Channel(connection, client.sandbox.venue.advance)
         if tokens:
             await channel.say({"assets_ids": list(tokens), "type": "market", "custom_feature_enabled": custom})
         yield channel

@@ -148,6 +148,8 @@ async def test_a_resolved_market_is_paid_out(twice: list[tuple[Path, Ended]]) ->
         assert paid
         before = await vibe(folder, "subscriber", "show", "dana", "--at", str(paid[0].sequence - 1), "--json")
         after = await vibe(folder, "subscriber", "show", "dana", "--at", str(paid[-1].sequence), "--json")
+        traced = await vibe(folder, "trace", paid[0].id, "--json")
+    assert [hop["type"] for hop in traced.json["hops"]] == ["market.resolved", "position.settled"]
     ended = {payout.asset: payout.price_micros for payout in resolved.data.payouts}
     held = {p["asset"]: p["share_micros"] for p in before.json["positions"] if p["asset"] in ended}
     assert held
