@@ -56,7 +56,8 @@ COPY_ATTEMPT = Table(
         "detect_time": "timestamptz",
         "decided_at": "timestamptz",
     },
-    indexes=("request_id", "group_id", "quote_id", "subscriber_id, decided_at DESC", "decided_at DESC"),
+    # By request it is found by its own id, which is derived from the request's; by quote through signal_group.
+    indexes=("group_id", "subscriber_id, decided_at DESC", "decided_at DESC"),
     append_only=True,
     by_day="decided_at",
 )

@@ -29,7 +29,7 @@ EXECUTABLE_FILL = Table(
         "fee_micros": "bigint",
         "filled_at": "timestamptz",
     },
-    indexes=("attempt_id", "order_id", "subscriber_id, filled_at DESC"),
+    indexes=("attempt_id", "subscriber_id, filled_at DESC"),
     append_only=True,
     by_day="filled_at",
 )

@@ -34,7 +34,8 @@ LEDGER_ENTRY = Table(
         "fee_micros": "bigint",
         "booked_at": "timestamptz",
     },
-    indexes=("attempt_id", "source_event_id", "subscriber_id, booked_at DESC"),
+    # By what it was booked for it is found by its own id, which is derived from that.
+    indexes=("attempt_id", "subscriber_id, booked_at DESC"),
     append_only=True,
     by_day="booked_at",
 )

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from domain.events import CopyDecided, Event, GroupClosed, QuoteCaptured, QuoteFailed, RawReceived
+from domain.ids import derived
 from handlers.catalogue import codec
 from streams import subjects
 from streams.connection import Connection
@@ -56,7 +57,7 @@ class Tracer:
         base, dot, suffix = wanted.rpartition(".")
         if dot and suffix in _SUFFIXES:
             wanted = base
-        row = await self._fetch(_ATTEMPT, wanted)
+        row = await self._fetch(_ATTEMPT, wanted, derived("att", wanted))
         if row:
             return await self._of_attempts(row[0]["found_as"], [found["attempt_id"] for found in row])
         row = await self._fetch(_GROUP, wanted)
@@ -65,16 +66,16 @@ class Tracer:
         rows = await self._fetch(_TRADE, wanted)
         if rows:
             return await self._of_trades(rows[0]["found_as"], rows)
-        row = await self._fetch(_DEPOSIT, wanted)
+        row = await self._fetch(_DEPOSIT, wanted, derived("led", wanted))
         if row:
             event = await self._get(EXECUTIONS.name, row[0]["sequence"])
             cause = await self._cause(event) if event else None
             return Trace("ledger entry", [hop for hop in (cause, event) if hop], [], [])
         return await self._raw(wanted)
 
-    async def _fetch(self, query: str, wanted: str) -> list[Any]:
+    async def _fetch(self, query: str, *wanted: str) -> list[Any]:
         try:
-            return list(await self._database.fetch(query, wanted))
+            return list(await self._database.fetch(query, *wanted))
         except asyncpg.UndefinedTableError:
             return []
 
@@ -242,7 +243,7 @@ _ADDRESS = re.compile(r"0x[0-9a-f]{40}")
 
 _ATTEMPT = """
 SELECT attempt_id, 'decision' AS found_as FROM copy_attempt WHERE attempt_id = $1
-UNION ALL SELECT attempt_id, 'request' FROM copy_attempt WHERE request_id = $1
+UNION ALL SELECT attempt_id, 'request' FROM copy_attempt WHERE attempt_id = $2
 UNION ALL SELECT attempt_id, 'order' FROM execution WHERE order_id = $1 OR cloid = $1
 UNION ALL SELECT attempt_id, 'fill' FROM executable_fill WHERE fill_id = $1
 UNION ALL SELECT attempt_id, 'ledger entry' FROM ledger_entry WHERE entry_id = $1 AND attempt_id IS NOT NULL
@@ -259,7 +260,7 @@ FROM trade_event
 WHERE signal_id = $1 OR source_event_id = $1 OR venue_trade_id = $1 OR venue_hash = $1
 ORDER BY signal_sequence LIMIT 200
 """
-_DEPOSIT = "SELECT sequence FROM ledger_entry WHERE entry_id = $1 OR source_event_id = $1"
+_DEPOSIT = "SELECT sequence FROM ledger_entry WHERE entry_id IN ($1, $2)"
 
 
 def first_time(trace: Trace) -> int:
