@@ -5,8 +5,10 @@ from msgspec import Struct
 from domain.events import CATALOGUE
 from streams.checkpoint import CHECKPOINT_TYPE, Checkpoint
 from streams.dead import DEAD_TYPE, DeadLettered
-from streams.envelope import Codec
+from streams.envelope import Codec, Recorded
+from streams.errors import UnprocessableError
 from streams.letters import DROPPED_TYPE, RETRIED_TYPE, LetterDropped, LetterRetried
+from streams.read import Stored
 
 ALL: dict[str, type[Struct]] = {
     **CATALOGUE,
@@ -20,3 +22,11 @@ ALL: dict[str, type[Struct]] = {
 def codec() -> Codec:
     """A codec for all events of the log."""
     return Codec(ALL)
+
+
+def readable(codec: Codec, stream: str, stored: Stored) -> Recorded | None:
+    """A stored event, or None for what is none: who looks back over history passes that over."""
+    try:
+        return codec.decode(stream, stored.sequence, stored.subject, stored.payload)
+    except UnprocessableError:
+        return None

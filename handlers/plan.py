@@ -26,14 +26,13 @@ from domain.events import (
     OrderFilled,
     PortfolioScope,
     PositionSettled,
-    Venue,
 )
 from domain.ids import derived
 from domain.marks import Asset
-from domain.micros import times
 from domain.policy import Policy
 from domain.portfolio import Portfolio
 from domain.seeing import look
+from domain.upkeep import before_deciding, payouts
 from handlers.configuration import Configuration
 from handlers.valuation import Valuation
 from streams import subjects
@@ -257,55 +256,16 @@ class Plan(Stage[Portfolios]):
 
     def _settled(self, portfolio: Portfolio, subscriber_id: str, now: int) -> Iterator[tuple[Event, int]]:
         """What resolved markets owe, and the place in GROUPS where each was resolved."""
-        marks = self._valuation.marks
         for asset in portfolio.positions:
-            resolution = marks.resolution(asset)
-            if resolution is None:
-                continue
-            for subscription_id, share in portfolios.settlements(portfolio, asset):
-                settled = PositionSettled(
-                    settlement_id=derived("set", subscription_id, *asset, resolution.resolution_id),
-                    subscriber_id=subscriber_id,
-                    subscription_id=subscription_id,
-                    influencer_id=portfolio.influencers.get(subscription_id, ""),
-                    venue=Venue(asset[0]),
-                    asset=asset[1],
-                    market=resolution.market,
-                    price_micros=resolution.price_micros,
-                    share_delta_micros=-share,
-                    cash_delta_micros=times(resolution.price_micros, share),
-                    resolution_id=resolution.resolution_id,
-                    settled_at=now,
-                )
-                yield settled, resolution.sequence
+            resolution = self._valuation.marks.resolution(asset)
+            if resolution is not None:
+                for event in payouts(portfolio, subscriber_id, asset, resolution, now=now):
+                    yield event, resolution.sequence
 
     def _before(self, portfolio: Portfolio, subscriber_id: str, now: int) -> Iterator[Event]:
-        """What configuration and breakers bring about before the next decision."""
-        configuration, marks = self._configuration, self._valuation.marks
-        directory = configuration.directory
-        subscriber = directory.subscribers.get(subscriber_id)
-        change = subscriber.deposit_micros - portfolio.deposits_micros if subscriber is not None else 0
-        if change:
-            deposited = CashDeposited(
-                deposit_id=derived("dep", subscriber_id, configuration.sequence, portfolio.deposits_micros, change),
-                subscriber_id=subscriber_id,
-                cash_delta_micros=change,
-                config_sequence=configuration.sequence,
-                deposited_at=now,
-            )
-            portfolio = portfolios.evolve(portfolio, deposited)
-            yield deposited
-        reset = directory.controls.breakers_reset(subscriber_id, configuration.sequence)
-        ordered = reset is not None and reset.sequence > portfolio.breakers.config_sequence
-        yield from breakers.watch(
-            portfolio.breakers,
-            subscriber_id,
-            portfolios.equity(portfolio, marks.mark),
-            directory.subscriber_policy(subscriber_id),
-            now=now,
-            marks_sequence=marks.sequence,
-            config_sequence=configuration.sequence,
-            reset_by=reset.actor if reset is not None and ordered else None,
+        known = self._configuration
+        return before_deciding(
+            portfolio, subscriber_id, known.directory, self._valuation.marks, now=now, config_sequence=known.sequence
         )
 
 

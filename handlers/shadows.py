@@ -5,11 +5,10 @@ from typing import NamedTuple
 from domain import shadow
 from domain.events import InfluencerConfigured
 from domain.shadow import Shadow
-from handlers.catalogue import codec
+from handlers.catalogue import codec, readable
 from streams import subjects
 from streams.connection import Connection
 from streams.envelope import nanoseconds
-from streams.errors import UnprocessableError
 from streams.read import history
 from streams.topology import SIGNALS
 
@@ -30,9 +29,8 @@ async def shadows(connection: Connection, influencer: InfluencerConfigured, unti
     pattern = subjects.signals(influencer.id, influencer.venue.value, "x").removesuffix("x") + ">"
     async for batch in history(connection, SIGNALS.name, [pattern]):
         for stored in batch:
-            try:
-                event = decode.decode(SIGNALS.name, stored.sequence, stored.subject, stored.payload)
-            except UnprocessableError:
+            event = readable(decode, SIGNALS.name, stored)
+            if event is None:
                 continue
             if until is not None and nanoseconds(event.time) > until:
                 return Shadows(of, sequence, events)

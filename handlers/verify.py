@@ -26,13 +26,12 @@ from domain.events import (
 from domain.marks import Marks
 from domain.portfolio import Portfolio
 from domain.seeing import look
-from handlers.catalogue import codec
+from handlers.catalogue import codec, readable
 from handlers.configuration import directory_at
 from handlers.valuation import every_mark
 from streams import subjects
 from streams.connection import Connection
 from streams.envelope import Recorded
-from streams.errors import UnprocessableError
 from streams.read import Stored, get, history
 from streams.topology import EXECUTIONS, REQUESTS, info
 
@@ -80,7 +79,7 @@ class Requests:
             if batch is None:
                 return None
             for stored in batch:
-                event = _decoded(self._codec, REQUESTS.name, stored)
+                event = readable(self._codec, REQUESTS.name, stored)
                 if event is not None and isinstance(event.data, ExecutionRequested):
                     self._waiting[event.data.request_id] = event.data
         return self._waiting.pop(request_id)
@@ -186,7 +185,7 @@ async def verify(
     different: list[Difference] = []
     async for batch in history(connection, EXECUTIONS.name):
         for stored in batch:
-            event = _decoded(decode, EXECUTIONS.name, stored)
+            event = readable(decode, EXECUTIONS.name, stored)
             if event is None or (not hasattr(event.data, "subscriber_id") and not isinstance(event.data, CopyQueued)):
                 continue
             if isinstance(event.data, CopyDecided):
@@ -222,7 +221,7 @@ async def verify_one(connection: Connection, decision: Recorded) -> Difference |
     judge, decode = Judge(directory, await every_mark(connection, codec())), codec()
     async for batch in history(connection, EXECUTIONS.name, [subjects.executions(stored.subscriber_id)]):
         for one in batch:
-            event = _decoded(decode, EXECUTIONS.name, one)
+            event = readable(decode, EXECUTIONS.name, one)
             # Others' events that it had seen may stand behind it.
             if event is not None and (
                 event.sequence < decision.sequence or isinstance(event.data, OrderFilled | ExecutionCompleted)
@@ -240,13 +239,5 @@ async def _request_of(connection: Connection, decision: Recorded) -> ExecutionRe
     if stream != REQUESTS.name or not sequence.isdigit():
         return None
     stored = await get(connection, REQUESTS.name, int(sequence))
-    event = _decoded(codec(), REQUESTS.name, stored) if stored is not None else None
+    event = readable(codec(), REQUESTS.name, stored) if stored is not None else None
     return event.data if event is not None and isinstance(event.data, ExecutionRequested) else None
-
-
-def _decoded(decode: Any, stream: str, stored: Stored) -> Recorded | None:
-    try:
-        found: Recorded = decode.decode(stream, stored.sequence, stored.subject, stored.payload)
-    except UnprocessableError:
-        return None
-    return found

@@ -9,41 +9,34 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from domain import breakers
 from domain import portfolio as portfolios
 from domain.copying import decide
 from domain.directory import Directory
 from domain.events import (
-    CashDeposited,
     CopyDecided,
     CopyQueued,
     Decision,
-    Event,
     ExecutionCompleted,
     MarketResolved,
     Mode,
     OrderFilled,
-    PositionSettled,
     QuoteCaptured,
     QuoteFailed,
-    Venue,
 )
-from domain.ids import derived
 from domain.marks import Marks
 from domain.matching import match
-from domain.micros import times
 from domain.orders import fill_on_paper
 from domain.portfolio import Portfolio, Position
 from domain.seeing import look
+from domain.upkeep import before_deciding, payouts
 from gateways.config_lines import BadLine, parse
-from handlers.catalogue import codec
+from handlers.catalogue import codec, readable
 from handlers.configuration import directory_at
 from handlers.configure import changes
 from handlers.valuation import PATTERN
 from streams.connection import Connection
-from streams.envelope import Codec, Recorded, nanoseconds
-from streams.errors import UnprocessableError
-from streams.read import Stored, history
+from streams.envelope import nanoseconds
+from streams.read import history
 from streams.topology import EXECUTIONS, GROUPS, info
 
 ACTOR = "whatif"
@@ -131,7 +124,7 @@ class Play:
         for request in requests:
             policy_hash, policy = self._directory.policy_of(self._directory.subscriptions[request.subscription_id])
             assert policy_hash == request.policy_hash
-            portfolio = self._before(request.subscriber_id, now)
+            portfolio = self._before(request.subscriber_id, now, sequence)
             seen = look(
                 request,
                 self._directory.controls,
@@ -158,49 +151,16 @@ class Play:
         for subscriber_id, portfolio in list(self.of.items()):
             for payout in event.payouts:
                 asset = (event.venue.value, payout.asset)
-                for subscription_id, share in portfolios.settlements(portfolio, asset):
-                    portfolio = portfolios.evolve(
-                        portfolio,
-                        PositionSettled(
-                            settlement_id=derived("set", subscription_id, *asset, event.resolution_id),
-                            subscriber_id=subscriber_id,
-                            subscription_id=subscription_id,
-                            influencer_id=portfolio.influencers.get(subscription_id, ""),
-                            venue=Venue(asset[0]),
-                            asset=asset[1],
-                            market=event.market,
-                            price_micros=payout.price_micros,
-                            share_delta_micros=-share,
-                            cash_delta_micros=times(payout.price_micros, share),
-                            resolution_id=event.resolution_id,
-                            settled_at=event.detect_time,
-                        ),
-                    )
+                resolution = self._marks.resolution(asset)
+                assert resolution is not None, "marks hold a resolution before it is paid"
+                for settled in payouts(portfolio, subscriber_id, asset, resolution, now=event.detect_time):
+                    portfolio = portfolios.evolve(portfolio, settled)
             self.of[subscriber_id] = portfolio
 
-    def _before(self, subscriber_id: str, now: int) -> Portfolio:
+    def _before(self, subscriber_id: str, now: int, config_sequence: int) -> Portfolio:
         portfolio = self.of.get(subscriber_id, portfolios.initial)
-        change = self._directory.subscribers[subscriber_id].deposit_micros - portfolio.deposits_micros
-        due: list[Event] = []
-        if change:
-            due.append(
-                CashDeposited(
-                    deposit_id=derived("dep", subscriber_id, now),
-                    subscriber_id=subscriber_id,
-                    cash_delta_micros=change,
-                    config_sequence=0,
-                    deposited_at=now,
-                )
-            )
-            portfolio = portfolios.evolve(portfolio, due[0])
-        for event in breakers.watch(
-            portfolio.breakers,
-            subscriber_id,
-            portfolios.equity(portfolio, self._marks.mark),
-            self._directory.subscriber_policy(subscriber_id),
-            now=now,
-            marks_sequence=self._marks.sequence,
-            config_sequence=0,
+        for event in before_deciding(
+            portfolio, subscriber_id, self._directory, self._marks, now=now, config_sequence=config_sequence
         ):
             portfolio = portfolios.evolve(portfolio, event)
         return portfolio
@@ -241,7 +201,7 @@ async def _happened(connection: Connection, since: int) -> tuple[dict[str, Portf
     of: dict[str, Portfolio] = {}
     async for batch in history(connection, EXECUTIONS.name):
         for stored in batch:
-            event = _decoded(decode, EXECUTIONS.name, stored)
+            event = readable(decode, EXECUTIONS.name, stored)
             subscriber_id = getattr(event.data, "subscriber_id", None) if event is not None else None
             if event is None or subscriber_id is None or isinstance(event.data, CopyQueued):
                 continue
@@ -272,7 +232,7 @@ async def _replay(connection: Connection, play: Play, marks: Marks, since: int, 
         for stored in batch:
             if not stored.subject.startswith((PATTERN[:-1], _QUOTES[:-1])):
                 continue
-            event = _decoded(decode, GROUPS.name, stored)
+            event = readable(decode, GROUPS.name, stored)
             if event is None:
                 continue
             marks.evolve(event.data, stored.sequence)
@@ -286,10 +246,3 @@ async def _replay(connection: Connection, play: Play, marks: Marks, since: int, 
                     play.resolved(event.data)
         progress(batch[-1].sequence, end)
     return groups
-
-
-def _decoded(decode: Codec, stream: str, stored: Stored) -> Recorded | None:
-    try:
-        return decode.decode(stream, stored.sequence, stored.subject, stored.payload)
-    except UnprocessableError:
-        return None
