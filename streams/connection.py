@@ -20,9 +20,9 @@ log = structlog.get_logger()
 
 CONFLICT = frozenset({10071, 10164})
 DUPLICATE = frozenset({10201})
-BUSY = frozenset({10210, 10008, 10009, 10023, 10039, 10047, 10077, 10176})
-"""Too many batches in flight, no leader, insufficient resources, storage trouble, a batch that lost its beginning to
-a change of leader: these pass with time."""
+BUSY = frozenset({10210, 10008, 10009, 10023, 10039, 10047, 10049, 10077, 10176})
+"""Too many batches in flight, no leader, insufficient resources, storage trouble (also a stream whose folder is still
+being removed), a batch that lost its beginning to a change of leader: these pass with time."""
 NOT_FOUND = frozenset({10014, 10037, 10059})
 
 
