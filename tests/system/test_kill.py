@@ -56,7 +56,7 @@ async def test_a_killed_demo_goes_on_where_it_was(tmp_path: Path) -> None:
     # What an undisturbed run of the same seed saw up to the same moment is what the killed one saw.
     for venue in Venue:
         seen = [event.data for event in events["signal.recorded"] if event.data.venue is venue]
-        # A fill has the time of its block, up to three seconds behind the match: the play may have ended inside the last.
+        # A fill has the time of its block, up to three seconds behind the match: the play may end inside the last.
         horizon = max(signal.event_time for signal in seen) - 4_000_000_001 * (venue is Venue.POLYMARKET)
         all_told = [e.data for e in told["signal.recorded"] if e.data.venue is venue]
         wanted = {signal.signal_id for signal in all_told if signal.event_time <= horizon}
