@@ -23,7 +23,7 @@ from projections.worker import Worker
 
 log = structlog.get_logger()
 
-CHUNK = 65_536
+CHUNK = 131_072
 _LENIENT_CHUNK = 16_384
 LONG = 100_000
 """From so many events on, other processes help."""

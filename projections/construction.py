@@ -27,10 +27,12 @@ from streams.replay import Replay
 
 _INDEX_MEMORY = "256MB"
 _INDEXERS = 2
+_ANALYZED = 25
+"""A quarter of the usual sample: enough to plan by, and autovacuum looks closer when it comes."""
 
 
 class _Statement(NamedTuple):
-    """What makes one key or index."""
+    """What makes one key or index, or looks at what a table holds."""
 
     projection: Projection
     table: Table
@@ -132,7 +134,7 @@ class Construction:
         )
 
     async def finish(self, *, keys_only: bool = False) -> None:
-        """Make the keys and indexes that are missing, several at a time.
+        """Make the keys and indexes that are missing, keys first, several at a time.
 
         Raises PoisonError naming the event that inserts a row a second time.
         """
@@ -147,15 +149,11 @@ class Construction:
                         (keys if "PRIMARY KEY" in statement else others).append(made)
         finally:
             session.terminate()
-        total = len(keys) + (0 if keys_only else len(others))
-        await self._make(keys, total, 0)
-        if not keys_only:
-            await self._make(others, total, len(keys))
-            await self._analyze(bool(keys or others))
-
-    async def _make(self, statements: Sequence[_Statement], total: int, before: int) -> None:
+        statements = keys if keys_only else [*keys, *others]
+        if not keys_only and statements:
+            statements += self._analyses()
         left = deque(statements)
-        indexers = [asyncio.create_task(self._index(left, total, before)) for _ in range(min(_INDEXERS, len(left)))]
+        indexers = [asyncio.create_task(self._index(left, len(left))) for _ in range(min(_INDEXERS, len(left)))]
         try:
             await asyncio.gather(*indexers)
         finally:
@@ -163,12 +161,22 @@ class Construction:
                 indexer.cancel()
             await asyncio.gather(*indexers, return_exceptions=True)
 
-    async def _index(self, left: deque[_Statement], total: int, before: int) -> None:
+    def _analyses(self) -> list[_Statement]:
+        # Of partitions the planner knows enough by their indexes; autovacuum looks at them, never at the whole.
+        return [
+            _Statement(
+                each, table, f"ANALYZE {'ONLY ' if table.by_day else ''}{self.places[each.name].schema}.{table.name}"
+            )
+            for each in self.projections
+            for table in each.tables
+        ]
+
+    async def _index(self, left: deque[_Statement], total: int) -> None:
         session = await asyncpg.connect(self._dsn, timeout=10)
-        count = len(left)
         try:
             await session.execute(f"SET maintenance_work_mem = '{_INDEX_MEMORY}'")
             await session.execute("SET max_parallel_maintenance_workers = 0")  # we are several ourselves
+            await session.execute(f"SET default_statistics_target = {_ANALYZED}")
             await session.execute("SET synchronous_commit = off")
             with suppress(
                 asyncpg.InsufficientPrivilegeError
@@ -176,23 +184,11 @@ class Construction:
                 await session.execute("SET wal_compression = off")
             while left:
                 made = left.popleft()
-                self._watch("indexes", before + count - len(left) - 1, total)
+                self._watch("indexes", total - len(left) - 1, total)
                 try:
                     await session.execute(made.statement)
                 except asyncpg.UniqueViolationError as error:
                     raise await self._second_insert(session, made.projection, made.table) from error
-        finally:
-            session.terminate()
-
-    async def _analyze(self, needed: bool) -> None:
-        session = await asyncpg.connect(self._dsn, timeout=10)
-        try:
-            for projection in self.projections if needed else ():
-                for table in projection.tables:
-                    # Of partitions the planner knows enough by their indexes; autovacuum looks at them, never at the
-                    # whole.
-                    only = "ONLY " if table.by_day else ""
-                    await session.execute(f"ANALYZE {only}{self.places[projection.name].schema}.{table.name}")
         finally:
             session.terminate()
 
@@ -213,7 +209,7 @@ class Construction:
                     for event, _ in folder.events(zip(*block, strict=True), {projection.name: 0}):
                         if isinstance(event, Unreadable):
                             continue
-                        for change in projection.fold(event):
+                        for change in projection.changes(event):
                             if not isinstance(change, Insert) or change.table.name != table.name:
                                 continue
                             if tuple(change.row[name] for name in table.key) != tuple(key):

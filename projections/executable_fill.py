@@ -1,12 +1,11 @@
 """executable_fill: one row per fill."""
 
-from collections.abc import Iterator
 from typing import ClassVar
 
 from domain.events import OrderFilled
+from projections.mapping import SEQUENCE, insert
 from projections.projection import Projection
-from projections.table import Change, Insert, Table, moment
-from streams.envelope import Recorded
+from projections.table import Table
 from streams.topology import EXECUTIONS
 
 EXECUTABLE_FILL = Table(
@@ -41,32 +40,4 @@ class ExecutableFills(Projection):
     reads = (EXECUTIONS,)
     types = frozenset({"order.filled"})
     tables = (EXECUTABLE_FILL,)
-    fields: ClassVar = {
-        "order.filled": (
-            "fill_id", "order_id", "attempt_id", "subscription_id", "subscriber_id", "influencer_id", "venue",
-            "asset", "trade_side", "share_micros", "price_micros", "notional_micros", "fee_micros", "filled_at",
-        ),
-    }  # fmt: skip
-
-    def fold(self, event: Recorded) -> Iterator[Change]:
-        fill: OrderFilled = event.data
-        yield Insert(
-            EXECUTABLE_FILL,
-            {
-                "fill_id": fill.fill_id,
-                "sequence": event.sequence,
-                "order_id": fill.order_id,
-                "attempt_id": fill.attempt_id,
-                "subscription_id": fill.subscription_id,
-                "subscriber_id": fill.subscriber_id,
-                "influencer_id": fill.influencer_id,
-                "venue": fill.venue,
-                "asset": fill.asset,
-                "trade_side": fill.trade_side,
-                "share_micros": fill.share_micros,
-                "price_micros": fill.price_micros,
-                "notional_micros": fill.notional_micros,
-                "fee_micros": fill.fee_micros,
-                "filled_at": moment(fill.filled_at),
-            },
-        )
+    maps: ClassVar = {"order.filled": (insert(EXECUTABLE_FILL, OrderFilled, sequence=SEQUENCE),)}

@@ -31,8 +31,8 @@ from streams.errors import DataLossError
 from streams.replay import Block, Replay
 from streams.wire import Wire
 
-_BLOCK, _COPIED_AT_ONCE = 1_024, 512
-"""Little at a time: what has just been read, decoded and folded is still in the processor's cache when it is copied."""
+_BLOCK, _COPIED_AT_ONCE = 1_024, 8_192
+"""Little at a time: what has just been read and decoded is still in the processor's cache when it is copied."""
 
 Turn = Callable[[], Awaitable[None]]
 Tell = Callable[[int], None]
@@ -160,7 +160,7 @@ class Filler:
         reader, event_time = self._reader(chunk, _BLOCK), None
         async with aclosing(reader.blocks()) as blocks:
             async for block in blocks:
-                self._fold(folder, block, chunk.positions, rows)
+                self._take(folder, block, chunk, rows)
                 tell(len(block.sequences))
                 event_time = recorded_at(block.payloads[-1])
                 if rows.appended >= _COPIED_AT_ONCE:
@@ -208,14 +208,31 @@ class Filler:
         chosen = [self._projections[name] for name in chunk.positions]
         return Folder(self._codec, chunk.stream, chosen)
 
-    def _fold(self, folder: Folder, block: Block, positions: dict[str, int], rows: Rows) -> None:
+    def _take(self, folder: Folder, block: Block, chunk: Chunk, rows: Rows) -> None:
+        """A block's rows, those of maps all at once."""
+        if any(position != chunk.after for position in chunk.positions.values()):
+            return self._fold(folder, block, chunk.positions, rows)
+        try:
+            made, left = folder.mapped(block)
+        except Exception:  # one by one it is found which event is bad, and in what
+            return self._fold(folder, block, chunk.positions, rows)
+        for mapped, values in made:
+            rows.take(mapped, values)
+        if left.sequences:
+            self._fold(folder, left, chunk.positions, rows, mapped=True)
+        return None
+
+    def _fold(
+        self, folder: Folder, block: Block, positions: dict[str, int], rows: Rows, *, mapped: bool = False
+    ) -> None:
+        """A block's rows event by event; `mapped`: but for those that maps have made."""
         merge = rows.merge
-        for event, projections in folder.events(zip(*block, strict=True), positions):
+        for event, projections in folder.events(zip(*block, strict=True), positions, folded=mapped):
             for projection in projections:
                 if isinstance(event, Unreadable):
                     raise _poison(projection, folder.stream, event, event.reason)
                 try:
-                    merge(projection.fold(event))
+                    merge(projection.changes(event))
                 except Exception as error:
                     raise _poison(projection, folder.stream, event, f"{type(error).__name__}: {error}") from error
 
@@ -233,7 +250,7 @@ class Filler:
         """Write one event's rows in a savepoint; why that cannot be done, or None."""
         rows = Rows(self._schemas)
         try:
-            rows.apply(projection.fold(event))
+            rows.apply(projection.changes(event))
         except Exception as error:
             return f"{type(error).__name__}: {error}"
         try:

@@ -7,11 +7,15 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import astuple
 
 from projections.lean import lean
+from projections.mapping import Maker, Mapped
 from projections.projection import Projection
+from projections.table import Values
 from streams.envelope import Codec, Recorded, peek_type
 from streams.errors import UnprocessableError
+from streams.replay import Block
 
 _BEGINNING = b'{"specversion":"1.0","type":"'
 _TYPE_AT = len(_BEGINNING)
@@ -19,7 +23,7 @@ _TYPE_AT = len(_BEGINNING)
 T = TypeVar("T")
 
 
-class _Typed(Struct, Generic[T], frozen=True):
+class _Typed(Struct, Generic[T], frozen=True, gc=False):
     """A stored event whose type is known, envelope and facts in one pass."""
 
     type: str
@@ -35,8 +39,8 @@ class _Typed(Struct, Generic[T], frozen=True):
 class Folder:
     """Finds the projections that want an event of one stream, decoding only what is wanted.
 
-    An event's type is read where our own writers put it; whatever does not look like theirs is decoded whole. Who
-    declares the fields it reads gets lean facts, whoever else wants the event: so its fold always sees the same.
+    An event's type is read where our own writers put it; whatever does not look like theirs is decoded whole. Who maps
+    a type gets lean facts, whoever else wants the event: so its rows are always made of the same.
     """
 
     def __init__(self, codec: Codec, stream: str, projections: Sequence[Projection]) -> None:
@@ -64,13 +68,43 @@ class Folder:
 
     def _parts_of(self, name: str) -> tuple[_Part, ...]:
         wanting, event = self.of_type(name), self._catalogue[name]
-        declaring = [each for each in wanting if name in each.fields]
-        others = tuple(each for each in wanting if name not in each.fields)
-        parts = [_Part(_decoder(event), others)] if others else []
-        if declaring:
-            fields = {field for each in declaring for field in each.fields[name]}
-            parts.append(_Part(_decoder(lean(event, fields)), tuple(declaring)))
+        mapping = tuple(each for each in wanting if name in each.maps)
+        folding = tuple(each for each in wanting if name not in each.maps)
+        parts = [_Part(_decoder(event), folding)] if folding else []
+        if mapping:
+            maps = tuple(mapped for each in mapping for mapped in each.maps[name])
+            facts = lean(event, {field for mapped in maps for field in mapped.fields})
+            bound = tuple((mapped, mapped.bind(facts.__struct_fields__)) for mapped in maps)
+            parts.append(_Part(_decoder(facts), mapping, bound))
         return tuple(parts)
+
+    def mapped(self, block: Block) -> tuple[list[tuple[Mapped, list[Values]]], Block]:
+        """The rows that maps make of a block, type by type, and that of the block which somebody is to fold.
+
+        Raises whatever decoding and converting raise, before anything is given: `events` says what is wrong.
+        """
+        made: list[tuple[Mapped, list[Values]]] = []
+        left: list[int] = []
+        places: dict[bytes, list[int]] = {}
+        for place, payload in enumerate(block.payloads):
+            places.setdefault(payload[: payload.find(b'"', _TYPE_AT)], []).append(place)
+        for beginning, found in places.items():
+            self._parts(block.payloads[found[0]])
+            parts = self._known.get(beginning)
+            for decode, _, maps in parts or ():
+                if decode is not None and maps:
+                    events = [decode(block.payloads[place]) for place in found]
+                    facts, causes = [astuple(event.data) for event in events], [event.causationid for event in events]
+                    sequences = [block.sequences[place] for place in found]
+                    made += [(mapped, rows(facts, sequences, causes)) for mapped, rows in maps]
+            if parts is None or not all(part.maps for part in parts):
+                left += found
+        left.sort()
+        return made, Block(
+            [block.sequences[place] for place in left],
+            [block.subjects[place] for place in left],
+            [block.payloads[place] for place in left],
+        )
 
     def of_type(self, name: str) -> tuple[Projection, ...]:
         """The projections that want a stored name."""
@@ -104,13 +138,13 @@ class Folder:
             return Unreadable(self.stream, sequence, subject, payload, str(error))
 
     def events(
-        self, stored: Iterable[tuple[int, bytes, bytes]], positions: dict[str, int]
+        self, stored: Iterable[tuple[int, bytes, bytes]], positions: dict[str, int], *, folded: bool = False
     ) -> Iterator[tuple[Recorded | Unreadable, tuple[Projection, ...]]]:
         """Every event (sequence, subject, payload) that is wanted behind the positions by name, with who wants it.
 
         An event comes twice when some want it whole and some its lean facts. What cannot be decoded comes once, as
         Unreadable with those that want its type, which may be nobody; when even the type cannot be read, with those
-        that want every event.
+        that want every event. `folded`: without what `mapped` gives.
         """
         behind = min(positions.values(), default=0)
         level = all(position == behind for position in positions.values())
@@ -121,7 +155,9 @@ class Folder:
                 parts = self._parts(payload)
             if not parts or sequence <= behind:
                 continue
-            for decode, wanting in parts:
+            for decode, wanting, maps in parts:
+                if folded and maps:
+                    continue
                 event = self._decode(decode, sequence, subject.decode("utf-8", "replace"), payload)
                 unreadable = isinstance(event, Unreadable)
                 if unreadable:
@@ -135,10 +171,11 @@ class Folder:
 
 
 class _Part(NamedTuple):
-    """How an event is decoded (None: by the codec), and who wants it so."""
+    """How an event is decoded (None: by the codec), who wants it so, and what rows they map it to."""
 
     decode: Callable[[bytes], Any] | None
     wanting: tuple[Projection, ...]
+    maps: tuple[tuple[Mapped, Maker], ...] = ()
 
 
 def _decoder(event: type[Struct]) -> Callable[[bytes], Any]:

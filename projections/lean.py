@@ -11,27 +11,34 @@ from collections.abc import Collection
 from enum import StrEnum
 from typing import Any, Literal, get_args, get_origin
 
-from msgspec import NODEFAULT, Raw, Struct, defstruct
+from msgspec import NODEFAULT, Raw, Struct, defstruct, field
 from msgspec.structs import FieldInfo, fields
 
 
 def lean(event: type[Struct], names: Collection[str]) -> type[Struct]:
     """The lean struct of an event's. Raises ValueError for a name that is not one of its fields."""
-    known = {field.name: field for field in fields(event)}
+    known = {found.name: found for found in fields(event)}
     if unknown := set(names) - known.keys():
         raise ValueError(f"{event.__name__} has no field {', '.join(sorted(unknown))}, only {', '.join(known)}")
     return defstruct(
-        f"Lean{event.__name__}", [_field(known[name]) for name in known if name in names], frozen=True, kw_only=True
+        f"Lean{event.__name__}",
+        [_field(known[name]) for name in known if name in names],
+        frozen=True,
+        kw_only=True,
+        gc=False,
     )
 
 
-def _field(field: FieldInfo) -> tuple[str, Any] | tuple[str, Any, Any]:
-    kind = _kind(field.type)
-    if field.required:
-        return field.name, kind
-    if field.default is NODEFAULT or kind is Raw:
-        raise ValueError(f"{field.name}: a lean field is required, or its default is plain")
-    return field.name, kind, str(field.default) if isinstance(field.default, StrEnum) else field.default
+def _field(described: FieldInfo) -> tuple[str, Any] | tuple[str, Any, Any]:
+    kind = _kind(described.type)
+    if described.required:
+        return described.name, kind
+    if kind is Raw:
+        raise ValueError(f"{described.name}: what a lean field keeps encoded is required")
+    if described.default is NODEFAULT:
+        return described.name, kind, field(default_factory=described.default_factory)
+    default = described.default
+    return described.name, kind, str(default) if isinstance(default, StrEnum) else default
 
 
 def _kind(kind: Any) -> Any:

@@ -4,14 +4,12 @@ A subscriber's cash is the sum of its cash deltas. The balance splits shares, ca
 copied and by asset ('' for deposits), so that profit per influencer is cash + shares x mark; both tables move together.
 """
 
-from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from domain.events import CashDeposited, OrderFilled, PositionSettled
-from domain.ids import derived
+from projections.mapping import SEQUENCE, From, add, insert
 from projections.projection import Projection
-from projections.table import Add, Change, Insert, Table, moment
-from streams.envelope import Recorded
+from projections.table import Table
 from streams.topology import EXECUTIONS
 
 LEDGER_ENTRY = Table(
@@ -55,86 +53,83 @@ LEDGER_BALANCE = Table(
 )
 
 
+def entry_of(source_event_id: str) -> str:
+    """The id of the entry that books an event: led_abc for fil_abc."""
+    return f"led_{source_event_id.rpartition('_')[2]}"
+
+
+def _deposit_or_withdrawal(cash_delta_micros: int) -> str:
+    return "DEPOSIT" if cash_delta_micros >= 0 else "WITHDRAWAL"
+
+
 class LedgerEntries(Projection):
     name = "ledger_entry"
-    version = 4
+    version = 5
     reads = (EXECUTIONS,)
     types = frozenset({"cash.deposited", "order.filled", "position.settled"})
     tables = (LEDGER_ENTRY, LEDGER_BALANCE)
-    fields: ClassVar = {
-        "order.filled": (
-            "fill_id", "attempt_id", "subscription_id", "subscriber_id", "influencer_id", "venue", "asset",
-            "share_delta_micros", "cash_delta_micros", "price_micros", "fee_micros", "filled_at",
+    maps: ClassVar = {
+        "cash.deposited": (
+            insert(
+                LEDGER_ENTRY,
+                CashDeposited,
+                entry_id=From("deposit_id", entry_of),
+                sequence=SEQUENCE,
+                kind=From("cash_delta_micros", _deposit_or_withdrawal),
+                source_event_id=From("deposit_id"),
+                share_delta_micros=0,
+                price_micros=0,
+                fee_micros=0,
+                booked_at=From("deposited_at"),
+            ),
+            add(
+                LEDGER_BALANCE,
+                CashDeposited,
+                influencer_id="",
+                venue="",
+                asset="",
+                entries=1,
+                share_micros=0,
+                cash_micros=From("cash_delta_micros"),
+                fee_micros=0,
+            ),
         ),
-    }  # fmt: skip
-
-    def fold(self, event: Recorded) -> Iterator[Change]:
-        match event.type:
-            case "cash.deposited":
-                deposit: CashDeposited = event.data
-                yield from _booked(
-                    {
-                        "entry_id": derived("led", deposit.deposit_id),
-                        "sequence": event.sequence,
-                        "kind": "DEPOSIT" if deposit.cash_delta_micros >= 0 else "WITHDRAWAL",
-                        "subscriber_id": deposit.subscriber_id,
-                        "source_event_id": deposit.deposit_id,
-                        "share_delta_micros": 0,
-                        "cash_delta_micros": deposit.cash_delta_micros,
-                        "price_micros": 0,
-                        "fee_micros": 0,
-                        "booked_at": moment(deposit.deposited_at),
-                    }
-                )
-            case "order.filled":
-                fill: OrderFilled = event.data
-                yield from _booked(
-                    {
-                        "entry_id": derived("led", fill.fill_id),
-                        "sequence": event.sequence,
-                        "kind": "TRADE",
-                        "subscriber_id": fill.subscriber_id,
-                        "subscription_id": fill.subscription_id,
-                        "influencer_id": fill.influencer_id,
-                        "attempt_id": fill.attempt_id,
-                        "source_event_id": fill.fill_id,
-                        "venue": fill.venue,
-                        "asset": fill.asset,
-                        "share_delta_micros": fill.share_delta_micros,
-                        "cash_delta_micros": fill.cash_delta_micros,
-                        "price_micros": fill.price_micros,
-                        "fee_micros": fill.fee_micros,
-                        "booked_at": moment(fill.filled_at),
-                    }
-                )
-            case "position.settled":
-                settled: PositionSettled = event.data
-                yield from _booked(
-                    {
-                        "entry_id": derived("led", settled.settlement_id),
-                        "sequence": event.sequence,
-                        "kind": "SETTLEMENT",
-                        "subscriber_id": settled.subscriber_id,
-                        "subscription_id": settled.subscription_id,
-                        "influencer_id": settled.influencer_id,
-                        "source_event_id": settled.settlement_id,
-                        "venue": settled.venue.value,
-                        "asset": settled.asset,
-                        "share_delta_micros": settled.share_delta_micros,
-                        "cash_delta_micros": settled.cash_delta_micros,
-                        "price_micros": settled.price_micros,
-                        "fee_micros": 0,
-                        "booked_at": moment(settled.settled_at),
-                    }
-                )
-
-
-def _booked(entry: dict[str, Any]) -> tuple[Change, Change]:
-    place = (entry["subscriber_id"], entry.get("influencer_id", ""), entry.get("venue", ""), entry.get("asset", ""))
-    amounts = {
-        "entries": 1,
-        "share_micros": entry["share_delta_micros"],
-        "cash_micros": entry["cash_delta_micros"],
-        "fee_micros": entry["fee_micros"],
+        "order.filled": (
+            insert(
+                LEDGER_ENTRY,
+                OrderFilled,
+                entry_id=From("fill_id", entry_of),
+                sequence=SEQUENCE,
+                kind="TRADE",
+                source_event_id=From("fill_id"),
+                booked_at=From("filled_at"),
+            ),
+            add(
+                LEDGER_BALANCE,
+                OrderFilled,
+                entries=1,
+                share_micros=From("share_delta_micros"),
+                cash_micros=From("cash_delta_micros"),
+            ),
+        ),
+        "position.settled": (
+            insert(
+                LEDGER_ENTRY,
+                PositionSettled,
+                entry_id=From("settlement_id", entry_of),
+                sequence=SEQUENCE,
+                kind="SETTLEMENT",
+                source_event_id=From("settlement_id"),
+                fee_micros=0,
+                booked_at=From("settled_at"),
+            ),
+            add(
+                LEDGER_BALANCE,
+                PositionSettled,
+                entries=1,
+                share_micros=From("share_delta_micros"),
+                cash_micros=From("cash_delta_micros"),
+                fee_micros=0,
+            ),
+        ),
     }
-    return Insert(LEDGER_ENTRY, entry), Add(LEDGER_BALANCE, place, amounts)

@@ -134,7 +134,7 @@ class StreamRun:
 
     async def _fold(self, projection: Projection, event: Recorded, rows: Rows) -> None:
         try:
-            metrics.CHANGES.labels(projection.name).inc(rows.apply(projection.fold(event)))
+            metrics.CHANGES.labels(projection.name).inc(rows.apply(projection.changes(event)))
         except Exception as error:
             log.exception("projection.failed", projection=projection.name, at=event.at)
             await self._refuse(projection, event, error)

@@ -4,12 +4,12 @@ A mark is stored when a price has moved or the last is five minutes old. What a 
 outcome_payout.
 """
 
-from collections.abc import Iterator
+from typing import ClassVar
 
 from domain.events import MarkCaptured
+from projections.mapping import SEQUENCE, insert, upsert
 from projections.projection import Projection
-from projections.table import Change, Insert, Table, Upsert, moment
-from streams.envelope import Recorded
+from projections.table import Table
 from streams.topology import GROUPS
 
 MARKET_PRICE_SNAPSHOT = Table(
@@ -51,18 +51,9 @@ class MarketPriceSnapshots(Projection):
     reads = (GROUPS,)
     types = frozenset({"mark.captured"})
     tables = (MARKET_PRICE_SNAPSHOT, MARKET_PRICE)
-
-    def fold(self, event: Recorded) -> Iterator[Change]:
-        mark: MarkCaptured = event.data
-        row = {
-            "venue": mark.venue.value,
-            "asset": mark.asset,
-            "market": mark.market,
-            "price_micros": mark.price_micros,
-            "source": mark.source.value,
-            "sequence": event.sequence,
-            "venue_time": moment(mark.venue_time),
-            "marked_at": moment(mark.marked_at),
-        }
-        yield Insert(MARKET_PRICE_SNAPSHOT, {**row, "mark_id": mark.mark_id})
-        yield Upsert(MARKET_PRICE, row)
+    maps: ClassVar = {
+        "mark.captured": (
+            insert(MARKET_PRICE_SNAPSHOT, MarkCaptured, sequence=SEQUENCE),
+            upsert(MARKET_PRICE, MarkCaptured, sequence=SEQUENCE),
+        ),
+    }

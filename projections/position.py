@@ -1,12 +1,11 @@
 """position: what each subscriber holds, as of its last order in the asset."""
 
-from collections.abc import Iterator
 from typing import ClassVar
 
 from domain.events import PositionChanged
+from projections.mapping import SEQUENCE, upsert
 from projections.projection import Projection
-from projections.table import Change, Table, Upsert, moment
-from streams.envelope import Recorded
+from projections.table import Table
 from streams.topology import EXECUTIONS
 
 POSITION = Table(
@@ -31,26 +30,4 @@ class Positions(Projection):
     reads = (EXECUTIONS,)
     types = frozenset({"position.changed"})
     tables = (POSITION,)
-    fields: ClassVar = {
-        "position.changed": (
-            "subscriber_id", "venue", "asset", "share_micros", "cost_micros", "average_price_micros",
-            "realized_micros", "changed_at",
-        ),
-    }  # fmt: skip
-
-    def fold(self, event: Recorded) -> Iterator[Change]:
-        changed: PositionChanged = event.data
-        yield Upsert(
-            POSITION,
-            {
-                "subscriber_id": changed.subscriber_id,
-                "venue": changed.venue,
-                "asset": changed.asset,
-                "share_micros": changed.share_micros,
-                "cost_micros": changed.cost_micros,
-                "average_price_micros": changed.average_price_micros,
-                "realized_micros": changed.realized_micros,
-                "sequence": event.sequence,
-                "changed_at": moment(changed.changed_at),
-            },
-        )
+    maps: ClassVar = {"position.changed": (upsert(POSITION, PositionChanged, sequence=SEQUENCE),)}

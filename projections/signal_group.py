@@ -1,13 +1,11 @@
 """signal_group: every closed group, its signals, the quote captured for it and how far it fanned out."""
 
-from collections.abc import Iterator
-
-import msgspec
+from typing import ClassVar
 
 from domain.events import GroupClosed, GroupMatched, QuoteCaptured, QuoteFailed
+from projections.mapping import CAUSE, SEQUENCE, From, insert, upsert
 from projections.projection import Projection
-from projections.table import Change, Insert, Table, Upsert, moment
-from streams.envelope import Recorded
+from projections.table import Table
 from streams.topology import GROUPS, REQUESTS
 
 SIGNAL_GROUP = Table(
@@ -60,61 +58,40 @@ FAN_OUT = Table(
 )
 
 
+def _group_id(group: GroupClosed) -> str:
+    return group.group_id
+
+
 class SignalGroups(Projection):
     name = "signal_group"
     version = 2
     reads = (GROUPS, REQUESTS)
     types = frozenset({"group.closed", "quote.captured", "quote.failed", "group.matched"})
     tables = (SIGNAL_GROUP, QUOTE, FAN_OUT)
-
-    def fold(self, event: Recorded) -> Iterator[Change]:
-        match event.data:
-            case GroupClosed() as group:
-                yield Insert(
-                    SIGNAL_GROUP,
-                    {
-                        "group_id": group.group_id,
-                        "closed_sequence": event.sequence,
-                        "influencer_id": group.influencer_id,
-                        "venue": group.venue.value,
-                        "asset": group.asset,
-                        "action": group.action.value,
-                        "trade_side": group.trade_side.value,
-                        "delta_micros": group.delta_micros,
-                        "notional_micros": group.notional_micros,
-                        "price_micros": group.price_micros,
-                        "signal_ids": list(group.signal_ids),
-                        "event_time": moment(group.event_time),
-                        "detect_time": moment(group.detect_time),
-                        "closed_at": moment(group.closed_at),
-                    },
-                )
-            case QuoteCaptured() as quote:
-                yield _quote(event, quote, "CAPTURED", "", quote.captured_at)
-            case QuoteFailed() as quote:
-                yield _quote(event, quote, quote.reason.value, quote.detail, quote.failed_at)
-            case GroupMatched() as fan_out:
-                yield Upsert(
-                    FAN_OUT,
-                    {
-                        "group_id": fan_out.group_id,
-                        "matched_sequence": event.sequence,
-                        "matched": fan_out.matched,
-                        "filtered": msgspec.json.encode(fan_out.filtered).decode(),
-                    },
-                )
-
-
-def _quote(event: Recorded, quote: QuoteCaptured | QuoteFailed, outcome: str, detail: str, at: int) -> Change:
-    return Insert(
-        QUOTE,
-        {
-            "quote_id": quote.quote_id,
-            "group_id": quote.group.group_id,
-            "outcome_sequence": event.sequence,
-            "wanted_sequence": int((event.causation or ":0").rpartition(":")[2]),
-            "outcome": outcome,
-            "detail": detail,
-            "outcome_at": moment(at),
-        },
-    )
+    maps: ClassVar = {
+        "group.closed": (insert(SIGNAL_GROUP, GroupClosed, closed_sequence=SEQUENCE),),
+        "quote.captured": (
+            insert(
+                QUOTE,
+                QuoteCaptured,
+                group_id=From("group", _group_id),
+                outcome_sequence=SEQUENCE,
+                wanted_sequence=CAUSE,
+                outcome="CAPTURED",
+                detail="",
+                outcome_at=From("captured_at"),
+            ),
+        ),
+        "quote.failed": (
+            insert(
+                QUOTE,
+                QuoteFailed,
+                group_id=From("group", _group_id),
+                outcome_sequence=SEQUENCE,
+                wanted_sequence=CAUSE,
+                outcome=From("reason"),
+                outcome_at=From("failed_at"),
+            ),
+        ),
+        "group.matched": (upsert(FAN_OUT, GroupMatched, matched_sequence=SEQUENCE),),
+    }

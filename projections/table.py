@@ -1,19 +1,35 @@
 """Tables of read models: their columns, key and indexes, and the changes that folds make to them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property, lru_cache
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 Row = dict[str, Any]
+Values = tuple[Any, ...]
+"""A row's values in the order of its table's columns."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+_FIXED = ("timestamptz", "bigint", "integer", "date", "boolean")
+
+
+@lru_cache(maxsize=4096)  # events of one decision carry the same few times
 def moment(nanoseconds: int) -> datetime:
     """The UTC time of a nanosecond stamp, to the microsecond that Postgres keeps."""
     # By position, because the name costs as much as all the rest.
     return _EPOCH + timedelta(0, 0, nanoseconds // 1000)
+
+
+def picking(what: Sequence[Any]) -> Callable[[Any], tuple[Any, ...]]:
+    """itemgetter, which gives a tuple for a single item too."""
+    if len(what) == 1:
+        (only,) = what
+        return lambda of: (of[only],)
+    return itemgetter(*what)
 
 
 @dataclass(frozen=True)
@@ -33,11 +49,41 @@ class Table:
         if self.by_day is not None and (self.by_day not in self.key or self.columns.get(self.by_day) != "timestamptz"):
             raise ValueError(f"{self.name}: by_day {self.by_day!r} must be a timestamptz of the key {self.key}")
 
+    @cached_property
+    def amounts(self) -> tuple[str, ...]:
+        """The columns that are not of the key."""
+        return tuple(name for name in self.columns if name not in self.key)
+
+    @cached_property
+    def key_of(self) -> Callable[[Values], tuple[Any, ...]]:
+        """Gives the key of a row's values."""
+        return picking([tuple(self.columns).index(name) for name in self.key])
+
+    @cached_property
+    def amounts_of(self) -> Callable[[Values], tuple[Any, ...]]:
+        """Gives what is not of the key of a row's values."""
+        return picking([tuple(self.columns).index(name) for name in self.amounts])
+
+    def values(self, row: Row) -> Values:
+        """A row's values in the order of `columns`; None for what it leaves out."""
+        try:
+            return self._whole(row)
+        except KeyError:
+            return tuple(map(row.get, self.columns))
+
+    @cached_property
+    def _whole(self) -> Callable[[Row], Values]:
+        return picking(list(self.columns))
+
     def create(self, schema: str) -> str:
         """The statement that makes the table, without its key."""
+        order = list(self.columns.items())
+        if self.append_only:
+            # Of millions of rows, what is of a fixed width stands first: Postgres finds it without walking the row,
+            # which makes the indexes in half the time.
+            order.sort(key=lambda column: column[1] not in _FIXED)
         columns = ", ".join(
-            f"{name} {kind}" if kind.endswith(" NULL") else f"{name} {kind} NOT NULL"
-            for name, kind in self.columns.items()
+            f"{name} {kind}" if kind.endswith(" NULL") else f"{name} {kind} NOT NULL" for name, kind in order
         )
         partitioned = f" PARTITION BY RANGE ({self.by_day})" if self.by_day else ""
         return f"CREATE TABLE {schema}.{self.name} ({columns}){partitioned}"

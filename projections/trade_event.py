@@ -4,12 +4,12 @@
 a rebate. What is no signal (gaps, second reports) is in activity_event.
 """
 
-from collections.abc import Iterator
+from typing import ClassVar
 
 from domain.events import SignalRecorded
+from projections.mapping import CAUSE, SEQUENCE, From, insert
 from projections.projection import Projection
-from projections.table import Change, Insert, Table, moment
-from streams.envelope import Recorded
+from projections.table import Table
 from streams.topology import SIGNALS
 
 TRADE_EVENT = Table(
@@ -57,44 +57,15 @@ class TradeEvents(Projection):
     reads = (SIGNALS,)
     types = frozenset({"signal.recorded"})
     tables = (TRADE_EVENT,)
-
-    def fold(self, event: Recorded) -> Iterator[Change]:
-        signal: SignalRecorded = event.data
-        yield Insert(
-            TRADE_EVENT,
-            {
-                "source_event_id": signal.source_event_id,
-                "raw_sequence": sequence_of(event.causation),
-                "signal_id": signal.signal_id,
-                "signal_sequence": event.sequence,
-                "influencer_id": signal.influencer_id,
-                "venue": signal.venue.value,
-                "address": signal.address,
-                "asset": signal.asset,
-                "market": signal.market,
-                "action": signal.action.value,
-                "side": signal.side.value,
-                "trade_side": signal.trade_side.value,
-                "before_micros": signal.before_micros,
-                "after_micros": signal.after_micros,
-                "delta_micros": signal.delta_micros,
-                "price_micros": signal.price_micros,
-                "notional_micros": signal.notional_micros,
-                "fee_micros": signal.fee_micros,
-                "leverage": signal.leverage,
-                "order_type": signal.order_type,
-                "influencer_equity_micros": signal.influencer_equity_micros,
-                "position_state": signal.position_state.value,
-                "risk_bucket": signal.risk_bucket,
-                "taker": signal.taker,
-                "venue_trade_id": signal.metadata.get("tid", ""),
-                "venue_hash": signal.metadata.get("hash", ""),
-                "event_time": moment(signal.event_time),
-                "detect_time": moment(signal.detect_time),
-            },
-        )
-
-
-def sequence_of(place: str | None) -> int:
-    """The sequence in a 'STREAM:sequence'; 0 when there is none."""
-    return int(place.rpartition(":")[2]) if place else 0
+    maps: ClassVar = {
+        "signal.recorded": (
+            insert(
+                TRADE_EVENT,
+                SignalRecorded,
+                raw_sequence=CAUSE,
+                signal_sequence=SEQUENCE,
+                venue_trade_id=From("metadata", lambda metadata: metadata.get("tid", "")),
+                venue_hash=From("metadata", lambda metadata: metadata.get("hash", "")),
+            ),
+        ),
+    }

@@ -27,6 +27,8 @@ from streams.envelope import Codec
 
 SUBSCRIBERS = 2_000
 ASSETS = ("BTC", "ETH", "SOL", "HYPE", "xyz:TSLA")
+_COPIERS = 40
+"""How many decisions a group leads to."""
 _DAY = 86_400_000_000_000
 _BEGIN = 1_790_000_000_000_000_000
 _CHECKS = (
@@ -36,8 +38,11 @@ _CHECKS = (
 )  # fmt: skip
 
 
-def decision(random: Random, number: int, at: int) -> Iterator[tuple[str, Event]]:
-    """The events that one decision leads to, each with its id: five when something is copied, one when not."""
+def decision(random: Random, number: int, at: int, seen: int) -> Iterator[tuple[str, Event]]:
+    """The events that one decision leads to, each with its id: five when something is copied, one when not.
+
+    `seen` is when the group was seen that it copies, the same for all who copy it.
+    """
     who = f"subscriber-{number % SUBSCRIBERS}"
     asset, side = random.choice(ASSETS), random.choice((TradeSide.BUY, TradeSide.SELL))
     price, share = random.randrange(10**6, 10**11), random.randrange(10**3, 10**8)
@@ -60,8 +65,8 @@ def decision(random: Random, number: int, at: int) -> Iterator[tuple[str, Event]
             **place,
             request_id=derived("req", number),
             influencer_id=f"whale-{number % 7}",
-            group_id=derived("grp", number // 40),
-            quote_id=derived("quo", number // 40),
+            group_id=derived("grp", number // _COPIERS),
+            quote_id=derived("quo", number // _COPIERS),
             mode=Mode.PAPER,
             market=asset,
             action=Action.INCREASE,
@@ -81,8 +86,8 @@ def decision(random: Random, number: int, at: int) -> Iterator[tuple[str, Event]
             policy_hash="pol_0123456789abcdef",
             portfolio_sequence=number,
             config_sequence=1,
-            event_time=at - 900_000_000,
-            detect_time=at - 850_000_000,
+            event_time=seen - 50_000_000,
+            detect_time=seen,
             decided_at=at,
         ),
     )
@@ -151,10 +156,12 @@ def decision(random: Random, number: int, at: int) -> Iterator[tuple[str, Event]
 
 def history(codec: Codec, events: int, *, days: int = 10, seed: int = 7) -> Iterator[Record]:
     """So many events, spread over so many days, as they are stored."""
-    random, number, count = Random(seed), 0, 0
+    random, number, count, seen = Random(seed), 0, 0, 0
     while True:
         at = _BEGIN + count * days * _DAY // events
-        for event_id, event in decision(random, number, at):
+        if number % _COPIERS == 0:
+            seen = at - 800_000_000
+        for event_id, event in decision(random, number, at, seen):
             if count == events:
                 return
             payload = codec.encode(
@@ -162,7 +169,7 @@ def history(codec: Codec, events: int, *, days: int = 10, seed: int = 7) -> Iter
                 id=event_id,
                 source="vibe/bench",
                 time_ns=at,
-                correlation=derived("grp", number // 40),
+                correlation=derived("grp", number // _COPIERS),
                 causation=f"REQUESTS:{number + 1}",
             )
             who = f"subscriber-{number % SUBSCRIBERS}"

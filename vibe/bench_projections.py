@@ -145,7 +145,7 @@ async def _copy(url: str, dsn: str, events: int) -> tuple[float, float]:
             event = decode(EXECUTIONS.name, sequence, subject.decode(), payload)
             for each in CHOSEN:
                 if event.type in each.types:
-                    for change in each.fold(event):
+                    for change in each.changes(event):
                         if isinstance(change, Insert | Upsert):
                             row = tuple(map(change.row.get, change.table.columns))
                             rows.setdefault(change.table.name, []).append(row)
@@ -261,7 +261,7 @@ async def _library(connection: Connection, url: str, dsn: str) -> float:
         recorded = Recorded("EXECUTIONS", position, "", b"", name, "", "", "", None, None, event)
         for each in CHOSEN:
             if name in each.types:
-                rows.apply(each.fold(recorded))
+                rows.apply(each.changes(recorded))
         async with session.transaction():
             await rows.write(session)
             await session.execute("UPDATE library.tracking SET position = $1", position)

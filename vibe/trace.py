@@ -14,6 +14,7 @@ import asyncpg
 from domain.events import CopyDecided, Event, GroupClosed, QuoteCaptured, QuoteFailed, RawReceived
 from domain.ids import derived
 from handlers.catalogue import codec
+from projections.ledger_entry import entry_of
 from streams import subjects
 from streams.connection import Connection
 from streams.dead import DEAD_TYPE
@@ -66,7 +67,7 @@ class Tracer:
         rows = await self._fetch(_TRADE, wanted)
         if rows:
             return await self._of_trades(rows[0]["found_as"], rows)
-        row = await self._fetch(_DEPOSIT, wanted, derived("led", wanted))
+        row = await self._fetch(_DEPOSIT, wanted, entry_of(wanted))
         if row:
             event = await self._get(EXECUTIONS.name, row[0]["sequence"])
             cause = await self._cause(event) if event else None

@@ -95,7 +95,10 @@ async def contents(dsn: str, projections: Sequence[Projection] = CORE) -> dict[s
     try:
         return {
             table.name: [
-                tuple(row) for row in await session.fetch(f"SELECT * FROM {table.name} ORDER BY {', '.join(table.key)}")
+                tuple(row)
+                for row in await session.fetch(
+                    f"SELECT {', '.join(table.columns)} FROM {table.name} ORDER BY {', '.join(table.key)}"
+                )
             ]
             for projection in projections
             for table in projection.tables

@@ -50,7 +50,7 @@ async def stored(session: Session, events: Iterable[Recorded], projections: Sequ
         for projection in projections:
             reads = any(stream.name == event.stream for stream in projection.reads)
             if reads and (not projection.types or event.type in projection.types):
-                rows.apply(projection.fold(event))
+                rows.apply(projection.changes(event))
     async with session.transaction():
         partitions = Partitions(dict.fromkeys((each.name for each in projections), PLACE), projections)
         await partitions.load(session)

@@ -21,7 +21,6 @@ from domain.events import (
     SignalRecorded,
     TradeSide,
 )
-from domain.ids import derived
 from domain.reasons import Reason
 from handlers.catalogue import ALL, codec
 from projections.catalogue import PROJECTIONS
@@ -30,11 +29,12 @@ from projections.event_count import EVENT_COUNT, EventCounts
 from projections.executable_fill import EXECUTABLE_FILL, ExecutableFills
 from projections.execution import EXECUTION, Executions
 from projections.ledger_entry import LEDGER_BALANCE, LEDGER_ENTRY, LedgerEntries
+from projections.mapping import sequence_of
 from projections.position import POSITION, Positions
 from projections.projection import Projection
 from projections.signal_group import FAN_OUT, QUOTE, SIGNAL_GROUP, SignalGroups
 from projections.table import Add, Change, Insert, Update, Upsert, moment
-from projections.trade_event import TRADE_EVENT, TradeEvents, sequence_of
+from projections.trade_event import TRADE_EVENT, TradeEvents
 from streams.envelope import Recorded
 from tests.streams.examples import example
 
@@ -50,7 +50,7 @@ def recorded(event: Struct, *, stream: str = "EXECUTIONS", sequence: int = 41, c
 
 def folded(projection: Projection, event: Recorded) -> Change:
     """The only change; folded twice, because a fold has no state."""
-    (once,), (again,) = projection.fold(event), projection.fold(event)
+    (once,), (again,) = projection.changes(event), projection.changes(event)
     assert once == again
     return once
 
@@ -108,7 +108,7 @@ def test_copy_attempt() -> None:
         "quote_id": None,
         "decision": "SKIP",
     }
-    assert change.row["reasons"] == ["NO_QUOTE"]
+    assert change.row["reasons"] == ("NO_QUOTE",)
     assert change.row["checks"] == '[{"name":"the name","input":7,"limit":7,"passed":true}]'
     assert change.row["decided_at"] == AT
 
@@ -174,7 +174,7 @@ def test_position() -> None:
 @pytest.mark.parametrize(("amount", "kind"), [(5, "DEPOSIT"), (-5, "WITHDRAWAL"), (0, "DEPOSIT")])
 def test_ledger_entry_of_cash(amount: int, kind: str) -> None:
     event = example(CashDeposited, deposit_id="d", subscriber_id="ann", cash_delta_micros=amount)
-    entry, balance = LedgerEntries().fold(recorded(event))
+    entry, balance = LedgerEntries().changes(recorded(event))
     assert balance == Add(
         LEDGER_BALANCE,
         ("ann", "", "", ""),
@@ -182,8 +182,9 @@ def test_ledger_entry_of_cash(amount: int, kind: str) -> None:
     )
     assert entry == Insert(
         LEDGER_ENTRY,
-        {
-            "entry_id": derived("led", "d"),
+        dict.fromkeys(LEDGER_ENTRY.columns)
+        | {
+            "entry_id": "led_d",
             "sequence": 41,
             "kind": kind,
             "subscriber_id": "ann",
@@ -199,7 +200,7 @@ def test_ledger_entry_of_cash(amount: int, kind: str) -> None:
 
 def test_ledger_entry_of_a_trade() -> None:
     event = example(OrderFilled, fill_id="f", subscriber_id="ann", share_delta_micros=-2, cash_delta_micros=9)
-    change, balance = LedgerEntries().fold(recorded(event))
+    change, balance = LedgerEntries().changes(recorded(event))
     assert isinstance(change, Insert)
     assert balance == Add(
         LEDGER_BALANCE,
@@ -210,7 +211,7 @@ def test_ledger_entry_of_a_trade() -> None:
     assert {
         key: change.row[key] for key in ("entry_id", "kind", "source_event_id", "share_delta_micros")
     } | {"cash": change.row["cash_delta_micros"]} == {
-        "entry_id": derived("led", "f"),
+        "entry_id": "led_f",
         "kind": "TRADE",
         "source_event_id": "f",
         "share_delta_micros": -2,
@@ -224,7 +225,7 @@ def test_signal_group() -> None:
     assert isinstance(change, Insert)
     assert change.table is SIGNAL_GROUP
     assert change.row.keys() == SIGNAL_GROUP.columns.keys()
-    assert (change.row["group_id"], change.row["signal_ids"], change.row["closed_sequence"]) == ("g", ["a", "b"], 41)
+    assert (change.row["group_id"], change.row["signal_ids"], change.row["closed_sequence"]) == ("g", ("a", "b"), 41)
 
 
 def test_quotes_captured_and_failed() -> None:
@@ -254,7 +255,7 @@ def test_every_event_is_counted(name: str) -> None:
 def test_a_fold_knows_every_type_that_it_asks_for_and_fills_its_rows(projection: Projection) -> None:
     assert projection.types <= ALL.keys()
     for name in projection.types:
-        for change in projection.fold(recorded(example(ALL[name]))):
+        for change in projection.changes(recorded(example(ALL[name]))):
             assert change.table in projection.tables
             columns = change.table.columns
             match change:

@@ -44,7 +44,7 @@ def test_lean_facts_fold_to_the_rows_of_whole_ones(projection: Projection, event
     assert wanting == (projection,)
     assert not isinstance(found.data, type(event))
     whole = CODEC.decode("EXECUTIONS", 41, "a.b", payload)
-    assert list(projection.fold(found)) == list(projection.fold(whole))
+    assert list(projection.changes(found)) == list(projection.changes(whole))
 
 
 def test_who_wants_the_whole_event_gets_it_beside_the_lean_one() -> None:

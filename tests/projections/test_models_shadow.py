@@ -276,13 +276,13 @@ async def test_minutes_of_a_shadow(database: str) -> None:
 def test_history_before_the_report_makes_no_line() -> None:
     events = told(reported("5", "100", ms=10), trade("t1", ms=5))
     assert isinstance(events[1], SignalRecorded)
-    assert list(ShadowEntries().fold(recorded(events[1], "SIGNALS", 2))) == []
+    assert list(ShadowEntries().changes(recorded(events[1], "SIGNALS", 2))) == []
 
 
 @pytest.mark.parametrize(("side", "cash"), [(BUY, "-100.5"), (SELL, "99.5")])
 def test_a_line(side: Any, cash: str) -> None:
     event = structs.replace(signal(side=side), fee_micros=micros("0.5"))
-    (change,) = ShadowEntries().fold(recorded(event, "SIGNALS", 3))
+    (change,) = ShadowEntries().changes(recorded(event, "SIGNALS", 3))
     assert isinstance(change, Insert)
     assert change.table is SHADOW_ENTRY
     assert change.row["cash_delta_micros"] == micros(cash)

@@ -1,0 +1,173 @@
+"""Rows by declaration: which column comes from which field of an event.
+
+Most folds only copy: a column is the event's field of the same name. Declared, they need no code, only the fields that
+they name are decoded, and the rows of a thousand events are made at once:
+
+    maps = {"order.filled": (insert(EXECUTABLE_FILL, OrderFilled, sequence=SEQUENCE),)}
+
+A field becomes what its column wants: a time (ns) a timestamptz, an enumeration its text, what a json column is to
+hold is encoded. A nullable column without a field stays NULL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
+from functools import cached_property
+from itertools import repeat
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import Raw, Struct
+from msgspec.structs import astuple
+
+from projections.lean import lean
+from projections.table import Add, Change, Insert, Table, Upsert, Values, moment, picking
+from streams.envelope import Recorded
+
+
+class Place(Enum):
+    """What a column can hold of an event's place in the log."""
+
+    SEQUENCE = "its own sequence"
+    CAUSE = "the sequence of the event that caused it, 0 without one"
+
+
+SEQUENCE, CAUSE = Place.SEQUENCE, Place.CAUSE
+
+
+class From(NamedTuple):
+    """A field by its name, and what a function makes of it."""
+
+    field: str
+    then: Callable[[Any], Any] | None = None
+
+
+Maker = Callable[[Sequence[Values], Sequence[int], Sequence[str | None]], list[Values]]
+_Maker = Callable[[Sequence[Values], Sequence[int], Sequence[str | None]], Iterable[Any]]
+Source = Place | From | str | int
+"""Where a column comes from; text and numbers stand for themselves."""
+
+
+def insert(table: Table, event: type[Struct], **columns: Source) -> Mapped:
+    """A new row of an append-only table for each event."""
+    return Mapped(Insert, table, event, columns)
+
+
+def upsert(table: Table, event: type[Struct], **columns: Source) -> Mapped:
+    """The whole row as it is now; nothing else may write the table."""
+    return Mapped(Upsert, table, event, columns)
+
+
+def add(table: Table, event: type[Struct], **columns: Source) -> Mapped:
+    """Amounts added to the row of a key; every column that is not of the key is an amount."""
+    return Mapped(Add, table, event, columns)
+
+
+class Mapped:
+    """One row of one table for each event of a type. Raises ValueError for a column that comes from nowhere."""
+
+    def __init__(
+        self, kind: type[Insert | Upsert | Add], table: Table, event: type[Struct], columns: dict[str, Source]
+    ) -> None:
+        if (kind is Insert) != table.append_only:
+            raise ValueError(f"{table.name}: rows of append-only tables are inserted, of others upserted or added to")
+        if unknown := columns.keys() - table.columns.keys():
+            raise ValueError(f"{table.name} has no column {', '.join(sorted(unknown))}")
+        self.kind = kind
+        self.table = table
+        self.event = event
+        self.sources = {name: _source(table, event, name, columns.get(name)) for name in table.columns}
+        self._bound: dict[type, Maker] = {}
+        lean(event, self.fields)  # refuses fields that there are not
+
+    @cached_property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of the event that are read."""
+        return tuple(dict.fromkeys(source.field for source in self.sources.values() if isinstance(source, From)))
+
+    def bind(self, names: Sequence[str]) -> Maker:
+        """What makes the rows of events, in the order of the table's columns.
+
+        It is given the facts of each event as values of lean fields, whose names these are, their sequences, and what
+        caused them.
+        """
+        places: list[int] = []
+        makers: list[_Maker] = []
+        for name, source in self.sources.items():
+            kind = self.table.columns[name]
+            if isinstance(source, From) and source.then is None and kind not in _FORMS:
+                places.append(names.index(source.field))
+            else:
+                places.append(len(names) + len(makers))
+                makers.append(_maker(source, kind, names))
+        in_order = picking(places)
+
+        def rows(facts: Sequence[Values], sequences: Sequence[int], causes: Sequence[str | None]) -> list[Values]:
+            # Column by column, so that nearly all of it runs outside the interpreter.
+            columns = [make(facts, sequences, causes) for make in makers]
+            made: Iterable[Values] = zip(*columns, strict=True) if columns else repeat((), len(facts))
+            return [in_order(given + more) for given, more in zip(facts, made, strict=True)]
+
+        return rows
+
+    def change(self, event: Recorded) -> Change:
+        """The same for one event, as a fold gives it."""
+        facts = self._decode(msgspec.json.encode(event.data)) if isinstance(event.data, self.event) else event.data
+        make = self._bound.get(type(facts))
+        if make is None:
+            make = self._bound[type(facts)] = self.bind(facts.__struct_fields__)
+        (values,) = make([astuple(facts)], [event.sequence], [event.causation])
+        row = dict(zip(self.table.columns, values, strict=True))
+        if self.kind is Add:
+            return Add(self.table, self.table.key_of(values), {name: row[name] for name in self.table.amounts})
+        return self.kind(self.table, row)  # type: ignore[call-arg]
+
+    @cached_property
+    def _decode(self) -> Callable[[bytes], Any]:
+        return msgspec.json.Decoder(lean(self.event, self.fields)).decode
+
+
+def sequence_of(place: str | None) -> int:
+    """The sequence in a 'STREAM:sequence'; 0 when there is none."""
+    return int(place.rpartition(":")[2]) if place else 0
+
+
+def _source(table: Table, event: type[Struct], name: str, given: Source | None) -> Source | None:
+    if given is not None:
+        return given
+    if name in event.__struct_fields__:
+        return From(name)
+    if table.columns[name].endswith(" NULL"):
+        return None
+    raise ValueError(f"{table.name}.{name}: {event.__name__} has no such field, so say where it comes from")
+
+
+def _maker(source: Source | None, kind: str, names: Sequence[str]) -> _Maker:
+    """What makes a column that is not just a field."""
+    match source:
+        case Place.SEQUENCE:
+            return lambda _, sequences, __: sequences
+        case Place.CAUSE:
+            return lambda _, __, causes: map(sequence_of, causes)
+        case From():
+            value, form = itemgetter(names.index(source.field)), source.then or _FORMS[kind]
+            return lambda facts, _, __: map(form, map(value, facts))
+    return lambda facts, _, __: repeat(source, len(facts))
+
+
+def _time(value: int | None) -> Any:
+    return None if value is None else moment(value)
+
+
+def _json(value: Any) -> str:
+    return str(value, "utf-8") if isinstance(value, Raw) else msgspec.json.encode(value).decode()
+
+
+_FORMS: dict[str, Callable[[Any], Any]] = {
+    "timestamptz": moment,
+    "timestamptz NULL": _time,
+    "json": _json,
+    "jsonb": _json,
+}

@@ -1,0 +1,186 @@
+"""Declared rows: the same whether made one by one or a block at a time, and nothing declared that cannot be."""
+
+import random
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import msgspec
+import pytest
+from msgspec import Struct
+
+from domain.events import MarkCaptured, OrderFilled, PositionChanged
+from handlers.catalogue import ALL, codec
+from projections.catalogue import PROJECTIONS
+from projections.event_count import EventCounts
+from projections.executable_fill import EXECUTABLE_FILL, ExecutableFills
+from projections.folding import Folder
+from projections.ledger_entry import LEDGER_BALANCE
+from projections.mapping import CAUSE, SEQUENCE, From, add, insert, upsert
+from projections.position import POSITION, Positions
+from projections.projection import Projection, shape
+from projections.rows import Rows
+from projections.table import Add, Change, Table, moment
+from streams.envelope import Recorded
+from streams.replay import Block
+from streams.topology import EXECUTIONS
+from tests.streams.examples import example
+
+CODEC = codec()
+MAPPED = [each for each in PROJECTIONS if each.maps]
+
+
+def stored(event: Struct, number: int, cause: str | None = "REQUESTS:7") -> bytes:
+    return CODEC.encode(event, id=f"id-{number}", source="s", time_ns=number, causation=cause)
+
+
+def block(payloads: list[bytes]) -> Block:
+    return Block(list(range(1, len(payloads) + 1)), [b"a.b"] * len(payloads), payloads)
+
+
+def history(names: list[str], chance: random.Random, count: int = 60) -> list[bytes]:
+    """Events of these types whose numbers, times and texts vary."""
+    made = []
+    for number in range(count):
+        name = chance.choice(names)
+        event = example(ALL[name])
+        varied = {
+            field: chance.randrange(1, 9) * 10**15 + chance.randrange(10**9)
+            if isinstance(value, int)
+            else f"{value} {chance.randrange(4)} ü"
+            for field, value in ((field, getattr(event, field)) for field in event.__struct_fields__)
+            if type(value) in (int, str)
+        }
+        cause = chance.choice([None, f"REQUESTS:{number}"])
+        made.append(stored(msgspec.structs.replace(event, **varied), number, cause))
+    return made
+
+
+def waiting(rows: Rows) -> dict[str, Any]:
+    return {name: getattr(rows, name) for name in ("_appended", "_new", "_whole", "_parts", "_sums", "appended")}
+
+
+@pytest.mark.parametrize("projection", MAPPED, ids=lambda projection: projection.name)
+def test_rows_made_at_once_are_those_made_one_by_one(projection: Projection) -> None:
+    chance = random.Random(projection.name)
+    payloads = history([*projection.maps, "execution.requested"], chance)
+    folder = Folder(CODEC, "EXECUTIONS", [projection])
+    alone, together = Rows(), Rows()
+    for event, (wanting,) in folder.events(zip(*block(payloads), strict=True), {projection.name: 0}):
+        assert isinstance(event, Recorded)
+        alone.merge(wanting.changes(event))
+    made, left = folder.mapped(block(payloads))
+    for mapped, values in made:
+        together.take(mapped, values)
+    assert left.sequences == []
+    # In an order of their own, because a block comes type by type.
+    for rows in (alone, together):
+        for appended in rows._appended.values():
+            appended.sort(key=repr)
+    assert waiting(together) == waiting(alone)
+    assert any(waiting(alone).values())
+
+
+def test_who_folds_gets_what_is_left() -> None:
+    fills, counts = ExecutableFills(), EventCounts()
+    payloads = history(["order.filled", "position.changed"], random.Random(1))
+    folder = Folder(CODEC, "EXECUTIONS", [fills, counts, Positions()])
+    made, left = folder.mapped(block(payloads))
+    assert [mapped.table.name for mapped, _ in made] == ["executable_fill", "position"]
+    assert left == block(payloads), "everything is counted"
+    told = list(
+        folder.events(zip(*left, strict=True), {"executable_fill": 0, "event_count": 0, "position": 0}, folded=True)
+    )
+    assert [wanting for _, wanting in told] == [(counts,)] * len(payloads)
+
+
+def test_a_block_with_a_bad_event_gives_nothing() -> None:
+    payloads = history(["order.filled"], random.Random(2), 5)
+    folder = Folder(CODEC, "EXECUTIONS", [ExecutableFills()])
+    for bad in (payloads[2].replace(b'"BUY"', b'"UP"'), stored(example(OrderFilled, filled_at=10**30), 3)):
+        with pytest.raises((msgspec.MsgspecError, OverflowError)):
+            folder.mapped(block([*payloads, bad]))
+
+
+def test_what_others_wrote_is_left_to_the_codec() -> None:
+    payload = b" " + stored(example(OrderFilled), 1)
+    made, left = Folder(CODEC, "EXECUTIONS", [ExecutableFills()]).mapped(block([payload, b"junk"]))
+    assert (made, left.payloads) == ([], [payload, b"junk"])
+
+
+THING = Table("thing", ("fill_id",), {"fill_id": "text", "seen": "bigint", "said": "text NULL"}, append_only=True)
+SUMS = Table("sums", ("venue",), {"venue": "text", "fee_micros": "bigint", "fills": "bigint"})
+LAST = Table("last", ("order_id",), {"order_id": "text", "filled_at": "timestamptz", "cause": "bigint"})
+
+
+def of(mapped: Any, **fields: Any) -> Change:
+    payload = stored(example(OrderFilled, **fields), 1, "REQUESTS:12")
+    change: Change = mapped.change(CODEC.decode("EXECUTIONS", 41, "a.b", payload))
+    return change
+
+
+def test_where_columns_come_from() -> None:
+    assert of(insert(THING, OrderFilled, seen=SEQUENCE)).row == {  # type: ignore[union-attr]
+        "fill_id": "the fill_id",
+        "seen": 41,
+        "said": None,
+    }
+    said = insert(THING, OrderFilled, fill_id=From("order_id", str.upper), seen=3, said="constant")
+    assert of(said).row == {"fill_id": "THE ORDER_ID", "seen": 3, "said": "constant"}  # type: ignore[union-attr]
+    assert of(upsert(LAST, OrderFilled, cause=CAUSE), filled_at=5_000).row == {  # type: ignore[union-attr]
+        "order_id": "the order_id",
+        "filled_at": moment(5_000),
+        "cause": 12,
+    }
+    assert of(add(SUMS, OrderFilled, fills=1)) == Add(SUMS, ("hyperliquid",), {"fee_micros": 7, "fills": 1})
+
+
+def test_what_cannot_be_declared() -> None:
+    with pytest.raises(ValueError, match=r"thing\.seen: OrderFilled has no such field, so say where it comes from"):
+        insert(THING, OrderFilled)
+    with pytest.raises(ValueError, match="thing has no column sean"):
+        insert(THING, OrderFilled, sean=SEQUENCE)
+    with pytest.raises(ValueError, match="OrderFilled has no field nothing"):
+        insert(THING, OrderFilled, seen=From("nothing"))
+    with pytest.raises(ValueError, match="rows of append-only tables are inserted"):
+        upsert(THING, OrderFilled, seen=SEQUENCE)
+    with pytest.raises(ValueError, match="rows of append-only tables are inserted"):
+        insert(LEDGER_BALANCE, OrderFilled, entries=1)
+    with pytest.raises(ValueError, match="position is upserted by several types; use a fold"):
+
+        class Both(Projection):
+            name = "both"
+            reads = (EXECUTIONS,)
+            types = frozenset({"position.changed", "mark.captured"})
+            tables = (POSITION,)
+            maps: ClassVar = {
+                "position.changed": (upsert(POSITION, PositionChanged, sequence=SEQUENCE),),
+                "mark.captured": (
+                    upsert(
+                        POSITION,
+                        MarkCaptured,
+                        subscriber_id="",
+                        share_micros=0,
+                        cost_micros=0,
+                        average_price_micros=0,
+                        realized_micros=0,
+                        sequence=SEQUENCE,
+                        changed_at=From("marked_at"),
+                    ),
+                ),
+            }
+
+
+def test_a_fold_never_gets_what_is_mapped() -> None:
+    class Nosy(ExecutableFills):
+        def fold(self, event: Recorded) -> Iterator[Change]:
+            raise AssertionError(event)
+
+    event = CODEC.decode("EXECUTIONS", 1, "a.b", stored(example(OrderFilled), 1))
+    assert list(Nosy().changes(event)) == list(ExecutableFills().changes(event))
+
+
+def test_another_map_is_another_shape() -> None:
+    class Other(ExecutableFills):
+        maps: ClassVar = {"order.filled": (insert(EXECUTABLE_FILL, OrderFilled, sequence=CAUSE),)}
+
+    assert shape(Other()) != shape(ExecutableFills())
