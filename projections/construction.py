@@ -23,7 +23,6 @@ from projections.standing import Standing
 from projections.store import Place
 from projections.table import Insert, Table
 from streams.envelope import Codec
-from streams.replay import Replay
 
 _INDEX_MEMORY = "256MB"
 _INDEXERS = 2
@@ -56,10 +55,10 @@ class Construction:
         watch: Watch = unwatched,
         chunk: int = CHUNK,
         long: int = LONG,
-        archive: str | None = None,
+        archives: Mapping[str, str],
     ) -> None:
-        """`archive`: where closed days are, to read history from there first. `refuse`: pass over what cannot be
-        folded rather than raise PoisonError. The rest: see Build."""
+        """`archives`: where closed days are, of the streams that are read from there first. `refuse`: pass over what
+        cannot be folded rather than raise PoisonError. The rest: see Build."""
         self.projections = [standing.projection for standing in standings]
         self.places = dict(places)
         self._nats_url = nats_url
@@ -68,14 +67,14 @@ class Construction:
         self._standings = {standing.name: standing for standing in standings}
         self._generations = dict(generations)
         self._refuse = refuse
-        self._archive = archive
+        self._archives = dict(archives)
         self._watch = watch
         self._how: dict[str, Any] = {"inside": inside, "refuse": refuse, "chunk": chunk, "long": long, "watch": watch}
         self._plan()
 
     def _plan(self) -> None:
         self._job = job(
-            self._nats_url, self._dsn, self._codec, self.projections, self.places, self._generations, self._archive
+            self._nats_url, self._dsn, self._codec, self.projections, self.places, self._generations, self._archives
         )
         self._build = Build(self._job, **self._how)
 
@@ -203,7 +202,7 @@ class Construction:
         first = ""
         for stream, end in await self._ends(projection):
             folder = Folder(self._codec, stream, [projection])
-            reader = Replay(self._nats_url, stream, until=end)
+            reader = self._job.reader(stream, 0, end)
             async with aclosing(reader.blocks()) as blocks:
                 async for block in blocks:
                     for event, _ in folder.events(zip(*block, strict=True), {projection.name: 0}):

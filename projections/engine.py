@@ -47,13 +47,16 @@ class Engine:
         clock: Callable[[], int],
         *,
         long_log: int = LONG_LOG,
+        archive: str | None = None,
     ) -> None:
+        """`archive` is where closed days are, for rebuilds of what the streams do not hold any more."""
         self._connection = connection
         self._codec = codec
         self._dsn = dsn
         self._projections = tuple(projections)
         self._clock = clock
         self._long_log = long_log
+        self._archive = archive
         self._given_up: set[str] = set()
         self._writer = False
         self.ready = asyncio.Event()
@@ -150,7 +153,16 @@ class Engine:
         url = self._connection.client.connected_url
         assert url is not None
         try:
-            await rebuild(url.geturl(), self._dsn, self._codec, chosen, resume=True, inside=False)
+            await rebuild(
+                url.geturl(),
+                self._dsn,
+                self._codec,
+                chosen,
+                resume=True,
+                inside=False,
+                archive=self._archive,
+                shorten=True,  # nobody is here to be asked
+            )
         except ProjectionError as error:
             # The old tables stay; the next start tries again.
             names = [error.projection] if isinstance(error, PoisonError) else [each.name for each in chosen]

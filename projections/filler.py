@@ -29,7 +29,6 @@ from streams.archive.store import Archive
 from streams.envelope import Codec, Recorded
 from streams.errors import DataLossError
 from streams.replay import Block, Replay
-from streams.wire import Wire
 
 _BLOCK, _COPIED_AT_ONCE = 1_024, 8_192
 """Little at a time: what has just been read and decoded is still in the processor's cache when it is copied."""
@@ -38,17 +37,6 @@ Turn = Callable[[], Awaitable[None]]
 Tell = Callable[[int], None]
 Refuse = Callable[["Projection | None", "Recorded | Unreadable", str], Awaitable[None]]
 """Told of an event that is passed over: which projection could not take it (None: nobody can read it), and why."""
-
-
-class _Exact(Replay):
-    """A replay that asks for no more than it wants: chunks are short, and what the server has sent it has read."""
-
-    def _ask(self, wire: Wire) -> None:
-        left, whole = self._last - self.position - self._credit, self._pull_messages
-        if left > 0:
-            self._pull_messages = min(whole, left)
-            super()._ask(wire)
-            self._pull_messages = whole
 
 
 class Chunk(NamedTuple):
@@ -70,8 +58,16 @@ class Job(NamedTuple):
     places: dict[str, Place]
     generations: dict[str, int]
     shapes: dict[str, str]
-    archive: str | None = None
-    """Where closed days are, when history is to be read from there first."""
+    archives: dict[str, str]
+    """Where closed days are, of the streams whose history is read from there first."""
+
+    def reader(self, stream: str, after: int, until: int, block: int = 4096) -> Replay | ArchivedReplay:
+        """What reads a piece of a stream's history."""
+        archive = self.archives.get(stream)
+        if archive is None:
+            return Replay(self.nats_url, stream, after=after, until=until, block=block, exact=True)
+        cold, first = Archive(archive), after + 1
+        return ArchivedReplay(cold, self.nats_url, stream, first=first, until=until, block=block, across=True)
 
     def check_code(self) -> None:
         """Raises RebuildError when this process has other code than the one that made the job."""
@@ -96,13 +92,13 @@ def job(
     projections: Sequence[Projection],
     places: Mapping[str, Place],
     generations: Mapping[str, int],
-    archive: str | None = None,
+    archives: Mapping[str, str],
 ) -> Job:
-    """`places` and `generations` by the projections' names."""
+    """`places` and `generations` by the projections' names, `archives` by the streams'."""
     # A codec has compiled decoders, which cannot be sent; its catalogue can.
     catalogue = codec.catalogue
     shapes = {each.name: shape(each) for each in projections}
-    return Job(nats_url, dsn, catalogue, tuple(projections), dict(places), dict(generations), shapes, archive)
+    return Job(nats_url, dsn, catalogue, tuple(projections), dict(places), dict(generations), shapes, dict(archives))
 
 
 class Filler:
@@ -157,7 +153,7 @@ class Filler:
 
     async def _fill(self, chunk: Chunk, turn: Turn, tell: Tell) -> None:
         folder, rows = self._folder(chunk), Rows(self._schemas)
-        reader, event_time = self._reader(chunk, _BLOCK), None
+        reader, event_time = self._job.reader(chunk.stream, chunk.after, chunk.until, _BLOCK), None
         async with aclosing(reader.blocks()) as blocks:
             async for block in blocks:
                 self._take(folder, block, chunk, rows)
@@ -176,7 +172,7 @@ class Filler:
     async def fill_leniently(self, chunk: Chunk, refuse: Refuse, tell: Tell) -> None:
         """Store a chunk block by block, passing over what cannot be folded or stored. The tables have their keys."""
         folder, positions = self._folder(chunk), dict(chunk.positions)
-        reader = self._reader(chunk)
+        reader = self._job.reader(chunk.stream, chunk.after, chunk.until)
         async with aclosing(reader.blocks()) as blocks:
             async for block in blocks:
                 last = block.sequences[-1]
@@ -196,13 +192,6 @@ class Filler:
         if any(position < chunk.until for position in positions.values()):  # nothing is left of the chunk's end
             async with self._open.transaction():
                 await self._move(chunk.stream, positions, chunk.until, None)
-
-    def _reader(self, chunk: Chunk, block: int = 4096) -> Replay | ArchivedReplay:
-        url, archive = self._job.nats_url, self._job.archive
-        if archive is None:
-            return _Exact(url, chunk.stream, after=chunk.after, until=chunk.until, block=block)
-        first, until = chunk.after + 1, chunk.until
-        return ArchivedReplay(Archive(archive), url, chunk.stream, first=first, until=until, block=block, across=True)
 
     def _folder(self, chunk: Chunk) -> Folder:
         chosen = [self._projections[name] for name in chunk.positions]
@@ -264,7 +253,7 @@ class Filler:
     async def _locate(self, chunk: Chunk) -> None:
         """Find the event whose rows the database refuses, and raise it as a PoisonError; nothing stays written."""
         folder = self._folder(chunk)
-        reader = self._reader(chunk)
+        reader = self._job.reader(chunk.stream, chunk.after, chunk.until)
         transaction = self._open.transaction()
         await transaction.start()
         try:

@@ -14,10 +14,14 @@ from projections.build import CHUNK, LONG, Watch, unwatched
 from projections.construction import Construction
 from projections.errors import RebuildError
 from projections.filler import Refuse
+from projections.history import histories
 from projections.live import recorded_at
 from projections.projection import Projection
 from projections.standing import Extent, standings
 from projections.store import Place
+from streams.archive.file import blocks
+from streams.archive.manifest import chain
+from streams.archive.store import Archive
 from streams.connection import Connection, connect
 from streams.envelope import Codec
 from streams.read import get
@@ -25,6 +29,7 @@ from streams.read import get
 Until = int | datetime | None
 """A sequence (for projections that read one and the same stream), a time (what was recorded by then), or the end."""
 
+_BLOCK = 4096
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
 
@@ -42,10 +47,12 @@ async def build_past(
     chunk: int = CHUNK,
     long: int = LONG,
     archive: str | None = None,
+    cold: bool = False,
 ) -> dict[str, int]:
     """Build the projections in `schema` as they were at `until`; the last sequence of each stream that is in.
 
-    Raises RebuildError for a schema that is in use or a moment that makes no sense, PoisonError without `refuse`.
+    `archive` and `cold` as in a rebuild. Raises RebuildError for a schema that is in use or a moment that makes no
+    sense, PoisonError without `refuse`.
     """
     session: asyncpg.Connection[Any] = await asyncpg.connect(dsn, timeout=10)
     connection = await connect(nats_url, "vibe rebuild")
@@ -53,7 +60,9 @@ async def build_past(
         await _check_schema(session, schema, resume)
         stands = await standings(connection, session, projections)
         extents = {stream: extent for standing in stands for stream, extent in standing.extents.items()}
-        ends = await _ends(connection, extents, until)
+        found = await histories(archive, extents, cold=cold)
+        archives = {stream: history.archive for stream, history in found.items() if history.archive is not None}
+        ends = await _ends(connection, extents, archives, until)
         construction = Construction(
             nats_url,
             dsn,
@@ -65,7 +74,7 @@ async def build_past(
             watch=watch,
             chunk=chunk,
             long=long,
-            archive=archive,
+            archives=archives,
         )
         await construction.prepare(session, writer=False, resume=resume)
         await construction.fill(ends, "reading")
@@ -79,6 +88,8 @@ async def build_past(
 async def _check_schema(session: asyncpg.Connection[Any], schema: str, resume: bool) -> None:
     if not _NAME.fullmatch(schema) or schema.startswith(("pg_", "rm_")) or schema == "information_schema":
         raise RebuildError(f"--schema {schema!r}: use lower-case letters, digits and _; not pg_... or rm_...")
+    if await session.fetchval("SELECT quote_ident($1)", schema) != schema:
+        raise RebuildError(f"--schema {schema} is a word of SQL; name another one")
     if schema == await store.live_schema(session):
         raise RebuildError(f"--schema {schema}: the live read models are there; name another one")
     used = await session.fetchval(
@@ -92,22 +103,46 @@ async def _check_schema(session: asyncpg.Connection[Any], schema: str, resume: b
         )
 
 
-async def _ends(connection: Connection, extents: Mapping[str, Extent], until: Until) -> dict[str, int]:
+async def _ends(
+    connection: Connection, extents: Mapping[str, Extent], archives: Mapping[str, str], until: Until
+) -> dict[str, int]:
     match until:
         case None:
             return {stream: extent.last for stream, extent in extents.items()}
         case datetime():
             at = until.astimezone(UTC)
-            return {stream: await last_recorded(connection, stream, extent, at) for stream, extent in extents.items()}
+            ends = {stream: await last_recorded(connection, stream, extent, at) for stream, extent in extents.items()}
+            for stream, archive in archives.items():
+                if ends[stream] < extents[stream].first:
+                    ends[stream] = await _last_archived(archive, stream, at, ends[stream])
+            return ends
     if len(extents) != 1:
         raise RebuildError(
             f"--until {until}: these projections read {', '.join(sorted(extents))}, whose sequences have nothing to "
             "do with each other; give a time, or choose projections of one stream"
         )
     ((stream, extent),) = extents.items()
-    if not extent.first - 1 <= until <= extent.last:
-        raise RebuildError(f"--until {until}: {stream} holds sequences {extent.first} to {extent.last}")
+    first = 1 if stream in archives else extent.first
+    if not first - 1 <= until <= extent.last:
+        raise RebuildError(f"--until {until}: {stream} holds sequences {first} to {extent.last}")
     return {stream: until}
+
+
+async def _last_archived(archive: str, stream: str, at: datetime, end: int) -> int:
+    """The last sequence of an archive up to `end` that was recorded at or before a time; 0 when none was."""
+    store, last = Archive(archive), 0
+    for link in reversed((await chain(store, stream)).links):
+        if link.first > end:
+            continue
+        async with store.opened(link.file) as file:
+            for block in blocks(file, link, _BLOCK, after=0):
+                for sequence, payload in zip(block.sequences, block.payloads, strict=True):
+                    time = recorded_at(payload)
+                    if sequence <= end and time is not None and time <= at:
+                        last = sequence
+        if last:
+            break
+    return last
 
 
 async def last_recorded(connection: Connection, stream: str, extent: Extent, at: datetime) -> int:

@@ -21,6 +21,7 @@ from projections.build import CHUNK, LONG, Watch, unwatched
 from projections.construction import Construction
 from projections.errors import LostPlaceError, RebuildError, passing
 from projections.filler import Refuse
+from projections.history import histories
 from projections.projection import Projection
 from projections.standing import Standing, standings
 from projections.store import Place
@@ -59,11 +60,15 @@ async def rebuild(
     chunk: int = CHUNK,
     long: int = LONG,
     archive: str | None = None,
+    cold: bool = False,
+    shorten: bool = False,
 ) -> list[Rebuilt]:
     """Build the projections from the whole history and swap each in. A lost server is waited for.
 
     With `resume`, what an interrupted rebuild has built is gone on with.
-    `archive` is where closed days are: history is read from there first, and goes over to the streams without a gap.
+    `archive` is where closed days are: what a stream does not hold any more is read from there (with `cold`, whatever
+    is there), and goes over to the stream without a gap. When neither has the beginning, a read model that had rows
+    may lack some afterwards: RebuildError, unless `shorten`.
     `refuse` gets what cannot be folded or stored; without it such an event is a PoisonError. Also raises RebuildError
     and, for a damaged log, DataLossError. `inside`, `chunk`, `long`: see Build.
     """
@@ -76,13 +81,8 @@ async def rebuild(
                 connection = await connect(nats_url, "vibe rebuild")
                 try:
                     attempt = _Attempt(nats_url, dsn, codec, connection, session, watch)
-                    attempt.how = {
-                        "inside": inside,
-                        "chunk": chunk,
-                        "long": long,
-                        "refuse": totals.refuse,
-                        "archive": archive,
-                    }
+                    attempt.how = {"inside": inside, "chunk": chunk, "long": long, "refuse": totals.refuse}
+                    attempt.archive, attempt.cold, attempt.shorten = archive, cold, shorten
                     async for standing, generation, events in attempt.run(list(left.values()), resume):
                         name = standing.name
                         del left[name]
@@ -153,6 +153,8 @@ class _Attempt:
         self._session = session
         self._watch = watch
         self.how: dict[str, Any] = {}
+        self.archive: str | None = None
+        self.cold = self.shorten = False
 
     async def run(self, projections: Sequence[Projection], resume: bool) -> AsyncIterator[tuple[Standing, int, int]]:
         """Yields (what was replaced, its new generation, events read) after each swap."""
@@ -162,12 +164,21 @@ class _Attempt:
         writer = await store.make_writer(session)
         await self._lock(projections)
         stands = await standings(self._connection, session, projections)
+        archives = await self._archives(stands)
         generations = {each.name: await self._generation(each) for each in stands}
         places = {name: Place(*[store.build_schema(name, number)] * 2) for name, number in generations.items()}
         for standing in stands:
             await self._sweep(standing, generations[standing.name], resume)
         construction = Construction(
-            self._nats_url, self._dsn, self._codec, stands, places, generations, watch=self._watch, **self.how
+            self._nats_url,
+            self._dsn,
+            self._codec,
+            stands,
+            places,
+            generations,
+            watch=self._watch,
+            archives=archives,
+            **self.how,
         )
         before = await construction.prepare(session, writer=writer, resume=resume)
         await self._fill(construction)
@@ -180,6 +191,23 @@ class _Attempt:
             metrics.REBUILDS.labels(standing.name, "swapped").inc()
             yield standing, generations[standing.name], events[standing.name]
             await drop_generation(session, standing.name, standing.generation)
+
+    async def _archives(self, stands: Sequence[Standing]) -> dict[str, str]:
+        """The streams that are read from the archive first. RebuildError when rows would be lost and may not be."""
+        extents = {stream: extent for standing in stands for stream, extent in standing.extents.items()}
+        found = await histories(self.archive, extents, cold=self.cold)
+        for standing in stands:
+            for stream in standing.extents:
+                if found[stream].begins == 1 or standing.absent or standing.untouched:
+                    continue
+                lost = (
+                    f"{stream} begins at sequence {found[stream].begins:,}; what an age limit removed is not in the "
+                    f"archive, and rows of {standing.name} that were built from it would not be there"
+                )
+                if not self.shorten:
+                    raise RebuildError(f"{lost}; --shorten rebuilds it from what there is")
+                log.warning("rebuild.shortened", projection=standing.name, why=lost)
+        return {stream: history.archive for stream, history in found.items() if history.archive is not None}
 
     async def _lock(self, projections: Sequence[Projection]) -> None:
         for projection in sorted(projections, key=lambda each: each.name):

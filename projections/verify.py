@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from projections.build import CHUNK, LONG, Watch, unwatched
 from projections.construction import Construction
 from projections.errors import PoisonError, RebuildError
 from projections.filler import Refuse
+from projections.history import History, histories
 from projections.projection import Projection
 from projections.standing import Standing, standings
 from projections.store import Place
@@ -78,11 +79,12 @@ async def verify(
     chunk: int = CHUNK,
     long: int = LONG,
     archive: str | None = None,
+    cold: bool = False,
 ) -> list[Check]:
     """Check the live read models against history. The scratch schema is dropped, whatever comes of it.
 
-    Raises RebuildError for a read model that is not of the code's version, OtherLogError or DataLossError for another
-    log than it was built from.
+    `archive` and `cold` as in a rebuild. Raises RebuildError for a read model that is not of the code's version,
+    OtherLogError or DataLossError for another log than it was built from.
     """
     connection = await connect(nats_url, "vibe verify")
     scratch = f"rm_verify_{os.getpid()}_{time.monotonic_ns()}"
@@ -90,7 +92,8 @@ async def verify(
     try:
         sessions += [await asyncpg.connect(dsn, timeout=10), await asyncpg.connect(dsn, timeout=10)]
         verification = _Verification(nats_url, dsn, codec, connection, sessions, scratch, watch)
-        how = {"chunk": chunk, "long": long, "archive": archive}
+        verification.archive, verification.cold = archive, cold
+        how = {"chunk": chunk, "long": long}
         try:
             return await verification.run(projections, None, how)
         except PoisonError:
@@ -131,13 +134,17 @@ class _Verification:
         self._live, self._replayed = sessions
         self._scratch = scratch
         self._watch = watch
+        self.archive: str | None = None
+        self.cold = False
 
     async def run(self, projections: Sequence[Projection], refuse: Refuse | None, how: dict[str, Any]) -> list[Check]:
         stands = await standings(self._connection, self._live, projections)
         for standing in stands:
             _check_standing(standing)
-        short = [Check(each.name, {}, [], 0, why) for each in stands if (why := _cut_off(each))]
-        stands = [each for each in stands if not _cut_off(each)]
+        extents = {stream: extent for standing in stands for stream, extent in standing.extents.items()}
+        found = await histories(self.archive, extents, cold=self.cold)
+        short = [Check(each.name, {}, [], 0, why) for each in stands if (why := _cut_off(each, found))]
+        stands = [each for each in stands if not _cut_off(each, found)]
         if not stands:
             return short
         construction = Construction(
@@ -149,6 +156,7 @@ class _Verification:
             {each.name: 1 for each in stands},
             refuse=refuse,
             watch=self._watch,
+            archives={stream: history.archive for stream, history in found.items() if history.archive is not None},
             **how,
         )
         await construction.prepare(self._replayed, writer=False, resume=False)
@@ -235,12 +243,12 @@ def _check_standing(standing: Standing) -> None:
         )
 
 
-def _cut_off(standing: Standing) -> str | None:
-    for stream, extent in standing.extents.items():
-        if extent.first > 1:
+def _cut_off(standing: Standing, found: Mapping[str, History]) -> str | None:
+    for stream in standing.extents:
+        if found[stream].begins > 1:
             return (
-                f"{stream} begins at sequence {extent.first:,}; what is older was removed by its age limit, and rows "
-                "built from it cannot be computed again"
+                f"{stream} begins at sequence {found[stream].begins:,}; what is older was removed by its age limit and "
+                "is not in the archive, so rows built from it cannot be computed again"
             )
     return None
 

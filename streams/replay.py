@@ -98,8 +98,10 @@ class Replay:
         block: int = 4096,
         patience: float = 30.0,
         tls: ssl.SSLContext | None = None,
+        exact: bool = False,
     ) -> None:
-        """`patience`: seconds for the first connection; `tls`: see `wire.connect`."""
+        """`patience`: seconds for the first connection; `tls`: see `wire.connect`; `exact`: ask for nothing behind
+        `until`, which many short replays of a long stream would ask for in vain."""
         self._url = url
         self._stream = stream
         self._filters = list(filters)
@@ -107,6 +109,7 @@ class Replay:
         self._block = block
         self._patience = patience
         self._tls = tls
+        self._exact = exact
         self._after = after
         self._end: int | None = None
         self._front = 0
@@ -229,10 +232,13 @@ class Replay:
     def _ask(self, wire: Wire) -> None:
         # The server takes turns among pulls, so when half a pull's messages are left the pull before it is used up:
         # two are outstanding and both bounds hold.
-        if self._credit <= self._pull_messages // 2:
-            self._credit += self._pull_messages
+        messages = self._pull_messages
+        if self._exact:
+            messages = min(messages, self._last - self.position - self._credit)
+        if messages > 0 and self._credit <= self._pull_messages // 2:
+            self._credit += messages
             body = {
-                "batch": self._pull_messages,
+                "batch": messages,
                 "max_bytes": self._pull_bytes,
                 "expires": int(_PULL_SECONDS * _SECOND),
             }

@@ -104,6 +104,7 @@ async def run_rebuild(
     resume: bool,
     bury: bool,
     archive: bool,
+    shorten: bool,
     json: bool,
 ) -> int:
     chosen = _chosen(names, everything)
@@ -111,15 +112,23 @@ async def run_rebuild(
         raise RebuildError("--until builds the past, which replaces nothing; say where: --schema NAME")
     async with _ends(settings, json) as at:
         refuse = _burial(at.connection) if bury else None
-        cold = settings.archive if archive else None
+        where: dict[str, Any] = {"archive": settings.archive, "cold": archive}
         with _watched(json) as watch:
             if schema is not None:
-                return await _past(at, chosen, schema, until, resume, refuse, watch, cold, json)
+                return await _past(at, chosen, schema, until, resume, refuse, watch, where, json)
             if resume:
                 chosen = await _to_resume(at, chosen)
             try:
                 done = await rebuild(
-                    at.nats_url, at.dsn, codec(), chosen, resume=resume, refuse=refuse, watch=watch, archive=cold
+                    at.nats_url,
+                    at.dsn,
+                    codec(),
+                    chosen,
+                    resume=resume,
+                    refuse=refuse,
+                    watch=watch,
+                    shorten=shorten,
+                    **where,
                 )
             except asyncio.CancelledError:
                 wanted = "--all" if everything else " ".join(names)
@@ -158,7 +167,7 @@ async def _past(
     resume: bool,
     refuse: Refuse | None,
     watch: Watch,
-    archive: str | None,
+    where: dict[str, Any],
     json: bool,
 ) -> int:
     end: int | datetime | None = None
@@ -171,14 +180,14 @@ async def _past(
         if nanoseconds is not None:
             end = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=nanoseconds // 1000)
     ends = await build_past(
-        at.nats_url, at.dsn, codec(), chosen, schema, end, resume=resume, refuse=refuse, watch=watch, archive=archive
+        at.nats_url, at.dsn, codec(), chosen, schema, end, resume=resume, refuse=refuse, watch=watch, **where
     )
     if json:
         _print_json({"schema": schema, "projections": [each.name for each in chosen], "ends": ends})
     else:
-        where = ", ".join(f"{stream}:{sequence:,}" for stream, sequence in ends.items())
+        reached = ", ".join(f"{stream}:{sequence:,}" for stream, sequence in ends.items())
         Console().print(
-            f"built up to {where}; for example: SELECT * FROM {schema}.{chosen[0].tables[0].name}; "
+            f"built up to {reached}; for example: SELECT * FROM {schema}.{chosen[0].tables[0].name}; "
             f"when done: DROP SCHEMA {schema} CASCADE",
             highlight=False,
             markup=False,
@@ -191,8 +200,9 @@ async def run_verify(settings: Settings, names: Sequence[str], everything: bool,
     chosen = _chosen(names, everything)
     async with _ends(settings, json) as at:
         with _watched(json) as watch:
-            cold = settings.archive if archive else None
-            checks = await verify(at.nats_url, at.dsn, codec(), chosen, watch=watch, archive=cold)
+            checks = await verify(
+                at.nats_url, at.dsn, codec(), chosen, watch=watch, archive=settings.archive, cold=archive
+            )
     if json:
         _print_json([{"projection": check.projection, "equal": check.equal, **_facts(check)} for check in checks])
     else:

@@ -111,7 +111,9 @@ class Process:
 
     async def _works(self, name: str, clock: Clock, stop: asyncio.Event) -> list[Any]:
         if name == "projections":
-            engine = Engine(self._connection, codec(), self._postgres_dsn, PROJECTIONS, clock)
+            engine = Engine(
+                self._connection, codec(), self._postgres_dsn, PROJECTIONS, clock, archive=self._settings.archive
+            )
             self._waits.append(engine.ready.wait)
             return [engine.run(stop)]
         if name == "ingest":

@@ -125,6 +125,7 @@ def projections_rebuild(
     resume: bool = False,
     bury: bool = False,
     archive: bool = False,
+    shorten: bool = False,
     json: Json = False,
 ) -> None:
     """Build read models anew from the whole history, beside the live ones, and swap them in. Nobody notices.
@@ -135,6 +136,8 @@ def projections_rebuild(
     swapped: the read models are built there, as of --until or now. Example: vibe projections rebuild --all --schema
     november --until 2026-11-01T00:00:00Z
 
+    Events that an age limit has removed from a stream are read from the archive.
+
     Parameters
     ----------
     names: read models, see: vibe projections list
@@ -143,11 +146,12 @@ def projections_rebuild(
     schema: build in this schema of Postgres instead
     resume: go on with an interrupted rebuild
     bury: let events that cannot be folded go to DEAD, as when live, rather than stop at the first; slower
-    archive: read closed days from the archive, and go over to the streams behind them
+    archive: read whatever is archived from there, even what the streams still hold
+    shorten: where neither stream nor archive has the beginning, build from what there is
     """
     from vibe.projections_commands import run_rebuild
 
-    finish(run_rebuild(settings(), names, all, until, schema, resume, bury, archive, json), quiet=True)
+    finish(run_rebuild(settings(), names, all, until, schema, resume, bury, archive, shorten, json), quiet=True)
 
 
 @projections_app.command(name="verify")
@@ -161,7 +165,7 @@ def projections_verify(*names: str, all: bool = False, archive: bool = False, js
     Parameters
     ----------
     names: read models, see: vibe projections list
-    archive: read closed days from the archive, and go over to the streams behind them
+    archive: read whatever is archived from there, even what the streams still hold
     """
     from vibe.projections_commands import run_verify
 
