@@ -11,7 +11,6 @@ import msgspec
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from gateways.servers import servers
 from streams.archive.query import session
@@ -24,6 +23,7 @@ from vibe.clock import Clock
 from vibe.moments import BadMomentError
 from vibe.play import speaker
 from vibe.settings import Settings, nats_conf
+from vibe.tables import show, table
 
 _SHOWN_ROWS = 1000
 
@@ -131,12 +131,12 @@ def _phases(json: bool) -> Iterator[Callable[[str, int, int], None]]:
 
 
 def _show_run(archive: Archive, done: list[Archived], failed: dict[str, str]) -> None:
-    table = Table("stream", "new files", "new events", "new bytes", "archived to", "seconds")
+    made = table("stream", "new files", "new events", "new bytes", "archived to", "seconds")
     for one in done:
         place = f"{one.day}, sequence {one.last:,}" if one.last else "nothing"
-        table.add_row(one.stream, f"{one.files:,}", f"{one.events:,}", f"{one.bytes:,}", place, f"{one.seconds:.1f}")
+        made.add_row(one.stream, f"{one.files:,}", f"{one.events:,}", f"{one.bytes:,}", place, f"{one.seconds:.1f}")
     console = Console()
-    console.print(table)
+    show(made, console)
     console.print(f"archive: {archive.url}", style="dim", markup=False, highlight=False)
     for one in done:
         if one.lost:
@@ -148,10 +148,10 @@ def _show_run(archive: Archive, done: list[Archived], failed: dict[str, str]) ->
 
 
 def _show_status(archive: Archive, found: list[Coverage]) -> None:
-    table = Table("stream", "archived to", "events cold", "bytes cold", "oldest in the log", "not archived", "at risk")
+    made = table("stream", "archived to", "events cold", "bytes cold", "oldest in the log", "not archived", "at risk")
     for one in found:
         risk = f"{len(one.days_at_risk)} days" if one.days_at_risk else "lost" if one.at_risk else "-"
-        table.add_row(
+        made.add_row(
             one.stream,
             f"{one.archived_to_day}, sequence {one.archived_to:,}" if one.archived_to else "nothing",
             f"{one.events:,}",
@@ -161,7 +161,7 @@ def _show_status(archive: Archive, found: list[Coverage]) -> None:
             f"[red]{risk}[/red]" if one.at_risk else risk,
         )
     console = Console()
-    console.print(table)
+    show(made, console)
     console.print(f"archive: {archive.url}", style="dim", markup=False, highlight=False)
     for one in found:
         if one.days_at_risk:
@@ -188,13 +188,14 @@ def _write_rows(columns: list[str], batches: Iterator[list[tuple[Any, ...]]]) ->
 
 
 def _show_rows(columns: list[str], batches: Iterator[list[tuple[Any, ...]]]) -> None:
-    table, count = Table(*map(escape, columns)), 0
+    headers = list(map(escape, columns))
+    made, count = table(*headers, text=headers), 0
     for batch in batches:
         for row in batch[: max(0, _SHOWN_ROWS - count)]:
-            table.add_row(*(escape(_text(value)) for value in row))
+            made.add_row(*(escape(_text(value)) for value in row))
         count += len(batch)
     console = Console()
-    console.print(table)
+    show(made, console)
     more = f"; the first {_SHOWN_ROWS:,} are shown, --json gives all" if count > _SHOWN_ROWS else ""
     console.print(f"{count:,} rows{more}", style="dim", highlight=False)
 

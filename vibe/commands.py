@@ -14,7 +14,6 @@ import asyncpg
 import msgspec
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from domain.policy import GLOBAL, evaluate
 from gateways.config_lines import line_of
@@ -30,9 +29,10 @@ from vibe.child import Parent, run_alone, run_supervised, stop_on_signals
 from vibe.clock import Clock
 from vibe.play import speaker
 from vibe.settings import Settings, nats_conf, polymarket_settings
+from vibe.tables import show, table
 from vibe.trace import Tracer
 from vibe.trace_verify import verified
-from vibe.trace_view import as_json, show
+from vibe.trace_view import as_json, show_trace
 from vibe.wiring import STAGES
 
 
@@ -171,7 +171,7 @@ async def run_trace(settings: Settings, wanted: str, json: bool, limit: int, ver
         if json:
             sys.stdout.write(as_json(wanted, found, verdicts).decode() + "\n")
         else:
-            show(Console(), wanted, found, limit, verdicts)
+            show_trace(Console(), wanted, found, limit, verdicts)
     return 1 if any(verdict.difference is not None for verdict in verdicts.values()) else 0
 
 
@@ -181,10 +181,10 @@ async def run_lag(settings: Settings, json: bool) -> int:
         if json:
             _print_json([lag._asdict() for lag in lags])
             return 0
-        table = Table("stream", "consumer", "waiting")
+        made = table("stream", "consumer", "waiting")
         for lag in lags:
-            table.add_row(lag.stream, lag.consumer, f"{lag.waiting:,}")
-        Console().print(table)
+            made.add_row(lag.stream, lag.consumer, f"{lag.waiting:,}")
+        show(made)
     return 0
 
 
@@ -241,12 +241,14 @@ async def run_streams_show(settings: Settings, json: bool) -> int:
     if json:
         _print_json(shown)
     else:
-        table = Table("stream", "subjects", "events", "bytes", "keeps", "R", "consumers", "state")
+        made = table(
+            "stream", "subjects", "events", "bytes", "keeps", "R", "consumers", "state", text=("subjects", "state")
+        )
         for row in shown:
             if "events" not in row:
-                table.add_row(row["name"], "", "", "", "", "", "", row["state"])
+                made.add_row(row["name"], "", "", "", "", "", "", row["state"])
                 continue
-            table.add_row(
+            made.add_row(
                 row["name"],
                 " ".join(row["subjects"]),
                 f"{row['events']:,}",
@@ -256,7 +258,7 @@ async def run_streams_show(settings: Settings, json: bool) -> int:
                 str(row["consumers"]),
                 row["state"],
             )
-        Console().print(table)
+        show(made)
     return 0 if all(row["state"] == "ok" for row in shown) else 1
 
 
@@ -311,11 +313,11 @@ async def run_config_show(settings: Settings, json: bool) -> int:
         _print_json({"sequence": sequence, "lines": [line_of(event) for event in current(directory)]})
         return 0
     console = Console()
-    influencers = Table("influencer", "venue", "addresses", "subscriptions", "status")
+    influencers = table("influencer", "venue", "addresses", "subscriptions", "status")
     for known in directory.influencers.values():
         copied = sum(1 for _ in directory.subscriptions_of(known.id))
         influencers.add_row(known.id, known.venue.value, " ".join(known.addresses), f"{copied:,}", known.status.value)
-    console.print(influencers)
+    show(influencers, console)
     modes: dict[str, int] = {}
     for subscriber in directory.subscribers.values():
         key = f"{subscriber.mode.value}, {subscriber.status.value}"
@@ -323,13 +325,13 @@ async def run_config_show(settings: Settings, json: bool) -> int:
     for key, count in sorted(modes.items()):
         console.print(f"{count:,} subscribers: {key}", highlight=False)
     console.print(f"{len(directory.subscriptions):,} subscriptions, CONFIG sequence {sequence:,}", highlight=False)
-    guardrails = Table("guardrail", "value", "from")
+    guardrails = table("guardrail", "value", "from")
     configured = directory.guardrails.get(GLOBAL)
     overrides = configured.values if configured else {}
     values = msgspec.structs.asdict(evaluate(overrides))
     for name, value in values.items():
         guardrails.add_row(name, f"{value:,}", "global" if name in overrides else "default")
-    console.print(guardrails)
+    show(guardrails, console)
     return 0
 
 
@@ -340,12 +342,12 @@ async def run_bench_log(settings: Settings, json: bool, events: int) -> int:
     if json:
         _print_json(figures)
         return 0
-    table = Table("figure", "value")
+    made = table("figure", "value")
     for name, value in figures.items():
         if isinstance(value, int | float):
-            table.add_row(name, f"{value:,}")
+            made.add_row(name, f"{value:,}")
     for name, value in figures["replay"].items():
         if isinstance(value, int | float):
-            table.add_row(f"replay {name}", f"{value:,}")
-    Console().print(table)
+            made.add_row(f"replay {name}", f"{value:,}")
+    show(made)
     return 0

@@ -5,7 +5,6 @@ import sys
 
 import msgspec
 from rich.console import Console
-from rich.table import Table
 
 from domain.events import ControlState, ControlTarget
 from handlers.catalogue import codec
@@ -15,6 +14,7 @@ from streams import topology
 from vibe.clock import Clock
 from vibe.commands import ends
 from vibe.settings import Settings
+from vibe.tables import show, table
 
 
 async def run_control(
@@ -65,8 +65,8 @@ async def run_show(settings: Settings, json: bool) -> int:
     if not switched:
         Console().print(f"the engine runs and nobody is disabled, as of CONFIG:{sequence}", highlight=False)
         return 0
-    table = Table("switched", "state")
+    made = table("switched", "state")
     for name, state in switched.items():
-        table.add_row(name, state)
-    Console().print(table)
+        made.add_row(name, state)
+    show(made)
     return 0

@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from handlers.catalogue import codec
 from streams import letters, topology
@@ -18,6 +17,7 @@ from streams.letters import Letter, payload_of
 from vibe.clock import Clock
 from vibe.commands import ends
 from vibe.settings import Settings
+from vibe.tables import show, table
 from vibe.wiring import FOLDS
 
 
@@ -32,10 +32,10 @@ async def run_list(settings: Settings, stage: str | None, everything: bool, json
     if not shown:
         Console().print(f"no {'' if everything else 'open '}dead letters")
         return 0
-    table = Table("letter", "time", "stage", "event", "why", "state")
+    made = table("letter", "time", "stage", "event", "why", "state", text=("why",))
     for letter in shown:
         facts = letter.facts
-        table.add_row(
+        made.add_row(
             str(letter.sequence),
             letter.time[:19],
             facts.stage,
@@ -43,7 +43,7 @@ async def run_list(settings: Settings, stage: str | None, everything: bool, json
             escape(facts.error),
             letter.state,
         )
-    Console().print(table)
+    show(made)
     Console().print("vibe dead show LETTER tells more; vibe dead retry LETTER runs it again", style="dim")
     return 0
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
-from rich.table import Table
 
 from domain.events import Venue
 from domain.marks import Marks
@@ -20,6 +19,7 @@ from vibe.clock import Clock
 from vibe.commands import ends
 from vibe.moments import ago
 from vibe.settings import Settings
+from vibe.tables import show, table
 
 
 async def run_influencer_show(settings: Settings, influencer_id: str, at: str | None, json: bool) -> int:
@@ -92,8 +92,8 @@ def _show(influencer_id: str, found: Shadows, marks: Marks) -> None:
             ("profit", worth - one.deposits_micros),
         ):
             console.print(f"  {name:<10} {decimal_text(value)} USD", highlight=False)
-        table = Table("asset", "size", "average", "cost")
+        made = table("asset", "size", "average", "cost")
         for (_, asset), held in sorted(one.positions.items()):
             values = (held.share_micros, held.average_price_micros, held.cost_micros)
-            table.add_row(asset, *(decimal_text(value) for value in values))
-        console.print(table)
+            made.add_row(asset, *(decimal_text(value) for value in values))
+        show(made, console)

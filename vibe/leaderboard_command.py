@@ -11,7 +11,6 @@ from typing import Any
 import asyncpg
 import msgspec
 from rich.console import Console
-from rich.table import Table
 
 from domain.micros import decimal_text
 from projections.queries import leaderboard, round_trips, subscribers
@@ -23,6 +22,7 @@ from vibe.clock import Clock
 from vibe.commands import ends
 from vibe.moments import ago
 from vibe.settings import Settings
+from vibe.tables import show, table
 
 
 class NotBuiltError(Exception):
@@ -142,13 +142,21 @@ def _ms(microseconds: int | None) -> str:
 
 
 def _show_leaderboard(found: list[Ranked]) -> None:
-    table = Table(
-        "", "influencer", "score", "won", "volume USD", "drawdown USD", "risk ratio", "best USD", "profit USD"
+    made = table(
+        "",
+        "influencer",
+        "score",
+        "won",
+        "volume USD",
+        "drawdown USD",
+        "risk ratio",
+        "best USD",
+        "profit USD",
+        "known for",
     )
-    table.add_column("known for")
     for each in found:
         trader = each.trader
-        table.add_row(
+        made.add_row(
             str(each.rank),
             trader.influencer_id,
             _percent(each.score_micros),
@@ -160,11 +168,11 @@ def _show_leaderboard(found: list[Ranked]) -> None:
             _usd(trader.profit_micros),
             "" if each.age_days is None else f"{each.age_days + 1} d",
         )
-    Console().print(table)
+    show(made)
 
 
 def _show_influencer(one: InfluencerMetrics) -> None:
-    table = Table(one.influencer_id, one.label)
+    made = table(one.influencer_id, one.label)
     for label, value in (
         ("status", f"{one.status}, {one.control}"),
         ("signals", f"{one.signals:,} ({one.signals_per_day_micros / 1_000_000:,.1f} a day with signals)"),
@@ -180,20 +188,29 @@ def _show_influencer(one: InfluencerMetrics) -> None:
         ("decisions", f"{one.executed:,} executed, {one.skipped:,} skipped"),
         ("copied USD", f"{_usd(one.copied_volume_micros)} in {one.copied_fills:,} fills"),
     ):
-        table.add_row(label, value)
-    Console().print(table)
+        made.add_row(label, value)
+    show(made)
 
 
 def _show_subscriber(found: SubscriberMetrics) -> None:
     console = Console()
     profits = {profit.influencer_id: profit for profit in found.by_influencer}
     console.print(f"{found.subscriber_id}: profit {decimal_text(found.profit_micros)} USD", highlight=False)
-    table = Table("copied", "profit USD", "decisions", "executed", "filled", "partial", "slippage bps", "fees USD")
-    table.add_column("seen, ms p50 p95 p99")
-    table.add_column("decided, ms p50 p95 p99")
+    made = table(
+        "copied",
+        "profit USD",
+        "decisions",
+        "executed",
+        "filled",
+        "partial",
+        "slippage bps",
+        "fees USD",
+        "seen, ms p50 p95 p99",
+        "decided, ms p50 p95 p99",
+    )
     for each in (found.copying, *found.copying_by_influencer):
         profit = profits.get(each.influencer_id)
-        table.add_row(
+        made.add_row(
             each.influencer_id or "everybody",
             _usd(profit.profit_micros if profit else 0) if each.influencer_id else _usd(found.profit_micros),
             f"{each.decisions:,}",
@@ -205,4 +222,4 @@ def _show_subscriber(found: SubscriberMetrics) -> None:
             " ".join(map(_ms, (each.detection_p50_us, each.detection_p95_us, each.detection_p99_us))),
             " ".join(map(_ms, (each.decision_p50_us, each.decision_p95_us, each.decision_p99_us))),
         )
-    console.print(table)
+    show(made, console)

@@ -14,7 +14,6 @@ import asyncpg
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from gateways.servers import servers
 from handlers.catalogue import codec
@@ -35,6 +34,7 @@ from vibe.clock import Clock
 from vibe.moments import BadMomentError, moment
 from vibe.play import speaker
 from vibe.settings import Settings, nats_conf
+from vibe.tables import show, table
 
 _LINE_SECONDS = 2.0
 
@@ -78,20 +78,19 @@ async def run_list(settings: Settings, json: bool) -> int:
     if json:
         _print_json([each._asdict() for each in found])
         return 0
-    table = Table("projection", "v", "position", "lag", "per s", "rows", "size", "last event", "state")
+    made = table("projection, position", "v", "lag", "per s", "rows", "size", "last event", "state", text=("state",))
     for each in found:
-        table.add_row(
-            each.name,
+        made.add_row(
+            "\n".join([each.name, *(f"  {stream}:{position:,}" for stream, position in each.positions.items())]),
             str(each.version),
-            "\n".join(f"{stream}:{position:,}" for stream, position in each.positions.items()),
             f"{sum(each.lag.values()):,}",
             f"{each.rate:,.0f}",
             f"{'about ' if each.estimated else ''}{each.rows:,}",
             _bytes(each.bytes),
-            f"{each.last_event:%Y-%m-%d %H:%M:%S}" if each.last_event else "",
+            f"{each.last_event:%Y-%m-%d\n%H:%M:%S}" if each.last_event else "",
             each.state,
         )
-    Console().print(table)
+    show(made)
     return 0
 
 
@@ -219,11 +218,11 @@ async def run_bench(settings: Settings, json: bool, events: int) -> int:
     if json:
         _print_json(figures)
         return 0
-    table = Table("figure", "value")
+    made = table("figure", "value")
     for name, value in figures.items():
         if isinstance(value, int | float):
-            table.add_row(name, f"{value:,}")
-    Console().print(table)
+            made.add_row(name, f"{value:,}")
+    show(made)
     return 0
 
 
@@ -243,15 +242,15 @@ def _facts(check: Check) -> dict[str, Any]:
 
 
 def _show(checks: Sequence[Check]) -> None:
-    table = Table("projection", "table", "rows", "digest", "")
+    made = table("projection", "table", "rows", "digest", "", text=("",))
     for check in checks:
         if check.unverifiable:
-            table.add_row(check.projection, "", "", "", f"cannot be verified: {check.unverifiable}", style="yellow")
+            made.add_row(check.projection, "", "", "", f"cannot be verified: {check.unverifiable}", style="yellow")
         for each in check.tables:
             verdict = "equal" if each.difference is None else "DIFFERENT"
             style = "green" if each.difference is None else "red"
-            table.add_row(check.projection, each.table, f"{each.rows:,}", each.digest[:16], verdict, style=style)
-    Console().print(table)
+            made.add_row(check.projection, each.table, f"{each.rows:,}", each.digest[:16], verdict, style=style)
+    show(made)
     console = Console()
     for check in checks:
         if check.passed_over:

@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
-from rich.table import Table
 
 from domain.marks import Marks
 from domain.micros import decimal_text
@@ -18,6 +17,7 @@ from streams.eventsourcing import Subscriber, load_subscriber
 from vibe.commands import ends
 from vibe.moments import moment
 from vibe.settings import Settings
+from vibe.tables import show, table
 
 
 async def run_subscriber_show(settings: Settings, subscriber_id: str, at: str | None, json: bool) -> int:
@@ -98,9 +98,9 @@ def _show(found: Subscriber, marks: Marks) -> None:
         console.print(f"{name:<10} {decimal_text(value)} USD", highlight=False)
     for limit in sorted(portfolio.breakers.tripped):
         console.print(f"{limit.value} breaker is tripped: nothing new is opened", style="red")
-    table = Table("asset", "size", "average", "mark", "realized")
+    made = table("asset", "size", "average", "mark", "realized")
     for key, position in sorted(portfolio.positions.items()):
-        table.add_row(
+        made.add_row(
             key[1],
             *(
                 decimal_text(value)
@@ -112,4 +112,4 @@ def _show(found: Subscriber, marks: Marks) -> None:
                 )
             ),
         )
-    console.print(table)
+    show(made, console)

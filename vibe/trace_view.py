@@ -88,7 +88,7 @@ def _hop(hop: Recorded, start: int) -> dict[str, Any]:
     }
 
 
-def show(console: Console, wanted: str, trace: Trace, limit: int, verdicts: Mapping[str, Verified]) -> None:
+def show_trace(console: Console, wanted: str, trace: Trace, limit: int, verdicts: Mapping[str, Verified]) -> None:
     """Print a trace; at most `limit` attempts in full."""
     start = first_time(trace)
     console.print(Text.assemble(("trace ", "dim"), (wanted, "bold"), (f"  found as {trace.found_as}", "dim")))

@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
-from rich.table import Table
 
 from domain.micros import decimal_text
 from domain.reasons import MEANING, Reason
@@ -17,6 +16,7 @@ from vibe.clock import Clock
 from vibe.commands import bar, ends
 from vibe.moments import ago
 from vibe.settings import Settings
+from vibe.tables import show, table
 
 
 async def run_whatif(settings: Settings, config: Path, since: str, json: bool) -> int:
@@ -49,29 +49,29 @@ def _facts(compared: Comparison) -> dict[str, Any]:
 def _show(compared: Comparison) -> None:
     console = Console()
     console.print(f"{compared.groups:,} groups since {rfc3339(compared.since)}", highlight=False)
-    table = Table("", "what if", "happened", "")
+    made = table("", "what if", "happened", "")
     for name in ("requests", "executed"):
-        table.add_row(name, f"{getattr(compared.whatif, name):,}", f"{getattr(compared.happened, name):,}")
+        made.add_row(name, f"{getattr(compared.whatif, name):,}", f"{getattr(compared.happened, name):,}")
     for name, label in (("notional_micros", "traded USD"), ("fees_micros", "fees USD"), ("pnl_micros", "profit USD")):
-        table.add_row(
+        made.add_row(
             label, decimal_text(getattr(compared.whatif, name)), decimal_text(getattr(compared.happened, name))
         )
     for reason in _reasons(compared.whatif, compared.happened):
-        table.add_row(
+        made.add_row(
             f"skipped {reason}",
             f"{compared.whatif.skipped.get(reason, 0):,}",
             f"{compared.happened.skipped.get(reason, 0):,}",
             MEANING[Reason(reason)],
         )
-    console.print(table)
-    people = Table("subscriber", "what if, profit USD", "happened, profit USD")
+    show(made, console)
+    people = table("subscriber", "what if, profit USD", "happened, profit USD")
     for subscriber in sorted(compared.whatif.pnl_by_subscriber.keys() | compared.happened.pnl_by_subscriber.keys()):
         people.add_row(
             subscriber,
             decimal_text(compared.whatif.pnl_by_subscriber.get(subscriber, 0)),
             decimal_text(compared.happened.pnl_by_subscriber.get(subscriber, 0)),
         )
-    console.print(people)
+    show(people, console)
 
 
 def _reasons(*outcomes: Outcome) -> list[str]:
