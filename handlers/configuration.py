@@ -6,6 +6,7 @@ from collections.abc import Callable
 import structlog
 
 from domain.directory import Directory
+from handlers.following import Following
 from streams.connection import Connection
 from streams.envelope import Codec, nanoseconds
 from streams.errors import UnprocessableError
@@ -45,30 +46,16 @@ class Configuration:
         self._codec = codec
         self._moved = asyncio.Condition()
         self._listeners: list[Callable[[], None]] = []
-        self._task: asyncio.Task[None] | None = None
+        feed = Feed(connection, CONFIG.name, description="follows configuration")
+        self._following = Following(feed, self._changed)
+        self.close, self.watch = self._following.close, self._following.watch
         self.directory = Directory()
         self.sequence = 0
 
     async def start(self) -> None:
         """Load everything there is, then follow."""
         self.directory, self.sequence = await directory_at(self._connection, self._codec)
-        self._feed = await Feed(self._connection, CONFIG.name, description="follows configuration").open(self.sequence)
-        self._task = asyncio.create_task(self._follow())
-
-    async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            await self._feed.close()
-
-    async def watch(self, stop: asyncio.Event) -> None:
-        """Until `stop`; raises what ended the following, such as a hole in CONFIG."""
-        assert self._task is not None
-        stopped = asyncio.create_task(stop.wait())
-        done, _ = await asyncio.wait({self._task, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        if self._task in done:
-            self._task.result()
+        await self._following.start(self.sequence)
 
     def on_change(self, listener: Callable[[], None]) -> None:
         self._listeners.append(listener)
@@ -83,16 +70,12 @@ class Configuration:
         directory, _ = await directory_at(self._connection, self._codec, sequence)
         return directory
 
-    async def _follow(self) -> None:
-        while True:
-            await self._feed.wait()
-            taken = self._feed.take(1000)
-            for stored in taken:
-                fold(self.directory, self._codec, stored)
-            if taken:
-                async with self._moved:
-                    self.sequence = taken[-1].sequence
-                    self._moved.notify_all()
-                log.info("config.changed", sequence=self.sequence, events=len(taken))
-                for listener in self._listeners:
-                    listener()
+    async def _changed(self, taken: list[Stored]) -> None:
+        for stored in taken:
+            fold(self.directory, self._codec, stored)
+        async with self._moved:
+            self.sequence = taken[-1].sequence
+            self._moved.notify_all()
+        log.info("config.changed", sequence=self.sequence, events=len(taken))
+        for listener in self._listeners:
+            listener()

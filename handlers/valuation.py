@@ -1,10 +1,9 @@
 """Following marks and resolutions: every stage of a process that values portfolios shares one live instance."""
 
-import asyncio
-
 import structlog
 
 from domain.marks import Marks
+from handlers.following import Following
 from streams.connection import Connection
 from streams.envelope import Codec, nanoseconds
 from streams.errors import UnprocessableError
@@ -48,7 +47,9 @@ class Valuation:
     def __init__(self, connection: Connection, codec: Codec) -> None:
         self._connection = connection
         self._codec = codec
-        self._task: asyncio.Task[None] | None = None
+        feed = Feed(connection, GROUPS.name, [PATTERN], description="follows marks")
+        self._following = Following(feed, self._marked)
+        self.close, self.watch = self._following.close, self._following.watch
         self.marks = Marks()
 
     async def start(self) -> None:
@@ -58,26 +59,8 @@ class Valuation:
         async for batch in history(self._connection, GROUPS.name, [PATTERN], newest=True):
             for stored in batch:
                 fold(self.marks, self._codec, stored)
-        self._feed = await Feed(self._connection, GROUPS.name, [PATTERN], description="follows marks").open(end)
-        self._task = asyncio.create_task(self._follow())
+        await self._following.start(end)
 
-    async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            await self._feed.close()
-
-    async def watch(self, stop: asyncio.Event) -> None:
-        """Until `stop`; raises what ended the following."""
-        assert self._task is not None
-        stopped = asyncio.create_task(stop.wait())
-        done, _ = await asyncio.wait({self._task, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        if self._task in done:
-            self._task.result()
-
-    async def _follow(self) -> None:
-        while True:
-            await self._feed.wait()
-            for stored in self._feed.take(1000):
-                fold(self.marks, self._codec, stored)
+    async def _marked(self, taken: list[Stored]) -> None:
+        for stored in taken:
+            fold(self.marks, self._codec, stored)

@@ -205,8 +205,8 @@ class Filler:
             made, left = folder.mapped(block)
         except Exception:  # one by one it is found which event is bad, and in what
             return self._fold(folder, block, chunk.positions, rows)
-        for mapped, values in made:
-            rows.take(mapped, values)
+        for each in made:
+            rows.take(each.mapped, each.rows)
         if left.sequences:
             self._fold(folder, left, chunk.positions, rows, mapped=True)
         return None

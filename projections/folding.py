@@ -72,18 +72,18 @@ class Folder:
         folding = tuple(each for each in wanting if name not in each.maps)
         parts = [_Part(_decoder(event), folding)] if folding else []
         if mapping:
-            maps = tuple(mapped for each in mapping for mapped in each.maps[name])
-            facts = lean(event, {field for mapped in maps for field in mapped.fields})
-            bound = tuple((mapped, mapped.bind(facts.__struct_fields__)) for mapped in maps)
+            maps = [(each.name, mapped) for each in mapping for mapped in each.maps[name]]
+            facts = lean(event, {field for _, mapped in maps for field in mapped.fields})
+            bound = tuple((who, mapped, mapped.bind(facts.__struct_fields__)) for who, mapped in maps)
             parts.append(_Part(_decoder(facts), mapping, bound))
         return tuple(parts)
 
-    def mapped(self, block: Block) -> tuple[list[tuple[Mapped, list[Values]]], Block]:
+    def mapped(self, block: Block) -> tuple[list[Made], Block]:
         """The rows that maps make of a block, type by type, and that of the block which somebody is to fold.
 
         Raises whatever decoding and converting raise, before anything is given: `events` says what is wrong.
         """
-        made: list[tuple[Mapped, list[Values]]] = []
+        made: list[Made] = []
         left: list[int] = []
         places: dict[bytes, list[int]] = {}
         for place, payload in enumerate(block.payloads):
@@ -96,7 +96,7 @@ class Folder:
                     events = [decode(block.payloads[place]) for place in found]
                     facts, causes = [astuple(event.data) for event in events], [event.causationid for event in events]
                     sequences = [block.sequences[place] for place in found]
-                    made += [(mapped, rows(facts, sequences, causes)) for mapped, rows in maps]
+                    made += [Made(name, mapped, rows(facts, sequences, causes)) for name, mapped, rows in maps]
             if parts is None or not all(part.maps for part in parts):
                 left += found
         left.sort()
@@ -170,12 +170,20 @@ class Folder:
                     break
 
 
+class Made(NamedTuple):
+    """The rows that a projection's map made of the events of a block."""
+
+    projection: str
+    mapped: Mapped
+    rows: list[Values]
+
+
 class _Part(NamedTuple):
     """How an event is decoded (None: by the codec), who wants it so, and what rows they map it to."""
 
     decode: Callable[[bytes], Any] | None
     wanting: tuple[Projection, ...]
-    maps: tuple[tuple[Mapped, Maker], ...] = ()
+    maps: tuple[tuple[str, Mapped, Maker], ...] = ()
 
 
 def _decoder(event: type[Struct]) -> Callable[[bytes], Any]:

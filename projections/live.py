@@ -23,6 +23,7 @@ from streams.connection import Connection
 from streams.envelope import Codec, Recorded
 from streams.processor import retrying
 from streams.read import Feed, Stored
+from streams.replay import Block
 from streams.topology import Stream
 
 log = structlog.get_logger()
@@ -96,23 +97,19 @@ class StreamRun:
 
     async def _store(self, session: asyncpg.Connection[Any], batch: list[Stored]) -> None:
         await self._make_ahead(session)
-        wanted, last = await self._wanted(batch), batch[-1].sequence
+        last = batch[-1].sequence
         self._count(len(batch))
         made: dict[str, set[date]] = {}
         try:
             async with session.transaction():
                 await self._move(session, batch[-1])
-                rows = Rows(self._schemas)
-                for event, projections in wanted:
-                    for projection in projections:
-                        await self._fold(projection, event, rows)
-                made = await self._write(session, rows)
+                made = await self._write(session, await self._rows(batch))
         except BAD_ROW as error:
             log.warning("projections.one_by_one", stream=self._stream, to=last, why=str(error))
             made = {}
             async with session.transaction():
                 await self._move(session, batch[-1])
-                for event, projections in wanted:
+                for event, projections in await self._wanted(_block(batch)):
                     for projection in projections:
                         await self._write_alone(session, projection, event, made)
         self._partitions.made(made)
@@ -122,10 +119,29 @@ class StreamRun:
             metrics.POSITION.labels(projection.name, self._stream).set(self._positions[projection.name])
         metrics.READ.labels(self._stream).inc(len(batch))
 
-    async def _wanted(self, batch: list[Stored]) -> Wanted:
+    async def _rows(self, batch: list[Stored]) -> Rows:
+        """The rows of a batch, those of maps all at once; what cannot be folded is buried."""
+        rows, left, mapped = Rows(self._schemas), _block(batch), False
+        if max(self._positions.values()) < batch[0].sequence:
+            try:
+                made, left = self._folder.mapped(left)
+            except Exception as error:  # one by one it is found which event is bad, and in what
+                log.info("projections.one_by_one", stream=self._stream, to=batch[-1].sequence, why=str(error))
+            else:
+                mapped = True
+                for each in made:
+                    rows.take(each.mapped, each.rows)
+                    metrics.CHANGES.labels(each.projection).inc(len(each.rows))
+        for event, projections in await self._wanted(left, mapped=mapped):
+            for projection in projections:
+                await self._fold(projection, event, rows)
+        return rows
+
+    async def _wanted(self, block: Block, *, mapped: bool = False) -> Wanted:
+        """Who is to fold what of a block; `mapped`: but for what maps have made. What cannot be read is buried."""
         wanted: Wanted = []
-        stored = ((each.sequence, each.subject.encode(), each.payload) for each in batch)
-        for event, projections in self._folder.events(stored, self._positions):
+        stored = zip(*block, strict=True)
+        for event, projections in self._folder.events(stored, self._positions, folded=mapped):
             if not isinstance(event, Unreadable):
                 wanted.append((event, projections))
             elif self._stream != topology.DEAD.name:
@@ -262,6 +278,12 @@ def recorded_at(payload: bytes) -> datetime | None:
         return _TIME.decode(payload).time.astimezone(UTC)
     except (msgspec.MsgspecError, ValueError, OverflowError, UnicodeDecodeError, RecursionError):
         return None
+
+
+def _block(batch: list[Stored]) -> Block:
+    return Block(
+        [each.sequence for each in batch], [each.subject.encode() for each in batch], [each.payload for each in batch]
+    )
 
 
 async def _wake_on(stop: asyncio.Event, wake: asyncio.Event) -> None:

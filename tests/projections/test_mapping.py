@@ -69,8 +69,8 @@ def test_rows_made_at_once_are_those_made_one_by_one(projection: Projection) -> 
         assert isinstance(event, Recorded)
         alone.merge(wanting.changes(event))
     made, left = folder.mapped(block(payloads))
-    for mapped, values in made:
-        together.take(mapped, values)
+    for each in made:
+        together.take(each.mapped, each.rows)
     assert left.sequences == []
     # In an order of their own, because a block comes type by type.
     for rows in (alone, together):
@@ -85,7 +85,7 @@ def test_who_folds_gets_what_is_left() -> None:
     payloads = history(["order.filled", "position.changed"], random.Random(1))
     folder = Folder(CODEC, "EXECUTIONS", [fills, counts, Positions()])
     made, left = folder.mapped(block(payloads))
-    assert [mapped.table.name for mapped, _ in made] == ["executable_fill", "position"]
+    assert [each.mapped.table.name for each in made] == ["executable_fill", "position"]
     assert left == block(payloads), "everything is counted"
     told = list(
         folder.events(zip(*left, strict=True), {"executable_fill": 0, "event_count": 0, "position": 0}, folded=True)
