@@ -12,7 +12,7 @@ import pickle
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from datetime import date
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import asyncpg
 from msgspec import Struct
@@ -24,13 +24,14 @@ from projections.live import recorded_at
 from projections.projection import Projection, shape
 from projections.rows import Rows
 from projections.store import Partitions, Place
-from streams.archive.read import ArchivedReplay
-from streams.archive.store import Archive
 from streams.envelope import Codec, Recorded
 from streams.errors import DataLossError
 from streams.replay import Block, Replay
 
-_BLOCK, _COPIED_AT_ONCE = 1_024, 8_192
+if TYPE_CHECKING:
+    from streams.archive.read import ArchivedReplay
+
+_BLOCK, _COPIED_AT_ONCE = 2_048, 16_384
 """Little at a time: what has just been read and decoded is still in the processor's cache when it is copied."""
 
 Turn = Callable[[], Awaitable[None]]
@@ -66,6 +67,10 @@ class Job(NamedTuple):
         archive = self.archives.get(stream)
         if archive is None:
             return Replay(self.nats_url, stream, after=after, until=until, block=block, exact=True)
+        # Only now, because what reads Parquet weighs as much as all the rest of the process.
+        from streams.archive.read import ArchivedReplay
+        from streams.archive.store import Archive
+
         cold, first = Archive(archive), after + 1
         return ArchivedReplay(cold, self.nats_url, stream, first=first, until=until, block=block, across=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -19,6 +20,8 @@ from streams.replay import Block
 
 _BEGINNING = b'{"specversion":"1.0","type":"'
 _TYPE_AT = len(_BEGINNING)
+
+_FACTS, _CAUSE = attrgetter("data"), attrgetter("causationid")
 
 T = TypeVar("T")
 
@@ -94,7 +97,7 @@ class Folder:
             for decode, _, maps in parts or ():
                 if decode is not None and maps:
                     events = [decode(block.payloads[place]) for place in found]
-                    facts, causes = [astuple(event.data) for event in events], [event.causationid for event in events]
+                    facts, causes = list(map(astuple, map(_FACTS, events))), list(map(_CAUSE, events))
                     sequences = [block.sequences[place] for place in found]
                     made += [Made(name, mapped, rows(facts, sequences, causes)) for name, mapped, rows in maps]
             if parts is None or not all(part.maps for part in parts):

@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from projections.standing import Extent
-from streams.archive.manifest import chain
-from streams.archive.store import Archive
 
 
 class History(NamedTuple):
@@ -33,6 +31,9 @@ async def _history(archive: str | None, stream: str, extent: Extent, *, cold: bo
     begins = max(extent.first, 1)
     if archive is None or (begins == 1 and not cold):
         return History(begins, None)
+    from streams.archive.manifest import chain
+    from streams.archive.store import Archive
+
     known = await chain(Archive(archive), stream)
     if not known.links or known.last < begins - 1:  # between archive and log something is missing
         return History(begins, archive if cold else None)

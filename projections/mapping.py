@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from functools import cached_property
 from itertools import repeat
-from operator import itemgetter
+from operator import concat, itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -108,7 +108,7 @@ class Mapped:
             # Column by column, so that nearly all of it runs outside the interpreter.
             columns = [make(facts, sequences, causes) for make in makers]
             made: Iterable[Values] = zip(*columns, strict=True) if columns else repeat((), len(facts))
-            return [in_order(given + more) for given, more in zip(facts, made, strict=True)]
+            return list(map(in_order, map(concat, facts, made)))
 
         return rows
 

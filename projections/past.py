@@ -19,9 +19,6 @@ from projections.live import recorded_at
 from projections.projection import Projection
 from projections.standing import Extent, standings
 from projections.store import Place
-from streams.archive.file import blocks
-from streams.archive.manifest import chain
-from streams.archive.store import Archive
 from streams.connection import Connection, connect
 from streams.envelope import Codec
 from streams.read import get
@@ -130,6 +127,10 @@ async def _ends(
 
 async def _last_archived(archive: str, stream: str, at: datetime, end: int) -> int:
     """The last sequence of an archive up to `end` that was recorded at or before a time; 0 when none was."""
+    from streams.archive.file import blocks
+    from streams.archive.manifest import chain
+    from streams.archive.store import Archive
+
     store, last = Archive(archive), 0
     for link in reversed((await chain(store, stream)).links):
         if link.first > end:

@@ -2,6 +2,7 @@
 
 rebuild    ledger_entry, copy_attempt, executable_fill and position from EXECUTIONS: read, decode, fold, COPY, keys and
            indexes, swap; with the memory of all its processes at their most
+cold       the same from an archive of the stream rather than from the stream
 reader     the bulk reader alone over the same events; limit of any rebuild
 copy       bare COPY of the rows that the rebuild makes, into tables without indexes, from one process
 verify     the same replayed into a scratch schema and compared
@@ -19,9 +20,12 @@ import sys
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Event as Flag
 from threading import Thread
 from typing import Any
@@ -43,6 +47,8 @@ from projections.table import Insert, Upsert
 from projections.verify import verify
 from streams import topology
 from streams.append import MAX_BATCH, append
+from streams.archive.store import Archive
+from streams.archive.write import Archived, archive_stream
 from streams.connection import Connection, connect
 from streams.envelope import Recorded
 from streams.eventsourcing.projecting import project
@@ -55,6 +61,7 @@ _LIBRARY = "BENCH_LIBRARY"
 _LIBRARY_EVENTS = 3_000
 _LIVE_RATE, _LIVE_SECONDS = 5_000, 10
 _LIVE_BATCH = 50
+_DAY_NS = 86_400_000_000_000
 _DATABASE = "vibe_bench_projections"
 
 
@@ -71,6 +78,8 @@ async def measure(url: str, server: str, *, events: int, progress: Callable[[str
             copied, per_event = await _copy(url, dsn, events)
             progress(f"rebuild of {', '.join(each.name for each in CHOSEN)}")
             rebuilt = await _rebuild(url, dsn, events)
+            progress("the same from an archive")
+            cold = await _cold(url, dsn, events)
             progress("verify")
             verified = await _verify(url, dsn, events)
             progress(f"the library's ProjectionRunner on {_LIBRARY_EVENTS:,} events")
@@ -93,6 +102,7 @@ async def measure(url: str, server: str, *, events: int, progress: Callable[[str
         "copy_rows_per_s": round(copied),
         "copy_rows_per_event": round(per_event, 2),
         "rebuild_ratio_to_copy": round(rebuilt["rebuild_events_per_s"] / limit, 2),
+        **cold,
         **verified,
         "library_events_per_s": round(library),
         "rebuild_ratio_to_library": round(rebuilt["rebuild_events_per_s"] / library),
@@ -166,7 +176,29 @@ async def _copy(url: str, dsn: str, events: int) -> tuple[float, float]:
     return count / took, count / some
 
 
-async def _rebuild(url: str, dsn: str, events: int) -> dict[str, Any]:
+async def _cold(url: str, dsn: str, events: int) -> dict[str, Any]:
+    with TemporaryDirectory() as folder:
+        begun = time.perf_counter()
+        # In a process of its own, whose memory is not that of the rebuild.
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            made = await asyncio.get_running_loop().run_in_executor(pool, _archived, url, folder)
+        took = time.perf_counter() - begun
+        if made.events != events:
+            raise RuntimeError(f"{made.events} of {events} events were archived")
+        figures = await _rebuild(url, dsn, events, archive=folder, cold=True)
+    return {
+        "archive_events_per_s": round(events / took),
+        "archive_bytes_per_event": round(made.bytes / events),
+        "cold_rebuild_events_per_s": figures["rebuild_events_per_s"],
+        "cold_rebuild_memory_mb": figures["rebuild_memory_mb"],
+    }
+
+
+def _archived(url: str, folder: str) -> Archived:
+    return asyncio.run(archive_stream(Archive(folder), url, EXECUTIONS, now_ns=time.time_ns() + 400 * _DAY_NS))
+
+
+async def _rebuild(url: str, dsn: str, events: int, **how: Any) -> dict[str, Any]:
     stages: dict[str, float] = {}
     doing, since = "starting", time.perf_counter()
 
@@ -178,7 +210,7 @@ async def _rebuild(url: str, dsn: str, events: int) -> dict[str, Any]:
 
     begun = time.perf_counter()
     with _memory() as most:
-        results = await rebuild(url, dsn, codec(), CHOSEN, watch=watch)
+        results = await rebuild(url, dsn, codec(), CHOSEN, watch=watch, **how)
         watch("", 0, 0)
     took = time.perf_counter() - begun
     if any(result.events != events for result in results):

@@ -12,8 +12,12 @@ from streams.archive.manifest import Manifest
 from streams.archive.rows import COLUMNS, SCHEMA, Digest, decoded, encoded
 from streams.replay import Block
 
-_GROUP_ROWS = 32_768
-_GROUP_BYTES = 32 * 1024 * 1024
+# Gives back what it frees; what Arrow takes by default keeps it for the minutes that a rebuild reads.
+pa.set_memory_pool(pa.system_memory_pool())
+
+_GROUP_ROWS = 8_192
+_GROUP_BYTES = 16 * 1024 * 1024
+"""A reader holds a group, decoded: small ones keep a rebuild from the archive small, and cost nothing else."""
 
 
 class Writing:
