@@ -43,7 +43,8 @@ class House:
     settings: Settings
     addresses: Addresses
     connection: Connection
-    database: asyncpg.Connection[Any]
+    database: asyncpg.Pool[Any]
+    """Connections that come back after Postgres was away."""
     supervisor: Supervisor
 
 
@@ -61,7 +62,7 @@ async def house(
     ) as addresses:
         connection = await connect(addresses.nats_url, "vibe up")
         await topology.apply(connection, settings.replicas)
-        database = await asyncpg.connect(addresses.postgres_dsn, timeout=10)
+        database = await asyncpg.create_pool(addresses.postgres_dsn, min_size=0, max_size=2, timeout=10)
         supervisor = Supervisor(
             {
                 "VIBE_NATS_URL": addresses.nats_url,

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from domain.micros import decimal_text
-from streams.errors import LogError
+from projections.errors import passing
 from vibe import report
 from vibe.up import House
 
@@ -39,7 +39,9 @@ class Watch:
         while not stop.is_set():
             try:
                 live.update(await self._draw())
-            except (OSError, LogError):
+            except Exception as error:
+                if not passing(error):
+                    raise
                 live.update(Text("waiting for the servers …", style="yellow"))
             try:
                 async with asyncio.timeout(0.5):
