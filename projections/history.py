@@ -28,7 +28,7 @@ async def histories(archive: str | None, extents: Mapping[str, Extent], *, cold:
 
 
 async def _history(archive: str | None, stream: str, extent: Extent, *, cold: bool) -> History:
-    begins = max(extent.first, 1)
+    begins = extent.first
     if archive is None or (begins == 1 and not cold):
         return History(begins, None)
     from streams.archive.manifest import chain

@@ -162,5 +162,6 @@ async def _extents(connection: Connection, session: asyncpg.Connection[Any], str
             raise TopologyError(f"stream {name} does not exist; run: vibe streams apply")
         # To the microsecond that Postgres keeps, as it keeps it.
         created: datetime = await session.fetchval("SELECT $1::text::timestamptz", about["created"])
-        found[name] = Extent(created, int(about["state"]["first_seq"]), int(about["state"]["last_seq"]))
+        # A stream that has never held anything says that it begins at 0.
+        found[name] = Extent(created, max(1, int(about["state"]["first_seq"])), int(about["state"]["last_seq"]))
     return found

@@ -144,6 +144,8 @@ async def test_the_past_equals_what_was_live_then(
         await build_past(running.nats_url, other, codec(), chosen, "later", 10**9)
     with pytest.raises(RebuildError, match="give a time"):
         await build_past(running.nats_url, other, codec(), CORE, "later", 5)
+    ends = await build_past(running.nats_url, other, codec(), CORE, "everything", datetime(2100, 1, 1, tzinfo=UTC))
+    assert (ends["DEAD"], ends["RAW"]) == (0, 80), "a stream that has never held anything has a past too"
 
 
 async def test_a_time_finds_the_last_event_recorded_by_then(log: Connection, database: str) -> None:
