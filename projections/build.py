@@ -67,15 +67,16 @@ class Build:
         self._what = ""
         self._done = self._total = 0
 
-    async def to(self, ends: Mapping[str, int], what: str, *, only: Collection[str] = ()) -> None:
+    async def to(self, ends: Mapping[str, int], what: str, *, only: Collection[str] = (), alone: bool = False) -> None:
         """Until every projection (of `only`, when given) stands at the end given for each of its streams.
 
-        A lost server is waited for.
+        A lost server is waited for. `alone`: one chunk after the other, for tables that have their keys: of two chunks
+        that insert the same key the first would wait for the second in Postgres, and the second for its turn.
         """
         pause = 0.2
         while True:
             try:
-                return await self._go(ends, what, only)
+                return await self._go(ends, what, only, alone)
             except Exception as error:
                 if not passing(error) and not isinstance(error, LostPlaceError):
                     raise
@@ -102,7 +103,7 @@ class Build:
                     )
         return found
 
-    async def _go(self, ends: Mapping[str, int], what: str, only: Collection[str]) -> None:
+    async def _go(self, ends: Mapping[str, int], what: str, only: Collection[str], alone: bool) -> None:
         stands = {place: at for place, at in (await self.positions()).items() if not only or place[0] in only}
         plans = {
             stream: wanted
@@ -114,7 +115,7 @@ class Build:
         if not plans:
             return
         self._watch(what, 0, self._total)
-        helpers = self._helpers()
+        helpers = self._helpers(alone)
         try:
             for stream, wanted in plans.items():
                 await self._stream(stream, wanted, ends[stream], helpers)
@@ -125,15 +126,15 @@ class Build:
                 if not isinstance(result, BaseException):
                     result.close()
 
-    def _helpers(self) -> list[asyncio.Task[_Fills]]:
+    def _helpers(self, alone: bool) -> list[asyncio.Task[_Fills]]:
         """Those who fill, being started."""
         pickled = self._job.pickled() if self._total >= self._long and self._refuse is None else None
         if pickled is None:
             return [asyncio.create_task(self._inner())]
         cores = min(os.cpu_count() or 1, _MOST_WORKERS)
-        outside = max(1, cores - 1)
+        outside = 1 if alone else max(1, cores - 1)
         made: list[asyncio.Task[_Fills]] = [asyncio.create_task(self._outer(pickled)) for _ in range(outside)]
-        return [asyncio.create_task(self._inner()), *made] if self._inside else made
+        return [asyncio.create_task(self._inner()), *made] if self._inside and not alone else made
 
     async def _inner(self) -> _Fills:
         return await Filler(self._job).open()

@@ -18,6 +18,7 @@ from projections.build import CHUNK, LONG, Build, Watch, unwatched
 from projections.errors import PoisonError, RebuildError
 from projections.filler import Filler, Refuse, job
 from projections.folding import Folder, Unreadable
+from projections.history import History
 from projections.projection import Projection
 from projections.standing import Standing
 from projections.store import Place
@@ -55,10 +56,10 @@ class Construction:
         watch: Watch = unwatched,
         chunk: int = CHUNK,
         long: int = LONG,
-        archives: Mapping[str, str],
+        history: Mapping[str, History],
     ) -> None:
-        """`archives`: where closed days are, of the streams that are read from there first. `refuse`: pass over what
-        cannot be folded rather than raise PoisonError. The rest: see Build."""
+        """`history`: where that of each stream is read from. `refuse`: pass over what cannot be folded rather than
+        raise PoisonError. The rest: see Build."""
         self.projections = [standing.projection for standing in standings]
         self.places = dict(places)
         self._nats_url = nats_url
@@ -67,7 +68,8 @@ class Construction:
         self._standings = {standing.name: standing for standing in standings}
         self._generations = dict(generations)
         self._refuse = refuse
-        self._archives = dict(archives)
+        self._history = dict(history)
+        self._archives = {stream: each.archive for stream, each in history.items() if each.archive is not None}
         self._watch = watch
         self._how: dict[str, Any] = {"inside": inside, "refuse": refuse, "chunk": chunk, "long": long, "watch": watch}
         self._plan()
@@ -102,14 +104,22 @@ class Construction:
                     == (wanted.version, wanted.shape, wanted.stream_created)
                     for stream, wanted in fresh.items()
                 )
-                if not (resume and same):
+                # What was begun from less history than there is now lacks what it began behind.
+                first, begins = f"{place.schema}.{standing.projection.tables[0].name}", self._begins(standing)
+                begun = await session.fetchval("SELECT obj_description(to_regclass($1), 'pg_class')", first)
+                if not (resume and same and begun == begins):
                     mine = fresh
                     await self._remake(session, place, standing, writer=writer)
+                    await session.execute(f"COMMENT ON TABLE {first} IS '{begins}'")
                     await progress.begin(session, place.schema, list(fresh.values()))
                 found[name] = sum(position.position for position in mine.values())
         if self._refuse is not None:
             await self.finish()  # what is refused is found by the keys
         return found
+
+    def _begins(self, standing: Standing) -> str:
+        places = sorted(f"{stream}:{self._history[stream].begins}" for stream in standing.extents)
+        return f"built from {', '.join(places)} on"
 
     async def _remake(
         self, session: asyncpg.Connection[Any], place: Place, standing: Standing, *, writer: bool
@@ -120,7 +130,20 @@ class Construction:
 
     async def fill(self, ends: Mapping[str, int], what: str, *, only: Collection[str] = ()) -> None:
         """Until every projection (of `only`, when given) stands at its streams' ends."""
-        await self._build.to(ends, what, only=only)
+        await self._build.to(ends, what, only=only, alone=await self._keyed())
+
+    async def _keyed(self) -> bool:
+        """Whether a table that is only appended to has its key already."""
+        session = await asyncpg.connect(self._dsn, timeout=10)
+        try:
+            for projection in self.projections:
+                for table in projection.tables:
+                    left = await store.unfinished(session, self.places[projection.name].schema, table)
+                    if table.append_only and not any("PRIMARY KEY" in statement for statement in left):
+                        return True
+        finally:
+            session.terminate()
+        return False
 
     async def positions(self) -> dict[tuple[str, str], int]:
         return await self._build.positions()

@@ -18,7 +18,7 @@ import asyncpg
 import structlog
 
 from projections import metrics, progress, store
-from projections.errors import LOST, LostPlaceError, PoisonError, ProjectionError
+from projections.errors import BAD_ARCHIVE, LOST, LostPlaceError, PoisonError, ProjectionError
 from projections.live import StreamRun
 from projections.projection import Projection
 from projections.rebuild import rebuild
@@ -163,7 +163,7 @@ class Engine:
                 archive=self._archive,
                 shorten=True,  # nobody is here to be asked
             )
-        except ProjectionError as error:
+        except (ProjectionError, *BAD_ARCHIVE) as error:
             # The old tables stay; the next start tries again.
             names = [error.projection] if isinstance(error, PoisonError) else [each.name for each in chosen]
             self._given_up.update(names)

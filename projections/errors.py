@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncpg
 
+from streams.archive.errors import AnotherLogError, BrokenChainError, DamagedError
 from streams.errors import DataLossError, LogError, RefusedError, TopologyError
 
 
@@ -61,7 +62,10 @@ LOST = (
 )
 """What a lost database or log raises; the client is in a state of its own when a backend dies under it."""
 
-FINAL = (DataLossError, RefusedError, TopologyError, asyncpg.InsufficientPrivilegeError)
+BAD_ARCHIVE = (AnotherLogError, BrokenChainError, DamagedError)
+"""What an archive raises that somebody has to mend."""
+
+FINAL = (DataLossError, RefusedError, TopologyError, asyncpg.InsufficientPrivilegeError, *BAD_ARCHIVE)
 """Of those, what trying again does not cure."""
 
 BAD_ROW = (

@@ -39,6 +39,10 @@ class _Typed(Struct, Generic[T], frozen=True, gc=False):
     traceparent: str | None = None
 
 
+class OneByOneError(Exception):
+    """A block holds events that others than our writers wrote, of types that are mapped."""
+
+
 class Folder:
     """Finds the projections that want an event of one stream, decoding only what is wanted.
 
@@ -84,7 +88,8 @@ class Folder:
     def mapped(self, block: Block) -> tuple[list[Made], Block]:
         """The rows that maps make of a block, type by type, and that of the block which somebody is to fold.
 
-        Raises whatever decoding and converting raise, before anything is given: `events` says what is wrong.
+        Raises whatever decoding and converting raise, or OneByOneError, before anything is given: then all of the
+        block is for `events`, which says what is wrong.
         """
         made: list[Made] = []
         left: list[int] = []
@@ -92,15 +97,20 @@ class Folder:
         for place, payload in enumerate(block.payloads):
             places.setdefault(payload[: payload.find(b'"', _TYPE_AT)], []).append(place)
         for beginning, found in places.items():
-            self._parts(block.payloads[found[0]])
-            parts = self._known.get(beginning)
-            for decode, _, maps in parts or ():
+            parts = self._parts(block.payloads[found[0]])
+            if beginning not in self._known:
+                # Not of our own writers: in one order with the others only when all are taken one by one.
+                if any(part.maps for place in found for part in self._parts(block.payloads[place])):
+                    raise OneByOneError
+                left += found
+                continue
+            for decode, _, maps in parts:
                 if decode is not None and maps:
                     events = [decode(block.payloads[place]) for place in found]
                     facts, causes = list(map(astuple, map(_FACTS, events))), list(map(_CAUSE, events))
                     sequences = [block.sequences[place] for place in found]
                     made += [Made(name, mapped, rows(facts, sequences, causes)) for name, mapped, rows in maps]
-            if parts is None or not all(part.maps for part in parts):
+            if not all(part.maps for part in parts):
                 left += found
         left.sort()
         return made, Block(
@@ -146,8 +156,8 @@ class Folder:
         """Every event (sequence, subject, payload) that is wanted behind the positions by name, with who wants it.
 
         An event comes twice when some want it whole and some its lean facts. What cannot be decoded comes once, as
-        Unreadable with those that want its type, which may be nobody; when even the type cannot be read, with those
-        that want every event. `folded`: without what `mapped` gives.
+        Unreadable with those that want it in a form in which it cannot, which may be nobody; when even the type cannot
+        be read, with those that want every event. `folded`: without what `mapped` gives.
         """
         behind = min(positions.values(), default=0)
         level = all(position == behind for position in positions.values())
@@ -158,19 +168,21 @@ class Folder:
                 parts = self._parts(payload)
             if not parts or sequence <= behind:
                 continue
+            unreadable: Unreadable | None = None
+            lost: list[Projection] = []
             for decode, wanting, maps in parts:
                 if folded and maps:
                     continue
                 event = self._decode(decode, sequence, subject.decode("utf-8", "replace"), payload)
-                unreadable = isinstance(event, Unreadable)
-                if unreadable:
-                    wanting = tuple(each for part in parts for each in part.wanting)
                 if not level:
                     wanting = tuple(each for each in wanting if sequence > positions[each.name])
-                if wanting or unreadable:
+                if isinstance(event, Unreadable):
+                    unreadable = event
+                    lost += wanting
+                elif wanting:
                     yield event, wanting
-                if unreadable:
-                    break
+            if unreadable is not None:
+                yield unreadable, tuple(lost)
 
 
 class Made(NamedTuple):

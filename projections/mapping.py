@@ -6,7 +6,7 @@ they name are decoded, and the rows of a thousand events are made at once:
     maps = {"order.filled": (insert(EXECUTABLE_FILL, OrderFilled, sequence=SEQUENCE),)}
 
 A field becomes what its column wants: a time (ns) a timestamptz, an enumeration its text, what a json column is to
-hold is encoded. A nullable column without a field stays NULL.
+hold is encoded; what a function makes of it is taken as it is. A nullable column without a field stays NULL.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Mapped:
         self.table = table
         self.event = event
         self.sources = {name: _source(table, event, name, columns.get(name)) for name in table.columns}
-        self._bound: dict[type, Maker] = {}
+        self._bound: dict[tuple[str, ...], Maker] = {}
         lean(event, self.fields)  # refuses fields that there are not
 
     @cached_property
@@ -115,9 +115,10 @@ class Mapped:
     def change(self, event: Recorded) -> Change:
         """The same for one event, as a fold gives it."""
         facts = self._decode(msgspec.json.encode(event.data)) if isinstance(event.data, self.event) else event.data
-        make = self._bound.get(type(facts))
+        names = facts.__struct_fields__
+        make = self._bound.get(names)
         if make is None:
-            make = self._bound[type(facts)] = self.bind(facts.__struct_fields__)
+            make = self._bound[names] = self.bind(names)
         (values,) = make([astuple(facts)], [event.sequence], [event.causation])
         row = dict(zip(self.table.columns, values, strict=True))
         if self.kind is Add:
@@ -165,9 +166,15 @@ def _json(value: Any) -> str:
     return str(value, "utf-8") if isinstance(value, Raw) else msgspec.json.encode(value).decode()
 
 
+def _json_or_null(value: Any) -> str | None:
+    return None if value is None else _json(value)
+
+
 _FORMS: dict[str, Callable[[Any], Any]] = {
     "timestamptz": moment,
     "timestamptz NULL": _time,
     "json": _json,
+    "json NULL": _json_or_null,
     "jsonb": _json,
+    "jsonb NULL": _json_or_null,
 }

@@ -14,7 +14,7 @@ from projections.build import CHUNK, LONG, Watch, unwatched
 from projections.construction import Construction
 from projections.errors import RebuildError
 from projections.filler import Refuse
-from projections.history import histories
+from projections.history import check_front, check_whole, histories
 from projections.live import recorded_at
 from projections.projection import Projection
 from projections.standing import Extent, standings
@@ -45,11 +45,12 @@ async def build_past(
     long: int = LONG,
     archive: str | None = None,
     cold: bool = False,
+    shorten: bool = False,
 ) -> dict[str, int]:
     """Build the projections in `schema` as they were at `until`; the last sequence of each stream that is in.
 
-    `archive` and `cold` as in a rebuild. Raises RebuildError for a schema that is in use or a moment that makes no
-    sense, PoisonError without `refuse`.
+    `archive`, `cold` and `shorten` as in a rebuild. Raises RebuildError for a schema that is in use or a moment that
+    makes no sense, PoisonError without `refuse`.
     """
     session: asyncpg.Connection[Any] = await asyncpg.connect(dsn, timeout=10)
     connection = await connect(nats_url, "vibe rebuild")
@@ -57,7 +58,9 @@ async def build_past(
         await _check_schema(session, schema, resume)
         stands = await standings(connection, session, projections)
         extents = {stream: extent for standing in stands for stream, extent in standing.extents.items()}
-        found = await histories(archive, extents, cold=cold)
+        found = await histories(nats_url, archive, extents, cold=cold)
+        for standing in stands:
+            check_whole(found, standing.name, standing.extents, shorten=shorten)
         archives = {stream: history.archive for stream, history in found.items() if history.archive is not None}
         ends = await _ends(connection, extents, archives, until)
         construction = Construction(
@@ -71,11 +74,14 @@ async def build_past(
             watch=watch,
             chunk=chunk,
             long=long,
-            archives=archives,
+            history=found,
         )
         await construction.prepare(session, writer=False, resume=resume)
         await construction.fill(ends, "reading")
         await construction.finish()
+        if not shorten:
+            now = await standings(connection, session, projections)
+            check_front(found, {stream: extent for each in now for stream, extent in each.extents.items()})
         return ends
     finally:
         session.terminate()

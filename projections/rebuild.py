@@ -21,7 +21,7 @@ from projections.build import CHUNK, LONG, Watch, unwatched
 from projections.construction import Construction
 from projections.errors import LostPlaceError, RebuildError, passing
 from projections.filler import Refuse
-from projections.history import histories
+from projections.history import History, check_front, check_whole, histories
 from projections.projection import Projection
 from projections.standing import Standing, standings
 from projections.store import Place
@@ -155,6 +155,7 @@ class _Attempt:
         self.how: dict[str, Any] = {}
         self.archive: str | None = None
         self.cold = self.shorten = False
+        self._history: dict[str, History] = {}
 
     async def run(self, projections: Sequence[Projection], resume: bool) -> AsyncIterator[tuple[Standing, int, int]]:
         """Yields (what was replaced, its new generation, events read) after each swap."""
@@ -164,7 +165,7 @@ class _Attempt:
         writer = await store.make_writer(session)
         await self._lock(projections)
         stands = await standings(self._connection, session, projections)
-        archives = await self._archives(stands)
+        await self._find_history(stands)
         generations = {each.name: await self._generation(each) for each in stands}
         places = {name: Place(*[store.build_schema(name, number)] * 2) for name, number in generations.items()}
         for standing in stands:
@@ -177,7 +178,7 @@ class _Attempt:
             places,
             generations,
             watch=self._watch,
-            archives=archives,
+            history=self._history,
             **self.how,
         )
         before = await construction.prepare(session, writer=writer, resume=resume)
@@ -192,22 +193,13 @@ class _Attempt:
             yield standing, generations[standing.name], events[standing.name]
             await drop_generation(session, standing.name, standing.generation)
 
-    async def _archives(self, stands: Sequence[Standing]) -> dict[str, str]:
-        """The streams that are read from the archive first. RebuildError when rows would be lost and may not be."""
+    async def _find_history(self, stands: Sequence[Standing]) -> None:
+        """Where it is read from. RebuildError when rows would be lost and may not be."""
         extents = {stream: extent for standing in stands for stream, extent in standing.extents.items()}
-        found = await histories(self.archive, extents, cold=self.cold)
+        self._history = await histories(self._nats_url, self.archive, extents, cold=self.cold)
         for standing in stands:
-            for stream in standing.extents:
-                if found[stream].begins == 1 or standing.absent or standing.untouched:
-                    continue
-                lost = (
-                    f"{stream} begins at sequence {found[stream].begins:,}; what an age limit removed is not in the "
-                    f"archive, and rows of {standing.name} that were built from it would not be there"
-                )
-                if not self.shorten:
-                    raise RebuildError(f"{lost}; --shorten rebuilds it from what there is")
-                log.warning("rebuild.shortened", projection=standing.name, why=lost)
-        return {stream: history.archive for stream, history in found.items() if history.archive is not None}
+            if not (standing.absent or standing.untouched):
+                check_whole(self._history, standing.name, standing.extents, shorten=self.shorten)
 
     async def _lock(self, projections: Sequence[Projection]) -> None:
         for projection in sorted(projections, key=lambda each: each.name):
@@ -249,6 +241,8 @@ class _Attempt:
             what = "catching up"
             found = await standings(self._connection, self._session, construction.projections)
             ends = {stream: extent.last for each in found for stream, extent in each.extents.items()}
+            if not self.shorten:
+                check_front(self._history, {name: extent for each in found for name, extent in each.extents.items()})
             if construction.reaching(await construction.positions(), ends) <= _NEAR:
                 return
 

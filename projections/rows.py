@@ -216,6 +216,8 @@ class Rows:
             return await _unnest(connection, table, columns, records, statement)
         kinds = [_kind(table, column, (record[at] for record in records)) for at, column in enumerate(columns)]
         wide = "_wide" if "numeric" in kinds else ""  # under a name of its own, because a session remembers its types
+        if wide:
+            kinds = [table.columns[column].removesuffix(" NULL") for column in columns]
         name = f"merging{wide}_{table.name}"
         made = ", ".join(f"{column} {kind}" for column, kind in zip(columns, kinds, strict=True))
         await connection.execute(f"CREATE TEMP TABLE IF NOT EXISTS {name} ({made}) ON COMMIT DELETE ROWS")

@@ -52,7 +52,7 @@ class Standing:
     @property
     def untouched(self) -> bool:
         """No event was stored yet."""
-        return all(each.position == 0 for each in self.positions.values())
+        return bool(self.positions) and all(each.position == 0 for each in self.positions.values())
 
     @property
     def generation(self) -> int:

@@ -21,7 +21,7 @@ from projections.build import CHUNK, LONG, Watch, unwatched
 from projections.construction import Construction
 from projections.errors import PoisonError, RebuildError
 from projections.filler import Refuse
-from projections.history import History, histories
+from projections.history import History, check_front, histories
 from projections.projection import Projection
 from projections.standing import Standing, standings
 from projections.store import Place
@@ -142,7 +142,7 @@ class _Verification:
         for standing in stands:
             _check_standing(standing)
         extents = {stream: extent for standing in stands for stream, extent in standing.extents.items()}
-        found = await histories(self.archive, extents, cold=self.cold)
+        found = await histories(self._nats_url, self.archive, extents, cold=self.cold)
         short = [Check(each.name, {}, [], 0, why) for each in stands if (why := _cut_off(each, found))]
         stands = [each for each in stands if not _cut_off(each, found)]
         if not stands:
@@ -156,7 +156,7 @@ class _Verification:
             {each.name: 1 for each in stands},
             refuse=refuse,
             watch=self._watch,
-            archives={stream: history.archive for stream, history in found.items() if history.archive is not None},
+            history=found,
             **how,
         )
         await construction.prepare(self._replayed, writer=False, resume=False)
@@ -166,6 +166,8 @@ class _Verification:
         await construction.finish(keys_only=True)
         async with self._snapshot(stands) as positions:
             await self._fill(construction, stands, positions)
+            now = await standings(self._connection, self._replayed, [each.projection for each in stands])
+            check_front(found, {stream: extent for each in now for stream, extent in each.extents.items()})
             checks: list[Check] = []
             for standing in stands:
                 self._watch("comparing", len(checks), len(stands))

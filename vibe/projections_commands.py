@@ -111,7 +111,7 @@ async def run_rebuild(
         raise RebuildError("--until builds the past, which replaces nothing; say where: --schema NAME")
     async with _ends(settings, json) as at:
         refuse = _burial(at.connection) if bury else None
-        where: dict[str, Any] = {"archive": settings.archive, "cold": archive}
+        where: dict[str, Any] = {"archive": settings.archive, "cold": archive, "shorten": shorten}
         with _watched(json) as watch:
             if schema is not None:
                 return await _past(at, chosen, schema, until, resume, refuse, watch, where, json)
@@ -126,7 +126,6 @@ async def run_rebuild(
                     resume=resume,
                     refuse=refuse,
                     watch=watch,
-                    shorten=shorten,
                     **where,
                 )
             except asyncio.CancelledError:

@@ -14,7 +14,7 @@ from contextlib import aclosing
 
 from streams.archive.file import blocks as file_blocks
 from streams.archive.hot import hot
-from streams.archive.manifest import Manifest, chain
+from streams.archive.manifest import Chain, Manifest, chain
 from streams.archive.store import Archive
 from streams.archive.threads import in_thread
 from streams.errors import DataLossError
@@ -85,6 +85,8 @@ class ArchivedReplay:
         self.position = max(self.position, begins - 1)
         if self.position >= end:
             return
+        if self._pass_over(known, end):
+            return
         lost = sum(last - first + 1 for first, last in known.lost if first > self.position and last <= end)
         self.total = max(0, end - self.position - lost)
         links = [link for link in known.links if link.last > self.position and link.first <= end]
@@ -93,7 +95,7 @@ class ArchivedReplay:
                 self._accept(block)
                 self.cold = self.done
                 yield block
-        if self.position >= end:
+        if self.position >= end or self._pass_over(known, end):
             return
         reader = Replay(self._url, self._stream, after=self.position, until=end, block=self._block)
         async with aclosing(reader.blocks()) as stored:
@@ -108,7 +110,7 @@ class ArchivedReplay:
 
     async def _cold(self, links: list[Manifest], end: int) -> AsyncGenerator[Block, None]:
         for link in links:
-            if link.lost is not None and self._across and link.lost[0] == self.position + 1:
+            if link.lost is not None and self._across and link.lost[0] <= self.position + 1 <= link.lost[1]:
                 self.position = link.lost[1]
             self._check(link.first if link.first > self.position else self.position + 1)
             async with self._archive.opened(link.file) as file:
@@ -126,6 +128,13 @@ class ArchivedReplay:
                             return
                 finally:
                     await asyncio.gather(ahead, return_exceptions=True)
+
+    def _pass_over(self, known: Chain, end: int) -> bool:
+        """Go behind what was lost, when that comes next and may be passed over; whether it reaches the end."""
+        for first, last in known.lost if self._across else ():
+            if first <= self.position + 1 <= last:
+                self.position = min(last, end)
+        return self.position >= end
 
     def _check(self, first: int) -> None:
         if first != self.position + 1:

@@ -1,5 +1,6 @@
 """History that the log does not hold any more: read from its archive, and missed out loud where that lacks it too."""
 
+import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,19 @@ from gateways.servers import Addresses
 from handlers.catalogue import codec
 from projections.errors import RebuildError
 from projections.event_count import EventCounts
+from projections.history import History, check_front
 from projections.past import build_past
 from projections.projection import Projection
 from projections.rebuild import rebuild
+from projections.standing import Extent
 from projections.trade_event import TradeEvents
 from projections.verify import Check, verify
+from streams.archive.errors import AnotherLogError
 from streams.archive.store import Archive
 from streams.archive.write import archive_stream
 from streams.connection import Connection
 from streams.topology import SIGNALS
+from tests.conftest import empty
 from tests.projections.building import built, caught_up, contents, engine
 from tests.projections.story import TIME, tell, walks
 from tests.streams.deadlines import settled
@@ -119,10 +124,56 @@ async def test_what_was_never_archived_is_missed_out_loud(
     await age(log)
     await tell(log, list(walks(21, 10)))
     await built(log, database, TRADES)
-    with pytest.raises(RebuildError, match=r"SIGNALS begins at sequence 21; .* --shorten rebuilds it"):
+    with pytest.raises(RebuildError, match=r"SIGNALS begins at sequence 21; .* --shorten builds it"):
         await rebuilt(running, database, archive=archive)
     assert len((await contents(database, TRADES))["trade_event"]) == 30
     assert (await checked(running, database, archive=archive)).unverifiable is not None
+
+
+async def test_a_build_begun_short_is_not_gone_on_with(
+    log: Connection, running: Addresses, database: str, archive: str
+) -> None:
+    await tell(log, list(walks(1, 40)))
+    await archived(archive, running)
+    await age(log)
+    await tell(log, list(walks(41, 60)))
+    await built(log, database, TRADES)
+    work: asyncio.Task[None] | None = None
+
+    def interrupt(what: str, done: int, total: int) -> None:
+        if done >= 30:  # of the 60 that are left
+            assert work is not None
+            work.cancel()
+
+    work = asyncio.create_task(rebuilt(running, database, shorten=True, chunk=10, watch=interrupt))
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    await rebuilt(running, database, resume=True, archive=archive)
+    assert len((await contents(database, TRADES))["trade_event"]) == 100
+
+
+async def test_the_archive_of_another_log_is_refused(
+    log: Connection, running: Addresses, database: str, archive: str
+) -> None:
+    await tell(log, list(walks(1, 10)))
+    await archived(archive, running)
+    await empty(log)
+    await tell(log, list(walks(1, 10)))
+    with pytest.raises(AnotherLogError, match="they must not be mixed"):
+        await rebuilt(running, database, archive=archive, cold=True)
+    await age(log)
+    await tell(log, list(walks(11, 5)))
+    with pytest.raises(AnotherLogError):
+        await rebuilt(running, database, archive=archive)
+
+
+def test_a_front_that_began_to_move_is_not_passed_over() -> None:
+    created = datetime(2026, 1, 1, tzinfo=UTC)
+    alone, cold = {"RAW": History(1, None)}, {"RAW": History(1, "archive")}
+    check_front(alone, {"RAW": Extent(created, 1, 9)})
+    check_front(cold, {"RAW": Extent(created, 5, 9)})
+    with pytest.raises(RebuildError, match="an age limit began to remove events of RAW while they were read"):
+        check_front(alone, {"RAW": Extent(created, 5, 9)})
 
 
 class Signals(EventCounts):

@@ -8,12 +8,13 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from domain.events import MarkCaptured, OrderFilled, PositionChanged
+from domain.events import CopyDecided, MarkCaptured, OrderFilled, PositionChanged
 from handlers.catalogue import ALL, codec
 from projections.catalogue import PROJECTIONS
+from projections.copy_attempt import CopyAttempts
 from projections.event_count import EventCounts
 from projections.executable_fill import EXECUTABLE_FILL, ExecutableFills
-from projections.folding import Folder
+from projections.folding import Folder, OneByOneError, Unreadable
 from projections.ledger_entry import LEDGER_BALANCE
 from projections.mapping import CAUSE, SEQUENCE, From, add, insert, upsert
 from projections.position import POSITION, Positions
@@ -101,10 +102,34 @@ def test_a_block_with_a_bad_event_gives_nothing() -> None:
             folder.mapped(block([*payloads, bad]))
 
 
-def test_what_others_wrote_is_left_to_the_codec() -> None:
-    payload = b" " + stored(example(OrderFilled), 1)
-    made, left = Folder(CODEC, "EXECUTIONS", [ExecutableFills()]).mapped(block([payload, b"junk"]))
-    assert (made, left.payloads) == ([], [payload, b"junk"])
+def test_what_others_wrote_sends_its_block_one_by_one() -> None:
+    ours, theirs = stored(example(OrderFilled), 1), b" " + stored(example(OrderFilled), 2)
+    folder = Folder(CODEC, "EXECUTIONS", [ExecutableFills()])
+    with pytest.raises(OneByOneError):
+        folder.mapped(block([ours, theirs]))
+    told = list(folder.events(zip(*block([ours, theirs]), strict=True), {"executable_fill": 0}))
+    assert [event.sequence for event, _ in told if isinstance(event, Recorded)] == [1, 2]
+    unmapped = b" " + stored(example(ALL["execution.requested"]), 3)
+    made, left = folder.mapped(block([ours, unmapped, b"junk"]))
+    assert [(each.projection, len(each.rows)) for each in made] == [("executable_fill", 1)]
+    assert left.payloads == [unmapped, b"junk"]
+
+
+def test_what_only_some_can_read_is_mapped_all_the_same() -> None:
+    attempts, counts = CopyAttempts(), EventCounts()
+    bad = stored(example(CopyDecided, levels=((1, 2),)), 1).replace(b'"levels":[[1,2]]', b'"levels":"none"')
+    folder = Folder(CODEC, "EXECUTIONS", [attempts, counts])
+    positions = {"copy_attempt": 0, "event_count": 0}
+    made, left = folder.mapped(block([bad]))
+    ((lost, wanting),) = folder.events(zip(*left, strict=True), positions, folded=True)
+    assert [each.projection for each in made] == ["copy_attempt"]
+    assert isinstance(lost, Unreadable)
+    assert wanting == (counts,)
+    (mapped, alone), (unreadable, nobody_else) = folder.events(zip(*block([bad]), strict=True), positions)
+    assert isinstance(mapped, Recorded)
+    assert alone == (attempts,)
+    assert isinstance(unreadable, Unreadable)
+    assert nobody_else == (counts,)
 
 
 THING = Table("thing", ("fill_id",), {"fill_id": "text", "seen": "bigint", "said": "text NULL"}, append_only=True)

@@ -20,6 +20,7 @@ from projections.copy_attempt import CopyAttempts
 from projections.errors import PoisonError, RebuildError
 from projections.executable_fill import ExecutableFills
 from projections.ledger_entry import LedgerEntries
+from projections.past import build_past
 from projections.position import Positions
 from projections.projection import Projection
 from projections.rebuild import Rebuilt, rebuild
@@ -350,6 +351,20 @@ async def test_a_poison_event_stops_a_rebuild_and_is_named(
     (result,) = await rebuilt(running, database, (Notes(),), refuse=refuse)
     assert (refused, result.refused) == ([4], 1)
     assert await contents(database, (Notes(),)) == before
+
+
+async def test_a_key_in_two_chunks_is_named_when_there_are_keys_already(
+    log: Connection, running: Addresses, database: str
+) -> None:
+    async def build(**how: Any) -> None:
+        await build_past(running.nats_url, database, codec(), (Notes(),), "noted", **how)
+
+    await tell(log, [deposit("1"), deposit("2")])
+    await build()
+    await tell(log, [deposit(str(number)) for number in (3, 4, 5, 6, 3, 7)])
+    with pytest.raises(PoisonError, match=r"(?s)the event EXECUTIONS:7 .*already exists"):
+        async with asyncio.timeout(30):
+            await build(resume=True, chunk=2, long=1)
 
 
 @pytest.mark.parametrize("bad", [{"share_micros": 2**63}, {"filled_at": 2**80}], ids=["too large", "no time"])

@@ -377,6 +377,12 @@ async def test_what_an_age_limit_took_is_recorded_and_named(cold: Cold, thin: St
     read = await cold_and_hot(cold.archive, cold.url, thin.name, across=True)
     assert read.sequences == [*range(4, 11), *range(16, 41)]
     assert (await cold_and_hot(cold.archive, cold.url, thin.name, first=16)).sequences == list(range(16, 41))
+    for size in (1, 3, 7):  # in pieces that begin and end inside of what was lost
+        pieces = [
+            await cold_and_hot(cold.archive, cold.url, thin.name, first=first, until=first + size - 1, across=True)
+            for first in range(1, 41, size)
+        ]
+        assert [sequence for piece in pieces for sequence in piece.sequences] == read.sequences
     await drop_before(cold.log, thin, 33)
     with pytest.raises(DataLossError, match=r"sequences 31\.\.32"):
         await cold_and_hot(cold.archive, cold.url, thin.name, across=True)
