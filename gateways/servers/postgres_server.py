@@ -33,6 +33,7 @@ SETTINGS = {
     "unix_socket_directories": "",
     "shared_buffers": "256MB",
     "max_wal_size": "2GB",
+    "wal_buffers": "32MB",
     "wal_compression": "on",
     "max_connections": "60",
     "fsync": "on",
