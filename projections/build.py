@@ -147,6 +147,9 @@ class Build:
     ) -> None:
         first = min(wanted.values())
         size = _LENIENT_CHUNK if self._refuse is not None else self._chunk
+        # As many for each who fills, so that they end together.
+        rounds = -(-(end - first) // (size * len(helpers)))
+        size = -(-(end - first) // (rounds * len(helpers)))
         chunks = deque(
             Chunk(stream, after, until, {name: max(at, after) for name, at in wanted.items() if at < until})
             for after in range(first, end, size)
