@@ -172,8 +172,8 @@ class Construction:
         finally:
             session.terminate()
         statements = keys if keys_only else [*keys, *others]
-        if not keys_only and statements:
-            statements += self._analyses()
+        if not keys_only:
+            statements += [*self._analyses(), *self._vacuumed()]
         left = deque(statements)
         indexers = [asyncio.create_task(self._index(left, len(left))) for _ in range(min(_INDEXERS, len(left)))]
         try:
@@ -191,6 +191,16 @@ class Construction:
             )
             for each in self.projections
             for table in each.tables
+        ]
+
+    def _vacuumed(self) -> list[_Statement]:
+        return [
+            _Statement(
+                each, table, f"ALTER TABLE {self.places[each.name].schema}.{table.name} RESET (autovacuum_enabled)"
+            )
+            for each in self.projections
+            for table in each.tables
+            if table.by_day is None
         ]
 
     async def _index(self, left: deque[_Statement], total: int) -> None:

@@ -89,6 +89,9 @@ async def make_tables(
         await session.execute(f"CREATE SCHEMA IF NOT EXISTS {place.parts}")
     for table in projection.tables:
         await session.execute(table.create(place.schema))
+        if not whole and table.by_day is None:
+            # Autovacuum would look at a table that is being filled again and again, and hold up its swap.
+            await session.execute(f"ALTER TABLE {place.schema}.{table.name} SET (autovacuum_enabled = off)")
         if whole or not table.append_only:
             await session.execute(table.primary_key(place.schema))
         if whole:

@@ -217,6 +217,7 @@ async def test_grants_stay_and_a_view_is_not_torn_down(log: Connection, running:
     await rebuilt(running, database, (Positions(),), resume=True)
     rights = "SELECT relacl::text FROM pg_class WHERE oid = 'position'::regclass"
     assert "=r/" in await session.fetchval(rights)
+    assert await session.fetchval("SELECT reloptions FROM pg_class WHERE oid = 'position'::regclass") is None
     await session.close()
 
 
