@@ -173,7 +173,7 @@ class Construction:
             session.terminate()
         statements = keys if keys_only else [*keys, *others]
         if not keys_only:
-            statements += [*self._analyses(), *self._vacuumed()]
+            statements += self._settling()
         left = deque(statements)
         indexers = [asyncio.create_task(self._index(left, len(left))) for _ in range(min(_INDEXERS, len(left)))]
         try:
@@ -183,25 +183,17 @@ class Construction:
                 indexer.cancel()
             await asyncio.gather(*indexers, return_exceptions=True)
 
-    def _analyses(self) -> list[_Statement]:
-        # Of partitions the planner knows enough by their indexes; autovacuum looks at them, never at the whole.
-        return [
-            _Statement(
-                each, table, f"ANALYZE {'ONLY ' if table.by_day else ''}{self.places[each.name].schema}.{table.name}"
-            )
-            for each in self.projections
-            for table in each.tables
-        ]
-
-    def _vacuumed(self) -> list[_Statement]:
-        return [
-            _Statement(
-                each, table, f"ALTER TABLE {self.places[each.name].schema}.{table.name} RESET (autovacuum_enabled)"
-            )
-            for each in self.projections
-            for table in each.tables
-            if table.by_day is None
-        ]
+    def _settling(self) -> list[_Statement]:
+        """What lets the planner and autovacuum take over a table that was filled."""
+        made = []
+        for projection in self.projections:
+            for table in projection.tables:
+                name = f"{self.places[projection.name].schema}.{table.name}"
+                # Of partitions the planner knows enough by their indexes; autovacuum looks at them, never at the whole.
+                made.append(_Statement(projection, table, f"ANALYZE {'ONLY ' if table.by_day else ''}{name}"))
+                if table.by_day is None:
+                    made.append(_Statement(projection, table, f"ALTER TABLE {name} RESET (autovacuum_enabled)"))
+        return made
 
     async def _index(self, left: deque[_Statement], total: int) -> None:
         session = await asyncpg.connect(self._dsn, timeout=10)

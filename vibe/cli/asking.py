@@ -24,8 +24,10 @@ def trace(
 
     Parameters
     ----------
-    limit: decisions shown in full when the id belongs to many
-    verify: make each decision again from the log alone, and say whether it comes out equal; exit code 1 when not
+    limit
+        decisions shown in full when the id belongs to many
+    verify
+        make each decision again from the log alone, and say whether it comes out equal; exit code 1 when not
     """
     from vibe.commands import run_trace
 
@@ -42,7 +44,8 @@ def verify_decisions(*, since: str | None = None, json: Json = False) -> None:
 
     Parameters
     ----------
-    since: a span such as 24h or 7d, or a time; without it, everything
+    since
+        a span such as 24h or 7d, or a time; without it, everything
     """
     from vibe.verify_command import run_verify
 
@@ -59,8 +62,10 @@ def whatif(*, config: Path, since: str = "24h", json: Json = False) -> None:
 
     Parameters
     ----------
-    config: JSON lines as in `vibe config import`
-    since: a span such as 24h or 7d, or a time
+    config
+        JSON lines as in `vibe config import`
+    since
+        a span such as 24h or 7d, or a time
     """
     from vibe.whatif_command import run_whatif
 
@@ -86,8 +91,10 @@ def subscriber_show(subscriber: str, /, *, at: str | None = None, json: Json = F
 
     Parameters
     ----------
-    subscriber: its id
-    at: a sequence of EXECUTIONS, or a time (UTC unless it says otherwise)
+    subscriber
+        its id
+    at
+        a sequence of EXECUTIONS, or a time (UTC unless it says otherwise)
     """
     from vibe.subscriber_command import run_subscriber_show
 
@@ -102,7 +109,8 @@ def influencer_show(influencer: str, /, *, at: str | None = None, json: Json = F
 
     Parameters
     ----------
-    at: as of this time, or that long ago (24h); without it, now
+    at
+        as of this time, or that long ago (24h); without it, now
     """
     from vibe.influencer_command import run_influencer_show
 
@@ -117,8 +125,10 @@ def leaderboard(*, since: str | None = None, min_trips: int = 1, limit: int = 20
 
     Parameters
     ----------
-    since: trades of this span (30d) or from this time on; without it, all
-    min_trips: leave out who ended fewer round trips, from flat to flat
+    since
+        trades of this span (30d) or from this time on; without it, all
+    min_trips
+        leave out who ended fewer round trips, from flat to flat
     """
     from vibe.leaderboard_command import run_leaderboard
 
@@ -140,7 +150,8 @@ def metrics(
 
     Parameters
     ----------
-    since: of this span (24h, 7d) or from this time on; without it, all. A subscriber's profit is always all
+    since
+        of this span (24h, 7d) or from this time on; without it, all. A subscriber's profit is always all
     """
     from vibe.leaderboard_command import run_metrics
 

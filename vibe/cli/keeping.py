@@ -26,8 +26,10 @@ def archive_run(*, stream: str | None = None, until: str | None = None, json: Js
 
     Parameters
     ----------
-    stream: only this one
-    until: the last day to archive
+    stream
+        only this one
+    until
+        the last day to archive
     """
     from vibe.archive_commands import run_archive
 
@@ -42,7 +44,8 @@ def archive_status(*, metrics: Path | None = None, json: Json = False) -> None:
 
     Parameters
     ----------
-    metrics: also write Prometheus gauges to this file, for the textfile collector of a node exporter
+    metrics
+        also write Prometheus gauges to this file, for the textfile collector of a node exporter
     """
     from vibe.archive_commands import run_status
 
@@ -79,9 +82,12 @@ def export(
 
     Parameters
     ----------
-    since: the first moment that belongs: a time (UTC unless it says otherwise), or a sequence of EXECUTIONS
-    until: the first moment that does not belong any more
-    out: the file, replaced when it is whole; - for CSV on standard output. Else named after what it holds
+    since
+        the first moment that belongs: a time (UTC unless it says otherwise), or a sequence of EXECUTIONS
+    until
+        the first moment that does not belong any more
+    out
+        the file, replaced when it is whole; - for CSV on standard output. Else named after what it holds
     """
     from vibe.export_command import run_export
 
@@ -98,7 +104,8 @@ def bench_log(*, json: Json = False, events: int = 1_000_000) -> None:
 
     Parameters
     ----------
-    events: how many the replay reads; append and processor run a tenth of it
+    events
+        how many the replay reads; append and processor run a tenth of it
     """
     from vibe.commands import run_bench_log
 
@@ -140,14 +147,22 @@ def projections_rebuild(
 
     Parameters
     ----------
-    names: read models, see: vibe projections list
-    all: every one; what they read is read once
-    until: the past: a time (UTC unless it says otherwise), or a sequence where all read the same stream; with --schema
-    schema: build in this schema of Postgres instead
-    resume: go on with an interrupted rebuild
-    bury: let events that cannot be folded go to DEAD, as when live, rather than stop at the first; slower
-    archive: read whatever is archived from there, even what the streams still hold
-    shorten: where neither stream nor archive has the beginning, build from what there is
+    names
+        read models, see: vibe projections list
+    all
+        every one; what they read is read once
+    until
+        the past: a time (UTC unless it says otherwise), or a sequence where all read the same stream; with --schema
+    schema
+        build in this schema of Postgres instead
+    resume
+        go on with an interrupted rebuild
+    bury
+        let events that cannot be folded go to DEAD, as when live, rather than stop at the first; slower
+    archive
+        read whatever is archived from there, even what the streams still hold
+    shorten
+        where neither stream nor archive has the beginning, build from what there is
     """
     from vibe.projections_commands import run_rebuild
 
@@ -164,8 +179,10 @@ def projections_verify(*names: str, all: bool = False, archive: bool = False, js
 
     Parameters
     ----------
-    names: read models, see: vibe projections list
-    archive: read whatever is archived from there, even what the streams still hold
+    names
+        read models, see: vibe projections list
+    archive
+        read whatever is archived from there, even what the streams still hold
     """
     from vibe.projections_commands import run_verify
 
@@ -182,7 +199,8 @@ def bench_projections(*, json: Json = False, events: int = 1_000_000) -> None:
 
     Parameters
     ----------
-    events: how many events of EXECUTIONS the rebuild reads
+    events
+        how many events of EXECUTIONS the rebuild reads
     """
     from vibe.projections_commands import run_bench
 

@@ -22,8 +22,10 @@ def demo(*, seconds: float | None = None, json: Json = False, seed: int = 7) -> 
 
     Parameters
     ----------
-    seconds: stop the venue after this much time, work everything off, report, and exit 0 only if nothing is left
-    seed: another seed, another flow of trades
+    seconds
+        stop the venue after this much time, work everything off, report, and exit 0 only if nothing is left
+    seed
+        another seed, another flow of trades
     """
     finish(run_demo(settings(), seed, seconds, json), quiet=True)
 
@@ -36,8 +38,10 @@ def up(*, config: Path | None = None, seconds: float | None = None, json: Json =
 
     Parameters
     ----------
-    config: JSON lines to import first (see: vibe config import --help)
-    seconds: take input for this long, work everything off, report, and exit 0 only if nothing is left
+    config
+        JSON lines to import first (see: vibe config import --help)
+    seconds
+        take input for this long, work everything off, report, and exit 0 only if nothing is left
     """
     finish(run_up(settings(), config, seconds, json), quiet=True)
 
@@ -74,13 +78,20 @@ def sandbox(
 
     Parameters
     ----------
-    port: Hyperliquid's: ws://HOST:PORT/ws and http://HOST:PORT/info
-    polymarket_port: Polymarket's Data API, Gamma, CLOB and Polygon node; 0 = no Polymarket
-    seed: the order flow is a function of it
-    seconds: play no trade after this time; the venues go on answering
-    frames: replay a recording of Hyperliquid's WebSocket frames (JSON lines) instead of the model
-    pages: serve recorded pages of a Polymarket wallet (a folder of trades_page*.json) instead of the model
-    speed: how much faster than recorded
+    port
+        Hyperliquid's: ws://HOST:PORT/ws and http://HOST:PORT/info
+    polymarket_port
+        Polymarket's Data API, Gamma, CLOB and Polygon node; 0 = no Polymarket
+    seed
+        the order flow is a function of it
+    seconds
+        play no trade after this time; the venues go on answering
+    frames
+        replay a recording of Hyperliquid's WebSocket frames (JSON lines) instead of the model
+    pages
+        serve recorded pages of a Polymarket wallet (a folder of trades_page*.json) instead of the model
+    speed
+        how much faster than recorded
     """
     from vibe.commands import run_sandbox
 

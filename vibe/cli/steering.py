@@ -50,8 +50,10 @@ def config_import(file: Path, /, *, json: Json = False, actor: str = "vibe confi
 
     Parameters
     ----------
-    file: the file, or - for standard input
-    actor: who is named in the events
+    file
+        the file, or - for standard input
+    actor
+        who is named in the events
     """
     from vibe.commands import run_config_import
 
@@ -88,8 +90,10 @@ def dead_list(*, stage: str | None = None, all: bool = False, json: Json = False
 
     Parameters
     ----------
-    stage: only letters of this stage
-    all: retried and dropped ones too
+    stage
+        only letters of this stage
+    all
+        retried and dropped ones too
     """
     from vibe.dead_commands import run_list
 
@@ -104,7 +108,8 @@ def dead_show(letter: int, /, *, json: Json = False) -> None:
 
     Parameters
     ----------
-    letter: its number in `vibe dead list`, the sequence in DEAD
+    letter
+        its number in `vibe dead list`, the sequence in DEAD
     """
     from vibe.dead_commands import run_show
 
@@ -119,8 +124,10 @@ def dead_retry(*letters: int, all: bool = False, stage: str | None = None, json:
 
     Parameters
     ----------
-    letters: numbers from `vibe dead list`
-    all: every open letter (with --stage: of that stage)
+    letters
+        numbers from `vibe dead list`
+    all
+        every open letter (with --stage: of that stage)
     """
     from vibe.dead_commands import run_retry
 
@@ -135,8 +142,10 @@ def dead_drop(*letters: int, why: str, json: Json = False) -> None:
 
     Parameters
     ----------
-    letters: numbers from `vibe dead list`
-    why: kept with the letter
+    letters
+        numbers from `vibe dead list`
+    why
+        kept with the letter
     """
     from vibe.dead_commands import run_drop
 
