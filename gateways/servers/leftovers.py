@@ -6,6 +6,7 @@ On Linux they are told to stop when their owner dies, so mostly this only waits 
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -19,6 +20,7 @@ from gateways.servers.server import Server, Tell
 POLL_S = 0.05
 # How long each step may take, in seconds: finishing by itself, after its stop signal, after SIGKILL.
 PATIENCE_S = (5.0, 15.0, 10.0)
+REMOVING_PATIENCE_S = 10.0
 
 log = structlog.get_logger()
 
@@ -54,6 +56,22 @@ def forget_reused_pid(pid_file: Path, data: Path) -> None:
     if pid is not None and alive(pid) and not serves(pid, data):
         log.warning("removing a pid file that names a process of somebody else", path=str(pid_file), pid=pid)
         pid_file.unlink(missing_ok=True)
+
+
+async def remove(tree: Path) -> None:
+    """Remove a folder in which something that outlived its owner may still be writing; what stays is logged."""
+    deadline = time.monotonic() + REMOVING_PATIENCE_S
+    while not await asyncio.to_thread(_removed, tree):
+        if time.monotonic() > deadline:
+            log.warning("an unfinished folder could not be removed, remove it by hand", path=str(tree))
+            return
+        await asyncio.sleep(POLL_S)
+
+
+def _removed(tree: Path) -> bool:
+    # One file made or removed by another between the look into a folder and its removal is enough to leave the rest.
+    shutil.rmtree(tree, ignore_errors=True)
+    return not tree.exists()
 
 
 def pid_in(pid_file: Path) -> int | None:

@@ -66,7 +66,7 @@ class PostgresServer:
     async def prepare(self, tell: Tell) -> None:
         """initdb on the first start; later only the owner of the files is put right."""
         for left in self._folder.root.glob(UNFINISHED + "*"):
-            shutil.rmtree(left, ignore_errors=True)
+            await leftovers.remove(left)
         if not self.data.exists():
             tell("preparing Postgres for its first start")
             await self._initdb()

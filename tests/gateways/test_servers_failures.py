@@ -20,6 +20,9 @@ from gateways.servers.nats_server import binary
 from gateways.servers.process import LAUNCHER
 from tests.gateways.test_servers import PROJECT, USER, eventually, pids, read, runs, state, write
 
+# Writes files for a while, or until their folder is gone.
+BUSY = "import pathlib, sys; [pathlib.Path(sys.argv[1], str(n)).touch() for n in range(3_000)]"
+
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
@@ -140,6 +143,16 @@ async def test_initdb_killed_in_the_middle_is_done_again(tmp_path: Path, conf: P
         await write(at, 3)
         assert await read(at) == (3, 3)
         assert not any(home.glob("postgres.new.*"))
+
+
+async def test_a_folder_is_removed_although_somebody_still_writes_into_it(tmp_path: Path) -> None:
+    left = tmp_path / "postgres.new.left"
+    left.mkdir()
+    busy = await asyncio.create_subprocess_exec(sys.executable, "-c", BUSY, str(left), stderr=subprocess.DEVNULL)
+    await eventually(lambda: (left / "99").exists())
+    await leftovers.remove(left)
+    await busy.wait()
+    assert not left.exists()
 
 
 async def test_a_folder_that_cannot_be_one(tmp_path: Path, conf: Path) -> None:
