@@ -23,6 +23,8 @@ DUPLICATE = frozenset({10201})
 BUSY = frozenset({10210, 10008, 10009, 10023, 10039, 10047, 10049, 10077, 10176})
 """Too many batches in flight, no leader, insufficient resources, storage trouble (also a stream whose folder is still
 being removed), a batch that lost its beginning to a change of leader: these pass with time."""
+NO_PEERS, PEER_OFFLINE = 10005, "peer offline"
+"""There is no place for all copies of a stream: this passes only if that is because a node is away."""
 NOT_FOUND = frozenset({10014, 10037, 10059})
 
 
@@ -128,7 +130,7 @@ def error_of(error: Mapping[str, Any], subject: str, expected: int = 0) -> LogEr
         return ConflictError(subject, expected, int(found[1]) if found else None)
     if code in DUPLICATE:
         return DuplicateError(f"{subject}: {text}")
-    if code in BUSY or int(error.get("code", 0)) in (429, 503):
+    if code in BUSY or int(error.get("code", 0)) in (429, 503) or (code == NO_PEERS and PEER_OFFLINE in text):
         return UnavailableError(f"{subject}: {text} ({code})")
     return RefusedError(f"{subject}: {text} ({code})", code)
 

@@ -5,10 +5,12 @@ says what differs. Nobody may delete or purge: history is not edited.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from streams.connection import NOT_FOUND, Connection
 from streams.errors import RefusedError, TopologyError
+from streams.patience import patiently
 
 _SECOND = 1_000_000_000
 _DAY = 24 * 3600 * _SECOND
@@ -80,20 +82,23 @@ async def info(connection: Connection, name: str) -> dict[str, Any] | None:
 
 
 async def apply(connection: Connection, replicas: int = 1) -> list[tuple[str, str]]:
-    """Create or update every stream; returns (name, 'created' | 'updated' | 'unchanged') in table order."""
-    done = []
-    for stream in STREAMS:
-        wanted = stream.config(replicas)
-        found = await info(connection, stream.name)
-        if found is None:
-            await connection.api(f"STREAM.CREATE.{stream.name}", wanted, timeout=30)
-            done.append((stream.name, "created"))
-        elif differences(wanted, found["config"]):
-            await connection.api(f"STREAM.UPDATE.{stream.name}", {**found["config"], **wanted}, timeout=30)
-            done.append((stream.name, "updated"))
-        else:
-            done.append((stream.name, "unchanged"))
-    return done
+    """Create or update every stream; returns (name, 'created' | 'updated' | 'unchanged') in table order.
+
+    Waits for a cluster that has no leader or too few nodes yet, as one that has just been started.
+    """
+    return [(stream.name, await patiently(partial(_apply, connection, stream, replicas))) for stream in STREAMS]
+
+
+async def _apply(connection: Connection, stream: Stream, replicas: int) -> str:
+    wanted = stream.config(replicas)
+    found = await info(connection, stream.name)
+    if found is None:
+        await connection.api(f"STREAM.CREATE.{stream.name}", wanted, timeout=30)
+        return "created"
+    if differences(wanted, found["config"]):
+        await connection.api(f"STREAM.UPDATE.{stream.name}", {**found["config"], **wanted}, timeout=30)
+        return "updated"
+    return "unchanged"
 
 
 def differences(wanted: dict[str, Any], actual: dict[str, Any]) -> list[str]:

@@ -11,9 +11,9 @@ from streams import topology
 from streams.errors import TopologyError
 from streams.eventsourcing.bridge import Bridge
 from streams.eventsourcing.events import JetStreamAggregateRecorder
-from streams.eventsourcing.journal import patiently
 from streams.eventsourcing.notifications import JetStreamApplicationRecorder
 from streams.eventsourcing.tracking import JetStreamProcessRecorder, JetStreamTrackingRecorder
+from streams.patience import patiently
 from streams.topology import Stream
 
 

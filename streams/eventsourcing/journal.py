@@ -8,16 +8,15 @@ import asyncio
 import base64
 import itertools
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
 from nats.aio.msg import Msg
 
 from streams import append as log
-from streams import read
+from streams import patience, read
 from streams.append import Record
 from streams.connection import NOT_FOUND, Connection
 from streams.errors import (
@@ -28,12 +27,9 @@ from streams.errors import (
     UnavailableError,
     UnknownOutcomeError,
 )
+from streams.patience import patiently
 from streams.read import Stored
 
-T = TypeVar("T")
-
-PATIENCE = 20.0
-"""Seconds to wait for a log that cannot serve: a cluster chooses a new leader in about five."""
 PAGE = 1000
 _ANSWER_SECONDS = 5.0
 _INCOMPLETE = 10176
@@ -52,20 +48,6 @@ def new_commit() -> str:
     return f"{_INSTANCE}-{next(_NUMBER):x}"
 
 
-async def patiently(work: Callable[[], Awaitable[T]]) -> T:
-    """Repeat idempotent work for as long as the log cannot serve, up to PATIENCE."""
-    now = asyncio.get_running_loop().time
-    deadline, delay = now() + PATIENCE, 0.02
-    while True:
-        try:
-            return await work()
-        except UnavailableError:
-            if now() > deadline:
-                raise
-        await asyncio.sleep(delay)
-        delay = min(2 * delay, 0.5)
-
-
 class Journal:
     """Reads and appends of one stream."""
 
@@ -81,7 +63,7 @@ class Journal:
         Raises UnknownOutcomeError when it cannot be found out within PATIENCE.
         """
         now = asyncio.get_running_loop().time
-        deadline, delay, unknown = now() + PATIENCE, 0.02, False
+        deadline, delay, unknown = now() + patience.PATIENCE, 0.02, False
         reason: LogError
         while True:
             try:
@@ -114,7 +96,7 @@ class Journal:
         DataLossError at a hole.
         """
         now = asyncio.get_running_loop().time
-        deadline = now() + PATIENCE
+        deadline = now() + patience.PATIENCE
         found: list[Stored] = []
         while after < end and (limit is None or len(found) < limit):
             wanted = PAGE if limit is None else min(PAGE, limit - len(found))
@@ -122,7 +104,7 @@ class Journal:
             for stored in page:
                 if subject is None and stored.sequence != after + 1:
                     raise DataLossError(self.stream, after + 1, stored.sequence - 1)
-                after, deadline = stored.sequence, now() + PATIENCE
+                after, deadline = stored.sequence, now() + patience.PATIENCE
                 if after > end:
                     return found
                 found.append(stored)

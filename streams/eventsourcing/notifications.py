@@ -8,7 +8,8 @@ from eventsourcing.persistence import ApplicationRecorder, Notification, StoredE
 
 from streams.eventsourcing import form
 from streams.eventsourcing.events import JetStreamAggregateRecorder
-from streams.eventsourcing.journal import PAGE, patiently
+from streams.eventsourcing.journal import PAGE
+from streams.patience import patiently
 from streams.read import Feed, Stored
 
 

@@ -31,7 +31,8 @@ from streams import subjects, topology
 from streams.envelope import nanoseconds
 from streams.errors import LogError, TopologyError, UnprocessableError
 from streams.eventsourcing.bridge import Bridge
-from streams.eventsourcing.journal import Journal, patiently
+from streams.eventsourcing.journal import Journal
+from streams.patience import patiently
 from streams.read import Stored
 from streams.topology import EXECUTIONS
 

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import os
-import random
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,10 +13,11 @@ from typing import Any
 import aiohttp
 
 from gateways.servers.nats_server import binary
-from gateways.servers.ports import FALLBACK, HOST, free
+from gateways.servers.ports import HOST
 from gateways.servers.process import Command, Process
 from streams.connection import Connection, connect
 from streams.errors import LogError
+from tests.streams.own_ports import own_ports
 
 CONFIGURATIONS = Path(__file__).parents[2] / "ops" / "nats" / "cluster"
 NODES = ("n1", "n2", "n3")
@@ -30,7 +30,7 @@ class Cluster:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        ports = iter(random.sample([port for port in FALLBACK if free(port)], 3 * len(NODES)))
+        ports = iter(own_ports(3 * len(NODES)))
         self._client, self._cluster, self._monitor = ({node: next(ports) for node in NODES} for _ in range(3))
         self._processes: dict[str, Process] = {}
 

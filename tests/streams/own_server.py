@@ -2,17 +2,17 @@
 
 import asyncio
 import os
-import random
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from gateways.servers.nats_server import binary
-from gateways.servers.ports import FALLBACK, HOST, free
+from gateways.servers.ports import HOST
 from gateways.servers.process import Command, Process
 from streams import topology
 from streams.connection import connect
+from tests.streams.own_ports import own_ports
 
 CONF = Path(__file__).parents[2] / "nats.conf"
 
@@ -22,7 +22,7 @@ class OwnServer:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._port = next(port for port in random.sample(FALLBACK, 500) if free(port))
+        self._port = own_ports(1)[0]
         self._process: Process | None = None
 
     @property

@@ -21,6 +21,7 @@ from eventsourcing.utils import Environment
 
 from gateways.servers import Addresses
 from streams import append as log
+from streams import patience
 from streams.append import Landed, Record
 from streams.connection import Connection
 from streams.errors import (
@@ -33,7 +34,7 @@ from streams.errors import (
     UnavailableError,
     UnknownOutcomeError,
 )
-from streams.eventsourcing import Factory, form, journal
+from streams.eventsourcing import Factory, form
 from streams.eventsourcing.bridge import Bridge, translated
 
 NUMBERS = itertools.count(1)
@@ -185,7 +186,7 @@ def test_an_insert_without_an_answer_loses_to_whoever_was_faster(
 
 def test_an_insert_that_stays_without_an_answer_says_so(factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = factory.application_recorder()
-    monkeypatch.setattr(journal, "PATIENCE", 0.1)
+    monkeypatch.setattr(patience, "PATIENCE", 0.1)
     monkeypatch.setattr(log, "append", Wire(*["dropped"] * 100).append)
     with pytest.raises(OperationalError, match="no answer"):
         recorder.insert_events([event("one", 1)])

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from gateways.servers.nats_server import binary
-from gateways.servers.ports import FALLBACK, HOST, free
+from gateways.servers.ports import HOST, free
 from gateways.servers.process import Command, Process
 from streams.errors import RefusedError, UnavailableError
 from streams.wire import Address, Arrived, Parser, addresses, connect
+from tests.streams.own_ports import own_ports
 
 HEADERS = b"NATS/1.0\r\nNats-Msg-Id: evt_1\r\nNats-Batch-Sequence: 1\r\n\r\n"
 LOOKS_LIKE_PROTOCOL = b"\r\nPING\r\nMSG a 1 b 5\r\nhello\r\nHMSG a 1 b 12 17\r\nNATS/1.0\r\n\r\nhello\r\n-ERR 'no'\r\n"
@@ -136,7 +137,7 @@ def test_what_is_no_url_is_refused_without_showing_it(url: str) -> None:
 @asynccontextmanager
 async def nats_server(folder: Path, *args: str) -> AsyncIterator[str]:
     """A nats-server with these arguments; `host:port` of it."""
-    port = next(port for port in FALLBACK if free(port))
+    port = own_ports(1)[0]
     command = Command(
         program=binary(),
         args=("-a", HOST, "-p", str(port), *args),

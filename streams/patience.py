@@ -1,0 +1,36 @@
+"""Waiting for a log that cannot serve at the moment, in the places that have nothing better to do meanwhile."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+
+from streams.errors import UnavailableError
+
+T = TypeVar("T")
+
+PATIENCE = 20.0
+"""Seconds to wait for a log that cannot serve: a cluster chooses a new leader in about five."""
+
+_QUIET_SECONDS = 2.0
+
+log = structlog.get_logger()
+
+
+async def patiently(work: Callable[[], Awaitable[T]]) -> T:
+    """Repeat idempotent work for as long as the log cannot serve, up to PATIENCE; says so when it takes long."""
+    now = asyncio.get_running_loop().time
+    start, delay, told = now(), 0.02, False
+    while True:
+        try:
+            return await work()
+        except UnavailableError as error:
+            waited = now() - start
+            if waited > PATIENCE:
+                raise
+            if waited > _QUIET_SECONDS and not told:
+                log.warning("log.waiting", why=str(error), up_to_seconds=PATIENCE)
+                told = True
+        await asyncio.sleep(delay)
+        delay = min(2 * delay, 0.5)
