@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 import msgspec
 import structlog
 
-from streams.errors import DataLossError, LogError, UnavailableError
+from streams.errors import DataLossError, LogError, RefusedError, UnavailableError
 from streams.wire import Status, Wire, connect
 
 log = structlog.get_logger()
@@ -39,6 +39,7 @@ _PULL_MESSAGES = 10_000
 _PULL_BYTES = 8 * 1024 * 1024
 _BLOCK_BYTES = 8 * 1024 * 1024
 _PULL_SECONDS = 10.0
+_SILENCE_SECONDS = 0.1
 _PATIENCE = 3
 """How many pulls in a row may run out while the server still counts messages."""
 _SECOND = 1_000_000_000
@@ -139,9 +140,7 @@ class Replay:
             try:
                 await self._start(wire)
                 while not self._finished:
-                    if not await wire.wait(1.2 * _PULL_SECONDS):
-                        # A consumer that is there would have said that a pull ran out; one that is gone says nothing.
-                        raise UnavailableError(f"the pulls of consumer {self._consumer} are not answered")
+                    await self._hear(wire)
                     await self._accept(wire)
                     self._ask(wire)
                     while (ready := self._cut(whole=self._held_bytes >= _BLOCK_BYTES)) is not None:
@@ -243,6 +242,26 @@ class Replay:
                 "expires": int(_PULL_SECONDS * _SECOND),
             }
             wire.pull(self._stream, self._consumer, body)
+
+    async def _hear(self, wire: Wire) -> None:
+        """Wait for deliveries or statuses."""
+        if await wire.wait(_SILENCE_SECONDS):
+            return
+        await self._recount(wire)
+        if not await wire.wait(1.2 * _PULL_SECONDS):
+            # A consumer that is there would have said that a pull ran out; one that is gone says nothing.
+            raise UnavailableError(f"the pulls of consumer {self._consumer} are not answered")
+
+    async def _recount(self, wire: Wire) -> None:
+        # When a message takes a pull's bytes to the last one, the server ends the pull without a word (2.15), and what
+        # else was asked for would stay in our credit. So whoever hears nothing looks whether a pull is waiting at all.
+        try:
+            info = await wire.api(f"CONSUMER.INFO.{self._stream}.{self._consumer}")
+        except RefusedError as error:
+            raise UnavailableError(str(error)) from error
+        if not info["num_waiting"] and not wire.heard:
+            self._credit = 0
+            self._ask(wire)
 
     async def _accept(self, wire: Wire) -> None:
         subjects, replies, payloads = wire.take()

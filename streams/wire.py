@@ -251,15 +251,15 @@ class Wire(asyncio.Protocol):
 
     async def wait(self, seconds: float) -> bool:
         """Whether deliveries or statuses have arrived within so many seconds. LogError when the connection is lost."""
-        if not self._has_news:
+        if not self.heard:
             self._check()
             self._news.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._news.wait()
-        if not self._has_news:
+        if not self.heard:
             self._check()
-        return self._has_news
+        return self.heard
 
     def close(self) -> None:
         self._fail(UnavailableError(f"{self._address}: closed"))
@@ -281,14 +281,15 @@ class Wire(asyncio.Protocol):
         except ValueError as error:
             self._fail(UnavailableError(f"{self._address}: this is not the NATS protocol: {error}"))
             self.close()
-        if self._has_news:
+        if self.heard:
             self._news.set()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._fail(UnavailableError(f"{self._address}: connection lost: {error or 'closed by the server'}"))
 
     @property
-    def _has_news(self) -> bool:
+    def heard(self) -> bool:
+        """Whether deliveries or statuses wait to be taken."""
         return bool(self._parser.arrived.replies or self.statuses)
 
     def _on_line(self, line: bytes) -> None:

@@ -182,6 +182,27 @@ async def test_large_messages(server: Server, monkeypatch: pytest.MonkeyPatch, p
     assert max(read.blocks) < 20  # a block is bounded in bytes too
 
 
+async def test_pulls_that_end_without_a_word(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The server does not say that a pull has ended when a message takes the last of its bytes, to the byte.
+    stream = await server.stream(numbered(60, size=100), **FAST)
+    silences = 0
+    recount = Replay._recount
+
+    async def counted(reader: Replay, wire: Wire) -> None:
+        nonlocal silences
+        silences += 1
+        await recount(reader, wire)
+
+    monkeypatch.setattr(Replay, "_recount", counted)
+    for size in range(2_000, 2_200):
+        monkeypatch.setattr(module, "_PULL_BYTES", size)
+        reader = Replay(server.url, stream, exact=True)
+        read = await everything(reader)
+        assert read.sequences == list(range(1, 61))
+        assert reader.restarts == 0, size
+    assert silences > 0
+
+
 @pytest.mark.parametrize(
     ("after", "until", "expected"),
     [
