@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -93,9 +94,9 @@ class Folder:
         """
         made: list[Made] = []
         left: list[int] = []
-        places: dict[bytes, list[int]] = {}
+        places: defaultdict[bytes, list[int]] = defaultdict(list)
         for place, payload in enumerate(block.payloads):
-            places.setdefault(payload[: payload.find(b'"', _TYPE_AT)], []).append(place)
+            places[payload[: payload.find(b'"', _TYPE_AT)]].append(place)
         for beginning, found in places.items():
             parts = self._parts(block.payloads[found[0]])
             if beginning not in self._known:

@@ -12,6 +12,7 @@ hold is encoded; what a function makes of it is taken as it is. A nullable colum
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from enum import Enum
 from functools import cached_property
 from itertools import repeat
@@ -25,6 +26,8 @@ from msgspec.structs import astuple
 from projections.lean import lean
 from projections.table import Add, Change, Insert, Table, Upsert, Values, moment, picking
 from streams.envelope import Recorded
+
+_integers = msgspec.json.Decoder(list[int])
 
 
 class Place(Enum):
@@ -135,6 +138,18 @@ def sequence_of(place: str | None) -> int:
     return int(place.rpartition(":")[2]) if place else 0
 
 
+def sequences_of(places: Sequence[str | None]) -> Iterable[int]:
+    """The same of many: those of one stream, as mostly, are decoded as one list."""
+    if places and None not in places:
+        stream = str(places[0]).rpartition(":")[0]
+        numbers = f",{','.join(places)}".replace(f",{stream}:", ",")  # type: ignore[arg-type]
+        with suppress(msgspec.DecodeError):  # of several streams
+            found = _integers.decode(f"[{numbers[1:]}]")
+            if len(found) == len(places):
+                return found
+    return map(sequence_of, places)
+
+
 def _source(table: Table, event: type[Struct], name: str, given: Source | None) -> Source | None:
     if given is not None:
         return given
@@ -151,7 +166,7 @@ def _maker(source: Source | None, kind: str, names: Sequence[str]) -> _Maker:
         case Place.SEQUENCE:
             return lambda _, sequences, __: sequences
         case Place.CAUSE:
-            return lambda _, __, causes: map(sequence_of, causes)
+            return lambda _, __, causes: sequences_of(causes)
         case From():
             value, form = itemgetter(names.index(source.field)), source.then or _FORMS[kind]
             return lambda facts, _, __: map(form, map(value, facts))

@@ -275,4 +275,5 @@ def test_names_of_projections_and_tables_are_their_own() -> None:
 
 def test_places_and_moments() -> None:
     assert [sequence_of(place) for place in ("RAW:12", None, "")] == [12, 0, 0]
+
     assert moment(1_700_000_000_123_456_999) == AT.replace(microsecond=123_456)

@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import Struct
 
 from domain.events import CopyDecided, MarkCaptured, OrderFilled, PositionChanged
@@ -16,7 +18,7 @@ from projections.event_count import EventCounts
 from projections.executable_fill import EXECUTABLE_FILL, ExecutableFills
 from projections.folding import Folder, OneByOneError, Unreadable
 from projections.ledger_entry import LEDGER_BALANCE
-from projections.mapping import CAUSE, SEQUENCE, From, add, insert, upsert
+from projections.mapping import CAUSE, SEQUENCE, From, add, insert, sequence_of, sequences_of, upsert
 from projections.position import POSITION, Positions
 from projections.projection import Projection, shape
 from projections.rows import Rows
@@ -209,3 +211,8 @@ def test_another_map_is_another_shape() -> None:
         maps: ClassVar = {"order.filled": (insert(EXECUTABLE_FILL, OrderFilled, sequence=CAUSE),)}
 
     assert shape(Other()) != shape(ExecutableFills())
+
+
+@given(st.lists(st.one_of(st.none(), st.from_regex(r"\A([1-3A:]{0,4}:)?[0-9]{1,2}\Z"), st.just(""))))
+def test_the_sequences_of_many_are_those_of_each(places: list[str | None]) -> None:
+    assert list(sequences_of(places)) == list(map(sequence_of, places))
