@@ -173,7 +173,7 @@ class Construction:
             session.terminate()
         statements = keys if keys_only else [*keys, *others]
         if not keys_only:
-            statements += self._settling()
+            statements += self._analyzing()
         left = deque(statements)
         indexers = [asyncio.create_task(self._index(left, len(left))) for _ in range(min(_INDEXERS, len(left)))]
         try:
@@ -183,17 +183,15 @@ class Construction:
                 indexer.cancel()
             await asyncio.gather(*indexers, return_exceptions=True)
 
-    def _settling(self) -> list[_Statement]:
-        """What lets the planner and autovacuum take over a table that was filled."""
-        made = []
-        for projection in self.projections:
-            for table in projection.tables:
-                name = f"{self.places[projection.name].schema}.{table.name}"
-                # Of partitions the planner knows enough by their indexes; autovacuum looks at them, never at the whole.
-                made.append(_Statement(projection, table, f"ANALYZE {'ONLY ' if table.by_day else ''}{name}"))
-                if table.by_day is None:
-                    made.append(_Statement(projection, table, f"ALTER TABLE {name} RESET (autovacuum_enabled)"))
-        return made
+    def _analyzing(self) -> list[_Statement]:
+        """What lets the planner know a table that was filled."""
+        return [
+            # Of partitions the planner knows enough by their indexes; autovacuum looks at them, never at the whole.
+            _Statement(projection, table, f"ANALYZE {'ONLY ' if table.by_day else ''}{place.schema}.{table.name}")
+            for projection in self.projections
+            for table in projection.tables
+            if (place := self.places[projection.name])
+        ]
 
     async def _index(self, left: deque[_Statement], total: int) -> None:
         session = await asyncpg.connect(self._dsn, timeout=10)

@@ -79,6 +79,8 @@ async def build_past(
         await construction.prepare(session, writer=False, resume=resume)
         await construction.fill(ends, "reading")
         await construction.finish()
+        for each in stands:
+            await store.wake_autovacuum(session, schema, each.projection)
         if not shorten:
             now = await standings(connection, session, projections)
             check_front(found, {stream: extent for each in now for stream, extent in each.extents.items()})

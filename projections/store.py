@@ -101,6 +101,13 @@ async def make_tables(
         await grant(session, place.schema, projection.tables)
 
 
+async def wake_autovacuum(session: asyncpg.Connection[Any], schema: str, projection: Projection) -> None:
+    """Let autovacuum look at tables that were made to be filled, now that they stand where they stay."""
+    for table in projection.tables:
+        if table.by_day is None:
+            await session.execute(f"ALTER TABLE {schema}.{table.name} RESET (autovacuum_enabled)")
+
+
 async def missing_tables(session: asyncpg.Connection[Any], schema: str, tables: Iterable[Table]) -> list[str]:
     names = [table.name for table in tables]
     rows = await session.fetch(

@@ -133,6 +133,7 @@ async def _exchange(session: asyncpg.Connection[Any], standing: Standing, built:
             await session.execute(f"ALTER TABLE {live}.{table.name} SET SCHEMA {old}")
     for table in standing.projection.tables:
         await session.execute(f"ALTER TABLE {built}.{table.name} SET SCHEMA {live}")
+    await store.wake_autovacuum(session, live, standing.projection)
 
 
 async def _exists(session: asyncpg.Connection[Any], schema: str, table: Table) -> bool:

@@ -135,6 +135,7 @@ async def test_the_past_equals_what_was_live_then(
     assert await contents(f"{other}?options=-csearch_path%3Dpast", chosen) == before
     session = await asyncpg.connect(other)
     assert await session.fetchval("SELECT to_regclass('public.position')") is None
+    assert await session.fetchval("SELECT reloptions FROM pg_class WHERE oid = 'past.position'::regclass") is None
     await session.close()
     with pytest.raises(RebuildError, match=r"--schema past is in use.*DROP SCHEMA past CASCADE"):
         await build_past(running.nats_url, other, codec(), chosen, "past", then)
