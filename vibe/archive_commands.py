@@ -21,9 +21,9 @@ from streams.errors import LogError
 from streams.topology import HISTORY, Stream
 from vibe.clock import Clock
 from vibe.moments import BadMomentError
+from vibe.output import print_json, show, table
 from vibe.play import speaker
 from vibe.settings import Settings, nats_conf
-from vibe.tables import show, table
 
 _SHOWN_ROWS = 1000
 
@@ -46,7 +46,7 @@ async def run_archive(settings: Settings, stream: str | None, until: str | None,
                 except LogError as error:  # the other streams have age limits too
                     failed[one.name] = str(error)
     if json:
-        _print_json({"archive": archive.url, "streams": [one._asdict() for one in done], "failed": failed})
+        print_json({"archive": archive.url, "streams": [one._asdict() for one in done], "failed": failed})
     else:
         _show_run(archive, done, failed)
     return 1 if failed or any(one.lost for one in done) else 0
@@ -63,7 +63,7 @@ async def run_status(settings: Settings, metrics: Path | None, json: bool) -> in
         write_metrics(found, metrics)
     if json:
         streams = [{**one._asdict(), "at_risk": one.at_risk} for one in found]
-        _print_json({"archive": archive.url, "streams": streams, "at_risk": any(one.at_risk for one in found)})
+        print_json({"archive": archive.url, "streams": streams, "at_risk": any(one.at_risk for one in found)})
     else:
         _show_status(archive, found)
     return 1 if any(one.at_risk for one in found) else 0
@@ -218,7 +218,3 @@ def _text(value: Any) -> str:
 
 def _warn(text: str) -> None:
     Console(stderr=True).print(text, style="red", markup=False, highlight=False, soft_wrap=True)
-
-
-def _print_json(value: object) -> None:
-    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")

@@ -1,9 +1,7 @@
 """`vibe control`: what operators switch while everything runs. Each switch is an event with its actor."""
 
 import getpass
-import sys
 
-import msgspec
 from rich.console import Console
 
 from domain.events import ControlState, ControlTarget
@@ -12,9 +10,9 @@ from handlers.configuration import directory_at
 from handlers.configure import control
 from streams import topology
 from vibe.clock import Clock
-from vibe.commands import ends
+from vibe.ends import ends
+from vibe.output import print_json, show, table
 from vibe.settings import Settings
-from vibe.tables import show, table
 
 
 async def run_control(
@@ -46,7 +44,7 @@ async def run_control(
         sequence = await control(at.connection, target, key, state, actor=who, note=note, now=clock())
     if json:
         facts = {"target": target.value, "id": key, "state": state.value, "actor": who, "config_sequence": sequence}
-        sys.stdout.write(msgspec.json.encode(facts).decode() + "\n")
+        print_json(facts)
     else:
         what = f"{target.value} {key}".strip()
         Console().print(f"{what} is {state.value} from CONFIG:{sequence} on", markup=False, highlight=False)
@@ -60,7 +58,7 @@ async def run_show(settings: Settings, json: bool) -> int:
         directory, sequence = await directory_at(at.connection, codec())
     switched = directory.controls.now()
     if json:
-        sys.stdout.write(msgspec.json.encode({"config_sequence": sequence, "switched": switched}).decode() + "\n")
+        print_json({"config_sequence": sequence, "switched": switched})
         return 0
     if not switched:
         Console().print(f"the engine runs and nobody is disabled, as of CONFIG:{sequence}", highlight=False)

@@ -1,11 +1,9 @@
 """`vibe dead`: what an operator does about events that a stage could not handle."""
 
 import getpass
-import sys
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 from rich.console import Console
 from rich.markup import escape
 
@@ -15,9 +13,9 @@ from streams.connection import Connection
 from streams.errors import RefusedError
 from streams.letters import Letter, payload_of
 from vibe.clock import Clock
-from vibe.commands import ends
+from vibe.ends import ends
+from vibe.output import print_json, show, table
 from vibe.settings import Settings
-from vibe.tables import show, table
 from vibe.wiring import FOLDS
 
 
@@ -27,7 +25,7 @@ async def run_list(settings: Settings, stage: str | None, everything: bool, json
         found = await letters.letters(at.connection, codec(), stage)
     shown = [letter for letter in found if everything or letter.state == "open"]
     if json:
-        _print_json([_summary(letter) for letter in shown])
+        print_json([_summary(letter) for letter in shown])
         return 0
     if not shown:
         Console().print(f"no {'' if everything else 'open '}dead letters")
@@ -53,7 +51,7 @@ async def run_show(settings: Settings, number: int, json: bool) -> int:
         await topology.verify(at.connection)
         letter = await _letter(at.connection, number)
     if json:
-        _print_json({**_summary(letter), "payload": letter.facts.payload, "encoding": letter.facts.encoding})
+        print_json({**_summary(letter), "payload": letter.facts.payload, "encoding": letter.facts.encoding})
         return 0
     console = Console()
     for name, value in _summary(letter).items():
@@ -126,14 +124,10 @@ def _summary(letter: Letter) -> dict[str, Any]:
 def _report(done: list[dict[str, Any]], json: bool, what: str) -> int:
     failed = [row for row in done if row["error"]]
     if json:
-        _print_json(done)
+        print_json(done)
     else:
         for row in failed:
             Console(stderr=True).print(row["error"], style="red", markup=False, soft_wrap=True)
         count = len(done) - len(failed)
         Console().print(f"{count} letter{'' if count == 1 else 's'} {what}")
     return 1 if failed else 0
-
-
-def _print_json(value: object) -> None:
-    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")

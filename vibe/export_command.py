@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
 import asyncpg
-import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
@@ -23,8 +22,9 @@ from projections.executable_fill import EXECUTABLE_FILL
 from projections.ledger_entry import LEDGER_ENTRY
 from projections.table import Table
 from projections.table import moment as timestamp
-from vibe.commands import bar, ends
+from vibe.ends import ends
 from vibe.moments import BadMomentError, moment
+from vibe.output import bar, print_json
 from vibe.settings import Settings
 
 What = Literal["ledger", "attempts", "fills"]
@@ -82,7 +82,7 @@ async def run_export(
                 _complain(str(error))
                 return 1
     if json:
-        sys.stdout.write(msgspec.json.encode({**done._asdict(), "file": str(out)}).decode() + "\n")
+        print_json({**done._asdict(), "file": str(out)})
     else:
         as_of = "" if done.position is None else f", as of EXECUTIONS:{done.position}"
         Console(stderr=True).print(

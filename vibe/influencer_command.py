@@ -1,9 +1,7 @@
 """`vibe influencer show`: an influencer's own trading as a portfolio, from the log as of any moment."""
 
-import sys
 from typing import Any
 
-import msgspec
 from rich.console import Console
 
 from domain.events import Venue
@@ -16,10 +14,10 @@ from handlers.shadows import Shadows, shadows
 from handlers.valuation import every_mark
 from streams import topology
 from vibe.clock import Clock
-from vibe.commands import ends
+from vibe.ends import ends
 from vibe.moments import ago
+from vibe.output import print_json, show, table
 from vibe.settings import Settings
-from vibe.tables import show, table
 
 
 async def run_influencer_show(settings: Settings, influencer_id: str, at: str | None, json: bool) -> int:
@@ -39,7 +37,7 @@ async def run_influencer_show(settings: Settings, influencer_id: str, at: str | 
         marks = await every_mark(open_ends.connection, codec(), until)
     if json:
         facts = _facts(influencer_id, influencer.venue, found, marks)
-        sys.stdout.write(msgspec.json.encode(facts).decode() + "\n")
+        print_json(facts)
     else:
         _show(influencer_id, found, marks)
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -19,10 +18,10 @@ from projections.queries.round_trips import InfluencerMetrics
 from projections.queries.subscribers import Copying, SubscriberMetrics
 from vibe import report
 from vibe.clock import Clock
-from vibe.commands import ends
+from vibe.ends import ends
 from vibe.moments import ago
+from vibe.output import print_json, show, table
 from vibe.settings import Settings
-from vibe.tables import show, table
 
 
 class NotBuiltError(Exception):
@@ -65,7 +64,7 @@ async def run_leaderboard(settings: Settings, since: str | None, min_trips: int,
         _say(str(error))
         return 1
     if json:
-        _print_json(found)
+        print_json(found)
     elif found:
         _show_leaderboard(found)
     else:
@@ -90,21 +89,17 @@ async def run_metrics(settings: Settings, what: str, name: str, since: str | Non
     if what == "influencer":
         if one is None:
             return _unknown(what, name)
-        _print_json(_influencer_facts(one)) if json else _show_influencer(one)
+        print_json(_influencer_facts(one)) if json else _show_influencer(one)
         return 0
     if known is None:
         return _unknown(what, name)
-    _print_json(_subscriber_facts(many)) if json else _show_subscriber(many)
+    print_json(_subscriber_facts(many)) if json else _show_subscriber(many)
     return 0
 
 
 def _unknown(what: str, name: str) -> int:
     _say(f"vibe metrics: no {what} {name!r} is configured; see: vibe config show")
     return 1
-
-
-def _print_json(value: object) -> None:
-    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
 
 
 def _influencer_facts(one: InfluencerMetrics) -> dict[str, Any]:

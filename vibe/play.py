@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import structlog
 from rich.console import Console
 from rich.live import Live
@@ -16,6 +15,7 @@ from rich.live import Live
 from vibe import demo, report, up
 from vibe.child import stop_on_signals, unless
 from vibe.folder_lock import exclusive
+from vibe.output import print_json
 from vibe.settings import Settings, polymarket_settings
 from vibe.supervisor import Supervisor
 from vibe.watch import Watch
@@ -145,7 +145,7 @@ async def _end(house: up.House, say: Callable[[str], None], as_json: bool, *, dr
     if drain and (undecided or closing["lag"]):
         code = 1
     if as_json:
-        sys.stdout.write(msgspec.json.encode(closing).decode() + "\n")
+        print_json(closing)
         sys.stdout.flush()
     else:
         _print(closing)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -11,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import asyncpg
-import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -32,9 +30,9 @@ from streams.connection import Connection, connect
 from streams.envelope import Recorded
 from vibe.clock import Clock
 from vibe.moments import BadMomentError, moment
+from vibe.output import print_json, show, table
 from vibe.play import speaker
 from vibe.settings import Settings, nats_conf
-from vibe.tables import show, table
 
 _LINE_SECONDS = 2.0
 
@@ -76,7 +74,7 @@ async def run_list(settings: Settings, json: bool) -> int:
         finally:
             session.terminate()
     if json:
-        _print_json([each._asdict() for each in found])
+        print_json([each._asdict() for each in found])
         return 0
     made = table("projection, position", "v", "lag", "per s", "rows", "size", "last event", "state", text=("state",))
     for each in found:
@@ -138,7 +136,7 @@ async def run_rebuild(
                 )
                 raise
     if json:
-        _print_json([each._asdict() for each in done])
+        print_json([each._asdict() for each in done])
         return 0
     for each in done:
         over = f", {each.refused:,} events passed over (vibe dead list)" if each.refused else ""
@@ -181,7 +179,7 @@ async def _past(
         at.nats_url, at.dsn, codec(), chosen, schema, end, resume=resume, refuse=refuse, watch=watch, **where
     )
     if json:
-        _print_json({"schema": schema, "projections": [each.name for each in chosen], "ends": ends})
+        print_json({"schema": schema, "projections": [each.name for each in chosen], "ends": ends})
     else:
         reached = ", ".join(f"{stream}:{sequence:,}" for stream, sequence in ends.items())
         Console().print(
@@ -202,27 +200,10 @@ async def run_verify(settings: Settings, names: Sequence[str], everything: bool,
                 at.nats_url, at.dsn, codec(), chosen, watch=watch, archive=settings.archive, cold=archive
             )
     if json:
-        _print_json([{"projection": check.projection, "equal": check.equal, **_facts(check)} for check in checks])
+        print_json([{"projection": check.projection, "equal": check.equal, **_facts(check)} for check in checks])
     else:
         _show(checks)
     return 0 if all(check.equal for check in checks) else 1
-
-
-async def run_bench(settings: Settings, json: bool, events: int) -> int:
-    from vibe import bench_projections
-
-    say = speaker(json)
-    async with servers(settings.data_dir / "bench", nats_conf(), postgres_dsn=settings.dsn, progress=say) as at:
-        figures = await bench_projections.measure(at.nats_url, at.postgres_dsn, events=events, progress=say)
-    if json:
-        _print_json(figures)
-        return 0
-    made = table("figure", "value")
-    for name, value in figures.items():
-        if isinstance(value, int | float):
-            made.add_row(name, f"{value:,}")
-    show(made)
-    return 0
 
 
 def _facts(check: Check) -> dict[str, Any]:
@@ -353,7 +334,3 @@ def _bytes(size: int) -> str:
             return f"{value:,.0f} {unit}" if unit == "B" else f"{value:,.1f} {unit}"
         value /= 1000
     return f"{value:,.1f} TB"
-
-
-def _print_json(value: object) -> None:
-    sys.stdout.write(msgspec.json.encode(value, enc_hook=str).decode() + "\n")

@@ -1,10 +1,8 @@
 """`vibe subscriber show`: one subscriber's portfolio, loaded from the log as of any moment."""
 
 import asyncio
-import sys
 from typing import Any
 
-import msgspec
 from rich.console import Console
 
 from domain.marks import Marks
@@ -14,10 +12,10 @@ from handlers.catalogue import codec
 from handlers.valuation import every_mark
 from streams.envelope import rfc3339
 from streams.eventsourcing import Subscriber, load_subscriber
-from vibe.commands import ends
+from vibe.ends import ends
 from vibe.moments import moment
+from vibe.output import print_json, show, table
 from vibe.settings import Settings
-from vibe.tables import show, table
 
 
 async def run_subscriber_show(settings: Settings, subscriber_id: str, at: str | None, json: bool) -> int:
@@ -37,7 +35,7 @@ async def run_subscriber_show(settings: Settings, subscriber_id: str, at: str | 
         )
         return 1
     if json:
-        sys.stdout.write(msgspec.json.encode(_facts(found, marks)).decode() + "\n")
+        print_json(_facts(found, marks))
     else:
         _show(found, marks)
     return 0

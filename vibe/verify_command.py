@@ -1,6 +1,5 @@
 """`vibe verify-decisions`: every decision made again from the log alone, and compared with what is stored."""
 
-import sys
 from typing import Any
 
 import msgspec
@@ -9,8 +8,9 @@ from rich.console import Console
 from handlers.verify import Difference, Verdict, verify
 from streams import topology
 from vibe.clock import Clock
-from vibe.commands import bar, ends
+from vibe.ends import ends
 from vibe.moments import ago
+from vibe.output import bar, print_json
 from vibe.settings import Settings
 
 _SHOWN = 20
@@ -24,7 +24,7 @@ async def run_verify(settings: Settings, since: str | None, json: bool) -> int:
         with bar("deciding again", json) as progress:
             verdict = await verify(at.connection, since=begin, progress=progress)
     if json:
-        sys.stdout.write(msgspec.json.encode(_facts(verdict)).decode() + "\n")
+        print_json(_facts(verdict))
     else:
         _show(verdict)
     return 1 if verdict.different else 0

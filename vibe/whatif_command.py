@@ -1,10 +1,8 @@
 """`vibe whatif`: what another configuration would have made of what was recorded."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from rich.console import Console
 
 from domain.micros import decimal_text
@@ -13,10 +11,10 @@ from handlers.whatif import Comparison, Outcome, whatif
 from streams import topology
 from streams.envelope import rfc3339
 from vibe.clock import Clock
-from vibe.commands import bar, ends
+from vibe.ends import ends
 from vibe.moments import ago
+from vibe.output import bar, print_json, show, table
 from vibe.settings import Settings
-from vibe.tables import show, table
 
 
 async def run_whatif(settings: Settings, config: Path, since: str, json: bool) -> int:
@@ -31,7 +29,7 @@ async def run_whatif(settings: Settings, config: Path, since: str, json: bool) -
             Console(stderr=True).print(f"{config}: {line}", markup=False, highlight=False, soft_wrap=True)
         return 1
     if json:
-        sys.stdout.write(msgspec.json.encode(_facts(compared)).decode() + "\n")
+        print_json(_facts(compared))
     else:
         _show(compared)
     return 0

@@ -29,7 +29,7 @@ def trace(
     verify
         make each decision again from the log alone, and say whether it comes out equal; exit code 1 when not
     """
-    from vibe.commands import run_trace
+    from vibe.trace_command import run_trace
 
     finish(run_trace(settings(), wanted, json, limit, verify), quiet=True)
 
@@ -78,7 +78,7 @@ def lag(*, json: Json = False) -> None:
 
     Example: vibe lag --json
     """
-    from vibe.commands import run_lag
+    from vibe.streams_commands import run_lag
 
     finish(run_lag(settings(), json), quiet=True)
 

@@ -107,7 +107,7 @@ def bench_log(*, json: Json = False, events: int = 1_000_000) -> None:
     events
         how many the replay reads; append and processor run a tenth of it
     """
-    from vibe.commands import run_bench_log
+    from vibe.bench_commands import run_bench_log
 
     finish(run_bench_log(settings(), json, events), quiet=True)
 
@@ -202,6 +202,6 @@ def bench_projections(*, json: Json = False, events: int = 1_000_000) -> None:
     events
         how many events of EXECUTIONS the rebuild reads
     """
-    from vibe.projections_commands import run_bench
+    from vibe.bench_commands import run_bench_projections
 
-    finish(run_bench(settings(), json, events), quiet=True)
+    finish(run_bench_projections(settings(), json, events), quiet=True)

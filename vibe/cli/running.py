@@ -52,7 +52,7 @@ def run(*stages: str) -> None:
 
     Example: vibe run plan execute
     """
-    from vibe.commands import run_stages
+    from vibe.run_commands import run_stages
 
     finish(run_stages(settings(), stages))
 
@@ -93,7 +93,7 @@ def sandbox(
     speed
         how much faster than recorded
     """
-    from vibe.commands import run_sandbox
+    from vibe.run_commands import run_sandbox
 
     finish(run_sandbox(host, port, polymarket_port, seed, seconds, frames, pages, speed, origin_ns))
 
@@ -104,6 +104,6 @@ def health(*, url: str | None = None) -> None:
 
     Example: vibe health --url http://127.0.0.1:9100/healthz
     """
-    from vibe.commands import run_health
+    from vibe.run_commands import run_health
 
     finish(run_health(settings(), url), quiet=True)

@@ -20,7 +20,7 @@ def streams_apply(*, json: Json = False) -> None:
 
     Example: vibe streams apply
     """
-    from vibe.commands import run_streams_apply
+    from vibe.streams_commands import run_streams_apply
 
     finish(run_streams_apply(settings(), json), quiet=True)
 
@@ -31,7 +31,7 @@ def streams_show(*, json: Json = False) -> None:
 
     Example: vibe streams show --json
     """
-    from vibe.commands import run_streams_show
+    from vibe.streams_commands import run_streams_show
 
     finish(run_streams_show(settings(), json), quiet=True)
 
@@ -55,7 +55,7 @@ def config_import(file: Path, /, *, json: Json = False, actor: str = "vibe confi
     actor
         who is named in the events
     """
-    from vibe.commands import run_config_import
+    from vibe.config_commands import run_config_import
 
     finish(run_config_import(settings(), file, actor, json), quiet=True)
 
@@ -66,7 +66,7 @@ def config_export() -> None:
 
     Example: vibe config export > config.jsonl
     """
-    from vibe.commands import run_config_export
+    from vibe.config_commands import run_config_export
 
     finish(run_config_export(settings()), quiet=True)
 
@@ -77,7 +77,7 @@ def config_show(*, json: Json = False) -> None:
 
     Example: vibe config show
     """
-    from vibe.commands import run_config_show
+    from vibe.config_commands import run_config_show
 
     finish(run_config_show(settings(), json), quiet=True)
 

@@ -1,12 +1,19 @@
-"""Tables for terminals: figures are never cut. Where a table is wider than the terminal its text wraps; where that is
-not enough the lines are longer than the terminal, which `less -S` and a pipe take as they are."""
+"""What commands write: tables and JSON on stdout, progress on stderr.
+
+In tables figures are never cut. Where a table is wider than the terminal its text wraps; where that is not enough the
+lines are longer than the terminal, which `less -S` and a pipe take as they are.
+"""
 
 import re
-from collections.abc import Collection
+import sys
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 
+import msgspec
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 _TEXT_WIDTH = 24
@@ -36,3 +43,17 @@ def show(made: Table, console: Console | None = None) -> None:
     before, console.width = console.width, max(console.width, needed)
     console.print(made, highlight=False)
     console.width = before
+
+
+def print_json(value: object) -> None:
+    """One line of JSON on stdout; what JSON has no form for is written as its text."""
+    sys.stdout.write(msgspec.json.encode(value, enc_hook=str).decode() + "\n")
+
+
+@contextmanager
+def bar(what: str, json: bool) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on a terminal's stderr, told (done, total); silent elsewhere."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=json or not console.is_terminal) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

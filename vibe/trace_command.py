@@ -1,0 +1,38 @@
+"""`vibe trace`: everything that led to an id, and everything it led to."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+
+from streams import topology
+from vibe import report
+from vibe.ends import ends
+from vibe.settings import Settings
+from vibe.trace import Tracer
+from vibe.trace_verify import verified
+from vibe.trace_view import as_json, show_trace
+
+
+async def run_trace(settings: Settings, wanted: str, json: bool, limit: int, verify: bool = False) -> int:
+    async with ends(settings) as at:
+        await topology.verify(at.connection)
+        found = await Tracer(at.connection, at.database).trace(wanted)
+        if found is None:
+            behind = await report.projection_lag(at.connection, at.database)
+            note = f"; the read models are {behind:,} events behind the log" if behind else ""
+            Console(stderr=True).print(
+                f"vibe trace: nothing has the id {wanted!r} (looked among decisions, requests, orders, fills, ledger "
+                f"entries, quotes, groups, signals, raw events, venue trade ids and hashes, dead letters){note}",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
+            return 1
+        verdicts = await verified(at.connection, found) if verify else {}
+        if json:
+            sys.stdout.write(as_json(wanted, found, verdicts).decode() + "\n")
+        else:
+            show_trace(Console(), wanted, found, limit, verdicts)
+    return 1 if any(verdict.difference is not None for verdict in verdicts.values()) else 0
