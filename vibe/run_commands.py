@@ -99,6 +99,10 @@ async def run_sandbox(
 
 
 async def run_health(settings: Settings, url: str | None) -> int:
+    if url is None and not settings.http_port:
+        what = "which process? `vibe run` tells its health on VIBE_HTTP_PORT, which is not set; set it, or give --url"
+        Console(stderr=True).print(f"vibe health: {what}", markup=False, soft_wrap=True)
+        return 2
     target = url or f"http://127.0.0.1:{settings.http_port}/healthz"
     try:
         async with (
@@ -108,5 +112,5 @@ async def run_health(settings: Settings, url: str | None) -> int:
             sys.stdout.write(await answer.text() + "\n")
             return 0 if answer.status == 200 else 1
     except (aiohttp.ClientError, TimeoutError) as error:
-        Console(stderr=True).print(f"vibe health: {target} does not answer: {error}", markup=False)
+        Console(stderr=True).print(f"vibe health: {target} does not answer: {error}", markup=False, soft_wrap=True)
         return 1

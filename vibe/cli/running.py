@@ -103,6 +103,11 @@ def health(*, url: str | None = None) -> None:
     """Ask a running `vibe run` whether it is well; exit code 0 when it is. For container health checks.
 
     Example: vibe health --url http://127.0.0.1:9100/healthz
+
+    Parameters
+    ----------
+    url
+        Where it serves its health; 127.0.0.1 on VIBE_HTTP_PORT unless given.
     """
     from vibe.run_commands import run_health
 
