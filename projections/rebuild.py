@@ -32,6 +32,8 @@ from streams.envelope import Codec
 log = structlog.get_logger()
 
 _BUILD_LOCK = 0x76696263
+_LOCK_SECONDS = 3.0
+"""How long Postgres may take to notice that the last one who rebuilt is gone."""
 _NEAR = 20_000
 """So close to the log's end the rest is read when it is time to swap."""
 
@@ -202,11 +204,14 @@ class _Attempt:
                 check_whole(self._history, standing.name, standing.extents, shorten=self.shorten)
 
     async def _lock(self, projections: Sequence[Projection]) -> None:
+        patient_until = time.monotonic() + _LOCK_SECONDS
         for projection in sorted(projections, key=lambda each: each.name):
-            if not await self._session.fetchval(
+            while not await self._session.fetchval(
                 "SELECT pg_try_advisory_lock($1, hashtext($2))", _BUILD_LOCK, projection.name
             ):
-                raise RebuildError(f"{projection.name} is being rebuilt already; wait for it, or stop it first")
+                if time.monotonic() > patient_until:
+                    raise RebuildError(f"{projection.name} is being rebuilt already; wait for it, or stop it first")
+                await asyncio.sleep(0.1)
 
     async def _generation(self, standing: Standing) -> int:
         used = await self._used(standing)

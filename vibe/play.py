@@ -23,7 +23,7 @@ from vibe.watch import Watch
 log = structlog.get_logger()
 
 SANDBOX = "sandbox"
-_LAST_SWEEP_SECONDS = 3.0
+_LAST_STORED_SECONDS = 2.0
 
 
 class BadConfigError(Exception):
@@ -86,9 +86,9 @@ async def run_demo(settings: Settings, seed: int, seconds: float | None, as_json
 
 
 async def _played(supervisor: Supervisor) -> None:
-    """Until the venues have played everything and it has arrived: Polymarket's wallets are asked in turn."""
+    """Until the venues have played everything, somebody has asked for it, and had the time to store it."""
     await supervisor.children[SANDBOX].done.wait()
-    await asyncio.sleep(_LAST_SWEEP_SECONDS)
+    await asyncio.sleep(_LAST_STORED_SECONDS)
 
 
 async def _configure(house: up.House, config: Path | None, now: int) -> None:

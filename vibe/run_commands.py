@@ -81,7 +81,7 @@ async def run_sandbox(
             outcomes = await polymarket.serve(rows, host=host, port=polymarket_port, clock=clock)
             stack.push_async_callback(outcomes.stop)
             addresses |= polymarket_settings(outcomes.url)
-            played.append(outcomes.done)
+            played.append(outcomes.collected)
         if parent is not None:
             parent.say("ready")
             ended: asyncio.Future[object] = asyncio.ensure_future(stop.wait())

@@ -1,7 +1,8 @@
 """Owns or joins the servers of a data folder.
 
 The process that holds the folder's lock starts, watches and stops the servers; every other one uses them. The lock
-dies with its holder, and whoever waits for the servers then becomes their owner.
+dies with its holder, and whoever waits for the servers then becomes their owner. So does whoever uses them: it starts
+them again on their ports, to which clients reconnect by themselves, and a house outlives the command that it joined.
 """
 
 import asyncio
@@ -11,6 +12,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import structlog
+
 from gateways.servers import leftovers
 from gateways.servers.errors import ServerError
 from gateways.servers.folder import Folder, Running, State
@@ -18,7 +21,10 @@ from gateways.servers.server import Server, Tell
 from gateways.servers.supervise import START_TIMEOUT_S, TELL_EVERY_S, Supervised
 
 POLL_S = 0.1
+HEIR_LOOKS_EVERY_S = 0.05
 JOIN_TIMEOUT_S = START_TIMEOUT_S + 60.0
+
+log = structlog.get_logger()
 
 Ports = dict[str, tuple[int, ...]]
 
@@ -45,7 +51,9 @@ async def embedded(folder: Folder, wanted: Sequence[Server], tell: Tell) -> Asyn
         state = folder.read()
         missing = await _unready(state, wanted)
         if missing is None:
-            yield Embedded({server.name: state.servers[server.name].ports for server in wanted}, owned=False)
+            ports = {server.name: state.servers[server.name].ports for server in wanted}
+            async with _joined(folder, wanted, ports, tell):
+                yield Embedded(ports, owned=False)
             return
         waited = time.monotonic() - began
         if waited > JOIN_TIMEOUT_S:
@@ -57,6 +65,34 @@ async def embedded(folder: Folder, wanted: Sequence[Server], tell: Tell) -> Asyn
             told = waited
             tell(f"waiting for process {state.owner} to start the servers of {folder.root} ({waited:.0f} s)")
         await asyncio.sleep(POLL_S)
+
+
+@asynccontextmanager
+async def _joined(folder: Folder, wanted: Sequence[Server], ports: Ports, tell: Tell) -> AsyncIterator[None]:
+    heir = asyncio.create_task(_inherit(folder, wanted, ports, tell))
+    try:
+        yield
+    finally:
+        heir.cancel()
+        await asyncio.gather(heir, return_exceptions=True)
+
+
+async def _inherit(folder: Folder, wanted: Sequence[Server], ports: Ports, tell: Tell) -> None:
+    """Own the servers from the moment on at which their owner leaves, until cancelled."""
+    while True:
+        try:
+            with folder.try_lock() as locked:
+                if locked:
+                    log.warning(
+                        "the process that ran the servers has ended, running them here", folder=str(folder.root)
+                    )
+                    async with _owned(folder, wanted, tell) as inherited:
+                        if inherited != ports:
+                            log.error("servers had to move, restart this process", before=ports, now=inherited)
+                        await asyncio.Event().wait()
+        except ServerError as error:
+            log.error("servers did not come back, trying again", why=str(error))
+        await asyncio.sleep(HEIR_LOOKS_EVERY_S)
 
 
 @asynccontextmanager

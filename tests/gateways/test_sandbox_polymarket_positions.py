@@ -69,6 +69,20 @@ async def test_nothing_of_the_scenario_is_played_before_its_time_and_done_comes_
         assert await client.get("/data/activity", user=TAKER.address, start=ORIGIN_S)
 
 
+async def test_all_is_collected_when_each_wallet_was_asked_for_once_more() -> None:
+    clock = Clock(-3)
+    async with serving(FlowSource(SEED, origin_ns=ORIGIN_NS, horizon_s=4), clock) as client:
+        await client.get("/data/activity", user=TAKER.address)
+        await client.get("/data/v2/activity", user=MAKER.address)
+        clock.advance(13.1)
+        await asyncio.wait_for(client.sandbox.done.wait(), 1)
+        await client.get("/data/v2/activity", user=TAKER.address)
+        await asyncio.sleep(0.06)
+        assert not client.sandbox.collected.is_set()
+        await client.get("/data/v2/activity", user=MAKER.address)
+        await asyncio.wait_for(client.sandbox.collected.wait(), 1)
+
+
 async def test_time_stands_while_paused() -> None:
     clock = Clock(5)
     async with serving(FlowSource(SEED, origin_ns=ORIGIN_NS), clock) as client:

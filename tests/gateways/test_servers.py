@@ -170,6 +170,29 @@ async def test_second_start_has_the_same_addresses_and_data(home: Path, conf: Pa
         assert await read(second) == (2, 2)
 
 
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, None], ids=["kill -9", "SIGTERM", "leaving"])
+async def test_whoever_uses_the_servers_runs_them_when_their_owner_goes(
+    home: Path, conf: Path, how: signal.Signals | None
+) -> None:
+    async with another_process(home, conf) as (owner, theirs):
+        async with servers(home, conf) as at:
+            assert not at.owned
+            await write(at, 4)
+            if how is None:
+                assert owner.stdin is not None
+                owner.stdin.close()
+            else:
+                owner.send_signal(how)
+            await owner.wait()
+            await eventually(lambda: state(home)["owner"] == os.getpid() and state(home)["ready"], within=20)
+            assert await read(at) == (4, 4)
+            inherited = pids(home)
+            async with another_process(home, conf) as (_, third):
+                assert not third.owned
+                assert third.nats_url == theirs.nats_url
+        assert not any(runs(pid) for pid in inherited.values())
+
+
 async def test_a_second_process_uses_the_running_servers_and_leaves_them(home: Path, conf: Path) -> None:
     async with servers(home, conf) as at:
         before = pids(home)

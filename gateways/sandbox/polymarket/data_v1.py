@@ -29,7 +29,7 @@ def activity(venue: Venue, given: Parameters) -> object:
     user = _required_user(given)
     _either(given)
     offset, limit = _page(given, _ACTIVITY_PAGE, venue.limits.activity_offset)
-    rows = picked(venue.feed.of(user), activity_of(given))
+    rows = picked(venue.activity(user), activity_of(given))
     by = given.choice("sort_by", ("TIMESTAMP", "TOKENS", "CASH")) or "TIMESTAMP"
     if by == "TOKENS":
         rows.sort(key=lambda row: row.size)

@@ -48,7 +48,7 @@ def activity(venue: Venue, given: Parameters) -> object:
     user = _required_user(given)
     given.choice("sort_by", ("TIMESTAMP",))
     ascending = given.choice("sort_direction", ("ASC", "DESC")) == "ASC"
-    rows = picked(venue.feed.of(user), activity_of(given))
+    rows = picked(venue.activity(user), activity_of(given))
     return _paged(rows, given, lambda row: (row.timestamp, row.sequence), Row.activity_v2, ascending=ascending)
 
 

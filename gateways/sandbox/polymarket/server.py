@@ -18,6 +18,8 @@ from gateways.sandbox.polymarket.venue import Venue
 _GRACE_S: Final = 1.0
 # Bytes; injected frames may be large on purpose.
 _LARGEST_BODY: Final = 1 << 26
+# Longer than a client waits between two looks at a wallet that does not trade.
+_COLLECTED_WITHIN_S: Final = 20.0
 # The clock may be anyone's, even one that jumps, so it is asked again at least this often.
 _LOOK_EVERY_S: Final = 0.02
 
@@ -25,8 +27,9 @@ _LOOK_EVERY_S: Final = 0.02
 class PolymarketSandbox:
     """A venue that plays `source`: `async with`, or `start` and `stop`.
 
-    `done` is set when the source is exhausted and everything has arrived; the venue still answers until `stop`. Port 0
-    takes a free one. `clock` answers ns since the epoch. `pause` and `go` let the venue's time stand and go on.
+    `done` is set when the source is exhausted and everything is served; the venue still answers until `stop`.
+    `collected` is set when whoever asks for wallets has asked for each of them since then, or seems to have given up.
+    Port 0 takes a free one. `clock` answers ns since the epoch. `pause` and `go` let the venue's time stand and go on.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class PolymarketSandbox:
         limits: Limits | None = None,
     ) -> None:
         self.done = asyncio.Event()
+        self.collected = asyncio.Event()
         self.port = port
         self._host = host
         self._source = source
@@ -105,16 +109,22 @@ class PolymarketSandbox:
         self._playing = asyncio.create_task(self._play())
 
     async def _play(self) -> None:
+        now = asyncio.get_running_loop().time
+        given_up_at = float("inf")
         try:
             while True:
                 self.venue.advance()
-                if self.venue.exhausted:
+                if self.venue.exhausted and not self.done.is_set():
                     self.done.set()
+                    given_up_at = now() + _COLLECTED_WITHIN_S
+                if self.venue.collected or now() > given_up_at:
+                    self.collected.set()
                 left_s = (self.venue.next_ns() - self.venue.now_ns()) / 1e9
                 await asyncio.sleep(max(0.0, min(left_s, _LOOK_EVERY_S)))
         finally:
             # Nobody may wait for a venue that plays no more.
             self.done.set()
+            self.collected.set()
 
     async def stop(self) -> None:
         """Stop playing, write what is queued, hang up and free the port. Raises what playing failed with."""

@@ -7,7 +7,7 @@ it first, so an answer never depends on when a task happened to run.
 import hashlib
 import heapq
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from gateways.sandbox.polymarket import abi
@@ -22,7 +22,7 @@ from gateways.sandbox.polymarket.ledger import Entry, Ledger
 from gateways.sandbox.polymarket.listing import ONE, Listing
 from gateways.sandbox.polymarket.market import MarketState
 from gateways.sandbox.polymarket.redemption import redemptions
-from gateways.sandbox.polymarket.rows import row_of
+from gateways.sandbox.polymarket.rows import Row, row_of
 from gateways.sandbox.polymarket.rpc import Node
 from gateways.sandbox.polymarket.sockets import Limits, Sockets
 from gateways.sandbox.polymarket.sources import Source
@@ -70,6 +70,8 @@ class Venue:
         self._settling: deque[_Settlement] = deque()
         self._redeeming: list[tuple[int, int, Listing]] = []
         self._sequence = 0
+        self._askers: set[str] = set()
+        self._unasked: set[str] | None = None
         for pending in source.rows(origin_ns):
             self.feed.expect(pending.made_ns, pending.row, pending.entry)
         self.advance()
@@ -104,6 +106,20 @@ class Venue:
             and not self._redeeming
             and not self.feed.waiting
         )
+
+    @property
+    def collected(self) -> bool:
+        """Exhausted, and each wallet whose activity anybody asks for was asked for since."""
+        if self._unasked is None and self.exhausted:
+            self._unasked = set(self._askers)
+        return self._unasked is not None and not self._unasked
+
+    def activity(self, wallet: str) -> Sequence[Row]:
+        """The rows of a wallet that are served by now, for whoever asks for its activity."""
+        self._askers.add(wallet)
+        if self._unasked is not None:
+            self._unasked.discard(wallet)
+        return self.feed.of(wallet)
 
     def next_ns(self) -> int:
         """When something happens next."""
