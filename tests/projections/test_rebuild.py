@@ -14,6 +14,7 @@ import pytest
 from domain.events import CashDeposited, CopyDecided, OrderFilled
 from gateways.servers import Addresses
 from handlers.catalogue import codec
+from projections import rebuild as rebuilding
 from projections import store
 from projections import swap as swapping
 from projections.copy_attempt import CopyAttempts
@@ -151,13 +152,21 @@ async def test_an_interrupted_rebuild_leaves_the_live_one_and_resumes(
 
 
 async def test_two_rebuilds_of_one_projection_at_once_are_refused(
-    log: Connection, running: Addresses, database: str
+    log: Connection, running: Addresses, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await tell(log, list(walks(1, 50)))
-    first = asyncio.create_task(rebuilt(running, database, (Positions(),)))
+    monkeypatch.setattr(rebuilding, "_LOCK_SECONDS", 0.2)
+    session = await asyncpg.connect(database)
+    await session.execute("SELECT pg_advisory_lock($1, hashtext('position'))", rebuilding._BUILD_LOCK)
     with pytest.raises(RebuildError, match="position is being rebuilt already"):
-        await asyncio.gather(first, rebuilt(running, database, (Positions(), LedgerEntries())))
-    await asyncio.gather(first, return_exceptions=True)
+        await rebuilt(running, database, (Positions(), LedgerEntries()))
+    # One that has just ended may hold its lock for a moment longer.
+    monkeypatch.setattr(rebuilding, "_LOCK_SECONDS", 10.0)
+    second = asyncio.create_task(rebuilt(running, database, (Positions(), LedgerEntries())))
+    await asyncio.sleep(0.3)
+    assert not second.done()
+    session.terminate()
+    assert len(await second) == 2
 
 
 async def test_a_lock_that_a_reader_holds_is_waited_for(
