@@ -32,6 +32,8 @@ class Directory:
         self.policies: dict[str, Policy] = {}
         self.controls = Controls()
         self.active_since: dict[str, int] = {}
+        self.resumed_at: dict[str, int] = {}
+        """When each subscription began, and when it last became active; ns."""
         self._of_portfolio: dict[str, Policy] = {}
         self._followed: dict[tuple[Venue, str], str] = {}
         self._subscriptions_of: dict[str, dict[str, None]] = {}
@@ -74,8 +76,14 @@ class Directory:
             before = None  # it is new to this influencer
         self.subscriptions[event.id] = event
         self._subscriptions_of.setdefault(event.influencer_id, {})[event.id] = None
-        if event.status is Status.ACTIVE and (before is None or before.status is not Status.ACTIVE):
-            self.active_since[event.id] = at
+        if event.status is Status.CLOSED:
+            self.active_since.pop(event.id, None)
+        elif event.status is Status.ACTIVE and (before is None or before.status is not Status.ACTIVE):
+            self.resumed_at[event.id] = at
+            if before is None:
+                self.active_since[event.id] = at
+            else:
+                self.active_since.setdefault(event.id, at)
 
     def followed(self, venue: Venue) -> dict[str, str]:
         """address -> influencer id of everyone followed on a venue; a fresh dict."""

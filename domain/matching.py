@@ -68,8 +68,8 @@ def filter_of(directory: Directory, subscription: SubscriptionConfigured, group:
         return Filtered.SUBSCRIBER_INACTIVE
     if group.event_time < directory.active_since.get(subscription.id, 0):
         return Filtered.BEFORE_SUBSCRIPTION
-    if subscription.status is Status.PAUSED:
-        return Filtered.SUBSCRIPTION_PAUSED
+    if subscription.status is Status.PAUSED or group.event_time < directory.resumed_at.get(subscription.id, 0):
+        return Filtered.SUBSCRIPTION_PAUSED  # now, or when it happened
     if subscriber.status is Status.PAUSED:
         return Filtered.SUBSCRIBER_PAUSED
     return _opening_filter(subscription.filters, group)

@@ -24,6 +24,9 @@ class Base(NamedTuple):
     equity_micros: int
 
 
+_LARGEST_MICROS = 10**18
+"""A trillion dollars: beyond every account, and what a bigint holds. An equity of a cent is no reason for more."""
+
 Target = Callable[[Sizing, Base], int | None]
 
 
@@ -31,7 +34,7 @@ def _proportional(sizing: Sizing, base: Base) -> int | None:
     if base.influencer_equity_micros is None or base.influencer_equity_micros <= 0:
         return None
     share = fraction(base.equity_micros, base.notional_micros, base.influencer_equity_micros)
-    return fraction(share, sizing.percent_micros, 100 * MICRO)
+    return max(-_LARGEST_MICROS, min(fraction(share, sizing.percent_micros, 100 * MICRO), _LARGEST_MICROS))
 
 
 TARGETS: dict[str, Target] = {

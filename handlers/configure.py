@@ -1,5 +1,6 @@
 """Configuration in: the lines of a file become CONFIG events, only those that change something."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -14,8 +15,10 @@ from domain.events import (
     ControlState,
     ControlTarget,
     Event,
+    GuardrailConfigured,
     InfluencerConfigured,
     PolicyMaterialized,
+    SubscriptionConfigured,
 )
 from gateways.config_lines import BadLine, key_of, line_of, parse
 from handlers.catalogue import codec
@@ -53,17 +56,39 @@ def exported(directory: Directory) -> Iterator[str]:
 
 def changes(directory: Directory, events: Iterable[Event], at: int, bankroll_micros: int = 0) -> list[Event]:
     """The events that change the directory, with the portfolios of influencers that are enabled (none without a
-    bankroll), behind every policy that subscriptions evaluate to and that is not stored.
+    bankroll), behind every policy that subscriptions evaluate to and that is not stored: on the way to the last change
+    too, because whoever follows may look between any two of them.
 
     Folds the changes into `directory`.
     """
     changed: list[Event] = []
+    missing: dict[str, Event] = {}
+    of_subscriber: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    for known in directory.subscriptions.values():
+        of_subscriber[known.subscriber_id][known.id] = None
+
+    def materialize(subscriptions: Iterable[SubscriptionConfigured]) -> None:
+        for subscription in subscriptions:
+            policy_hash, policy = directory.policy_of(subscription)
+            if policy_hash not in directory.policies and policy_hash not in missing:
+                missing[policy_hash] = PolicyMaterialized(hash=policy_hash, values=structs.asdict(policy))
 
     def change(event: Event) -> None:
         before = _known(directory, event)
         if before is None or structs.replace(event, actor="") != structs.replace(before, actor=""):
             changed.append(event)
             directory.evolve(event, at)
+            if isinstance(event, SubscriptionConfigured):
+                of_subscriber[event.subscriber_id][event.id] = None
+                materialize([event])
+            elif isinstance(event, GuardrailConfigured):
+                kind, _, name = event.scope.partition(":")
+                if kind == "influencer":
+                    materialize(directory.subscriptions_of(name))
+                elif kind == "subscriber":
+                    materialize(directory.subscriptions[each] for each in of_subscriber[name])
+                else:
+                    materialize(directory.subscriptions.values())
 
     enabled = []
     for event in events:
@@ -74,11 +99,7 @@ def changes(directory: Directory, events: Iterable[Event], at: int, bankroll_mic
     for influencer in enabled if bankroll_micros else ():
         for event in portfolios.wanted(directory, influencer, bankroll_micros):
             change(event)
-    missing = {}
-    for subscription in directory.subscriptions.values():
-        policy_hash, policy = directory.policy_of(subscription)
-        if policy_hash not in directory.policies:
-            missing[policy_hash] = PolicyMaterialized(hash=policy_hash, values=structs.asdict(policy))
+    materialize(directory.subscriptions.values())
     # Policies go first: whoever sees a subscription finds its policy.
     return [*missing.values(), *changed]
 

@@ -7,7 +7,7 @@ never followed: it goes to DEAD, for somebody to look at what was paid.
 
 import asyncio
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -109,20 +109,31 @@ class Resolver:
     async def _ask_venue(self, due: list[_Asked]) -> None:
         try:
             found = await self._gamma.markets([asked.key for asked in due if asked.key.startswith("0x")])
-            for asked in due:
-                payload = found.get(asked.key.lower())
+        except (VenueUnavailableError, WireError) as error:
+            return self._failed(due, error)
+        for asked in due:
+            payload = found.get(asked.key.lower())
+            try:
                 if payload is None and not asked.key.startswith("0x"):
                     payload = await self._gamma.market_of(asked.key)
-                try:
-                    await self._answered(asked, payload)
-                except WireError as error:
-                    log.warning("market.unreadable", market=asked.key, error=str(error))
-                    self._ask(asked.key, RARELY, RARELY, asked.proofs)
-        except (VenueUnavailableError, WireError, LogError) as error:
-            log.warning("resolve.failed", markets=len(due), error=str(error))
-            metrics.MARKS_FAILED.labels("resolutions").inc()
-            for asked in due:
-                self._ask(asked.key, self._soon, asked.waited, asked.proofs)
+            except (VenueUnavailableError, WireError) as error:
+                self._failed([asked], error)
+                continue
+            try:
+                await self._answered(asked, payload)
+            except WireError as error:
+                log.warning("market.unreadable", market=asked.key, error=str(error))
+                self._ask(asked.key, RARELY, RARELY, asked.proofs)
+            except LogError as error:
+                self._failed([asked], error)
+        return None
+
+    def _failed(self, due: Sequence[_Asked], error: Exception) -> None:
+        """Ask again soon, for just these: whoever was answered has its next question already."""
+        log.warning("resolve.failed", markets=len(due), error=str(error))
+        metrics.MARKS_FAILED.labels("resolutions").inc()
+        for asked in due:
+            self._ask(asked.key, self._soon, asked.waited, asked.proofs)
 
     async def _answered(self, asked: _Asked, payload: Raw | None) -> None:
         if payload is None:

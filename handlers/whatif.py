@@ -191,6 +191,7 @@ async def _other_directory(connection: Connection, lines: Iterable[str], since: 
             directory.evolve(event, since)
         # Every subscription is tried on everything recorded, whenever it really began.
         directory.active_since.clear()
+        directory.resumed_at.clear()
     return directory, bad
 
 

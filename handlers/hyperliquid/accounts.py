@@ -8,7 +8,7 @@ nothing else wants the request budget. After a gap in the feed the accounts are 
 import asyncio
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 from msgspec import Raw
@@ -65,7 +65,7 @@ class AccountSeeder:
         self._reported: set[str] = set()
         self._sections: defaultdict[str, set[str]] = defaultdict(lambda: {MAIN})
         self._others: list[str] = []
-        self._followed: set[str] = set()
+        self._followed: dict[str, str] | None = None
         self._working = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -85,15 +85,19 @@ class AccountSeeder:
         """True when a report of the account was recorded."""
         return address in self._reported
 
-    def follow(self, addresses: Iterable[str]) -> None:
-        """Exactly these are followed now. Seed who was never seeded, report who was followed earlier again."""
-        before, self._followed = self._followed, set(addresses)
-        for address in self._followed - before:
+    def follow(self, followed: Mapping[str, str]) -> None:
+        """Exactly these addresses are followed now, each for an influencer. Seed who was never seeded; report again who
+        was followed earlier, or for another influencer, who knows nothing of it. At the start the backfill does that.
+        """
+        before, self._followed = self._followed, dict(followed)
+        for address, influencer in followed.items():
+            if before is not None and before.get(address) == influencer:
+                continue
             if (address, MAIN) not in self._asked:
                 self._begin(address, MAIN)
                 for section in self._others:
                     self._later.put_nowait((address, section))
-            elif before:
+            elif before is not None:
                 self.repair([address])
 
     def traded(self, address: str, section: str) -> None:
@@ -127,6 +131,14 @@ class AccountSeeder:
     async def idle(self) -> None:
         """Wait until no report is wanted that anybody waits for."""
         await self._idle.wait()
+
+    def listed(self, sections: Iterable[str]) -> None:
+        """Parts of account reports that there were not before: everybody may hold something there soon."""
+        new = [section for section in sections if section != MAIN and section not in self._others]
+        self._others += new
+        for address in {address for address, _ in self._asked}:
+            for section in new:
+                self._later.put_nowait((address, section))
 
     async def run(self, sections: Iterable[str]) -> None:
         """Work off what is wanted, until cancelled; `sections` are the parts an account report comes in."""

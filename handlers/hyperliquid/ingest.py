@@ -8,7 +8,8 @@ fills of the followed addresses are asked for then. What belongs to a followed a
 
 import asyncio
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Any
 
@@ -42,6 +43,7 @@ log = structlog.get_logger()
 
 STAGE = "ingest"
 COINS_PER_CONNECTION = 250
+COINS_LOOKED_EVERY_S = 120.0
 GATHER_SECONDS = 0.5
 """How long gaps are gathered before they are repaired: a lost connection makes one in many coins at once."""
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}(?![0-9a-fA-F])")
@@ -86,12 +88,11 @@ class Ingest:
         self._configuration.on_change(self._follow)
         gaps_after = int(((await topology.info(self._connection, SIGNALS.name)) or _EMPTY)["state"]["last_seq"])
         writer = asyncio.create_task(self._recorder.run())
-        names = sorted(await self._coins(stop))
-        chunks = [names[at : at + COINS_PER_CONNECTION] for at in range(0, len(names), COINS_PER_CONNECTION)]
-        reading = asyncio.gather(*(self._read(chunk, stop) for chunk in chunks))
+        names = await self._coins(stop)
+        reading = asyncio.ensure_future(self._listen(names, stop))
         others: list[asyncio.Future[Any]] = [
             asyncio.create_task(self._intake.run()),
-            asyncio.create_task(self._seeder.run(sorted({name.rpartition(":")[0] for name in names}))),
+            asyncio.create_task(self._seeder.run(sections_of(names))),
             asyncio.create_task(self._backfill.run()),
             asyncio.create_task(self._gaps(gaps_after, stop)),
         ]
@@ -131,11 +132,27 @@ class Ingest:
             try:
                 coins = await self._info.coins()
                 log.info("ingest.coins", count=len(coins))
-                return list(coins)
+                return sorted(coins)
             except (VenueUnavailableError, WireError, msgspec.MsgspecError, KeyError) as error:
                 log.warning("ingest.venue_unavailable", error=str(error))
                 await asyncio.sleep(1.0)
         return []
+
+    async def _listen(self, names: list[str], stop: asyncio.Event) -> None:
+        """Read the trades of these coins, and of those that are listed later."""
+        known = set(names)
+        async with asyncio.TaskGroup() as readers:
+            self._read_all(readers, names, stop, late=False)
+            while not await _within(stop, COINS_LOOKED_EVERY_S):
+                if new := [name for name in await self._coins(stop) if name not in known]:
+                    log.info("ingest.listed", coins=new[:20], count=len(new))
+                    known.update(new)
+                    self._seeder.listed(sections_of(new))
+                    self._read_all(readers, new, stop, late=True)
+
+    def _read_all(self, readers: asyncio.TaskGroup, names: list[str], stop: asyncio.Event, *, late: bool) -> None:
+        for at in range(0, len(names), COINS_PER_CONNECTION):
+            readers.create_task(self._read(names[at : at + COINS_PER_CONNECTION], stop, late=late))
 
     def _follow(self) -> None:
         """Take over the followed addresses from the directory; new ones are seeded first."""
@@ -144,13 +161,13 @@ class Ingest:
         self._followed = followed
         metrics.FOLLOWED.set(len(followed))
 
-    async def _read(self, coins: list[str], stop: asyncio.Event) -> None:
+    async def _read(self, coins: list[str], stop: asyncio.Event, *, late: bool) -> None:
         async for frame in feed.trades(self._ws_url, coins, stop=stop):
             if isinstance(frame, feed.Connected):
                 self._overlap.connected(coins)
                 log.info("ingest.connected", coins=len(coins), attempt=frame.attempt)
                 metrics.CONNECTIONS.inc()
-                if frame.attempt == 1:
+                if frame.attempt == 1 and not late:  # nothing of a new coin was stored that could have a gap
                     self._missed(self._from_before, self._stored_ms, backfill.START_MS)
                 self.ready.set()
                 continue
@@ -258,3 +275,16 @@ class Ingest:
             )
         )
         metrics.DEAD.labels(STAGE).inc()
+
+
+def sections_of(coins: Iterable[str]) -> list[str]:
+    """The parts of an account report in which these coins come: '' and the names of other dexes."""
+    return sorted({coin.rpartition(":")[0] for coin in coins})
+
+
+async def _within(stop: asyncio.Event, seconds: float) -> bool:
+    """Whether `stop` was set within so many seconds."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    return stop.is_set()

@@ -90,13 +90,15 @@ def test_inactive_subscriptions_are_found_too() -> None:
     assert ids("ann", subscription("a", status=Status.PAUSED)) == ["a"]
 
 
-def test_a_subscription_is_active_since_it_last_became_so() -> None:
+def test_a_subscription_is_active_since_it_began_and_resumed_when_it_last_became_active() -> None:
     known = directory()
-    since = []
+    since, resumed = [], []
     for ms, status in enumerate(("active", "active", "paused", "active", "closed", "paused", "active")):
         known.evolve(subscription(status=Status(status)), at(ms))
-        since.append(known.active_since["sam-ann"])
-    assert since == [at(0), at(0), at(0), at(3), at(3), at(3), at(6)]
+        since.append(known.active_since.get("sam-ann"))
+        resumed.append(known.resumed_at["sam-ann"])
+    assert since == [at(0), at(0), at(0), at(0), None, None, at(6)]
+    assert resumed == [at(0), at(0), at(0), at(3), at(3), at(3), at(6)]
 
 
 def test_a_subscription_that_was_never_active_has_no_since() -> None:

@@ -15,6 +15,7 @@ from domain.matching import OPENING_ONLY, Filtered, filter_of, match
 from tests.domain.facts import (
     BUY,
     SELL,
+    at,
     captured,
     directory,
     group_closed,
@@ -64,6 +65,15 @@ def test_filters_status_of_the_subscriber(status: Status, why: Filtered) -> None
 def test_filters_unknown_subscriber() -> None:
     known = directory(influencer(), subscription())
     assert filter_of(known, subscription(), group_closed()) is Filtered.SUBSCRIBER_INACTIVE
+
+
+def test_filters_what_happened_before_a_resume_was_paused_and_still_reduces() -> None:
+    known = directory(*EVERYONE, ms=0)
+    known.evolve(subscription(status=Status.PAUSED), at(100))
+    known.evolve(subscription(), at(200))
+    assert filter_of(known, subscription(), group_closed(ms=199)) is Filtered.SUBSCRIPTION_PAUSED
+    assert Filtered.SUBSCRIPTION_PAUSED in OPENING_ONLY
+    assert filter_of(known, subscription(), group_closed(ms=200)) is None
 
 
 def test_signal_age_a_new_subscription_never_copies_what_came_before_it() -> None:

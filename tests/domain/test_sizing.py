@@ -81,6 +81,11 @@ def test_sizing_proportional_cannot_tell_without_the_influencers_equity(equity: 
     assert target(request, micros("100"), RICH) is None
 
 
+def test_sizing_proportional_stays_within_what_can_be_stored() -> None:
+    request = requested(sizing=percent("proportional", "100"), influencer_equity_micros=micros("0.01"))
+    assert target(request, micros("10000000"), micros("10000")) == 10**18 < 2**63
+
+
 def test_sizing_every_mode_is_specified_here() -> None:
     assert set(TARGETS) == {"copy_percent", "fixed_notional", "percent_of_equity", "proportional"}
 

@@ -75,7 +75,16 @@ async def test_a_start_loads_what_following_would_have(log: Connection) -> None:
         await asyncio.wait_for(live.reached(end), 10)
         async with following(log) as fresh:
             assert fresh.sequence == live.sequence
-            for part in ("influencers", "subscribers", "subscriptions", "guardrails", "policies", "active_since"):
+            parts = (
+                "influencers",
+                "subscribers",
+                "subscriptions",
+                "guardrails",
+                "policies",
+                "active_since",
+                "resumed_at",
+            )
+            for part in parts:
                 assert getattr(fresh.directory, part) == getattr(live.directory, part)
         whole, reached = await directory_at(log, codec())
         assert reached == end

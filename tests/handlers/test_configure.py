@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from domain.directory import Directory
 from domain.events import ControlState, ControlTarget, PolicyMaterialized, PortfolioScope
 from domain.reasons import Reason
 from handlers.catalogue import codec
@@ -130,6 +131,23 @@ async def test_a_guardrail_of_a_subscriber_stores_the_policies_that_it_changes(l
     policy_hash, policy = directory.policy_of(directory.subscriptions["ann-alice"])
     assert directory.policy_named(policy_hash) == policy
     assert policy.spread_bps == 3
+
+
+async def test_whoever_looks_between_two_changes_finds_every_policy(log: Connection) -> None:
+    await import_lines(log, LINES, actor="ann", now=NOW)
+    more = [
+        '{"kind":"guardrail","scope":"global","values":{"spread_bps":3}}',
+        LINES[4].replace('"percent":"10"}', '"percent":"10"},"limits":{"spread_bps":9}'),
+        '{"kind":"guardrail","scope":"influencer:alice","values":{"max_signal_age_ms":7000}}',
+        '{"kind":"guardrail","scope":"subscriber:ben","values":{"max_signal_age_ms":8000}}',
+    ]
+    assert (await import_lines(log, more, actor="ann", now=NOW + 1)).bad == []
+    directory = Directory()
+    for event in await written(log):
+        directory.evolve(event.data, event.sequence)
+        for subscription in directory.subscriptions.values():
+            policy_hash, policy = directory.policy_of(subscription)
+            assert directory.policy_named(policy_hash) == policy, event.sequence
 
 
 async def test_an_operators_switch_is_in_force_from_its_sequence_on(log: Connection) -> None:

@@ -1,11 +1,14 @@
 """Marks of held assets and resolutions of markets: stored once, on the log's clock, never guessed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
+import pytest
+from msgspec import Raw
 
 from domain.events import Event, MarkCaptured, MarketDescribed, MarketResolved, MarkSource, Venue
 from gateways.polymarket.gamma import Gamma
@@ -213,6 +216,36 @@ async def until(log: Connection, kind: type[Event], count: int) -> list[Any]:
 
 async def letters(log: Connection) -> list[str]:
     return [one.payload.decode() async for batch in history(log, DEAD.name) for one in batch]
+
+
+async def test_a_token_that_cannot_be_looked_up_is_nothing_to_the_markets_beside_it(
+    log: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: Counter[str] = Counter()
+    markets = Gamma.markets
+
+    async def counted(gamma: Gamma, ids: Sequence[str]) -> dict[str, Raw]:
+        asked.update(ids)
+        return await markets(gamma, ids)
+
+    async def failing(gamma: Gamma, token: str) -> Raw | None:
+        asked[token] += 1
+        raise VenueUnavailableError("no")
+
+    monkeypatch.setattr(Gamma, "markets", counted)
+    monkeypatch.setattr(Gamma, "market_of", failing)
+    async with PolymarketSandbox(FlowSource(7)) as venue:
+        lasting = [market.listing for market in venue.venue.markets.values() if not market.listing.brief]
+        async with resolving(log, venue) as (_, resolver):
+            resolver.watch("77", "")
+            for listing in lasting:
+                resolver.watch(listing.tokens[0], listing.condition)
+            await until(log, MarketDescribed, len(lasting))
+            before = asked["77"]
+            async with asyncio.timeout(10):
+                while asked["77"] < before + 5:
+                    await asyncio.sleep(0.05)
+    assert {asked[listing.condition] for listing in lasting} == {1}
 
 
 async def test_a_market_is_described_and_resolved_once(log: Connection) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -61,7 +61,7 @@ async def seeding(
     async with answering(said) as (info, _, asked):
         seeder = AccountSeeder(info, configured(LINES), recorder, intake, lambda: running.newest_ms, lambda: ORIGIN_NS)
         running = Seeding(seeder, intake, asked)
-        seeder.follow(follow)
+        seeder.follow(of(follow))
         tasks = [asyncio.create_task(each) for each in (recorder.run(), intake.run(), seeder.run(sections))]
         try:
             yield running
@@ -95,7 +95,7 @@ async def test_other_dexes_wait_until_half_of_the_budget_is_there(log: Connectio
     async with InfoClient(sandbox.url, budget=Budget(80)) as info:
         # 48 of 80 are spent on the main dex; six seconds later 40 are there again.
         seeder = AccountSeeder(info, configured(LINES), recorder, intake, lambda: 0, clock)
-        seeder.follow(PEOPLE)
+        seeder.follow(of(PEOPLE))
         work = asyncio.create_task(seeder.run(["", "xyz"]))
         await settled(lambda: ids(log), lambda found: len(found) == 24, 5)
         await asyncio.sleep(1)
@@ -113,7 +113,7 @@ async def test_who_trades_before_being_seeded_is_next(log: Connection) -> None:
     gate = asyncio.Event()
     last = PEOPLE[-1]
     async with seeding(log, [""], follow=[]) as running:
-        running.seeder.follow(PEOPLE)
+        running.seeder.follow(of(PEOPLE))
         running.seeder.traded(last, "")
         gate.set()
         await eventually(lambda: len(running.asked) == 24, 5)
@@ -176,7 +176,7 @@ async def test_reports_of_the_log_are_not_asked_for_and_repaired_by_dex(log: Con
         ):
             running.seeder.known(report(who, dex, said))
         running.seeder.known(report(who, "bad", {"time": "x"}))
-        running.seeder.follow([who])
+        running.seeder.follow(of([who]))
         assert running.seeder.knows(who)
         running.seeder.repair([who, who])
         await eventually(lambda: len(running.asked) == 2, 5)
@@ -200,7 +200,26 @@ async def test_who_is_followed_again_is_reported_again(log: Connection) -> None:
     first, second = PEOPLE[:2]
     async with seeding(log, [""], follow=[first, second]) as running:
         await eventually(lambda: len(running.asked) == 2, 5)
-        running.seeder.follow([second])
-        running.seeder.follow([first, second])
+        running.seeder.follow(of([second]))
+        running.seeder.follow(of([first, second]))
         await eventually(lambda: len(running.asked) == 3, 5)
         assert running.wanted[-1] == (first, "")
+        running.seeder.follow({})
+        running.seeder.follow(of([second]))
+        await eventually(lambda: len(running.asked) == 4, 5)
+        assert running.wanted[-1] == (second, "")
+
+
+async def test_an_address_that_changes_hands_is_reported_to_its_new_influencer(log: Connection) -> None:
+    first, second = PEOPLE[:2]
+    async with seeding(log, [""], follow=[first, second]) as running:
+        await eventually(lambda: len(running.asked) == 2, 5)
+        running.seeder.follow({first: "i1", second: "somebody else"})
+        await eventually(lambda: len(running.asked) == 3, 5)
+        await asyncio.sleep(0.05)
+        assert running.wanted[2:] == [(second, "")]
+
+
+def of(addresses: Iterable[str]) -> dict[str, str]:
+    """All followed for one influencer."""
+    return dict.fromkeys(addresses, "i1")

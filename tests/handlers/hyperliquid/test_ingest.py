@@ -14,13 +14,14 @@ from prometheus_client import Counter
 import handlers.hyperliquid.accounts
 from domain.events import RawReceived, SignalRecorded, TradeSide
 from gateways.hyperliquid.fills import FILLS_CHANNEL
-from gateways.hyperliquid.info import InfoClient
+from gateways.hyperliquid.info import Coin, InfoClient
 from gateways.hyperliquid.wire import TradeHead, raw_id
 from gateways.sandbox.hyperliquid import INFLUENCERS, FlowSource, Sandbox, serve
 from handlers import metrics
 from handlers.catalogue import codec
 from handlers.configuration import Configuration
 from handlers.configure import import_lines
+from handlers.hyperliquid import ingest as module
 from handlers.hyperliquid.ingest import Ingest
 from handlers.meaning import TRADES_CHANNEL
 from handlers.normalize import Normalize
@@ -191,6 +192,24 @@ async def test_a_restart_takes_up_where_the_log_ends(log: Connection) -> None:
     async with ingesting(log) as running:
         running.clock.advance(8)
         assert sorted(await running.trades(len(tape(8)))) == sorted(tape(8))
+
+
+async def test_a_coin_that_is_listed_later_is_followed_too(log: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed, coins = asyncio.Event(), InfoClient.coins
+
+    async def known(info: InfoClient) -> dict[str, Coin]:
+        return {name: coin for name, coin in (await coins(info)).items() if name != "SOL" or listed.is_set()}
+
+    monkeypatch.setattr(InfoClient, "coins", known)
+    monkeypatch.setattr(module, "COINS_LOOKED_EVERY_S", 0.1)
+    made = metrics.CONNECTIONS
+    async with ingesting(log) as running:
+        before = value(made)
+        listed.set()
+        await eventually(lambda: value(made) > before, what="a connection for the new coin")
+        running.clock.advance(10)
+        assert any(":SOL:" in one for one in tape(10))
+        assert sorted(await running.trades(len(tape(10)))) == sorted(tape(10))
 
 
 async def test_who_is_followed_changes_while_it_runs(log: Connection) -> None:
