@@ -18,6 +18,7 @@ log = structlog.get_logger()
 
 _PULL_SECONDS = 10.0
 _MARK_SECONDS = 1.0
+_LOOK_AGAIN_SECONDS = 5.0
 _PREFIX = re.compile(r"[^.*>]+\.[^.*>]+\.>")
 _SECOND = 1_000_000_000
 
@@ -106,8 +107,8 @@ class Feed:
         self._marked_at = 0.0
         self.wake = wake or asyncio.Event()
         self.pending = 0
-        self.until_end = False
-        """Wake at the end of the stream too, when nothing that matches has come."""
+        self.until: int | None = None
+        """Wake at this sequence too, when nothing that matches has come."""
         self._remaining = -1
 
     @property
@@ -116,9 +117,9 @@ class Feed:
         return not self._buffer and self._remaining == 0
 
     @property
-    def nothing_more(self) -> bool:
-        """True when the server had nothing more at the last delivery."""
-        return self._remaining == 0
+    def asked(self) -> list[str]:
+        """The filters that the server applies; none when it sends the whole stream."""
+        return self._asked
 
     @property
     def position(self) -> int:
@@ -274,7 +275,7 @@ class Feed:
             self._remaining = int(remaining)
             if wanted is None or wanted(delivery.subject):
                 buffer.append(Stored(sequence, delivery.subject.decode(), delivery.payload))
-        if buffer or self._failure is not None or (self.until_end and self._remaining == 0):
+        if buffer or self._failure is not None or (self.until is not None and self._last >= self.until):
             self.wake.set()
         if self._broken is None and self._credit < self._batch // 2:
             self._hungry.set()
@@ -355,16 +356,28 @@ async def history(
     state = (await connection.api(f"STREAM.INFO.{stream}"))["state"]
     end = int(state["last_seq"])
     feed = Feed(connection, stream, filters, batch=batch, newest=newest, description="history")
-    feed.until_end = True
+    # Only the leader knows where the end is: a consumer may be served by a replica that is still catching up, and what
+    # that one counts as left to deliver says nothing.
+    feed.until = await _reach(connection, stream, feed.asked, end)
+    if feed.until <= after:
+        return
     await feed.open(after)
     try:
-        while feed.pending:
-            await feed.wait()
-            reached, at_end = feed.position, feed.nothing_more
+        while feed.position < feed.until or feed.waiting:
+            if not await feed.wait(_LOOK_AGAIN_SECONDS):
+                # An age limit may have taken meanwhile what is waited for.
+                feed.until = min(feed.until, await _reach(connection, stream, feed.asked, end))
             taken = [stored for stored in feed.take(batch) if stored.sequence <= end]
             if taken:
                 yield taken
-            if not feed.waiting and (reached >= end or at_end):
-                return
     finally:
         await feed.close()
+
+
+async def _reach(connection: Connection, stream: str, filters: Sequence[str], end: int) -> int:
+    """The sequence behind which everything up to `end` that matches has come; 0 when nothing is there."""
+    if not filters:
+        state = (await connection.api(f"STREAM.INFO.{stream}"))["state"]
+        return end if state["first_seq"] <= end else 0
+    newest = [await last(connection, stream, one) for one in filters]
+    return max((found.sequence for found in newest if found is not None), default=0)

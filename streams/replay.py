@@ -42,6 +42,8 @@ _PULL_SECONDS = 10.0
 _SILENCE_SECONDS = 0.1
 _PATIENCE = 3
 """How many pulls in a row may run out while the server still counts messages."""
+_SHORT = 6
+"""How often a consumer may end at one place before the end, some seconds in all."""
 _SECOND = 1_000_000_000
 
 _integers = msgspec.json.Decoder(list[int])
@@ -121,6 +123,7 @@ class Replay:
         self._pull_messages = _PULL_MESSAGES
         self._pull_bytes = _PULL_BYTES
         self._expired = 0
+        self._short = self._short_at = 0
         self._held = Block([], [], [])
         self._held_bytes = 0
         self._taken_bytes = 0
@@ -196,9 +199,23 @@ class Replay:
             await wire.api(f"CONSUMER.DELETE.{self._stream}.{behind['name']}")
             self.total = max(0, made["num_pending"] - behind["num_pending"])
             self._end = end
-        self._finished = made["num_pending"] == 0 or self.position >= self._end
+        self._finished = self.position >= self._end or (made["num_pending"] == 0 and self._is_end(self.position))
         if not self._finished:
             self._ask(wire)
+
+    def _is_end(self, reached: int) -> bool:
+        """Whether a consumer that has nothing more is to be believed.
+
+        The leader says where the end is. A replica that is still catching up serves its consumers all the same, and
+        catches up within moments; what is not there after some of them is lost.
+        """
+        if self._filters or self._thins:
+            return True
+        self._short = self._short + 1 if reached == self._short_at else 1
+        self._short_at = reached
+        if self._short > _SHORT:
+            return True
+        raise UnavailableError(f"consumer {self._consumer} ends at {reached} of {self._last}")
 
     async def _consume(self, wire: Wire, first: int) -> dict[str, Any]:
         config = {
@@ -273,7 +290,7 @@ class Replay:
             self._delivered = last.delivery
             self._credit -= len(replies)
             self._expired = 0
-            self._finished = last.pending == 0 or last.sequence >= self._last
+            self._finished = last.sequence >= self._last
             sequences = _sequences(replies, first.sequence, last.sequence)
             count = bisect_right(sequences, self._last)
             if not self._filters and not self._thins:
@@ -288,6 +305,8 @@ class Replay:
                 self._taken_bytes = wire.received
                 self.position = sequences[-1]
                 self.done += count
+            if not self._finished and last.pending == 0:
+                self._finished = self._is_end(last.sequence)
         for status in statuses:
             self._on_status(status)
 

@@ -70,6 +70,9 @@ class Cluster:
             )
         )
 
+    def pid(self, node: str) -> int:
+        return self._processes[node].pid
+
     async def kill(self, node: str) -> None:
         """kill -9, and wait until it is dead."""
         os.kill(self._processes[node].pid, signal.SIGKILL)

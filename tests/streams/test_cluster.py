@@ -1,7 +1,9 @@
 """Three nodes, three copies, and a kill -9 of the leader in the middle of work: nothing lost, nothing twice."""
 
 import asyncio
+import os
 import re
+import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -22,6 +24,7 @@ from streams.eventsourcing import Factory
 from streams.patience import patiently
 from streams.processor import LaneWorker
 from streams.read import history, last
+from streams.replay import Replay
 from streams.stage import Output, Stage
 from streams.topology import EXECUTIONS, RAW, REQUESTS
 from tests.streams.cluster import CONFIGURATIONS, NODES, Cluster, cluster_in, connected
@@ -108,6 +111,38 @@ async def test_streams_are_applied_when_a_missing_node_comes(cluster: Cluster, l
     await bring_back(cluster, "n3", log, but="LEASES")
     assert ("LEASES", "created") in await applied
     await cluster.caught_up(log, "LEASES")
+
+
+async def test_readers_of_a_replica_that_lags_behind_wait_for_all_of_it(cluster: Cluster, log: Connection) -> None:
+    leader = await cluster.leader(log, "RAW")
+    lagging = next(node for node in NODES if node != leader)
+    reader = await connected(cluster, leader)
+    subject = subjects.raw("lagging", "test", "writes", "lagging")
+
+    async def write(count: int) -> int:
+        for _ in range(count):
+            landed = await append(reader, [Record(subject, b"x" * 20_000) for _ in range(100)])
+        return landed.last
+
+    await write(1)
+    os.kill(cluster.pid(lagging), signal.SIGSTOP)
+    try:
+        end = await write(15)
+    finally:
+        os.kill(cluster.pid(lagging), signal.SIGCONT)
+
+    async def read(number: int) -> list[int]:
+        if number % 3 == 0:
+            blocks = Replay(cluster.url(leader), "RAW", after=end - 50, until=end).blocks()
+            return [sequence async for block in blocks for sequence in block.sequences]
+        filters = [subject] if number % 3 == 1 else []
+        return [one.sequence async for batch in history(reader, "RAW", filters, after=end - 50) for one in batch]
+
+    for first in range(0, 120, 12):
+        found = await asyncio.gather(*(read(number) for number in range(first, first + 12)))
+        assert found == [list(range(end - 49, end + 1))] * 12
+    await cluster.caught_up(log, "RAW")
+    await reader.close()
 
 
 # --- the leader is lost ------------------------------------------------------------------------------------
