@@ -33,12 +33,14 @@ _TAKEOVERS = 5
 
 class Step(NamedTuple):
     """What one input event (or the clock, a courier or a retry, with sequence 0) led to; `done` outputs of it are
-    stored already. `retry` is the request's sequence in DEAD."""
+    stored already. `retry` is the request's sequence in DEAD, `config_sequence` how far CONFIG was when it was handled:
+    what is stored in parts is handled again as of then."""
 
     sequence: int
     outputs: list[Output]
     done: int = 0
     retry: int = 0
+    config_sequence: int = 0
 
 
 class FencedError(Exception):
@@ -142,10 +144,13 @@ class Committer:
             # A tick or an outcome may come between the parts of an event: they are still to be finished.
             part = (before.part_of, before.parts_done) if position == before.position else (0, 0)
             retry = (before.retry_of, before.retry_done) if retried == before.retried else (0, 0)
-            if half is not None and half.retry:
-                retry = (half.retry, done)
-            elif half is not None and half.sequence:
-                part = (half.sequence, done)
+            config = before.config_sequence if part[0] or retry[0] else config_sequence
+            if half is not None:
+                config = half.config_sequence
+                if half.retry:
+                    retry = (half.retry, done)
+                elif half.sequence:
+                    part = (half.sequence, done)
             reached = Checkpoint(
                 stage=self._stage,
                 lane=self._lane.name,
@@ -154,7 +159,7 @@ class Committer:
                 part_of=part[0],
                 parts_done=part[1],
                 retried=retried,
-                config_sequence=config_sequence,
+                config_sequence=config,
                 commit=self._next_commit(),
                 retry_of=retry[0],
                 retry_done=retry[1],

@@ -243,7 +243,8 @@ class LaneWorker(Generic[S]):
 
     async def _wait(self) -> None:
         landed = self._in_flight is not None and self._in_flight.done()
-        if landed or self._couriers.back or (self._retries.waiting and not self._half):
+        followed = self._follow is not None and self._follow.waiting
+        if landed or followed or self._couriers.back or (self._retries.waiting and not self._half):
             return
         due = self._stage.due(self._state)
         timeout = None if due is None else max(0.0, (due - self._clock()) / 1e9, self._settled - _now())
@@ -308,16 +309,16 @@ class LaneWorker(Generic[S]):
         steps = []
         for stored, event in zip(batch, events, strict=True):
             outputs: list[Output] = []
-            done = 0
+            done, config = 0, self._stage.config_sequence()
             if event is not None:
                 if stored.sequence == self._resumed.part_of:
-                    done = self._resumed.parts_done
-                    work = self._stage.handle_again(self._state, event, self._clock(), self._resumed.config_sequence)
+                    done, config = self._resumed.parts_done, self._resumed.config_sequence
+                    work = self._stage.handle_again(self._state, event, self._clock(), config)
                     outputs = await self._handled(stored, event, work)
                 else:
                     outputs = await self._handled(stored, event)
                 self._evolve(outputs[done:])
-            steps.append(Step(stored.sequence, outputs, done))
+            steps.append(Step(stored.sequence, outputs, done, config_sequence=config))
             if stored.sequence >= self._half:
                 self._half = 0
         return steps
@@ -377,17 +378,17 @@ class LaneWorker(Generic[S]):
         event = await self._decode(wanted.stream, stored, suffix)
         if event is None:
             return nothing
-        await self._stage.ready([event])
-        done, work = 0, None
+        await self._ready([event])
+        done, work, config = 0, None, self._stage.config_sequence()
         if request.sequence == self._resumed.retry_of:
-            done = self._resumed.retry_done
-            work = self._stage.handle_again(self._state, event, self._clock(), self._resumed.config_sequence)
+            done, config = self._resumed.retry_done, self._resumed.config_sequence
+            work = self._stage.handle_again(self._state, event, self._clock(), config)
         outputs = [
             output if output.cause else output._replace(cause=event.at)
             for output in await self._handled(stored, event, work, suffix)
         ]
         self._evolve(outputs[done:])
-        return Step(0, outputs, done, request.sequence)
+        return Step(0, outputs, done, request.sequence, config)
 
     def _fold_outcomes(self) -> list[Step]:
         steps = []
@@ -474,7 +475,12 @@ class LaneWorker(Generic[S]):
             return
         at = self._applied if self._follow is not None else max(self._applied, self._commits.guard)
         self._folded = 0
-        self._saving = asyncio.create_task(self._save(at, stage.dump(self._state)))
+        try:
+            state = stage.dump(self._state)
+        except Exception as error:  # a snapshot is never worth more than the work that goes on without it
+            self._log.error("snapshot.not_saved", error=f"{type(error).__name__}: {error}")
+            return
+        self._saving = asyncio.create_task(self._save(at, state))
 
     async def _save(self, sequence: int, state: bytes) -> None:
         stage = self._stage

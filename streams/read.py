@@ -305,6 +305,8 @@ class Feed:
                 await self._mark()
             if self._broken is None and self._connection.reconnects != self._connected:
                 self._broken = "the connection was lost, and with it what had been asked for"
+            if len(self._buffer) > 4 * self._batch:
+                self._heard = now  # nothing is asked for while so much waits to be taken
             if self._broken is None and now - self._heard < _PULL_SECONDS + 2:
                 if self._credit < self._batch // 2:
                     await self._quietly(self._pull())

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -11,11 +12,13 @@ from streams import metrics, subjects
 from streams.append import Record, append
 from streams.connection import Connection, connect
 from streams.envelope import Recorded
+from streams.processor import LaneWorker
 from streams.stage import Output
-from streams.subjects import lanes
+from streams.subjects import Lane, lanes
 from tests.streams.counting import (
     BURST,
     CODEC,
+    Counted,
     Counting,
     Counts,
     Fetched,
@@ -29,6 +32,7 @@ from tests.streams.counting import (
     each_once_in_order,
     feed_in,
     letters,
+    output,
     plain,
     positions_are_right,
     record,
@@ -262,6 +266,54 @@ async def test_outputs_for_more_than_one_batch(log: Connection) -> None:
         events = await drained(log, 2 * BURST + 3)
     each_once_in_order(events, inputs)
     await positions_are_right(log, inputs, 1, 1)
+
+
+class FanOut(Counting):
+    """One output per name in the configuration, which grows at the front while the outputs are on their way."""
+
+    def __init__(self, config: int, *, dies_after: int = 0) -> None:
+        self.config = config
+        self._dies_after = dies_after
+        self._stored = 0
+
+    def config_sequence(self) -> int:
+        return self.config
+
+    def outputs(self, given: Given, config: int) -> list[Output]:
+        names = [*(f"new-{n}" for n in range(100 * (config - 1))), *(f"old-{n}" for n in range(1500))]
+        return [output(Counted(name, given.number, config), f"{given.number}.{name}") for name in names]
+
+    def handle(self, state: Counts, event: Recorded, now: int) -> Iterator[Output]:
+        yield from self.outputs(event.data, self.config)
+
+    async def handle_again(self, state: Counts, event: Recorded, now: int, config_sequence: int) -> list[Output]:
+        return self.outputs(event.data, config_sequence)
+
+    def evolve(self, state: Counts, event: Any, sequence: int) -> None:
+        pass
+
+    def stored(self, state: Counts, output: Output, sequence: int) -> None:
+        self._stored += 1
+        if self._stored == self._dies_after:
+            raise SystemError("kill -9")
+
+
+async def test_what_is_stored_in_parts_keeps_the_configuration_it_was_begun_with(log: Connection) -> None:
+    first = FanOut(1, dies_after=999)
+
+    def moves(step: str) -> None:
+        if step == "folded" and worker._input.position:
+            first.config = 2
+
+    worker = LaneWorker(log, CODEC, first, Lane(0, 63), time.time_ns, on_step=moves)
+    dying = asyncio.create_task(worker.run(asyncio.Event()))
+    await worker.loaded.wait()
+    await feed_in(log, [Given("k", 1)])
+    with pytest.raises(SystemError):
+        await asyncio.wait_for(dying, 20)
+    async with Workers(log, FanOut(2), time.time_ns):
+        events = await drained(log, 1500)
+    assert sorted(event.id for event in events) == sorted(f"1.old-{n}" for n in range(1500))
 
 
 async def test_a_failing_courier_is_tried_again_and_holds_up_nobody(log: Connection) -> None:

@@ -170,6 +170,22 @@ async def test_every_cut_under_load_is_the_state_as_of_its_sequence(log: Connect
     assert rest == 0
 
 
+async def test_a_state_that_cannot_be_saved_stops_nothing(log: Connection, saved: Saved) -> None:
+    class Unsaveable(Saving):
+        def dump(self, state: Counts) -> bytes:
+            raise OverflowError("int too large")
+
+    inputs = plain(100)
+    await feed_in(log, inputs[:50])
+    with capture_logs() as logs:
+        async with Workers(log, Unsaveable(), time.time_ns):
+            await counted(log, 50)
+            await feed_in(log, inputs[50:])
+            each_once_in_order(await counted(log, 100), inputs)
+    assert {each["error"] for each in logs if each["event"] == "snapshot.not_saved"} == {"OverflowError: int too large"}
+    assert not saved.cuts
+
+
 async def test_a_start_from_a_snapshot_replays_the_tail_and_goes_on(log: Connection, saved: Saved) -> None:
     inputs = plain(500)
     await feed_in(log, inputs[:300])
