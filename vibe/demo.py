@@ -108,13 +108,22 @@ def scenario(settings: Settings, seed: int) -> Scenario:
             return found
         for name in ("nats", "postgres", "logs", "archive"):
             shutil.rmtree(data_dir / name, ignore_errors=True)
-    elif (data_dir / "nats").exists():
+    elif any(block.stat().st_size for block in (data_dir / "nats").rglob("*.blk")):
         raise NotADemoError(
             f"{data_dir} holds a log that is not a demo's; set VIBE_DATA_DIR to another folder for the demo"
         )
     fresh = Scenario(seed)
     save(data_dir, fresh)
     return fresh
+
+
+def refuse_demo(data_dir: Path) -> None:
+    """Raises NotADemoError where a demo plays: the next one removes everything that was added to it."""
+    if _path(data_dir).exists():
+        raise NotADemoError(
+            f"{data_dir} holds a demo, and the next demo removes all of it; set VIBE_DATA_DIR to a folder of your own, "
+            f"or remove {data_dir}"
+        )
 
 
 def save(data_dir: Path, playing: Scenario) -> None:

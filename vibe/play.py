@@ -32,6 +32,8 @@ class BadConfigError(Exception):
 
 async def run_up(settings: Settings, config: Path | None, seconds: float | None, as_json: bool) -> int:
     """`vibe up`; returns the exit code."""
+    if not (settings.nats_url and settings.dsn):
+        demo.refuse_demo(settings.data_dir)
     with exclusive(settings.data_dir):
         stop = stop_on_signals(terminal=True)
         say = speaker(as_json)

@@ -15,6 +15,7 @@ from vibe.settings import Settings
 
 async def run_lag(settings: Settings, json: bool) -> int:
     async with ends(settings) as at:
+        await topology.verify(at.connection)
         lags = await report.lags(at.connection)
         if json:
             print_json([lag._asdict() for lag in lags])

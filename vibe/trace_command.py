@@ -16,6 +16,9 @@ from vibe.trace_view import as_json, show_trace
 
 
 async def run_trace(settings: Settings, wanted: str, json: bool, limit: int, verify: bool = False) -> int:
+    if not wanted.strip():
+        Console(stderr=True).print("vibe trace: an empty id; give one of a decision, order, fill, ...", soft_wrap=True)
+        return 2
     async with ends(settings) as at:
         await topology.verify(at.connection)
         found = await Tracer(at.connection, at.database).trace(wanted)

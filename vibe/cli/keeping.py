@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from vibe.cli.root import Json, app, finish, group
 from vibe.settings import settings
@@ -13,6 +14,8 @@ projections_app = group(
 )
 archive_app = group("archive", "The cold tier: closed days of the log as Parquet files.")
 bench_app = group("bench", "How fast it is here, beside the bare limits of the same run.")
+
+Events = Annotated[int, Parameter(validator=Number(gte=1000))]
 
 
 @archive_app.command(name="run")
@@ -95,7 +98,7 @@ def export(
 
 
 @bench_app.command(name="log")
-def bench_log(*, json: Json = False, events: int = 1_000_000) -> None:
+def bench_log(*, json: Json = False, events: Events = 1_000_000) -> None:
     """The event log: append, processor, latency, replay, each with its ratio to the bare limit.
 
     Example: vibe bench log --json
@@ -190,7 +193,7 @@ def projections_verify(*names: str, all: bool = False, archive: bool = False, js
 
 
 @bench_app.command(name="projections")
-def bench_projections(*, json: Json = False, events: int = 1_000_000) -> None:
+def bench_projections(*, json: Json = False, events: Events = 1_000_000) -> None:
     """Read models: rebuild, verify and live lag, beside the bare reader, bare COPY and the eventsourcing library.
 
     Example: vibe bench projections --json

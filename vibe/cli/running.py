@@ -4,14 +4,18 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from vibe.cli.root import Json, app, finish
 from vibe.play import run_demo, run_up
 from vibe.settings import settings
 
+Seconds = Annotated[float, Parameter(validator=Number(gt=0))]
+Port = Annotated[int, Parameter(validator=Number(gte=0, lte=65535))]
+
 
 @app.command
-def demo(*, seconds: float | None = None, json: Json = False, seed: int = 7) -> None:
+def demo(*, seconds: Seconds | None = None, json: Json = False, seed: int = 7) -> None:
     """Watch trades being copied: a sandbox venue, a demo configuration and all stages in one terminal.
 
     Example: vibe demo --seconds 20 --json --seed 7
@@ -31,7 +35,7 @@ def demo(*, seconds: float | None = None, json: Json = False, seed: int = 7) -> 
 
 
 @app.command
-def up(*, config: Path | None = None, seconds: float | None = None, json: Json = False) -> None:
+def up(*, config: Path | None = None, seconds: Seconds | None = None, json: Json = False) -> None:
     """Servers, all stages and the read models against the configured venue, in one supervised process group.
 
     Example: vibe up --config config.jsonl
@@ -61,13 +65,13 @@ def run(*stages: str) -> None:
 def sandbox(
     *,
     host: str = "127.0.0.1",
-    port: int = 8800,
-    polymarket_port: int = 8801,
+    port: Port = 8800,
+    polymarket_port: Port = 8801,
     seed: int = 7,
-    seconds: float | None = None,
+    seconds: Seconds | None = None,
     frames: Path | None = None,
     pages: Path | None = None,
-    speed: float = 1.0,
+    speed: Seconds = 1.0,
     origin_ns: Annotated[int | None, Parameter(show=False)] = None,
 ) -> None:
     """Both venues on this machine, with the real wire formats: a Hyperliquid and, on a port of its own, a Polymarket.

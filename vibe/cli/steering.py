@@ -37,7 +37,13 @@ def streams_show(*, json: Json = False) -> None:
 
 
 @config_app.command(name="import")
-def config_import(file: Path, /, *, json: Json = False, actor: str = "vibe config import") -> None:
+def config_import(
+    file: Annotated[Path, Parameter(allow_leading_hyphen=True)],
+    /,
+    *,
+    json: Json = False,
+    actor: str = "vibe config import",
+) -> None:
     """Import JSON lines. Running services follow at once. One bad line and nothing of the file is applied.
 
     Example: vibe config import config.jsonl
