@@ -49,7 +49,12 @@ class Connection:
     async def request(
         self, subject: str, payload: bytes = b"", *, headers: dict[str, str] | None = None, timeout: float = 5.0
     ) -> Msg:
-        """One request and its answer. Raises UnavailableError when nobody answers in time."""
+        """One request and its answer. Raises UnavailableError when nobody answers in time.
+
+        Nothing is sent while there is no connection: the library would keep it, and the server would carry out at the
+        reconnect what nobody waits for any more.
+        """
+        await self._connected(timeout, subject)
         task = asyncio.current_task()
         cancelled = task.cancelling() if task else 0
         try:
@@ -70,12 +75,23 @@ class Connection:
     async def publish(
         self, subject: str, payload: bytes = b"", *, reply: str = "", headers: dict[str, str] | None = None
     ) -> None:
+        """Send a message. Raises UnavailableError when not connected, RefusedError for too large ones."""
+        if not self.client.is_connected:
+            raise UnavailableError("not connected to NATS")
         try:
             await self.client.publish(subject, payload, reply=reply, headers=headers)
         except nats.errors.MaxPayloadError as error:
             raise RefusedError(f"{subject}: {len(payload):,} bytes are more than the server's max_payload") from error
         except nats.errors.Error as error:
             raise UnavailableError(f"{subject}: {error or type(error).__name__}") from error
+
+    async def _connected(self, timeout: float, subject: str) -> None:
+        now = asyncio.get_running_loop().time
+        deadline = now() + timeout
+        while not self.client.is_connected:
+            if now() > deadline or self.client.is_closed:
+                raise UnavailableError(f"{subject}: not connected to NATS")
+            await asyncio.sleep(0.02)
 
     async def publish_block(self, messages: Sequence[tuple[str, bytes, bytes]]) -> None:
         """Many messages (subject, header block, payload) in one write: what `publish` does, at a third of its cost.

@@ -6,6 +6,8 @@ READ = Counter("vibe_events_read_total", "Input events read and acknowledged", [
 WRITTEN = Counter("vibe_events_written_total", "Events stored", ["stage"])
 DEAD = Counter("vibe_dead_letters_total", "Events that a stage could not handle", ["stage"])
 FENCED = Counter("vibe_fenced_total", "Commits refused because somebody else owned the lane", ["stage"])
+REFUSED = Counter("vibe_lane_refused_total", "Reloads of a lane because the log refuses what it does", ["stage"])
+EXPIRED = Counter("vibe_inputs_expired_total", "Inputs that an age limit took before they were read", ["consumer"])
 COMMIT_SECONDS = Histogram(
     "vibe_commit_seconds",
     "Duration of one atomic commit",

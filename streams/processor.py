@@ -18,7 +18,7 @@ from streams.commit import INSTANCE, Committer, FencedError, Step
 from streams.connection import Connection
 from streams.couriers import Couriers
 from streams.envelope import Codec, Recorded, peek_type
-from streams.errors import LogError, UnavailableError, UnknownOutcomeError, UnprocessableError
+from streams.errors import LogError, RefusedError, UnavailableError, UnknownOutcomeError, UnprocessableError
 from streams.read import Feed, Stored, history
 from streams.stage import Output, Stage
 from streams.subjects import Lane, partition_of
@@ -94,10 +94,11 @@ class LaneWorker(Generic[S]):
         delay = 0.1
         try:
             while not stop.is_set():
+                began: int | None = None
                 try:
                     await self._load()
                     self.loaded.set()
-                    delay = 0.1
+                    began = self._commits.guard
                     await self._work(stop)
                 except StoppedError:
                     return
@@ -105,7 +106,12 @@ class LaneWorker(Generic[S]):
                     metrics.FENCED.labels(self._stage.name).inc()
                     self._log.warning("lane.fenced", why=str(error))
                 except LogError as error:
+                    if began is not None and self._commits.guard != began:
+                        delay = 0.1  # it had come forward
                     self._log.warning("lane.retry", error=str(error), in_seconds=delay)
+                    if isinstance(error, RefusedError):  # no time will heal it: somebody has to look
+                        self._log.error("lane.refused", why=str(error))
+                        metrics.REFUSED.labels(self._stage.name).inc()
                     await asyncio.wait({stopper}, timeout=delay)
                     delay = min(delay * 2, 5.0)
                 finally:
@@ -427,7 +433,8 @@ class LaneWorker(Generic[S]):
                 error=error,
                 now=self._clock(),
                 dead_id=f"{self._stage.name}:{stream}:{stored.sequence}{suffix}",
-            )
+            ),
+            self._stop,
         )
         metrics.DEAD.labels(self._stage.name).inc()
         self._buried = True
@@ -497,13 +504,15 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def retrying(work: Callable[[], Awaitable[None]]) -> None:
-    """Repeat idempotent work until the log takes it."""
+async def retrying(work: Callable[[], Awaitable[None]], stop: asyncio.Event | None = None) -> None:
+    """Repeat idempotent work until the log takes it. Raises StoppedError when told to stop meanwhile."""
     delay = 0.1
     while True:
         try:
             return await work()
         except (UnavailableError, UnknownOutcomeError) as error:
+            if stop is not None and stop.is_set():
+                raise StoppedError from error
             log.warning("retry", error=str(error), in_seconds=delay)
             await asyncio.sleep(delay)
             delay = min(delay * 2, 5.0)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 import structlog
 
+from streams import metrics
 from streams.blocks import Delivery
 from streams.connection import NOT_FOUND, Connection
 from streams.errors import DataLossError, LogError, RefusedError, UnavailableError
@@ -176,7 +177,18 @@ class Feed:
         if self._whole:
             # What a stream's age limit has dropped is not missing.
             state = (await self._connection.api(f"STREAM.INFO.{self._stream}"))["state"]
-            self._last = max(self._last, int(state["first_seq"]) - 1)
+            gone = int(state["first_seq"]) - 1
+            if self._name is not None and 0 < self._last < gone:
+                metrics.EXPIRED.labels(self._name).inc(gone - self._last)
+                log.error(
+                    "feed.inputs_expired",
+                    consumer=self._name,
+                    stream=self._stream,
+                    first=self._last + 1,
+                    last=gone,
+                    why="the stream's age limit took them before this stage read them",
+                )
+            self._last = max(self._last, gone)
         start: dict[str, Any] = {"deliver_policy": "by_start_sequence", "opt_start_seq": self._last + 1}
         if self._newest and not self._last:
             start = {"deliver_policy": "last_per_subject"}

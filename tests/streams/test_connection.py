@@ -2,11 +2,14 @@
 
 import asyncio
 import random
+from pathlib import Path
 
 import pytest
 
-from streams.connection import Connection
+from streams.connection import Connection, connect
 from streams.errors import RefusedError, UnavailableError
+from tests.streams.deadlines import eventually
+from tests.streams.own_server import own_server
 
 
 async def test_a_request_cancelled_as_its_answer_comes_is_cancelled(log: Connection) -> None:
@@ -60,6 +63,25 @@ async def test_errors_are_our_own(log: Connection) -> None:
     await log.close()
     with pytest.raises(UnavailableError):
         await log.request("anything")
+
+
+async def test_what_was_asked_without_a_connection_is_not_carried_out_later(tmp_path: Path) -> None:
+    async with own_server(tmp_path) as server:
+        connection = await connect(server.url, "tests")
+        try:
+            await server.kill()
+            await eventually(lambda: not connection.client.is_connected)
+            for _ in range(3):
+                with pytest.raises(UnavailableError, match="not connected"):
+                    await connection.api("STREAM.CREATE.LATE", {"name": "LATE", "subjects": ["late"]}, timeout=0.1)
+            with pytest.raises(UnavailableError, match="not connected"):
+                await connection.publish("late", b"x")
+            asking = asyncio.create_task(connection.api("STREAM.NAMES", timeout=20))
+            await asyncio.sleep(0.1)
+            await server.start()
+            assert "LATE" not in ((await asking)["streams"] or ())
+        finally:
+            await connection.close()
 
 
 async def _ignore(_: object) -> None:

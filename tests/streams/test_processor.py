@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateways.servers import Addresses
 from streams import metrics, subjects
@@ -266,6 +267,25 @@ async def test_outputs_for_more_than_one_batch(log: Connection) -> None:
         events = await drained(log, 2 * BURST + 3)
     each_once_in_order(events, inputs)
     await positions_are_right(log, inputs, 1, 1)
+
+
+class Oversized(Counting):
+    """Leads to what no server takes."""
+
+    def handle(self, state: Counts, event: Recorded, now: int) -> Iterator[Output]:
+        yield Output("groups.1.test.x", Counted("x" * 9_000_000, 1, 1), "too large", "x")
+
+
+async def test_what_the_log_refuses_for_good_is_said_and_tried_ever_more_rarely(log: Connection) -> None:
+    await feed_in(log, plain(1))
+    before = float(metrics.REFUSED.labels("counting")._value.get())
+    with capture_logs() as logs:
+        async with Workers(log, Oversized(), time.time_ns):
+            await asyncio.sleep(3)
+    waits = [each["in_seconds"] for each in logs if each["event"] == "lane.retry"]
+    assert waits[:4] == [0.1, 0.2, 0.4, 0.8]
+    assert len(waits) < 8
+    assert metrics.REFUSED.labels("counting")._value.get() - before == len(waits)
 
 
 class FanOut(Counting):
