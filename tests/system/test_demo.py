@@ -346,8 +346,11 @@ async def test_lag_and_streams_of_a_finished_demo(twice: list[tuple[Path, Ended]
 
 
 async def test_a_demo_leaves_other_logs_alone(tmp_path: Path) -> None:
-    (tmp_path / "nats").mkdir()
+    written = tmp_path / "nats" / "jetstream" / "streams" / "RAW" / "msgs" / "1.blk"
+    written.parent.mkdir(parents=True)
+    written.write_bytes(b"an event")
     refused = await vibe(tmp_path, "demo", "--seconds", "1", "--json")
     assert refused.code == 1
     assert "not a demo's" in refused.err
     assert json.dumps(str(tmp_path)).strip('"') in refused.err
+    assert written.exists()
