@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
@@ -21,13 +22,14 @@ from projections.build import CHUNK, LONG, Watch, unwatched
 from projections.construction import Construction
 from projections.errors import PoisonError, RebuildError
 from projections.filler import Refuse
+from projections.folding import Unreadable
 from projections.history import History, check_front, histories
 from projections.projection import Projection
 from projections.standing import Standing, standings
 from projections.store import Place
 from projections.table import Row, Table
 from streams.connection import Connection, connect
-from streams.envelope import Codec
+from streams.envelope import Codec, Recorded
 
 _PAGE = 5_000
 
@@ -99,14 +101,22 @@ async def verify(
         except PoisonError:
             # Once more, the slow way: the live runner has passed over such events too.
             await sessions[0].execute(f"DROP SCHEMA IF EXISTS {scratch} CASCADE")
-            passed: dict[str, int] = {}
+            passed: Counter[str] = Counter()
+            unreadable: Counter[str] = Counter()
 
-            async def refuse(projection: Projection | None, event: object, why: str) -> None:
-                name = projection.name if projection is not None else ""
-                passed[name] = passed.get(name, 0) + 1
+            async def refuse(projection: Projection | None, event: Recorded | Unreadable, why: str) -> None:
+                if projection is not None:
+                    passed[projection.name] += 1
+                else:
+                    unreadable[event.stream] += 1
 
             checks = await verification.run(projections, refuse, how)
-            return [check._replace(passed_over=passed.get(check.projection, 0) + passed.get("", 0)) for check in checks]
+            # What nobody can read is passed over by all that read its stream.
+            over = {
+                each.name: passed[each.name] + sum(unreadable[stream.name] for stream in each.reads)
+                for each in projections
+            }
+            return [check._replace(passed_over=over[check.projection]) for check in checks]
     finally:
         for session in sessions:
             session.terminate()

@@ -80,6 +80,8 @@ async def run_drop(settings: Settings, numbers: Sequence[int], why: str, json: b
     async with ends(settings) as at:
         await topology.verify(at.connection)
         done: list[dict[str, Any]] = []
+        if not numbers:
+            raise RefusedError("name the letters to drop, each by its number; see: vibe dead list")
         for letter in await _chosen(at.connection, numbers, False, None):
             try:
                 sequence = await letters.drop(

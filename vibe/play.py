@@ -45,7 +45,12 @@ async def run_up(settings: Settings, config: Path | None, seconds: float | None,
             house.supervisor.go(0)
             say(_where(house))
             await _until(house, stop, seconds, as_json, f"vibe up on {settings.hyperliquid_api_url}")
-            return await _end(house, say, as_json, drain=seconds is not None and not stop.is_set())
+            late = [name for name, child in house.supervisor.children.items() if not child.ready.is_set()]
+            code = await _end(house, say, as_json, drain=seconds is not None and not stop.is_set())
+            for name in late:
+                words = f"vibe up: {name} was never ready, see {settings.data_dir / 'logs' / name}.log"
+                Console(stderr=True).print(words, markup=False, highlight=False, soft_wrap=True)
+            return 1 if late and seconds is not None else code
 
 
 async def run_demo(settings: Settings, seed: int, seconds: float | None, as_json: bool) -> int:

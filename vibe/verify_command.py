@@ -27,6 +27,9 @@ async def run_verify(settings: Settings, since: str | None, json: bool) -> int:
         print_json(_facts(verdict))
     else:
         _show(verdict)
+    if not verdict.decisions:
+        what = "no decision is that new; --since takes a time too" if since else "the log holds no decision"
+        Console(stderr=True).print(f"vibe verify-decisions: nothing was verified: {what}", markup=False, soft_wrap=True)
     return 1 if verdict.different else 0
 
 

@@ -81,6 +81,16 @@ async def test_the_house_does_not_move_into_a_demo(tmp_path: Path) -> None:
     assert "holds a demo" in ended.err
 
 
+async def test_a_venue_that_cannot_be_reached_is_no_success(tmp_path: Path) -> None:
+    asked = ("VIBE_HYPERLIQUID_API_URL", "VIBE_POLYMARKET_DATA_URL", "VIBE_POLYGON_HTTP_URL")
+    heard = ("VIBE_HYPERLIQUID_WS_URL", "VIBE_POLYGON_WS_URL")
+    nowhere = dict.fromkeys(asked, "http://127.0.0.1:9") | dict.fromkeys(heard, "ws://127.0.0.1:9")
+    ended = await vibe(tmp_path, "up", "--seconds", "4", "--json", settings=nowhere)
+    assert ended.code == 1
+    assert ended.json["raw_events"] == 0
+    assert f"ingest was never ready, see {tmp_path / 'logs' / 'ingest'}.log" in ended.err
+
+
 async def test_a_demo_moves_into_a_folder_where_nothing_was_ever_written(tmp_path: Path) -> None:
     looked = await vibe(tmp_path, "lag")
     assert (looked.code, looked.err.splitlines()[-1]) == (1, "vibe: stream RAW does not exist; run: vibe streams apply")

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from vibe.cli.root import Json, app, finish, group
 from vibe.settings import settings
@@ -11,10 +12,12 @@ from vibe.settings import settings
 subscriber_app = group("subscriber", "One subscriber, from the log.")
 influencer_app = group("influencer", "One influencer, from the log.")
 
+AtLeastOne = Annotated[int, Parameter(validator=Number(gte=1))]
+
 
 @app.command
 def trace(
-    wanted: Annotated[str, Parameter(name="ID")], /, *, json: Json = False, limit: int = 5, verify: bool = False
+    wanted: Annotated[str, Parameter(name="ID")], /, *, json: Json = False, limit: AtLeastOne = 5, verify: bool = False
 ) -> None:
     """Where something came from and what it led to: any id of ours, a venue's trade id or hash, or STREAM:SEQUENCE.
 
@@ -118,7 +121,9 @@ def influencer_show(influencer: str, /, *, at: str | None = None, json: Json = F
 
 
 @app.command(name="leaderboard")
-def leaderboard(*, since: str | None = None, min_trips: int = 1, limit: int = 20, json: Json = False) -> None:
+def leaderboard(
+    *, since: str | None = None, min_trips: AtLeastOne = 1, limit: AtLeastOne = 20, json: Json = False
+) -> None:
     """Whom to follow: influencers by score (win rate, volume, drawdown, risk ratio, best round trip).
 
     Example: vibe leaderboard --since 30d --min-trips 5
@@ -126,7 +131,7 @@ def leaderboard(*, since: str | None = None, min_trips: int = 1, limit: int = 20
     Parameters
     ----------
     since
-        trades of this span (30d) or from this time on; without it, all
+        trades of this span (30d) or from this time on, whole UTC days; without it, all
     min_trips
         leave out who ended fewer round trips, from flat to flat
     """
