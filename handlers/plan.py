@@ -154,7 +154,10 @@ class Plan(Stage[Portfolios]):
     def _policy_of(self, request: ExecutionRequested) -> Policy:
         policy = self._configuration.directory.policy_named(request.policy_hash)
         if policy is None:
-            raise UnprocessableError(f"policy {request.policy_hash} is not in CONFIG")
+            raise UnprocessableError(
+                f"policy {request.policy_hash} is not in CONFIG; any `vibe config import` stores what is missing there, "
+                "then: vibe dead retry"
+            )
         return policy
 
     def _decided(
