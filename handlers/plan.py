@@ -155,7 +155,7 @@ class Plan(Stage[Portfolios]):
         policy = self._configuration.directory.policy_named(request.policy_hash)
         if policy is None:
             raise UnprocessableError(
-                f"policy {request.policy_hash} is not in CONFIG; any `vibe config import` stores what is missing there, "
+                f"policy {request.policy_hash} is not in CONFIG; any `vibe config import` stores what is missing, "
                 "then: vibe dead retry"
             )
         return policy
