@@ -88,7 +88,11 @@ class Execute(Stage[Held]):
         match event:
             case OrderFilled():
                 copied = (event.subscription_id, event.venue.value, event.asset)
-                state.copied[copied] = state.copied.get(copied, 0) + event.share_delta_micros
+                shares = state.copied.get(copied, 0) + event.share_delta_micros
+                if shares:
+                    state.copied[copied] = shares
+                else:
+                    state.copied.pop(copied, None)  # over the years nearly everything is
             case PositionSettled():
                 state.copied.pop((event.subscription_id, event.venue.value, event.asset), None)
             case PositionChanged():

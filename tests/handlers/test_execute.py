@@ -169,6 +169,21 @@ def test_what_one_subscription_holds_no_other_can_give_up() -> None:
     assert position.share_micros == 3 * USD
 
 
+def test_what_was_sold_again_is_not_remembered() -> None:
+    configuration = configured()
+    lane = Folding(Execute(configuration))
+    lane.when(decision(configuration))
+    sale: dict[str, Any] = {
+        "trade_side": TradeSide.SELL,
+        "share_micros": 3 * USD,
+        "reduce_micros": 3 * USD,
+        "levels": ((100 * USD, 9 * USD),),
+    }
+    *_, position = lane.when(decision(configuration, 2, **sale))
+    assert position.share_micros == 0
+    assert lane.state.copied == {}
+
+
 # --- settlement --------------------------------------------------------------------------------------------
 
 
