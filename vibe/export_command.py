@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple
+from typing import IO, Any, Literal, NamedTuple, get_args
 
 import asyncpg
 import pyarrow as pa
@@ -29,6 +29,7 @@ from vibe.settings import Settings
 
 What = Literal["ledger", "attempts", "fills"]
 Format = Literal["parquet", "csv"]
+FORMATS = get_args(Format)
 
 _TABLES: dict[What, tuple[Table, str]] = {
     "ledger": (LEDGER_ENTRY, "booked_at"),
@@ -62,9 +63,21 @@ class Exported(NamedTuple):
 
 
 async def run_export(
-    settings: Settings, what: What, since: str | None, until: str | None, form: Format, out: Path | None, json: bool
+    settings: Settings,
+    what: What,
+    since: str | None,
+    until: str | None,
+    form: Format | None,
+    out: Path | None,
+    json: bool,
 ) -> int:
     begins, ends_before = _moment("--since", since), _moment("--until", until)
+    named = out.suffix.removeprefix(".").lower() if out is not None else ""
+    if form is None:
+        form = "csv" if named == "csv" else "parquet"
+    elif named in FORMATS and named != form:
+        _complain(f"--out {out} is not a name for --format {form}; leave one of the two out")
+        return 2
     out = out or Path(f"{what}.{form}")
     to_stdout = str(out) == "-"
     if to_stdout and (form != "csv" or json):

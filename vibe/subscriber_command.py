@@ -29,9 +29,10 @@ async def run_subscriber_show(settings: Settings, subscriber_id: str, at: str | 
     if not found.events:
         when = f" as of {at}" if at else ""
         Console(stderr=True).print(
-            f"vibe subscriber show: the log holds nothing of {subscriber_id!r}{when}; "
-            "see `vibe config show` for who is configured",
+            f"vibe subscriber show: nothing is booked for {subscriber_id!r}{when}; the first deposit comes with the "
+            "first decision. Who is configured: vibe config export",
             markup=False,
+            soft_wrap=True,
         )
         return 1
     if json:

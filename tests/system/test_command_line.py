@@ -74,6 +74,17 @@ async def test_a_file_that_is_none(tmp_path: Path, content: bytes | None, said: 
     assert "Traceback" not in ended.err
 
 
+async def test_an_export_is_of_the_form_that_its_name_says(tmp_path: Path) -> None:
+    mixed = await vibe(tmp_path, "export", "ledger", "--format", "csv", "--out", str(tmp_path / "x.parquet"))
+    assert mixed.code == 2
+    assert "is not a name for --format csv" in mixed.err
+    assert (await vibe(tmp_path, "demo", "--seconds", "3", "--json")).code == 0
+    for name, begins in (("x.csv", b"entry_id,"), ("x.parquet", b"PAR1"), ("x", b"PAR1")):
+        ended = await vibe(tmp_path, "export", "ledger", "--out", str(tmp_path / name))
+        assert ended.code == 0, ended.err
+        assert (tmp_path / name).read_bytes().startswith(begins)
+
+
 async def test_the_house_does_not_move_into_a_demo(tmp_path: Path) -> None:
     (tmp_path / "demo.json").write_text("{}")
     ended = await vibe(tmp_path, "up", "--seconds", "1")

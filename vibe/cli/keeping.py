@@ -75,7 +75,7 @@ def export(
     *,
     since: str | None = None,
     until: str | None = None,
-    format: Literal["parquet", "csv"] = "parquet",
+    format: Literal["parquet", "csv"] | None = None,
     out: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None,
     json: Json = False,
 ) -> None:
@@ -89,6 +89,8 @@ def export(
         the first moment that belongs: a time (UTC unless it says otherwise), or a sequence of EXECUTIONS
     until
         the first moment that does not belong any more
+    format
+        what the file's name says (.csv, .parquet) unless given; Parquet without a name
     out
         the file, replaced when it is whole; - for CSV on standard output. Else named after what it holds
     """
