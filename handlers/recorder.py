@@ -5,7 +5,7 @@ one that holds a stored id is sent event by event. Order is kept either way: one
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import structlog
 
@@ -24,14 +24,13 @@ from streams.errors import (
     UnprocessableError,
 )
 from streams.processor import retrying
-from streams.read import history
+from streams.read import Stored, get, history
 from streams.topology import RAW
 
 log = structlog.get_logger()
 
-REMEMBERED = 50_000
-"""Newest raw events read at the start, so that replays from before it are recognised."""
 _BATCH = 500
+_EMPTY = {"first_seq": 1, "last_seq": 0}
 
 
 class Recorder:
@@ -43,18 +42,42 @@ class Recorder:
         self._codec = codec()
         self._queue: asyncio.Queue[RawReceived | None] = asyncio.Queue(maxsize=20_000)
 
-    async def load(self) -> list[RawReceived]:
-        """The newest stored raw events, oldest first."""
-        found = await topology.info(self._connection, RAW.name)
-        after = max(0, (found or {"state": {"last_seq": 0}})["state"]["last_seq"] - REMEMBERED)
-        events: list[RawReceived] = []
-        async for batch in history(self._connection, RAW.name, after=after):
+    async def newest(self, pattern: str) -> list[RawReceived]:
+        """The newest stored raw event of each subject that matches, oldest first."""
+        found = []
+        async for batch in history(self._connection, RAW.name, [pattern], newest=True):
+            found += [raw for stored in batch if (raw := self._read(stored)) is not None]
+        return found
+
+    async def since(self, pattern: str, at_ns: int) -> AsyncIterator[RawReceived]:
+        """The stored raw events that match and were seen since a time, oldest first."""
+        async for batch in history(self._connection, RAW.name, [pattern], after=await self._before(at_ns)):
             for stored in batch:
-                try:
-                    events.append(self._codec.decode(RAW.name, stored.sequence, stored.subject, stored.payload).data)
-                except UnprocessableError as error:
-                    log.warning("raw.unreadable", sequence=stored.sequence, error=str(error))
-        return events
+                if (raw := self._read(stored)) is not None:
+                    yield raw
+
+    async def _before(self, at_ns: int) -> int:
+        """The last sequence before a time, by halving: events stand in the order in which they were seen."""
+        state = ((await topology.info(self._connection, RAW.name)) or {"state": _EMPTY})["state"]
+        low, high = max(int(state["first_seq"]) - 1, 0), int(state["last_seq"])
+        while low < high:
+            middle = (low + high + 1) // 2
+            stored = await get(self._connection, RAW.name, middle)
+            raw = self._read(stored) if stored is not None else None
+            # What cannot be read is taken for newer: then more is read, and nothing is missed.
+            if stored is None or (raw is not None and raw.detect_time < at_ns):
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    def _read(self, stored: Stored) -> RawReceived | None:
+        try:
+            found: RawReceived = self._codec.decode(RAW.name, stored.sequence, stored.subject, stored.payload).data
+        except UnprocessableError as error:
+            log.warning("raw.unreadable", sequence=stored.sequence, error=str(error))
+            return None
+        return found
 
     async def put(self, raw: RawReceived) -> None:
         await self._queue.put(raw)

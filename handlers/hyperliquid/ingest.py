@@ -47,6 +47,9 @@ COINS_LOOKED_EVERY_S = 120.0
 GATHER_SECONDS = 0.5
 """How long gaps are gathered before they are repaired: a lost connection makes one in many coins at once."""
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}(?![0-9a-fA-F])")
+_OURS = "raw.*.hyperliquid.>"
+_MARGIN_MS = 60_000
+"""Between the time of a fill and the moment at which it is seen, and between the clocks of both."""
 _EMPTY: dict[str, Any] = {"state": {"last_seq": 0}}
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
@@ -112,15 +115,17 @@ class Ingest:
 
     async def _load(self) -> None:
         """What the log holds already: ids, accounts, and when the feed was last known to be alive."""
-        for raw in await self._recorder.load():
-            if raw.venue is not Venue.HYPERLIQUID:
-                continue
-            if raw.channel not in (TRADES_CHANNEL, FILLS_CHANNEL):
-                self._seeder.known(raw)
-                continue
-            self._intake.known(raw)
+        followed = self._configuration.directory.followed(Venue.HYPERLIQUID)
+        for raw in await self._recorder.newest(_OURS):
             if raw.channel == TRADES_CHANNEL:
                 self._stored_ms = max(self._stored_ms, time_ms(raw.raw_id))
+            elif raw.channel != FILLS_CHANNEL and followed.get(raw.address) == raw.influencer_id:
+                self._seeder.known(raw)  # to whoever follows it now
+        # As far back as anything will be asked for again.
+        reach_ms = backfill.since(self._stored_ms, self._clock() // MILLISECOND, backfill.START_MS) - _MARGIN_MS
+        async for raw in self._recorder.since(_OURS, reach_ms * MILLISECOND):
+            if raw.channel in (TRADES_CHANNEL, FILLS_CHANNEL):
+                self._intake.known(raw)
         self._overlap = Overlap(self._stored_ms)
 
     async def _gaps(self, after: int, stop: asyncio.Event) -> None:

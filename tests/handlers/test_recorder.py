@@ -6,12 +6,13 @@ import time
 from collections.abc import Iterable
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, structs
 
 from domain.events import RawReceived
 from gateways.servers import Addresses
 from handlers.catalogue import codec
 from handlers.recorder import Recorder
+from streams.append import Record, append
 from streams.connection import Connection, connect
 from streams.dead import DeadLettered, decode
 from streams.read import history
@@ -85,8 +86,22 @@ async def test_a_lost_answer_stores_nothing_twice(log: Connection, running: Addr
     assert await stored(log) == ids(range(100))
 
 
-async def test_a_start_reads_what_is_there(log: Connection) -> None:
-    assert await Recorder(log, time.time_ns).load() == []
-    await record(log, raws(range(20)))
-    found = await Recorder(log, time.time_ns).load()
-    assert [raw.raw_id for raw in found] == ids(range(20))
+async def test_a_start_reads_the_newest_of_each_subject_and_what_was_seen_lately(log: Connection) -> None:
+    async def since(at_ns: int) -> list[str]:
+        return [raw.raw_id async for raw in Recorder(log, time.time_ns).since("raw.*.hyperliquid.>", at_ns)]
+
+    assert await Recorder(log, time.time_ns).newest("raw.>") == []
+    assert await since(0) == []
+    events = [
+        structs.replace(raw, detect_time=1_000 + 10 * number, address=f"0x{number % 3}", influencer_id=f"i{number % 3}")
+        for number, raw in enumerate(raws(range(100)))
+    ]
+    await record(log, events)
+    await append(log, [Record("raw.1.hyperliquid.trades.0x9", b"junk")])
+    await append(log, [Record("raw.1.elsewhere.trades.0x9", b"junk")])
+    newest = await Recorder(log, time.time_ns).newest("raw.*.hyperliquid.>")
+    assert [raw.raw_id for raw in newest] == ids(range(97, 100))
+    for first in (0, 1, 37, 99):
+        assert await since(1_000 + 10 * first) == ids(range(first, 100))
+        assert await since(1_000 + 10 * first - 5) == ids(range(first, 100))
+    assert await since(10**6) == []
