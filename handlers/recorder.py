@@ -23,7 +23,7 @@ from streams.errors import (
     UnknownOutcomeError,
     UnprocessableError,
 )
-from streams.processor import retrying
+from streams.patience import retrying
 from streams.read import Stored, get, history
 from streams.topology import RAW
 

@@ -24,7 +24,7 @@ from streams import dead, subjects
 from streams.append import Record, append_once
 from streams.connection import Connection
 from streams.errors import LogError
-from streams.processor import retrying
+from streams.patience import retrying
 
 log = structlog.get_logger()
 

@@ -21,7 +21,7 @@ from projections.table import moment
 from streams import dead, topology
 from streams.connection import Connection
 from streams.envelope import Codec, Recorded
-from streams.processor import retrying
+from streams.patience import retrying
 from streams.read import Feed, Stored
 from streams.replay import Block
 from streams.topology import Stream

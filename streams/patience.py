@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import structlog
 
-from streams.errors import UnavailableError
+from streams.errors import UnavailableError, UnknownOutcomeError
 
 T = TypeVar("T")
 
@@ -16,6 +16,10 @@ PATIENCE = 20.0
 _QUIET_SECONDS = 2.0
 
 log = structlog.get_logger()
+
+
+class StoppedError(Exception):
+    """Told to stop while waiting."""
 
 
 async def patiently(work: Callable[[], Awaitable[T]]) -> T:
@@ -34,3 +38,17 @@ async def patiently(work: Callable[[], Awaitable[T]]) -> T:
                 told = True
         await asyncio.sleep(delay)
         delay = min(2 * delay, 0.5)
+
+
+async def retrying(work: Callable[[], Awaitable[None]], stop: asyncio.Event | None = None) -> None:
+    """Repeat idempotent work until the log takes it. Raises StoppedError when told to stop meanwhile."""
+    delay = 0.1
+    while True:
+        try:
+            return await work()
+        except (UnavailableError, UnknownOutcomeError) as error:
+            if stop is not None and stop.is_set():
+                raise StoppedError from error
+            log.warning("retry", error=str(error), in_seconds=delay)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, 5.0)

@@ -18,13 +18,14 @@ from streams.commit import INSTANCE, Committer, FencedError, Step
 from streams.connection import Connection
 from streams.couriers import Couriers
 from streams.envelope import Codec, Recorded, peek_type
-from streams.errors import LogError, RefusedError, UnavailableError, UnknownOutcomeError, UnprocessableError
+from streams.errors import LogError, RefusedError, UnavailableError, UnprocessableError
+from streams.patience import StoppedError, retrying
 from streams.read import Feed, Stored, history
 from streams.stage import Output, Stage
 from streams.subjects import Lane, partition_of
 from streams.topology import DEAD
 
-__all__ = ["INSTANCE", "FencedError", "LaneWorker", "Step", "retrying"]
+__all__ = ["INSTANCE", "FencedError", "LaneWorker", "Step"]
 
 log = structlog.get_logger()
 
@@ -41,10 +42,6 @@ _SETTLE_SECONDS = 1.0
 """After a start the clock brings nothing about for this long: the stages in front start too, and what they still owe
 belongs before it."""
 _CATCH_UP_SECONDS = 1.0
-
-
-class StoppedError(Exception):
-    """Told to stop while waiting for what an event needs."""
 
 
 def _no_step(step: str) -> None:
@@ -502,17 +499,3 @@ class LaneWorker(Generic[S]):
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-async def retrying(work: Callable[[], Awaitable[None]], stop: asyncio.Event | None = None) -> None:
-    """Repeat idempotent work until the log takes it. Raises StoppedError when told to stop meanwhile."""
-    delay = 0.1
-    while True:
-        try:
-            return await work()
-        except (UnavailableError, UnknownOutcomeError) as error:
-            if stop is not None and stop.is_set():
-                raise StoppedError from error
-            log.warning("retry", error=str(error), in_seconds=delay)
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, 5.0)

@@ -36,7 +36,7 @@ from handlers.meaning import TRADES_CHANNEL
 from handlers.recorder import Recorder
 from streams import dead, topology
 from streams.connection import Connection
-from streams.processor import retrying
+from streams.patience import retrying
 from streams.topology import SIGNALS
 
 log = structlog.get_logger()

@@ -11,7 +11,7 @@ from handlers import metrics
 from handlers.seen import Seen
 from streams import dead
 from streams.connection import Connection
-from streams.processor import retrying
+from streams.patience import retrying
 
 log = structlog.get_logger()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.connection import Connection, connect
+from streams.connection import Connection, connect, error_of
 from streams.errors import RefusedError, UnavailableError
 from tests.streams.deadlines import eventually
 from tests.streams.own_server import own_server
@@ -82,6 +82,19 @@ async def test_what_was_asked_without_a_connection_is_not_carried_out_later(tmp_
             assert "LATE" not in ((await asking)["streams"] or ())
         finally:
             await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "kind"),
+    [
+        (10005, "no suitable peers for placement, peer offline", UnavailableError),
+        (10005, "no suitable peers for placement, insufficient storage", RefusedError),
+        (10008, "JetStream system temporarily unavailable", UnavailableError),
+        (10059, "stream not found", RefusedError),
+    ],
+)
+def test_what_passes_with_time_is_told_from_what_does_not(code: int, text: str, kind: type[Exception]) -> None:
+    assert type(error_of({"code": 400, "err_code": code, "description": text}, "STREAM.CREATE.RAW")) is kind
 
 
 async def _ignore(_: object) -> None:
