@@ -3,12 +3,12 @@
 from msgspec import Struct
 
 from domain.events import CATALOGUE
-from streams.checkpoint import CHECKPOINT_TYPE, Checkpoint
-from streams.dead import DEAD_TYPE, DeadLettered
+from streams.dead_letter_events import DEAD_TYPE, DeadLettered
+from streams.dead_letters import DROPPED_TYPE, RETRIED_TYPE, LetterDropped, LetterRetried
 from streams.envelope import Codec, Recorded
 from streams.errors import UnprocessableError
-from streams.letters import DROPPED_TYPE, RETRIED_TYPE, LetterDropped, LetterRetried
-from streams.read import Stored
+from streams.processing.checkpoint import CHECKPOINT_TYPE, Checkpoint
+from streams.reader import Stored
 
 ALL: dict[str, type[Struct]] = {
     **CATALOGUE,

@@ -26,7 +26,7 @@ from handlers.configuration import Configuration
 from streams import subjects
 from streams.envelope import Recorded
 from streams.errors import UnprocessableError
-from streams.stage import Output, Stage
+from streams.processing.stage import Output, Stage
 from streams.subjects import Lane
 from streams.topology import EXECUTIONS
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from streams.read import Feed, Stored
+from streams.reader import Feed, Stored
 
 _BATCH = 1000
 

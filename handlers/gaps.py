@@ -10,7 +10,7 @@ from streams import subjects
 from streams.connection import Connection
 from streams.envelope import Codec
 from streams.errors import UnprocessableError
-from streams.read import Feed
+from streams.reader import Feed
 from streams.topology import SIGNALS
 
 log = structlog.get_logger()

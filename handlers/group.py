@@ -10,7 +10,7 @@ from domain.events import Event, GroupClosed, SignalGrouped, SignalRecorded
 from domain.groups import OpenGroup
 from streams import subjects
 from streams.envelope import Recorded
-from streams.stage import Output, Stage
+from streams.processing.stage import Output, Stage
 from streams.subjects import Lane
 from streams.topology import GROUPS, SIGNALS
 

@@ -23,7 +23,7 @@ from streams import subjects
 from streams.append import MAX_BATCH, Record, append_once
 from streams.connection import Connection
 from streams.errors import LogError, UnprocessableError
-from streams.read import Feed, Stored, history
+from streams.reader import Feed, Stored, history
 from streams.topology import SIGNALS, info
 
 log = structlog.get_logger()

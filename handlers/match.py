@@ -7,7 +7,7 @@ from domain.matching import match
 from handlers.configuration import Configuration
 from streams import subjects
 from streams.envelope import Recorded
-from streams.stage import Output, Stage
+from streams.processing.stage import Output, Stage
 from streams.subjects import Lane
 from streams.topology import GROUPS, REQUESTS
 

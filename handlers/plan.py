@@ -38,7 +38,7 @@ from handlers.valuation import Valuation
 from streams import subjects
 from streams.envelope import Recorded
 from streams.errors import UnprocessableError
-from streams.stage import Output, Stage
+from streams.processing.stage import Output, Stage
 from streams.subjects import Lane
 from streams.topology import EXECUTIONS, REQUESTS
 

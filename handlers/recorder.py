@@ -12,7 +12,7 @@ import structlog
 from domain.events import RawReceived
 from handlers import metrics
 from handlers.catalogue import codec
-from streams import dead, subjects, topology
+from streams import dead_letter_events, subjects, topology
 from streams.append import Record, append
 from streams.connection import Connection
 from streams.errors import (
@@ -23,8 +23,8 @@ from streams.errors import (
     UnknownOutcomeError,
     UnprocessableError,
 )
-from streams.patience import retrying
-from streams.read import Stored, get, history
+from streams.reader import Stored, get, history
+from streams.retry import retrying
 from streams.topology import RAW
 
 log = structlog.get_logger()
@@ -138,7 +138,7 @@ class Recorder:
     async def _bury(self, record: Record, error: str) -> None:
         log.error("raw.refused", id=record.dedup_id, error=error)
         await retrying(
-            lambda: dead.bury(
+            lambda: dead_letter_events.bury(
                 self._connection,
                 stage="ingest",
                 stream=RAW.name,

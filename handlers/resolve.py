@@ -20,11 +20,11 @@ from gateways.venue import VenueUnavailableError, WireError
 from handlers import metrics
 from handlers.catalogue import codec
 from handlers.valuation import Valuation
-from streams import dead, subjects
+from streams import dead_letter_events, subjects
 from streams.append import Record, append_once
 from streams.connection import Connection
 from streams.errors import LogError
-from streams.patience import retrying
+from streams.retry import retrying
 
 log = structlog.get_logger()
 
@@ -184,7 +184,7 @@ class Resolver:
         metrics.DEAD.labels(STAGE).inc()
         said = ",".join(str(payout.price_micros) for payout in resolution.payouts)
         await retrying(
-            lambda: dead.bury(
+            lambda: dead_letter_events.bury(
                 self._connection,
                 stage=STAGE,
                 stream="gamma",

@@ -9,7 +9,7 @@ from handlers.catalogue import codec, readable
 from streams import subjects
 from streams.connection import Connection
 from streams.envelope import nanoseconds
-from streams.read import history
+from streams.reader import history
 from streams.topology import SIGNALS
 
 

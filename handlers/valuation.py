@@ -7,7 +7,7 @@ from handlers.following import Following
 from streams.connection import Connection
 from streams.envelope import Codec, nanoseconds
 from streams.errors import UnprocessableError
-from streams.read import Feed, Stored, history
+from streams.reader import Feed, Stored, history
 from streams.topology import GROUPS, info
 
 log = structlog.get_logger()

@@ -32,7 +32,7 @@ from handlers.valuation import every_mark
 from streams import subjects
 from streams.connection import Connection
 from streams.envelope import Recorded
-from streams.read import Stored, get, history
+from streams.reader import Stored, get, history
 from streams.topology import EXECUTIONS, REQUESTS, info
 
 Progress = Callable[[int, int], None]

@@ -36,7 +36,7 @@ from handlers.configure import changes
 from handlers.valuation import PATTERN
 from streams.connection import Connection
 from streams.envelope import nanoseconds
-from streams.read import history
+from streams.reader import history
 from streams.topology import EXECUTIONS, GROUPS, info
 
 ACTOR = "whatif"

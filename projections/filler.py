@@ -24,12 +24,12 @@ from projections.live import recorded_at
 from projections.projection import Projection, shape
 from projections.rows import Rows
 from projections.store import Partitions, Place
+from streams.bulk_replay import Block, Replay
 from streams.envelope import Codec, Recorded
 from streams.errors import DataLossError
-from streams.replay import Block, Replay
 
 if TYPE_CHECKING:
-    from streams.archive.read import ArchivedReplay
+    from streams.archive.archived_replay import ArchivedReplay
 
 _BLOCK, _COPIED_AT_ONCE = 2_048, 16_384
 """Little at a time: what has just been read and decoded is still in the processor's cache when it is copied."""
@@ -68,7 +68,7 @@ class Job(NamedTuple):
         if archive is None:
             return Replay(self.nats_url, stream, after=after, until=until, block=block, exact=True)
         # Only now, because what reads Parquet weighs as much as all the rest of the process.
-        from streams.archive.read import ArchivedReplay
+        from streams.archive.archived_replay import ArchivedReplay
         from streams.archive.store import Archive
 
         cold, first = Archive(archive), after + 1

@@ -15,9 +15,9 @@ from projections.lean import lean
 from projections.mapping import Maker, Mapped
 from projections.projection import Projection
 from projections.table import Values
+from streams.bulk_replay import Block
 from streams.envelope import Codec, Recorded, peek_type
 from streams.errors import UnprocessableError
-from streams.replay import Block
 
 _BEGINNING = b'{"specversion":"1.0","type":"'
 _TYPE_AT = len(_BEGINNING)

@@ -40,7 +40,7 @@ async def _history(nats_url: str, archive: str | None, stream: str, extent: Exte
     if archive is None or (begins == 1 and not cold):
         return History(begins, None)
     # Only now, because most processes never read an archive.
-    from streams.archive.hot import hot
+    from streams.archive.live_range import hot
     from streams.archive.manifest import chain
     from streams.archive.store import Archive
 

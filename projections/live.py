@@ -18,12 +18,12 @@ from projections.projection import Projection
 from projections.rows import Rows
 from projections.standing import Standing
 from projections.table import moment
-from streams import dead, topology
+from streams import dead_letter_events, topology
+from streams.bulk_replay import Block
 from streams.connection import Connection
 from streams.envelope import Codec, Recorded
-from streams.patience import retrying
-from streams.read import Feed, Stored
-from streams.replay import Block
+from streams.reader import Feed, Stored
+from streams.retry import retrying
 from streams.topology import Stream
 
 log = structlog.get_logger()
@@ -219,7 +219,7 @@ class StreamRun:
 
     async def _bury(self, stage: str, sequence: int, subject: str, payload: bytes, error: str) -> None:
         await retrying(
-            lambda: dead.bury(
+            lambda: dead_letter_events.bury(
                 self._connection,
                 stage=stage,
                 stream=self._stream,

@@ -21,7 +21,7 @@ from projections.standing import Extent, standings
 from projections.store import Place
 from streams.connection import Connection, connect
 from streams.envelope import Codec
-from streams.read import get
+from streams.reader import get
 
 Until = int | datetime | None
 """A sequence (for projections that read one and the same stream), a time (what was recorded by then), or the end."""
@@ -135,8 +135,8 @@ async def _ends(
 
 async def _last_archived(archive: str, stream: str, at: datetime, end: int) -> int:
     """The last sequence of an archive up to `end` that was recorded at or before a time; 0 when none was."""
-    from streams.archive.file import blocks
     from streams.archive.manifest import chain
+    from streams.archive.parquet_file import blocks
     from streams.archive.store import Archive
 
     store, last = Archive(archive), 0

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from projections.projection import Projection
 from projections.recording_time import recorded_time
 from projections.table import Change, Table, Upsert
-from streams.checkpoint import CHECKPOINT_TYPE, Checkpoint
 from streams.envelope import Recorded
+from streams.processing.checkpoint import CHECKPOINT_TYPE, Checkpoint
 from streams.topology import EXECUTIONS, GROUPS, REQUESTS, SIGNALS
 
 SYSTEM_CHECKPOINT = Table(

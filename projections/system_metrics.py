@@ -21,7 +21,7 @@ from domain.events import (
 from projections.projection import Projection
 from projections.recording_time import recorded_minute
 from projections.table import Add, Change, Table
-from streams.dead import DEAD_TYPE
+from streams.dead_letter_events import DEAD_TYPE
 from streams.envelope import Recorded, nanoseconds
 from streams.topology import DEAD, EXECUTIONS, GROUPS, RAW, REQUESTS, SIGNALS
 

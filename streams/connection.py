@@ -13,8 +13,8 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from streams.blocks import BlockParser, Sink
 from streams.errors import ConflictError, DuplicateError, LogError, RefusedError, UnavailableError
+from streams.nats_protocol import BlockParser, Sink
 
 log = structlog.get_logger()
 

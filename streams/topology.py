@@ -10,7 +10,7 @@ from typing import Any
 
 from streams.connection import NOT_FOUND, Connection
 from streams.errors import RefusedError, TopologyError
-from streams.patience import patiently
+from streams.retry import patiently
 
 _SECOND = 1_000_000_000
 _DAY = 24 * 3600 * _SECOND

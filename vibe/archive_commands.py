@@ -13,10 +13,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gateways.servers import servers
+from streams.archive.export import Archived, archive_stream
 from streams.archive.query import session
 from streams.archive.status import WARNING_DAYS, Coverage, coverage, write_metrics
 from streams.archive.store import Archive
-from streams.archive.write import Archived, archive_stream
 from streams.errors import LogError
 from streams.topology import HISTORY, Stream
 from vibe.clock import Clock

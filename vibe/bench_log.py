@@ -18,15 +18,15 @@ from msgspec import Struct
 
 from streams import topology
 from streams.append import Guard, Record, append
-from streams.checkpoint import CHECKPOINT_TYPE, Checkpoint
+from streams.bulk_client import connect as connect_wire
 from streams.connection import Connection, connect
-from streams.dead import DEAD_TYPE, DeadLettered
+from streams.dead_letter_events import DEAD_TYPE, DeadLettered
 from streams.envelope import Codec, Recorded
-from streams.processor import LaneWorker
-from streams.stage import Output, Stage
+from streams.processing.checkpoint import CHECKPOINT_TYPE, Checkpoint
+from streams.processing.processor import LaneWorker
+from streams.processing.stage import Output, Stage
 from streams.subjects import Lane, lanes, partition
 from streams.topology import Stream
-from streams.wire import connect as connect_wire
 from vibe import bench_replay
 
 _BATCH = 500

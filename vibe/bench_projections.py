@@ -49,12 +49,12 @@ from projections.table import Insert, Upsert
 from projections.verify import verify
 from streams import topology
 from streams.append import MAX_BATCH, append
+from streams.archive.export import Archived, archive_stream
 from streams.archive.store import Archive
-from streams.archive.write import Archived, archive_stream
+from streams.bulk_replay import Replay
 from streams.connection import Connection, connect
 from streams.envelope import Recorded
-from streams.eventsourcing.projecting import project
-from streams.replay import Replay
+from streams.eventsourcing.projection_runner import project
 from streams.topology import EXECUTIONS
 from vibe.bench_events import history
 

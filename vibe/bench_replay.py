@@ -14,9 +14,9 @@ from typing import Any
 import nats
 from nats.js.api import AckPolicy, ConsumerConfig
 
+from streams.bulk_client import Wire, addresses, connect
+from streams.bulk_replay import Replay
 from streams.errors import LogError, UnavailableError
-from streams.replay import Replay
-from streams.wire import Wire, addresses, connect
 
 _RUNS = 3
 _CHUNK = 1000

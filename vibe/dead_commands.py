@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from handlers.catalogue import codec
-from streams import letters, topology
+from streams import dead_letters, topology
 from streams.connection import Connection
+from streams.dead_letters import Letter, payload_of
 from streams.errors import RefusedError
-from streams.letters import Letter, payload_of
 from vibe.clock import Clock
 from vibe.ends import ends
 from vibe.output import print_json, show, table
@@ -22,7 +22,7 @@ from vibe.wiring import FOLDS
 async def run_list(settings: Settings, stage: str | None, everything: bool, json: bool) -> int:
     async with ends(settings) as at:
         await topology.verify(at.connection)
-        found = await letters.letters(at.connection, codec(), stage)
+        found = await dead_letters.letters(at.connection, codec(), stage)
     shown = [letter for letter in found if everything or letter.state == "open"]
     if json:
         print_json([_summary(letter) for letter in shown])
@@ -67,7 +67,7 @@ async def run_retry(settings: Settings, numbers: Sequence[int], everything: bool
         done: list[dict[str, Any]] = []
         for letter in chosen:
             try:
-                sequence = await letters.retry(
+                sequence = await dead_letters.retry(
                     at.connection, codec(), letter, frozenset(FOLDS), actor=getpass.getuser(), now=Clock()
                 )
                 done.append({"letter": letter.sequence, "retry": sequence, "error": None})
@@ -84,7 +84,7 @@ async def run_drop(settings: Settings, numbers: Sequence[int], why: str, json: b
             raise RefusedError("name the letters to drop, each by its number; see: vibe dead list")
         for letter in await _chosen(at.connection, numbers, False, None):
             try:
-                sequence = await letters.drop(
+                sequence = await dead_letters.drop(
                     at.connection, codec(), letter, why=why, actor=getpass.getuser(), now=Clock()
                 )
                 done.append({"letter": letter.sequence, "drop": sequence, "error": None})
@@ -96,7 +96,7 @@ async def run_drop(settings: Settings, numbers: Sequence[int], why: str, json: b
 async def _chosen(connection: Connection, numbers: Sequence[int], everything: bool, stage: str | None) -> list[Letter]:
     if everything == bool(numbers):
         raise RefusedError("name the letters, or say --all")
-    found = {letter.sequence: letter for letter in await letters.letters(connection, codec(), stage)}
+    found = {letter.sequence: letter for letter in await dead_letters.letters(connection, codec(), stage)}
     if everything:
         return [letter for letter in found.values() if letter.state == "open"]
     missing = [number for number in numbers if number not in found]

@@ -25,7 +25,7 @@ from projections.past import build_past
 from projections.projection import Projection
 from projections.rebuild import begun, rebuild
 from projections.verify import Check, verify
-from streams import dead, topology
+from streams import dead_letter_events, topology
 from streams.connection import Connection, connect
 from streams.envelope import Recorded
 from vibe.clock import Clock
@@ -260,7 +260,7 @@ def _burial(connection: Connection) -> Refuse:
     """What a rebuild with --bury does with events that it cannot take: what the live runner does."""
 
     async def bury(projection: Projection | None, event: Recorded | Unreadable, why: str) -> None:
-        await dead.bury(
+        await dead_letter_events.bury(
             connection,
             stage=f"projection.{projection.name}" if projection is not None else "projections",
             stream=event.stream,

@@ -17,10 +17,10 @@ from handlers.catalogue import codec
 from projections.ledger_entry import entry_of
 from streams import subjects
 from streams.connection import Connection
-from streams.dead import DEAD_TYPE
+from streams.dead_letter_events import DEAD_TYPE
 from streams.envelope import Recorded, nanoseconds
 from streams.errors import UnprocessableError
-from streams.read import get, history
+from streams.reader import get, history
 from streams.topology import DEAD, EXECUTIONS, GROUPS, HISTORY, RAW, SIGNALS
 
 MAX_ATTEMPTS = 1000

@@ -31,7 +31,7 @@ from domain.events import (
 )
 from domain.micros import decimal_text
 from domain.reasons import MEANING
-from streams.dead import DeadLettered
+from streams.dead_letter_events import DeadLettered
 from streams.envelope import Recorded, rfc3339
 from streams.topology import EXECUTIONS
 from vibe.trace import Attempt, Trace, first_time, moment_of

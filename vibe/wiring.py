@@ -36,8 +36,8 @@ from projections.catalogue import PROJECTIONS
 from projections.engine import Engine
 from streams import topology
 from streams.connection import Connection, connect
-from streams.runner import StageRunner
-from streams.stage import Stage
+from streams.processing.stage import Stage
+from streams.processing.stage_runner import StageRunner
 from streams.subjects import lanes
 from vibe.clock import Clock
 from vibe.settings import Settings

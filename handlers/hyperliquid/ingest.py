@@ -34,9 +34,9 @@ from handlers.hyperliquid.intake import Intake, time_ms
 from handlers.hyperliquid.overlap import Overlap
 from handlers.meaning import TRADES_CHANNEL
 from handlers.recorder import Recorder
-from streams import dead, topology
+from streams import dead_letter_events, topology
 from streams.connection import Connection
-from streams.patience import retrying
+from streams.retry import retrying
 from streams.topology import SIGNALS
 
 log = structlog.get_logger()
@@ -267,7 +267,7 @@ class Ingest:
     async def _bury(self, text: str, error: str, now: int) -> None:
         digest = blake2b(text.encode(), digest_size=12).hexdigest()
         await retrying(
-            lambda: dead.bury(
+            lambda: dead_letter_events.bury(
                 self._connection,
                 stage=STAGE,
                 stream="feed",

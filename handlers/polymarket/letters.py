@@ -9,9 +9,9 @@ import structlog
 from gateways.venue import WireError
 from handlers import metrics
 from handlers.seen import Seen
-from streams import dead
+from streams import dead_letter_events
 from streams.connection import Connection
-from streams.patience import retrying
+from streams.retry import retrying
 
 log = structlog.get_logger()
 
@@ -34,7 +34,7 @@ class Letters:
             return False
         log.warning("polymarket.unreadable", key=key[:200], error=error[:500])
         await retrying(
-            lambda: dead.bury(
+            lambda: dead_letter_events.bury(
                 self._connection,
                 stage=STAGE,
                 stream="polymarket",

@@ -20,7 +20,7 @@ from handlers.polymarket.wallet import SECOND, Wallet
 from streams import subjects
 from streams.connection import Connection
 from streams.errors import UnprocessableError
-from streams.read import history, last
+from streams.reader import history, last
 from streams.topology import RAW
 
 log = structlog.get_logger()

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from streams.archive.errors import AnotherLogError, BrokenChainError
-from streams.archive.hot import Hot
+from streams.archive.live_range import Hot
 from streams.archive.store import Archive
 from streams.errors import DataLossError
 

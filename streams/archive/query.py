@@ -15,14 +15,14 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from streams.archive.arrow_rows import SCHEMA, encoded, extend
 from streams.archive.errors import QueryError
-from streams.archive.hot import hot
+from streams.archive.live_range import hot
 from streams.archive.manifest import Chain, chain
-from streams.archive.remote import PROTOCOL, Files, address
-from streams.archive.rows import SCHEMA, encoded, extend
+from streams.archive.object_store_files import PROTOCOL, Files, address
+from streams.archive.run_in_thread import in_thread
 from streams.archive.store import Archive
-from streams.archive.threads import in_thread
-from streams.replay import Block, Replay
+from streams.bulk_replay import Block, Replay
 
 _INSERT_ROWS = 32_768
 _ALLOWED = frozenset({"SELECT", "EXPLAIN"})

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
-from streams.archive.hot import hot
+from streams.archive.live_range import hot
 from streams.archive.manifest import chain
 from streams.archive.store import Archive
 from streams.envelope import rfc3339

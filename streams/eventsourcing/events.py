@@ -12,9 +12,9 @@ from uuid import UUID
 from eventsourcing.persistence import AggregateRecorder, IntegrityError, StoredEvent
 
 from streams.append import Record
-from streams.eventsourcing import form
+from streams.eventsourcing import serialization
 from streams.eventsourcing.recorder import Decide, StreamRecorder, check_size
-from streams.read import Stored
+from streams.reader import Stored
 
 
 class _Versions:
@@ -22,7 +22,7 @@ class _Versions:
 
     def __init__(self, tail: Stored | None) -> None:
         self.sequence = tail.sequence if tail else 0
-        self.newest = form.decode(tail.payload).newest_version if tail else None
+        self.newest = serialization.decode(tail.payload).newest_version if tail else None
         self.taken: set[int] = set()
         self.complete = tail is None
         self.guarded = False
@@ -67,7 +67,7 @@ class JetStreamAggregateRecorder(StreamRecorder, AggregateRecorder):
         return list(range(first, first + len(events)))
 
     async def _records(self, events: Sequence[StoredEvent], commit: str) -> list[Record]:
-        subjects = [form.event_subject(self.stream, event.originator_id) for event in events]
+        subjects = [serialization.event_subject(self.stream, event.originator_id) for event in events]
         distinct = list(dict.fromkeys(subjects))
         tails = await asyncio.gather(*map(self._journal.last, distinct))
         aggregates = {subject: _Versions(tail) for subject, tail in zip(distinct, tails, strict=True)}
@@ -76,11 +76,11 @@ class JetStreamAggregateRecorder(StreamRecorder, AggregateRecorder):
             known, version = aggregates[subject], event.originator_version
             if known.newest is not None and version <= known.newest and not known.complete:
                 stored = await self._journal.read(subject, 0, known.sequence)
-                known.taken.update(form.decode(found.payload).version for found in stored)
+                known.taken.update(serialization.decode(found.payload).version for found in stored)
                 known.complete = True
             if version in known.taken:
                 raise IntegrityError(f"version {version} of {event.originator_id} is recorded already")
-            payload = form.encode(event, self.stream, commit, known.add(version))
+            payload = serialization.encode(event, self.stream, commit, known.add(version))
             records.append(Record(subject, payload, expected=None if known.guarded else known.sequence))
             known.guarded = True
         return records
@@ -88,16 +88,16 @@ class JetStreamAggregateRecorder(StreamRecorder, AggregateRecorder):
     async def _select(
         self, originator_id: UUID | str, gt: int | None, lte: int | None, desc: bool, limit: int | None
     ) -> list[StoredEvent]:
-        subject = form.event_subject(self.stream, originator_id)
+        subject = serialization.event_subject(self.stream, originator_id)
         end = await self._journal.last(subject)
         if end is None or limit == 0:
             return []
-        last = form.decode(end.payload)
+        last = serialization.decode(end.payload)
         if gt is not None and last.newest_version <= gt:
             return []
         if desc and limit == 1 and last.version == last.newest_version and (lte is None or last.version <= lte):
             return [last.event()]
-        forms = [form.decode(stored.payload) for stored in await self._journal.read(subject, 0, end.sequence)]
+        forms = [serialization.decode(stored.payload) for stored in await self._journal.read(subject, 0, end.sequence)]
         wanted = [f for f in forms if (gt is None or f.version > gt) and (lte is None or f.version <= lte)]
         wanted.sort(key=lambda f: f.version, reverse=desc)
         return [f.event() for f in wanted[:limit]]

@@ -9,11 +9,11 @@ from eventsourcing.utils import Environment, EnvType, resolve_topic, strtobool
 
 from streams import topology
 from streams.errors import TopologyError
-from streams.eventsourcing.bridge import Bridge
 from streams.eventsourcing.events import JetStreamAggregateRecorder
 from streams.eventsourcing.notifications import JetStreamApplicationRecorder
+from streams.eventsourcing.sync_bridge import Bridge
 from streams.eventsourcing.tracking import JetStreamProcessRecorder, JetStreamTrackingRecorder
-from streams.patience import patiently
+from streams.retry import patiently
 from streams.topology import Stream
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from eventsourcing.persistence import ApplicationRecorder, Notification, StoredEvent, Subscription
 
-from streams.eventsourcing import form
+from streams.eventsourcing import serialization
 from streams.eventsourcing.events import JetStreamAggregateRecorder
-from streams.eventsourcing.journal import PAGE
-from streams.patience import patiently
-from streams.read import Feed, Stored
+from streams.eventsourcing.stream_io import PAGE
+from streams.reader import Feed, Stored
+from streams.retry import patiently
 
 
 class JetStreamApplicationRecorder(JetStreamAggregateRecorder, ApplicationRecorder):
@@ -45,7 +45,7 @@ class JetStreamApplicationRecorder(JetStreamAggregateRecorder, ApplicationRecord
         """The notification in a message; None when it is a tracking row or of another topic."""
         if not stored.subject.startswith(f"es.{self.stream}.event."):
             return None
-        found = form.decode(stored.payload)
+        found = serialization.decode(stored.payload)
         if topics and found.type not in topics:
             return None
         return Notification(found.originator_id, found.version, found.type, found.state, stored.sequence)

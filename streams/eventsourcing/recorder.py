@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 
 from eventsourcing.persistence import ProgrammingError
 
-from streams import patience
+from streams import retry
 from streams.append import MAX_BATCH, Record
 from streams.errors import ConflictError
-from streams.eventsourcing.bridge import Bridge
-from streams.eventsourcing.journal import Journal, new_commit
+from streams.eventsourcing.stream_io import Journal, new_commit
+from streams.eventsourcing.sync_bridge import Bridge
 
 Decide = Callable[[str], Awaitable[list[Record]]]
 """Makes the records of a commit from its name, guarded by what the log says now; IntegrityError when it may not be."""
@@ -31,7 +31,7 @@ class StreamRecorder:
     async def _commit(self, decide: Decide) -> int:
         """Decide and append; decide again whenever somebody else wrote in between. The first sequence."""
         now = asyncio.get_running_loop().time
-        deadline, commit = now() + patience.PATIENCE, new_commit()
+        deadline, commit = now() + retry.PATIENCE, new_commit()
         while True:
             try:
                 return await self._journal.append(await decide(commit), commit)

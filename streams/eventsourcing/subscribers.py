@@ -30,10 +30,10 @@ from domain.portfolio import Portfolio
 from streams import subjects, topology
 from streams.envelope import nanoseconds
 from streams.errors import LogError, TopologyError, UnprocessableError
-from streams.eventsourcing.bridge import Bridge
-from streams.eventsourcing.journal import Journal
-from streams.patience import patiently
-from streams.read import Stored
+from streams.eventsourcing.stream_io import Journal
+from streams.eventsourcing.sync_bridge import Bridge
+from streams.reader import Stored
+from streams.retry import patiently
 from streams.topology import EXECUTIONS
 
 

@@ -8,7 +8,7 @@ import msgspec
 from eventsourcing.persistence import IntegrityError, ProcessRecorder, StoredEvent, Tracking, TrackingRecorder
 
 from streams.append import Record
-from streams.eventsourcing import form
+from streams.eventsourcing import serialization
 from streams.eventsourcing.notifications import JetStreamApplicationRecorder
 from streams.eventsourcing.recorder import StreamRecorder
 
@@ -31,15 +31,17 @@ class JetStreamTrackingRecorder(StreamRecorder, TrackingRecorder):
                 f"{tracking.application_name} has been processed up to {reached}, not only before "
                 f"{tracking.notification_id}"
             )
-        row = form.Row(application=tracking.application_name, notification_id=tracking.notification_id, commit=commit)
-        subject = form.tracking_subject(self.stream, tracking.application_name)
+        row = serialization.Row(
+            application=tracking.application_name, notification_id=tracking.notification_id, commit=commit
+        )
+        subject = serialization.tracking_subject(self.stream, tracking.application_name)
         return [Record(subject, msgspec.json.encode(row), expected=expected)]
 
     async def _tracked(self, application_name: str) -> tuple[int | None, int]:
-        last = await self._journal.last(form.tracking_subject(self.stream, application_name))
+        last = await self._journal.last(serialization.tracking_subject(self.stream, application_name))
         if last is None:
             return None, 0
-        return form.decode_row(last.payload).notification_id, last.sequence
+        return serialization.decode_row(last.payload).notification_id, last.sequence
 
 
 class JetStreamProcessRecorder(JetStreamTrackingRecorder, JetStreamApplicationRecorder, ProcessRecorder):

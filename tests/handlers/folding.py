@@ -17,7 +17,7 @@ from handlers.configure import changes
 from handlers.valuation import Valuation
 from streams.connection import Connection
 from streams.envelope import Recorded
-from streams.stage import Output, Stage
+from streams.processing.stage import Output, Stage
 from streams.subjects import Lane
 
 S = TypeVar("S")

@@ -14,7 +14,7 @@ from handlers.configure import control, exported, import_lines
 from streams import subjects
 from streams.connection import Connection
 from streams.envelope import Recorded
-from streams.read import history
+from streams.reader import history
 from tests.handlers.folding import LINES, NOW
 
 CODEC = codec()

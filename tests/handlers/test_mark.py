@@ -23,7 +23,7 @@ from handlers.valuation import Valuation
 from streams import subjects
 from streams.append import Record, append
 from streams.connection import Connection
-from streams.read import history
+from streams.reader import history
 from streams.topology import DEAD, GROUPS
 from tests.domain.facts import signal
 

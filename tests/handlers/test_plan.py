@@ -50,7 +50,7 @@ from streams import subjects
 from streams.append import Record, append
 from streams.connection import Connection
 from streams.errors import UnprocessableError
-from streams.processor import LaneWorker
+from streams.processing.processor import LaneWorker
 from streams.subjects import Lane
 from tests.handlers.folding import CODEC, LINES, NOW, SECOND, Folding, configured, valued
 from tests.streams.examples import example

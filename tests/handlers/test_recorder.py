@@ -14,8 +14,8 @@ from handlers.catalogue import codec
 from handlers.recorder import Recorder
 from streams.append import Record, append
 from streams.connection import Connection, connect
-from streams.dead import DeadLettered, decode
-from streams.read import history
+from streams.dead_letter_events import DeadLettered, decode
+from streams.reader import history
 from tests.handlers.folding import trade
 from tests.streams.proxy import proxied
 

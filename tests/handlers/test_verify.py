@@ -18,7 +18,7 @@ from streams import subjects
 from streams.append import Record, append
 from streams.connection import Connection
 from streams.envelope import Recorded
-from streams.read import last
+from streams.reader import last
 from tests.domain.facts import at, bought, deposited, requested
 from tests.domain.facts import decided as an_order
 

@@ -20,8 +20,8 @@ from projections.projection import Projection
 from projections.signal_group import SignalGroups
 from projections.trade_event import TradeEvents
 from streams.connection import Connection
-from streams.dead import DeadLettered, decode
-from streams.read import history
+from streams.dead_letter_events import DeadLettered, decode
+from streams.reader import history
 from tests.streams.deadlines import settled
 
 CORE: tuple[Projection, ...] = (

@@ -20,8 +20,8 @@ from projections.standing import Extent
 from projections.trade_event import TradeEvents
 from projections.verify import Check, verify
 from streams.archive.errors import AnotherLogError
+from streams.archive.export import archive_stream
 from streams.archive.store import Archive
-from streams.archive.write import archive_stream
 from streams.connection import Connection
 from streams.topology import SIGNALS
 from tests.conftest import empty

@@ -23,8 +23,8 @@ from projections.position import POSITION, Positions
 from projections.projection import Projection, shape
 from projections.rows import Rows
 from projections.table import Add, Change, Table, moment
+from streams.bulk_replay import Block
 from streams.envelope import Recorded
-from streams.replay import Block
 from streams.topology import EXECUTIONS
 from tests.streams.examples import example
 

@@ -26,9 +26,9 @@ from handlers.catalogue import codec
 from projections.catalogue import PROJECTIONS
 from projections.verify import verify
 from streams import subjects
-from streams.checkpoint import Checkpoint
 from streams.connection import Connection
-from streams.dead import DeadLettered
+from streams.dead_letter_events import DeadLettered
+from streams.processing.checkpoint import Checkpoint
 from tests.conftest import Databases
 from tests.domain.facts import SELL, at, influencer, seeded, signal
 from tests.domain.facts import subscriber as subscribed

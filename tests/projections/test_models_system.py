@@ -12,8 +12,8 @@ from projections.queries.system import checkpoints, latencies, minutes
 from projections.system_checkpoint import SystemCheckpoints
 from projections.system_metrics import BEYOND, BUCKETS, SystemMetrics, bucket
 from projections.table import moment
-from streams.checkpoint import Checkpoint
-from streams.dead import DeadLettered
+from streams.dead_letter_events import DeadLettered
+from streams.processing.checkpoint import Checkpoint
 from tests.domain.facts import at, decided, signal
 from tests.projections.modelled import Session, recorded, stored, tables
 from tests.streams.examples import example

@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 
 from streams.append import MAX_BATCH, Record, append
-from streams.archive.read import ArchivedReplay
+from streams.archive.archived_replay import ArchivedReplay
 from streams.archive.store import Archive
+from streams.bulk_replay import Block, replay
 from streams.connection import Connection
 from streams.envelope import Envelope, nanoseconds, rfc3339
-from streams.replay import Block, replay
 from streams.topology import Stream
 
 SECOND = 1_000_000_000

@@ -12,18 +12,19 @@ from typing import Any
 
 from msgspec import Struct
 
-from streams import checkpoint, subjects
+from streams import subjects
 from streams.append import MAX_BATCH, Record, append
-from streams.checkpoint import CHECKPOINT_TYPE, Checkpoint
 from streams.connection import Connection
-from streams.dead import DEAD_TYPE, DeadLettered
-from streams.dead import decode as decode_letter
+from streams.dead_letter_events import DEAD_TYPE, DeadLettered
+from streams.dead_letter_events import decode as decode_letter
+from streams.dead_letters import DROPPED_TYPE, RETRIED_TYPE, LetterDropped, LetterRetried
 from streams.envelope import Codec, Recorded
 from streams.errors import UnprocessableError
-from streams.letters import DROPPED_TYPE, RETRIED_TYPE, LetterDropped, LetterRetried
-from streams.processor import LaneWorker
-from streams.read import history
-from streams.stage import Output, Stage
+from streams.processing import checkpoint
+from streams.processing.checkpoint import CHECKPOINT_TYPE, Checkpoint
+from streams.processing.processor import LaneWorker
+from streams.processing.stage import Output, Stage
+from streams.reader import history
 from streams.subjects import Lane, lanes, partition
 from streams.topology import GROUPS, SIGNALS
 

@@ -19,13 +19,13 @@ from pathlib import Path
 
 import structlog
 
-from streams import runner
 from streams.connection import connect
 from streams.envelope import Recorded
 from streams.errors import UnprocessableError
-from streams.processor import LaneWorker
-from streams.runner import StageRunner
-from streams.stage import Output
+from streams.processing import stage_runner
+from streams.processing.processor import LaneWorker
+from streams.processing.stage import Output
+from streams.processing.stage_runner import StageRunner
 from streams.subjects import lanes
 from tests.streams.counting import CODEC, Counted, Counting, Counts, Given, output
 
@@ -74,7 +74,7 @@ async def main(url: str, lane_count: int, name: str, options: list[str]) -> None
     given = dict(option.partition("=")[::2] for option in options)
     die = given.get("die", "")
     if ":" in die:
-        vars(runner)["LaneWorker"] = partial(LaneWorker, on_step=dying_at(die))
+        vars(stage_runner)["LaneWorker"] = partial(LaneWorker, on_step=dying_at(die))
     connection = await connect(url, name)
     stage = Mendable(Path(given.get("mended", "/nowhere")), die)
     instance = StageRunner(connection, CODEC, stage, lanes(lane_count), time.time_ns, instance=name)

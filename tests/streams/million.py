@@ -40,7 +40,7 @@ from handlers.valuation import Valuation
 from streams import subjects
 from streams.append import MAX_BATCH, Record, append
 from streams.connection import Connection, connect
-from streams.runner import StageRunner
+from streams.processing.stage_runner import StageRunner
 from streams.subjects import lanes
 from tests.streams.own_server import own_server
 

@@ -9,7 +9,7 @@ from streams import topology
 from streams.append import MAX_BATCH, Guard, Record, append
 from streams.connection import Connection, connect
 from streams.errors import ConflictError, DuplicateError, RefusedError, UnavailableError, UnknownOutcomeError
-from streams.read import history
+from streams.reader import history
 from tests.streams.proxy import proxied
 
 SUBJECT = "executions.7.ann"

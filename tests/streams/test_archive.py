@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from gateways.servers import Addresses
+from streams.archive.archived_replay import ArchivedReplay, replay
+from streams.archive.arrow_rows import COLUMNS
 from streams.archive.errors import (
     AnotherLogError,
     ArchiveError,
@@ -19,15 +21,13 @@ from streams.archive.errors import (
     OverlappedError,
     OvertakenError,
 )
+from streams.archive.export import Archived, archive_stream
 from streams.archive.manifest import Chain, chain
-from streams.archive.read import ArchivedReplay, replay
-from streams.archive.rows import COLUMNS
 from streams.archive.store import Archive
-from streams.archive.write import Archived, archive_stream
+from streams.bulk_replay import Replay
 from streams.connection import Connection
 from streams.errors import DataLossError, TopologyError
-from streams.read import Stored
-from streams.replay import Replay
+from streams.reader import Stored
 from streams.topology import RAW, SIGNALS, Stream
 from tests.conftest import empty
 from tests.streams.archiving import at, changed, cold_and_hot, day, of_the_log, payload, put, spread
@@ -395,12 +395,12 @@ async def test_a_front_that_moves_while_reading_is_no_archive_with_a_hole(cold: 
         await add(self, archived)
         await drop_before(cold.log, thin, 600)
 
-    from streams.archive import write
+    from streams.archive import export
 
-    add = write._Run._add
+    add = export._Run._add
     with (
-        changed(write._Run, "_add", move),
-        changed(write, "Replay", slow(Replay)),
+        changed(export._Run, "_add", move),
+        changed(export, "Replay", slow(Replay)),
         pytest.raises(OvertakenError, match=r"sequences 401\.\.599"),
     ):
         await cold.run(thin, today=3)

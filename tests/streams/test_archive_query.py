@@ -10,10 +10,10 @@ import pytest
 
 from gateways.servers import Addresses
 from streams.archive.errors import AnotherLogError, QueryError
+from streams.archive.export import archive_stream
 from streams.archive.query import Session, session
 from streams.archive.status import Coverage, coverage, write_metrics
 from streams.archive.store import Archive
-from streams.archive.write import archive_stream
 from streams.connection import Connection
 from streams.topology import EXECUTIONS, RAW, SIGNALS, Stream
 from tests.conftest import empty

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.archive.cut import Cut, Days, day_of
-from streams.archive.rows import SCHEMA, Digest, decoded, encoded
+from streams.archive.arrow_rows import SCHEMA, Digest, decoded, encoded
+from streams.archive.day_boundaries import Cut, Days, day_of
+from streams.bulk_replay import Block
 from streams.envelope import nanoseconds, rfc3339
-from streams.replay import Block
 from tests.streams.archiving import DAY, at, day, payload
 
 OURS = payload(at(3, 61.5), 5, note='a "data": and a "time":"2020-01-01T00:00:00.000000Z" inside')

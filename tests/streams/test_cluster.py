@@ -16,16 +16,16 @@ from msgspec import Struct
 
 from streams import subjects, topology
 from streams.append import Guard, Record, append
-from streams.checkpoint import CHECKPOINT_TYPE, Checkpoint
+from streams.bulk_replay import Replay
 from streams.connection import Connection
 from streams.envelope import Codec, Recorded
 from streams.errors import LogError
 from streams.eventsourcing import Factory
-from streams.patience import patiently
-from streams.processor import LaneWorker
-from streams.read import history, last
-from streams.replay import Replay
-from streams.stage import Output, Stage
+from streams.processing.checkpoint import CHECKPOINT_TYPE, Checkpoint
+from streams.processing.processor import LaneWorker
+from streams.processing.stage import Output, Stage
+from streams.reader import history, last
+from streams.retry import patiently
 from streams.topology import EXECUTIONS, RAW, REQUESTS
 from tests.streams.cluster import CONFIGURATIONS, NODES, Cluster, cluster_in, connected
 from tests.streams.deadlines import eventually

@@ -21,7 +21,7 @@ from eventsourcing.utils import Environment
 
 from gateways.servers import Addresses
 from streams import append as log
-from streams import patience
+from streams import retry
 from streams.append import Landed, Record
 from streams.connection import Connection
 from streams.errors import (
@@ -34,8 +34,8 @@ from streams.errors import (
     UnavailableError,
     UnknownOutcomeError,
 )
-from streams.eventsourcing import Factory, form
-from streams.eventsourcing.bridge import Bridge, translated
+from streams.eventsourcing import Factory, serialization
+from streams.eventsourcing.sync_bridge import Bridge, translated
 
 NUMBERS = itertools.count(1)
 
@@ -186,7 +186,7 @@ def test_an_insert_without_an_answer_loses_to_whoever_was_faster(
 
 def test_an_insert_that_stays_without_an_answer_says_so(factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = factory.application_recorder()
-    monkeypatch.setattr(patience, "PATIENCE", 0.1)
+    monkeypatch.setattr(retry, "PATIENCE", 0.1)
     monkeypatch.setattr(log, "append", Wire(*["dropped"] * 100).append)
     with pytest.raises(OperationalError, match="no answer"):
         recorder.insert_events([event("one", 1)])
@@ -295,7 +295,7 @@ def test_ids_and_states_come_back_as_they_were(factory: Factory, originator: UUI
 
 
 def test_states_in_json_can_be_read_in_the_log() -> None:
-    stored = form.encode(event("one", 3, b'{"price": 5}'), "shop_events", "commit-1", 3)
+    stored = serialization.encode(event("one", 3, b'{"price": 5}'), "shop_events", "commit-1", 3)
     assert stored == (
         b'{"specversion":"1.0","type":"topic","source":"eventsourcing/shop_events","id":"one:3","originator":"one",'
         b'"kind":"text","version":3,"commit":"commit-1","data":{"price": 5}}'

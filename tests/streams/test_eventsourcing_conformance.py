@@ -22,7 +22,7 @@ from streams.eventsourcing import (
     JetStreamProcessRecorder,
     JetStreamTrackingRecorder,
 )
-from streams.eventsourcing.bridge import Bridge
+from streams.eventsourcing.sync_bridge import Bridge
 from tests.streams.cluster import Cluster, cluster_in
 
 MODULE = "streams.eventsourcing"

@@ -16,8 +16,8 @@ from streams.connection import Connection
 from streams.envelope import Codec
 from streams.errors import TopologyError, UnprocessableError
 from streams.eventsourcing import Subscriber, load_subscriber
-from streams.eventsourcing.bridge import Bridge
 from streams.eventsourcing.subscribers import SubscriberRecorder
+from streams.eventsourcing.sync_bridge import Bridge
 from streams.topology import EXECUTIONS
 from tests.domain.facts import T0, decided, deposited, filled
 

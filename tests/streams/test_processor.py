@@ -13,8 +13,8 @@ from streams import metrics, subjects
 from streams.append import Record, append
 from streams.connection import Connection, connect
 from streams.envelope import Recorded
-from streams.processor import LaneWorker
-from streams.stage import Output
+from streams.processing.processor import LaneWorker
+from streams.processing.stage import Output
 from streams.subjects import Lane, lanes
 from tests.streams.counting import (
     BURST,

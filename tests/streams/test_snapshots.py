@@ -12,12 +12,13 @@ import pytest
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from streams import processor, snapshots, subjects, topology
+from streams import subjects, topology
 from streams.append import Record, append
-from streams.commit import Committer, Step
 from streams.connection import Connection
 from streams.envelope import Recorded
-from streams.snapshots import Head
+from streams.processing import processor, snapshots
+from streams.processing.commit import Committer, Step
+from streams.processing.snapshots import Head
 from streams.subjects import Lane
 from streams.topology import GROUPS, SIGNALS
 from tests.streams import million
@@ -37,7 +38,7 @@ from tests.streams.counting import (
     written,
 )
 from tests.streams.deadlines import eventually, settled
-from tests.streams.test_ownership import stored
+from tests.streams.test_lane_leases import stored
 
 WHOLE = Lane(0, 63)
 KINDS = ("plain",) * 8 + ("intent", "silent")

@@ -15,14 +15,14 @@ from structlog.typing import EventDict
 from gateways.servers import Addresses
 from streams.connection import Connection, connect
 from streams.errors import UnavailableError, UnknownOutcomeError
-from streams.runner import StageRunner
+from streams.processing.stage_runner import StageRunner
 from streams.subjects import lanes
 from tests.streams import own_server as own_server_module
 from tests.streams.counting import CODEC, Counting, Given, Workers, checkpoints, feed_in, plain, positions_are_right
 from tests.streams.deadlines import eventually, settled
 from tests.streams.own_server import own_server
 from tests.streams.subprocesses import process
-from tests.streams.test_ownership import (
+from tests.streams.test_lane_leases import (
     KEYS,
     all_counted,
     all_counted_so_far,

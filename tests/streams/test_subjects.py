@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from streams import subjects
 from streams.connection import Connection
-from streams.read import history
+from streams.reader import history
 from streams.subjects import PARTITIONS, Lane, lanes, partition, token
 
 

@@ -6,7 +6,7 @@ from streams import topology
 from streams.append import Record, append
 from streams.connection import Connection
 from streams.errors import RefusedError, TopologyError
-from streams.read import get
+from streams.reader import get
 from streams.topology import STREAMS
 
 HISTORY = [stream for stream in STREAMS if stream.config(1)["deny_delete"]]

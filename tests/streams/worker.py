@@ -15,8 +15,8 @@ import structlog
 
 from streams.connection import connect
 from streams.envelope import Recorded
-from streams.processor import LaneWorker
-from streams.stage import Output
+from streams.processing.processor import LaneWorker
+from streams.processing.stage import Output
 from streams.subjects import lanes
 from tests.streams.counting import CODEC, Counts, Fetching, Wanted
 

@@ -18,7 +18,7 @@ from gateways.servers import servers
 from handlers.catalogue import codec
 from streams.connection import Connection, connect
 from streams.envelope import Recorded
-from streams.read import history
+from streams.reader import history
 from streams.topology import HISTORY
 from vibe.settings import nats_conf
 

@@ -15,11 +15,11 @@ from domain.events import RawReceived, Venue
 from gateways.sandbox.hyperliquid import INFLUENCERS
 from handlers.catalogue import codec
 from handlers.normalize import Normalize
-from streams import dead, subjects, topology
+from streams import dead_letter_events, subjects, topology
 from streams.append import Record, append
 from streams.connection import Connection
-from streams.letters import letters
-from streams.runner import StageRunner
+from streams.dead_letters import letters
+from streams.processing.stage_runner import StageRunner
 from streams.subjects import lanes
 from tests.system.command import Ended, Ends, ends, until, vibe
 
@@ -62,7 +62,7 @@ async def broken(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tupl
     async with ends(folder) as at:
         await topology.apply(at.connection)
         await append(at.connection, [raw(MALFORMED, 1), raw(b'"<b>[/b]"', 2)])
-        await dead.bury(
+        await dead_letter_events.bury(
             at.connection,
             stage="ingest",
             stream="RAW",

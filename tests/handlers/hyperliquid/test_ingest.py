@@ -26,10 +26,10 @@ from handlers.hyperliquid.ingest import Ingest
 from handlers.meaning import TRADES_CHANNEL
 from handlers.normalize import Normalize
 from streams.connection import Connection
-from streams.dead import DeadLettered, decode
+from streams.dead_letter_events import DeadLettered, decode
 from streams.envelope import Recorded
-from streams.processor import LaneWorker
-from streams.read import history
+from streams.processing.processor import LaneWorker
+from streams.reader import history
 from streams.subjects import Lane
 from tests.gateways.test_sandbox_hyperliquid_ws import ORIGIN_NS, SEED, Clock, until, wire_trades
 from tests.streams.deadlines import eventually, settled

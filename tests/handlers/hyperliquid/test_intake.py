@@ -15,7 +15,7 @@ from handlers.hyperliquid.intake import Intake, time_ms
 from handlers.recorder import Recorder
 from handlers.seen import Seen
 from streams.connection import Connection
-from streams.read import history
+from streams.reader import history
 from tests.streams.deadlines import settled
 
 CODEC = codec()

@@ -21,8 +21,8 @@ from handlers.polymarket.wallet import Pace
 from streams import subjects
 from streams.append import Record, append
 from streams.connection import Connection
-from streams.dead import DeadLettered, decode
-from streams.read import history
+from streams.dead_letter_events import DeadLettered, decode
+from streams.reader import history
 from tests.streams.deadlines import settled
 
 CODEC = codec()

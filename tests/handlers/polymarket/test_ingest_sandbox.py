@@ -30,8 +30,8 @@ from gateways.servers import Addresses
 from handlers.normalize import Normalize
 from handlers.polymarket import metrics as metrics
 from streams.connection import Connection
-from streams.processor import LaneWorker
-from streams.read import history
+from streams.processing.processor import LaneWorker
+from streams.reader import history
 from streams.subjects import Lane
 from tests.handlers.polymarket.follower import hurried
 from tests.handlers.polymarket.following import (

@@ -13,16 +13,16 @@ from typing import Any, NamedTuple
 import msgspec
 import structlog
 
-from streams.archive.cut import Cut, cuts, day_of
+from streams.archive.arrow_rows import VERSION
+from streams.archive.day_boundaries import Cut, cuts, day_of
 from streams.archive.errors import DamagedError, OverlappedError, OvertakenError
-from streams.archive.file import Writing, blocks
-from streams.archive.hot import hot
+from streams.archive.live_range import hot
 from streams.archive.manifest import Chain, Manifest, chain, file_name, first_of
-from streams.archive.rows import VERSION
+from streams.archive.parquet_file import Writing, blocks
+from streams.archive.run_in_thread import in_thread
 from streams.archive.store import Archive
-from streams.archive.threads import in_thread
+from streams.bulk_replay import Block, Replay
 from streams.envelope import rfc3339
-from streams.replay import Block, Replay
 from streams.topology import Stream
 
 log = structlog.get_logger()

@@ -13,15 +13,16 @@ from typing import Generic, TypeVar
 
 import structlog
 
-from streams import dead, letters, metrics, snapshots
-from streams.commit import INSTANCE, Committer, FencedError, Step
+from streams import dead_letter_events, dead_letters, metrics
 from streams.connection import Connection
-from streams.couriers import Couriers
 from streams.envelope import Codec, Recorded, peek_type
 from streams.errors import LogError, RefusedError, UnavailableError, UnprocessableError
-from streams.patience import StoppedError, retrying
-from streams.read import Feed, Stored, history
-from streams.stage import Output, Stage
+from streams.processing import snapshots
+from streams.processing.commit import INSTANCE, Committer, FencedError, Step
+from streams.processing.effects import Couriers
+from streams.processing.stage import Output, Stage
+from streams.reader import Feed, Stored, history
+from streams.retry import StoppedError, retrying
 from streams.subjects import Lane, partition_of
 from streams.topology import DEAD
 
@@ -142,7 +143,7 @@ class LaneWorker(Generic[S]):
                 self._applied = max(self._applied, batch[-1].sequence)
         self._follow = await self._open_follow()
         self._retries = await self._feed(
-            DEAD.name, [letters.retry_patterns(stage.name)], reached.retried, "runs retries"
+            DEAD.name, [dead_letters.retry_patterns(stage.name)], reached.retried, "runs retries"
         )
         self._input = await self._feed(
             stage.reads.name,
@@ -370,10 +371,10 @@ class LaneWorker(Generic[S]):
         if reached.ahead and request.sequence <= reached.reached(int(request.subject.rpartition(".")[2]))[1]:
             return nothing
         try:
-            wanted: letters.LetterRetried = self._codec.decode(
+            wanted: dead_letters.LetterRetried = self._codec.decode(
                 DEAD.name, request.sequence, request.subject, request.payload
             ).data
-            stored = Stored(wanted.sequence, wanted.subject, letters.payload_of(wanted))
+            stored = Stored(wanted.sequence, wanted.subject, dead_letters.payload_of(wanted))
         except (UnprocessableError, ValueError, AttributeError) as error:
             self._log.error("retry.unreadable", at=f"{DEAD.name}:{request.sequence}", error=str(error))
             return nothing
@@ -420,7 +421,7 @@ class LaneWorker(Generic[S]):
     async def _bury(self, stream: str, stored: Stored, error: str, suffix: str = "") -> None:
         self._log.warning("event.dead", at=f"{stream}:{stored.sequence}", error=error)
         await retrying(
-            lambda: dead.bury(
+            lambda: dead_letter_events.bury(
                 self._connection,
                 stage=self._stage.name,
                 stream=stream,

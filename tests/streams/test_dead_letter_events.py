@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from streams import dead
+from streams import dead_letter_events
 from streams.connection import Connection
-from streams.dead import DeadLettered
-from streams.read import history
+from streams.dead_letter_events import DeadLettered
+from streams.reader import history
 
 NOW = 1_795_000_000_000_000_000
 
@@ -22,11 +22,11 @@ async def bury(log: Connection, payload: bytes = b"payload", **fields: Any) -> N
         "error": "why",
         "now": NOW,
     } | fields
-    await dead.bury(log, payload=payload, **given)
+    await dead_letter_events.bury(log, payload=payload, **given)
 
 
 async def letters(log: Connection) -> list[DeadLettered]:
-    return [dead.decode(stored.payload) async for batch in history(log, "DEAD") for stored in batch]
+    return [dead_letter_events.decode(stored.payload) async for batch in history(log, "DEAD") for stored in batch]
 
 
 def payload_of(letter: DeadLettered) -> bytes:
@@ -79,6 +79,6 @@ async def test_what_is_too_large_is_cut_and_says_so(log: Connection, byte: bytes
     await bury(log, byte * 8_000_000, error="e" * 5_000_000, dead_id="i" * 5_000_000)
     await bury(log, byte * 8_000_000, error="e" * 5_000_000, dead_id="i" * 4_999_999 + "j")
     one, other = await letters(log)
-    assert payload_of(one) == byte * dead.MAX_PAYLOAD
+    assert payload_of(one) == byte * dead_letter_events.MAX_PAYLOAD
     assert "payload of 8,000,000 bytes cut" in one.error
     assert one.dead_id != other.dead_id

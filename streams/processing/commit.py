@@ -12,14 +12,14 @@ from typing import NamedTuple
 import structlog
 from msgspec.structs import replace
 
-from streams import checkpoint as checkpoints
 from streams import metrics, subjects
 from streams.append import MAX_BATCH, Guard, Record, append
-from streams.checkpoint import Checkpoint, Standing
 from streams.connection import Connection
 from streams.envelope import Codec
 from streams.errors import ConflictError, UnavailableError, UnknownOutcomeError
-from streams.stage import Output
+from streams.processing import checkpoint as checkpoints
+from streams.processing.checkpoint import Checkpoint, Standing
+from streams.processing.stage import Output
 from streams.subjects import Lane
 from streams.topology import Stream
 

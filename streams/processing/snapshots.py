@@ -14,7 +14,7 @@ from streams import topology
 from streams.append import Record, append
 from streams.connection import Connection
 from streams.errors import LogError
-from streams.read import history, last
+from streams.reader import history, last
 from streams.subjects import Lane
 from streams.topology import SNAPSHOTS
 

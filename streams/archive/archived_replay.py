@@ -12,14 +12,14 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from streams.archive.file import blocks as file_blocks
-from streams.archive.hot import hot
+from streams.archive.live_range import hot
 from streams.archive.manifest import Chain, Manifest, chain
+from streams.archive.parquet_file import blocks as file_blocks
+from streams.archive.run_in_thread import in_thread
 from streams.archive.store import Archive
-from streams.archive.threads import in_thread
+from streams.bulk_replay import Block, Replay
 from streams.errors import DataLossError
-from streams.read import Stored
-from streams.replay import Block, Replay
+from streams.reader import Stored
 
 
 async def replay(

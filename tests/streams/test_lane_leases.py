@@ -14,16 +14,17 @@ import msgspec
 import pytest
 
 from gateways.servers import Addresses
-from streams import processor, snapshots, topology
-from streams.checkpoint import HalfStoredError
-from streams.commit import Committer
+from streams import topology
 from streams.connection import Connection, connect
 from streams.errors import LogError, UnavailableError
-from streams.ownership import Member, Roster, _has_gone, _started, fair_shares
-from streams.processor import FencedError, LaneWorker, Step
-from streams.read import last
-from streams.runner import StageRunner
-from streams.stage import Output
+from streams.processing import processor, snapshots
+from streams.processing.checkpoint import HalfStoredError
+from streams.processing.commit import Committer
+from streams.processing.lane_leases import Member, Roster, _has_gone, _started, fair_shares
+from streams.processing.processor import FencedError, LaneWorker, Step
+from streams.processing.stage import Output
+from streams.processing.stage_runner import StageRunner
+from streams.reader import last
 from streams.subjects import Lane, lanes, partition
 from streams.topology import GROUPS, SIGNALS
 from tests.streams.counting import (

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from streams.commit import INSTANCE
 from streams.connection import Connection
 from streams.envelope import Codec
-from streams.ownership import Ownership
-from streams.processor import LaneWorker
-from streams.stage import Stage
+from streams.processing.commit import INSTANCE
+from streams.processing.lane_leases import Ownership
+from streams.processing.processor import LaneWorker
+from streams.processing.stage import Stage
 from streams.subjects import Lane
 
 S = TypeVar("S")

@@ -11,7 +11,7 @@ from gateways.servers import Addresses
 from streams.append import Record, append
 from streams.connection import Connection, connect
 from streams.errors import DataLossError, RefusedError
-from streams.read import Feed, Stored, get, history, last
+from streams.reader import Feed, Stored, get, history, last
 from tests.streams.deadlines import settled
 from tests.streams.own_server import own_server
 from tests.streams.proxy import proxied

@@ -7,10 +7,10 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from streams.archive.arrow_rows import COLUMNS, SCHEMA, Digest, decoded, encoded
 from streams.archive.errors import DamagedError
 from streams.archive.manifest import Manifest
-from streams.archive.rows import COLUMNS, SCHEMA, Digest, decoded, encoded
-from streams.replay import Block
+from streams.bulk_replay import Block
 
 # Gives back what it frees; what Arrow takes by default keeps it for the minutes that a rebuild reads.
 pa.set_memory_pool(pa.system_memory_pool())

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
-from streams.stage import Output
+from streams.processing.stage import Output
 
 log = structlog.get_logger()
 

@@ -25,7 +25,7 @@ from msgspec import Struct
 from streams.append import Guard, Record, append
 from streams.connection import Connection
 from streams.errors import ConflictError, LogError
-from streams.read import last
+from streams.reader import last
 from streams.subjects import Lane, token
 from streams.topology import LEASES
 

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 from gateways.servers import Addresses
-from streams import dead
+from streams import dead_letter_events
 from streams.append import Record, append
 from streams.connection import Connection, connect
+from streams.dead_letters import Letter, drop, letters, retry, retry_subject
 from streams.envelope import Recorded
 from streams.errors import RefusedError, UnprocessableError
-from streams.letters import Letter, drop, letters, retry, retry_subject
-from streams.ownership import Roster
-from streams.processor import LaneWorker
-from streams.read import history
-from streams.runner import StageRunner
-from streams.stage import Output
+from streams.processing.lane_leases import Roster
+from streams.processing.processor import LaneWorker
+from streams.processing.stage import Output
+from streams.processing.stage_runner import StageRunner
+from streams.reader import history
 from streams.subjects import Lane, lanes, partition
 from tests.streams.counting import (
     BURST,
@@ -36,7 +36,7 @@ from tests.streams.counting import (
 )
 from tests.streams.deadlines import settled
 from tests.streams.subprocesses import heard, process
-from tests.streams.test_ownership import KEYS, StoppedError, roster, stored
+from tests.streams.test_lane_leases import KEYS, StoppedError, roster, stored
 
 INSTANCE = "tests.streams.instance"
 STAGES = frozenset({"counting"})
@@ -234,7 +234,7 @@ async def test_a_dropped_letter_stays_dropped(log: Connection) -> None:
 
 
 async def test_a_letter_of_a_stage_without_input_is_refused_with_advice(log: Connection) -> None:
-    await dead.bury(
+    await dead_letter_events.bury(
         log, stage="ingest", stream="RAW", sequence=0, subject="raw.1.x", payload=b"{", error="not JSON", now=1
     )
     (letter,) = await letters(log, CODEC)

@@ -11,9 +11,9 @@ import msgspec
 import structlog
 
 from streams import metrics
-from streams.blocks import Delivery
 from streams.connection import NOT_FOUND, Connection
 from streams.errors import DataLossError, LogError, RefusedError, UnavailableError
+from streams.nats_protocol import Delivery
 
 log = structlog.get_logger()
 

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from streams.connection import Connection
 from streams.envelope import rfc3339
-from streams.read import last
+from streams.reader import last
 from streams.subjects import PARTITIONS, Lane
 
 

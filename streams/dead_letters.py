@@ -14,10 +14,10 @@ from msgspec import Struct
 
 from streams.append import Record, append
 from streams.connection import Connection
-from streams.dead import DEAD_TYPE, DeadLettered
+from streams.dead_letter_events import DEAD_TYPE, DeadLettered
 from streams.envelope import Codec, Recorded
 from streams.errors import RefusedError, UnprocessableError
-from streams.read import history
+from streams.reader import history
 from streams.subjects import partition_of
 from streams.topology import DEAD
 

@@ -2,11 +2,11 @@
 
 from typing import Any, NamedTuple, cast
 
+from streams.bulk_client import Wire, connect
 from streams.connection import Connection
 from streams.envelope import nanoseconds
 from streams.errors import TopologyError
 from streams.topology import info
-from streams.wire import Wire, connect
 
 
 class Hot(NamedTuple):

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
+from streams.bulk_replay import Block, Replay
 from streams.envelope import nanoseconds, rfc3339
-from streams.replay import Block, Replay
 
 _BEGINS = b'{"specversion":"1.0","type":"'
 _TIME = b'","time":"'

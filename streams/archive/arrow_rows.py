@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import Raw, Struct
 
+from streams.bulk_replay import Block
 from streams.envelope import nanoseconds
-from streams.replay import Block
 
 VERSION = 1
 """Of the schema below; manifests name it."""

@@ -16,7 +16,7 @@ from msgspec import Struct
 from nats.aio.msg import Msg
 
 from streams import append as log
-from streams import patience, read
+from streams import reader, retry
 from streams.append import Record
 from streams.connection import NOT_FOUND, Connection
 from streams.errors import (
@@ -27,8 +27,8 @@ from streams.errors import (
     UnavailableError,
     UnknownOutcomeError,
 )
-from streams.patience import patiently
-from streams.read import Stored
+from streams.reader import Stored
+from streams.retry import patiently
 
 PAGE = 1000
 _ANSWER_SECONDS = 5.0
@@ -63,7 +63,7 @@ class Journal:
         Raises UnknownOutcomeError when it cannot be found out within PATIENCE.
         """
         now = asyncio.get_running_loop().time
-        deadline, delay, unknown = now() + patience.PATIENCE, 0.02, False
+        deadline, delay, unknown = now() + retry.PATIENCE, 0.02, False
         reason: LogError
         while True:
             try:
@@ -87,7 +87,7 @@ class Journal:
 
     async def last(self, subject: str) -> Stored | None:
         """The newest message of a subject (wildcards allowed), from the leader."""
-        return await patiently(lambda: read.last(self._connection, self.stream, subject))
+        return await patiently(lambda: reader.last(self._connection, self.stream, subject))
 
     async def read(self, subject: str | None, after: int, end: int, limit: int | None = None) -> list[Stored]:
         """The first `limit` messages of a subject (None = of the whole stream) behind `after`, up to sequence `end`.
@@ -96,7 +96,7 @@ class Journal:
         DataLossError at a hole.
         """
         now = asyncio.get_running_loop().time
-        deadline = now() + patience.PATIENCE
+        deadline = now() + retry.PATIENCE
         found: list[Stored] = []
         while after < end and (limit is None or len(found) < limit):
             wanted = PAGE if limit is None else min(PAGE, limit - len(found))
@@ -104,7 +104,7 @@ class Journal:
             for stored in page:
                 if subject is None and stored.sequence != after + 1:
                     raise DataLossError(self.stream, after + 1, stored.sequence - 1)
-                after, deadline = stored.sequence, now() + patience.PATIENCE
+                after, deadline = stored.sequence, now() + retry.PATIENCE
                 if after > end:
                     return found
                 found.append(stored)

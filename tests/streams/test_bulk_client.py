@@ -14,8 +14,8 @@ import pytest
 from gateways.servers.nats_server import binary
 from gateways.servers.ports import HOST, free
 from gateways.servers.process import Command, Process
+from streams.bulk_client import Address, Arrived, Parser, addresses, connect
 from streams.errors import RefusedError, UnavailableError
-from streams.wire import Address, Arrived, Parser, addresses, connect
 from tests.streams.own_ports import own_ports
 
 HEADERS = b"NATS/1.0\r\nNats-Msg-Id: evt_1\r\nNats-Batch-Sequence: 1\r\n\r\n"

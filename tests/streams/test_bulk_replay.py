@@ -13,12 +13,12 @@ import uvloop
 
 from gateways.servers import Addresses
 from gateways.servers.ports import HOST
-from streams import replay as module
+from streams import bulk_replay as module
+from streams.bulk_client import Arrived, Wire, connect
+from streams.bulk_replay import Block, IncompleteError, Replay, replay
 from streams.errors import DataLossError, RefusedError, UnavailableError
-from streams.replay import Block, IncompleteError, Replay, replay
-from streams.wire import Arrived, Wire, connect
 from tests.streams.own_server import CONF, OwnServer, own_server
-from tests.streams.test_wire import nats_server
+from tests.streams.test_bulk_client import nats_server
 
 MIB = 1024 * 1024
 NASTY = b"\r\nPING\r\nHMSG s.1 2 $JS.ACK.S.C.1.1.1.1.1 12 17\r\nNATS/1.0\r\n\r\nhello\r\n-ERR 'no'\r\n\r\n"

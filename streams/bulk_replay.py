@@ -30,8 +30,8 @@ from typing import Any, NamedTuple
 import msgspec
 import structlog
 
+from streams.bulk_client import Status, Wire, connect
 from streams.errors import DataLossError, LogError, RefusedError, UnavailableError
-from streams.wire import Status, Wire, connect
 
 log = structlog.get_logger()
 
