@@ -20,9 +20,9 @@ from domain.events import (
     PolicyMaterialized,
     SubscriptionConfigured,
 )
-from gateways.config_lines import BadLine, key_of, line_of, parse
 from handlers.catalogue import codec
 from handlers.configuration import directory_at
+from handlers.services.config_file import BadLine, key_of, line_of, parse
 from streams import subjects
 from streams.append import MAX_BATCH, WHOLE, Guard, Record, append
 from streams.connection import Connection

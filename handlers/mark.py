@@ -14,7 +14,8 @@ import structlog
 from domain.events import MarkCaptured, SignalRecorded, Venue
 from domain.ids import derived
 from domain.marks import Asset
-from gateways.venue import Price, VenueUnavailableError, WireError
+from gateways.venue_errors import VenueUnavailableError, WireError
+from gateways.venue_types import Price
 from handlers import metrics
 from handlers.catalogue import codec
 from handlers.resolve import Resolver

@@ -22,13 +22,13 @@ from domain.events import (
 from domain.ids import derived
 from domain.micros import MICRO, nearest
 from domain.signals import Trade
-from gateways.hyperliquid.fills import parse_fill
-from gateways.hyperliquid.wire import parse_account, parse_trade
+from gateways.hyperliquid.fill_parsing import parse_fill
+from gateways.hyperliquid.parsing import parse_account, parse_trade
 from gateways.polymarket import gamma
 from gateways.polymarket.activity import Activity, Kind, parse_activity
-from gateways.polymarket.logs import parse_log
+from gateways.polymarket.log_parsing import parse_log
 from gateways.polymarket.positions import parse_positions, parse_value
-from gateways.venue import WireError
+from gateways.venue_errors import WireError
 from streams.errors import UnprocessableError
 
 ACCOUNT_CHANNEL, TRADES_CHANNEL = "clearinghouseState", "trades"

@@ -14,7 +14,8 @@ import msgspec
 from domain.events import GroupClosed, QuoteCaptured, QuoteFailed, QuoteWanted, Venue
 from domain.ids import derived, jitter
 from domain.reasons import Reason
-from gateways.venue import Captured, VenueUnavailableError, WireError
+from gateways.venue_errors import VenueUnavailableError, WireError
+from gateways.venue_types import Captured
 from handlers.configuration import Configuration
 from streams import subjects
 from streams.envelope import Recorded

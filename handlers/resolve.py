@@ -16,7 +16,7 @@ from msgspec import Raw
 from domain.events import Event, MarketDescribed, MarketResolved, Venue
 from gateways.polymarket import gamma
 from gateways.polymarket.gamma import Gamma, Market
-from gateways.venue import VenueUnavailableError, WireError
+from gateways.venue_errors import VenueUnavailableError, WireError
 from handlers import metrics
 from handlers.catalogue import codec
 from handlers.valuation import Valuation

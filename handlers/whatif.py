@@ -29,10 +29,10 @@ from domain.orders import fill_on_paper
 from domain.portfolio import Portfolio, Position
 from domain.seeing import look
 from domain.upkeep import before_deciding, payouts
-from gateways.config_lines import BadLine, parse
 from handlers.catalogue import codec, readable
 from handlers.configuration import directory_at
 from handlers.configure import changes
+from handlers.services.config_file import BadLine, parse
 from handlers.valuation import PATTERN
 from streams.connection import Connection
 from streams.envelope import nanoseconds

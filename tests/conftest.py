@@ -18,7 +18,7 @@ import asyncpg
 import pytest
 from hypothesis import settings
 
-from gateways.servers import Addresses, servers
+from gateways.embedded import Addresses, servers
 from streams import topology
 from streams.connection import Connection, connect
 from streams.errors import UnavailableError

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from gateways.servers import servers
+from gateways.embedded import servers
 from streams.archive.export import Archived, archive_stream
 from streams.archive.query import session
 from streams.archive.status import WARNING_DAYS, Coverage, coverage, write_metrics

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gateways.servers import servers
+from gateways.embedded import servers
 from vibe import bench_log, bench_projections
 from vibe.output import print_json, show, table
 from vibe.play import speaker

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from gateways.servers import servers
+from gateways.embedded import servers
 from streams.connection import Connection, connect
 from vibe.play import speaker
 from vibe.settings import Settings, nats_conf

@@ -13,7 +13,7 @@ import asyncpg
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from gateways.servers import servers
+from gateways.embedded import servers
 from handlers.catalogue import codec
 from projections.build import Watch
 from projections.catalogue import PROJECTIONS

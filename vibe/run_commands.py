@@ -11,8 +11,8 @@ from pathlib import Path
 import aiohttp
 from rich.console import Console
 
+from gateways.embedded import servers
 from gateways.sandbox import hyperliquid, polymarket
-from gateways.servers import servers
 from vibe.child import Parent, run_alone, run_supervised, stop_on_signals
 from vibe.clock import Clock
 from vibe.play import speaker

@@ -12,7 +12,7 @@ from typing import Any
 
 import asyncpg
 
-from gateways.servers import Addresses, servers
+from gateways.embedded import Addresses, servers
 from handlers.configure import Imported, import_lines
 from streams import topology
 from streams.connection import Connection, connect

@@ -8,17 +8,17 @@ from typing import Any
 import structlog
 
 from domain.events import Venue
+from gateways.http_client import PolymarketClient
 from gateways.hyperliquid.books import VenueBooks
-from gateways.hyperliquid.info import Budget, InfoClient
+from gateways.hyperliquid.info_client import Budget, InfoClient
 from gateways.hyperliquid.prices import VenuePrices
 from gateways.polymarket.books import PolymarketBooks
-from gateways.polymarket.chain import Chain
 from gateways.polymarket.clob import Clob
 from gateways.polymarket.data_api import DataApi
 from gateways.polymarket.gamma import Gamma
-from gateways.polymarket.http import PolymarketClient
-from gateways.polymarket.limiter import Limiter
+from gateways.polymarket.polygon_rpc import Chain
 from gateways.polymarket.prices import PolymarketPrices
+from gateways.rate_limit import Limiter
 from handlers.catalogue import codec
 from handlers.configuration import Configuration
 from handlers.execute import Execute

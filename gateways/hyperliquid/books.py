@@ -4,8 +4,8 @@ import asyncio
 
 from domain.events import Terms
 from domain.micros import MICRO
-from gateways.hyperliquid.info import Coin, InfoClient
-from gateways.venue import Captured
+from gateways.hyperliquid.info_client import Coin, InfoClient
+from gateways.venue_types import Captured
 
 SIGNIFICANT = 5
 """Significant digits of a price; whole dollars are always allowed (hyperliquid 4.2)."""

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from domain.events import MarkSource
-from gateways.hyperliquid.info import InfoClient
-from gateways.hyperliquid.wire import positive
-from gateways.venue import Price, WireError
+from gateways.hyperliquid.info_client import InfoClient
+from gateways.hyperliquid.parsing import positive
+from gateways.venue_errors import WireError
+from gateways.venue_types import Price
 
 _MIDS = msgspec.json.Decoder(dict[str, str])
 

@@ -18,8 +18,8 @@ from msgspec import Raw, Struct
 
 from domain.events import TradeSide
 from domain.micros import MICRO, nearest
-from gateways.polymarket import fields
-from gateways.venue import WireError
+from gateways.polymarket import json_fields
+from gateways.venue_errors import WireError
 
 
 class Kind(StrEnum):
@@ -188,33 +188,33 @@ def parse_activity(payload: bytes) -> Activity:
     dust; 0 is how the venue writes that it has none, and is refused.
     """
     wire = _row(payload)
-    written = fields.text(wire.type, "type")
+    written = json_fields.text(wire.type, "type")
     kind = KIND_OF_TYPE.get(written or Kind.TRADE.value)
     if kind is None:
         raise WireError(f"type {written[:80]!r} is unknown; known are {', '.join(KIND_OF_TYPE)}")
-    wallet = fields.wallet(fields.text(wire.wallet_1 or wire.wallet_2, "wallet"))
-    event_time = fields.seconds(fields.needed(wire.timestamp, "timestamp"), "timestamp")
-    transaction = fields.text(wire.hash_1 or wire.hash_2, "transaction")
-    market = fields.text(wire.market_1 or wire.market_2, "market")
-    asset = fields.text(wire.token_1 or wire.token_2, "asset")
+    wallet = json_fields.wallet(json_fields.text(wire.wallet_1 or wire.wallet_2, "wallet"))
+    event_time = json_fields.seconds(json_fields.needed(wire.timestamp, "timestamp"), "timestamp")
+    transaction = json_fields.text(wire.hash_1 or wire.hash_2, "transaction")
+    market = json_fields.text(wire.market_1 or wire.market_2, "market")
+    asset = json_fields.text(wire.token_1 or wire.token_2, "asset")
     if kind is not Kind.OTHER:
-        transaction = fields.hexadecimal(transaction, "transaction")
+        transaction = json_fields.hexadecimal(transaction, "transaction")
         # A conversion concerns all markets of an event, and need not name one.
-        market = fields.hexadecimal(market, "market") if market or kind is not Kind.CONVERSION else ""
-    size, usdc = fields.number(wire.size, "size"), fields.number(wire.usdc_1 or wire.usdc_2, "usdcSize")
+        market = json_fields.hexadecimal(market, "market") if market or kind is not Kind.CONVERSION else ""
+    size, usdc = json_fields.number(wire.size, "size"), json_fields.number(wire.usdc_1 or wire.usdc_2, "usdcSize")
     if kind is Kind.TRADE:
-        side = _side(fields.text(wire.side, "side"))
-        shares, notional, fee = _trade(side, size, fields.needed(wire.price, "price"), usdc)
+        side = _side(json_fields.text(wire.side, "side"))
+        shares, notional, fee = _trade(side, size, json_fields.needed(wire.price, "price"), usdc)
     else:
         side, fee = None, 0
-        shares = _shares(size) if kind is not Kind.OTHER else fields.nearest_micros(size or Decimal(0), "size")
-        notional = fields.nearest_micros(usdc or Decimal(0), "usdcSize")
+        shares = _shares(size) if kind is not Kind.OTHER else json_fields.nearest_micros(size or Decimal(0), "size")
+        notional = json_fields.nearest_micros(usdc or Decimal(0), "usdcSize")
     return Activity(
         kind=kind,
         wallet=wallet,
         transaction=transaction.lower(),
         market=market.lower(),
-        asset=fields.token(asset) if asset or kind is Kind.TRADE else "",
+        asset=json_fields.token(asset) if asset or kind is Kind.TRADE else "",
         side=side,
         share_micros=shares,
         notional_micros=notional,
@@ -228,12 +228,12 @@ def parse_activity(payload: bytes) -> Activity:
 def _trade(side: TradeSide, size: Decimal | None, price: Decimal, usdc: Decimal | None) -> tuple[int, int, int]:
     shares = _shares(size)
     if not 0 < price <= 1:
-        raise WireError(f"price {fields.shortest(price)[:80]} of a trade is not above 0 and at most 1")
+        raise WireError(f"price {json_fields.shortest(price)[:80]} of a trade is not above 0 and at most 1")
     whole, part = price.as_integer_ratio()
     notional = nearest(shares * whole, part)
     if usdc is None:
         return shares, notional, 0
-    fee = (fields.nearest_micros(usdc, "usdcSize") - notional) * side.sign
+    fee = (json_fields.nearest_micros(usdc, "usdcSize") - notional) * side.sign
     # The price is rounded: times many shares, that alone makes a difference, and fees are at least ten micros.
     explained = 1 + shares // (2 * _PRICE_PLACES)
     return shares, notional, fee if fee > explained else 0
@@ -242,7 +242,7 @@ def _trade(side: TradeSide, size: Decimal | None, price: Decimal, usdc: Decimal 
 def _shares(size: Decimal | None) -> int:
     if size is None or size <= 0:
         raise WireError(f"size {'is missing' if size is None else fields.shortest(size)[:80]}: it must be above zero")
-    return fields.exact_micros(size, "size")
+    return json_fields.exact_micros(size, "size")
 
 
 def _side(written: str) -> TradeSide:
@@ -253,11 +253,11 @@ def _side(written: str) -> TradeSide:
 
 
 def _outcome_index(raw: Raw) -> int | None:
-    value = fields.number(raw, "outcomeIndex")
+    value = json_fields.number(raw, "outcomeIndex")
     if value is None or value == UNLABELED:
         return None
     if value not in range(256):
-        raise WireError(f"outcomeIndex {fields.shortest(value)[:80]} is not a small whole number")
+        raise WireError(f"outcomeIndex {json_fields.shortest(value)[:80]} is not a small whole number")
     return int(value)
 
 
@@ -266,9 +266,9 @@ _PLAIN = re.compile(r"[0-9A-Za-z_.\-]{0,80}")
 
 def _part(raw: Raw, *, numeric: bool = False) -> str:
     try:
-        plain = fields.text(raw, "field")
+        plain = json_fields.text(raw, "field")
         if numeric and plain:
-            return fields.shortest(fields.needed(raw, "field"))
+            return json_fields.shortest(json_fields.needed(raw, "field"))
     except WireError:
         return _digest(bytes(raw))
     return plain if _PLAIN.fullmatch(plain) else _digest(plain.encode("utf-8", "surrogatepass"))

@@ -5,7 +5,8 @@ import asyncio
 from domain.events import Terms
 from gateways.polymarket.clob import Clob
 from gateways.polymarket.gamma import Gamma, Market, parse_market
-from gateways.venue import Captured, WireError
+from gateways.venue_errors import WireError
+from gateways.venue_types import Captured
 
 MARKET_SECONDS = 60.0
 REMEMBERED_MARKETS = 10_000

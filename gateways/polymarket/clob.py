@@ -8,9 +8,10 @@ from msgspec import Raw, Struct
 
 from domain.events import Level
 from domain.micros import MICRO
-from gateways.polymarket import fields
-from gateways.polymarket.http import PolymarketClient
-from gateways.venue import Book, WireError
+from gateways.http_client import PolymarketClient
+from gateways.polymarket import json_fields
+from gateways.venue_errors import WireError
+from gateways.venue_types import Book
 
 log = structlog.get_logger()
 
@@ -56,7 +57,7 @@ class Clob:
 
     async def book(self, token: str) -> Book | None:
         """The book of a token now; None when it has none (any more)."""
-        payload = await self._client.get(f"{self._url}/book", {"token_id": fields.token(token)})
+        payload = await self._client.get(f"{self._url}/book", {"token_id": json_fields.token(token)})
         if payload is None:
             return None
         wire = _decoded(payload)
@@ -67,7 +68,7 @@ class Clob:
     async def midpoints(self, tokens: Sequence[str]) -> dict[str, int]:
         """Middles of the books in micros; tokens without one are absent."""
         found: dict[str, int] = {}
-        wanted = [fields.token(one) for one in dict.fromkeys(tokens)]
+        wanted = [json_fields.token(one) for one in dict.fromkeys(tokens)]
         for at in range(0, len(wanted), TOKENS_PER_REQUEST):
             part = wanted[at : at + TOKENS_PER_REQUEST]
             payload = await self._client.post(f"{self._url}/midpoints", [{"token_id": token} for token in part])
@@ -76,7 +77,7 @@ class Clob:
 
     async def last_trade_price(self, token: str) -> int | None:
         """The price of the last trade in micros; None when there was none."""
-        payload = await self._client.get(f"{self._url}/last-trade-price", {"token_id": fields.token(token)})
+        payload = await self._client.get(f"{self._url}/last-trade-price", {"token_id": json_fields.token(token)})
         if payload is None:
             return None
         try:
@@ -97,15 +98,15 @@ def _middles(payload: bytes | None, wanted: Sequence[str]) -> dict[str, int]:
     found = {}
     for token in wanted:
         try:
-            value = fields.number(answer.get(token, Raw()), "midpoint")
+            value = json_fields.number(answer.get(token, Raw()), "midpoint")
             if value is not None and not 0 < value < 1:
-                raise WireError(f"midpoint {fields.shortest(value)[:80]} is not between 0 and 1")
+                raise WireError(f"midpoint {json_fields.shortest(value)[:80]} is not between 0 and 1")
         except WireError as error:
             # One bad value must not hide the marks of all others.
             log.warning("midpoint.refused", token=token, error=str(error))
             continue
         if value is not None:
-            found[token] = fields.nearest_micros(value, "midpoint")
+            found[token] = json_fields.nearest_micros(value, "midpoint")
     return found
 
 
@@ -117,14 +118,14 @@ def _decoded(payload: bytes) -> WireBook:
 
 
 def _book(wire: WireBook) -> Book:
-    time = fields.milliseconds(fields.needed(wire.timestamp, "timestamp"), "timestamp")
+    time = json_fields.milliseconds(json_fields.needed(wire.timestamp, "timestamp"), "timestamp")
     return Book(time, tuple(sorted(_levels(wire.bids), reverse=True)), tuple(sorted(_levels(wire.asks))))
 
 
 def _levels(wires: list[WireLevel]) -> list[Level]:
     levels = []
     for wire in wires:
-        size = fields.exact_micros(fields.needed(wire.size, "size"), "size")
+        size = json_fields.exact_micros(json_fields.needed(wire.size, "size"), "size")
         if size < 0:
             raise WireError(f"size of {size} micros in a book is negative")
         price = _price(wire.price, "price")
@@ -134,7 +135,7 @@ def _levels(wires: list[WireLevel]) -> list[Level]:
 
 
 def _price(raw: Raw, what: str) -> int:
-    price = fields.exact_micros(fields.needed(raw, what), what)
+    price = json_fields.exact_micros(json_fields.needed(raw, what), what)
     if not 0 < price < MICRO:
         raise WireError(f"{what} of {price} micros is not between 0 and 1")
     return price

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Raw, Struct
 
-from gateways.polymarket import fields
+from gateways.http_client import PolymarketClient
+from gateways.polymarket import json_fields
 from gateways.polymarket.activity import KIND_OF_TYPE, Page, page
-from gateways.polymarket.http import PolymarketClient
-from gateways.venue import VenueUnavailableError, WireError
+from gateways.venue_errors import VenueUnavailableError, WireError
 
 ALL_TYPES = ",".join(KIND_OF_TYPE)
 V1_TYPES = ",".join(kind for kind in KIND_OF_TYPE if kind not in ("MIGRATION", "TIP"))
@@ -81,10 +81,10 @@ class DataApi:
         Complete for every second it covers but the last ones, which the venue's index may still be filling: number the
         rows with `activity.numbered`, and ask again from some seconds before.
         """
-        filters = {"user": fields.wallet(wallet), "type": ALL_TYPES, "exclude_deposits_withdrawals": "false"}
+        filters = {"user": json_fields.wallet(wallet), "type": ALL_TYPES, "exclude_deposits_withdrawals": "false"}
         rows = await self._walk("/v2/activity", filters | {"sort_direction": "ASC"} | _window(start_s, end_s))
         if rows is None:
-            filters = {"user": fields.wallet(wallet), "type": V1_TYPES, "excludeDepositsWithdrawals": "false"}
+            filters = {"user": json_fields.wallet(wallet), "type": V1_TYPES, "excludeDepositsWithdrawals": "false"}
             order = {"sortBy": "TIMESTAMP", "sortDirection": "ASC"}
             rows = await self._windows("/activity", filters | order, start_s, end_s)
         return rows
@@ -92,24 +92,24 @@ class DataApi:
     async def trades(self, wallet: str, start_s: int, end_s: int | None = None) -> list[Raw]:
         """All fills from `start_s` to `end_s`, both included (None = until now), maker and taker, oldest first."""
         smallest = {"filter_type": "TOKENS", "filter_amount": SMALLEST_SHARES}
-        filters = {"user": fields.wallet(wallet), "taker_only": "false"} | smallest
+        filters = {"user": json_fields.wallet(wallet), "taker_only": "false"} | smallest
         rows = await self._walk("/v2/trades", filters | _window(start_s, end_s))
         if rows is None:
             smallest = {"filterType": "TOKENS", "filterAmount": SMALLEST_SHARES}
-            filters = {"user": fields.wallet(wallet), "takerOnly": "false"} | smallest
+            filters = {"user": json_fields.wallet(wallet), "takerOnly": "false"} | smallest
             rows = await self._windows("/trades", filters, start_s, end_s, newest_first=True)
         return sorted(rows, key=_second)
 
     async def positions(self, wallet: str) -> bytes:
         """Everything the wallet holds, dust included, as one JSON array of the venue's rows."""
         # By title, because a title does not change while the pages are turned.
-        asked = {"user": fields.wallet(wallet), "sizeThreshold": "0", "sortBy": "TITLE", "sortDirection": "ASC"}
+        asked = {"user": json_fields.wallet(wallet), "sizeThreshold": "0", "sortBy": "TITLE", "sortDirection": "ASC"}
         rows: dict[str, Raw] = {}
         # The pages overlap, so that positions closed meanwhile do not pull others past the border unseen.
         for offset in range(0, 10_001, V1_PAGE_ROWS - V1_OVERLAP_ROWS):
             answer = await self._page("/positions", asked | {"limit": str(V1_PAGE_ROWS), "offset": str(offset)})
             if answer is None:
-                found = await self._walk("/v2/positions", {"user": fields.wallet(wallet)})
+                found = await self._walk("/v2/positions", {"user": json_fields.wallet(wallet)})
                 if found is None:
                     raise self._no_api("/positions")
                 rows = {_asset(row): row for row in found}
@@ -124,7 +124,7 @@ class DataApi:
     async def value(self, wallet: str) -> bytes:
         """What the positions are worth, as served; `null` when the venue does not know the wallet."""
         for path in ("/value", "/v2/value"):
-            payload = await self._get(path, {"user": fields.wallet(wallet)})
+            payload = await self._get(path, {"user": json_fields.wallet(wallet)})
             if payload is not None:
                 return payload
         return b"null"
@@ -227,7 +227,7 @@ def _second(row: Raw) -> int:
         wire = _TIMED.decode(row)
     except msgspec.MsgspecError as error:
         raise WireError(f"a row without a timestamp: {error}") from error
-    return fields.seconds(fields.needed(wire.timestamp, "timestamp"), "timestamp") // fields.SECOND
+    return json_fields.seconds(json_fields.needed(wire.timestamp, "timestamp"), "timestamp") // json_fields.SECOND
 
 
 def _asset(row: Raw) -> str:
@@ -235,4 +235,4 @@ def _asset(row: Raw) -> str:
         wire = _HELD.decode(row)
     except msgspec.MsgspecError as error:
         raise WireError(f"not a position: {error}") from error
-    return fields.token(fields.text(wire.asset or wire.token_id, "asset"))
+    return json_fields.token(json_fields.text(wire.asset or wire.token_id, "asset"))

@@ -15,9 +15,9 @@ from msgspec import Raw, Struct
 from domain.events import MarketDescribed, MarketResolved, Outcome, Payout, Venue
 from domain.ids import derived
 from domain.micros import MICRO
-from gateways.polymarket import fields
-from gateways.polymarket.http import Params, PolymarketClient
-from gateways.venue import WireError
+from gateways.http_client import Params, PolymarketClient
+from gateways.polymarket import json_fields
+from gateways.venue_errors import WireError
 
 HIGHEST_FEE_RATE_MICROS = 70_000
 """The dearest category (crypto): taken for a market that charges fees and does not say which."""
@@ -95,7 +95,7 @@ def parse_market(payload: bytes) -> Market:
         wire = _MARKET.decode(payload)
     except msgspec.MsgspecError as error:
         raise WireError(f"not a market: {error}") from error
-    market = fields.hexadecimal(wire.condition_id, "conditionId")
+    market = json_fields.hexadecimal(wire.condition_id, "conditionId")
     outcomes = _outcomes(wire)
     closed = bool(wire.closed)
     payouts = _payouts(wire, outcomes) if closed else None
@@ -176,7 +176,7 @@ def parse_profile(payload: bytes) -> Profile:
     except msgspec.MsgspecError as error:
         raise WireError(f"not a profile: {error}") from error
     written = [wire.proxy_wallet, *(user.proxy_wallet for user in wire.users or ())]
-    wallets = dict.fromkeys(fields.wallet(one, "proxyWallet") for one in written if one)
+    wallets = dict.fromkeys(json_fields.wallet(one, "proxyWallet") for one in written if one)
     return Profile(tuple(wallets), wire.name or wire.pseudonym or "", Raw(payload))
 
 
@@ -189,7 +189,7 @@ class Gamma:
 
     async def markets(self, condition_ids: Sequence[str]) -> dict[str, Raw]:
         """The market objects of condition ids, by id in lower case; ids that Gamma does not know are absent."""
-        wanted = dict.fromkeys(fields.hexadecimal(one, "condition id") for one in condition_ids)
+        wanted = dict.fromkeys(json_fields.hexadecimal(one, "condition id") for one in condition_ids)
         found: dict[str, Raw] = {}
         # A listing has either the open or the closed ones, and the open ones unless told otherwise.
         for closed in ("false", "true"):
@@ -204,7 +204,7 @@ class Gamma:
 
     async def market_of(self, token: str) -> Raw | None:
         """The market object that a token belongs to, or None."""
-        fields.token(token)
+        json_fields.token(token)
         for closed in ("false", "true"):
             for named, market in await self._listing({"clob_token_ids": token, "closed": closed}):
                 if token in (*_strings(named.clob_token_ids, "tokens"), *_strings(named.position_ids, "positions")):
@@ -213,7 +213,7 @@ class Gamma:
 
     async def profile(self, address: str) -> Profile | None:
         """Who an address is; None when Gamma does not know it."""
-        payload = await self._client.get(f"{self._url}/public-profile", {"address": fields.wallet(address)})
+        payload = await self._client.get(f"{self._url}/public-profile", {"address": json_fields.wallet(address)})
         return None if payload is None or payload.strip() in (b"null", b"{}", b"") else parse_profile(payload)
 
     async def _listing(self, asked: Params) -> Iterable[tuple[_Named, Raw]]:
@@ -231,7 +231,7 @@ def _outcomes(wire: WireMarket) -> tuple[Outcome, ...]:
     tokens = _strings(wire.clob_token_ids, "clobTokenIds") or _strings(wire.position_ids, "positionIds")
     if len(labels) != len(tokens) or len(tokens) < 2 or len(set(tokens)) != len(tokens):
         raise WireError(f"{len(labels)} outcomes and {len(tokens)} tokens: a different token for each of 2 or more")
-    return tuple(Outcome(fields.token(token), label) for token, label in zip(tokens, labels, strict=True))
+    return tuple(Outcome(json_fields.token(token), label) for token, label in zip(tokens, labels, strict=True))
 
 
 def _payouts(wire: WireMarket, outcomes: tuple[Outcome, ...]) -> tuple[Payout, ...] | None:
@@ -246,19 +246,19 @@ def _payouts(wire: WireMarket, outcomes: tuple[Outcome, ...]) -> tuple[Payout, .
 
 
 def _price(written: str) -> int:
-    value = fields.number(Raw(msgspec.json.encode(written)), "outcomePrices")
-    return -1 if value is None else fields.nearest_micros(value, "outcomePrices")
+    value = json_fields.number(Raw(msgspec.json.encode(written)), "outcomePrices")
+    return -1 if value is None else json_fields.nearest_micros(value, "outcomePrices")
 
 
 def _fee_rate(wire: WireMarket) -> int:
     if not wire.fees_enabled:
         return 0
-    written = None if wire.fee_schedule is None else fields.number(wire.fee_schedule.rate, "feeSchedule.rate")
+    written = None if wire.fee_schedule is None else json_fields.number(wire.fee_schedule.rate, "feeSchedule.rate")
     if written is None:
         return HIGHEST_FEE_RATE_MICROS
     if not 0 <= written <= 1:
-        raise WireError(f"feeSchedule.rate {fields.shortest(written)[:80]} is not in 0..1")
-    return fields.exact_micros(written, "feeSchedule.rate")
+        raise WireError(f"feeSchedule.rate {json_fields.shortest(written)[:80]} is not in 0..1")
+    return json_fields.exact_micros(written, "feeSchedule.rate")
 
 
 def _tick(raw: Raw) -> int:
@@ -269,10 +269,10 @@ def _tick(raw: Raw) -> int:
 
 
 def _at_least_zero(raw: Raw, default: int, what: str) -> int:
-    value = fields.number(raw, what)
+    value = json_fields.number(raw, what)
     if value is not None and value < Decimal(0):
-        raise WireError(f"{what} {fields.shortest(value)[:80]} is negative")
-    return default if value is None else fields.exact_micros(value, what)
+        raise WireError(f"{what} {json_fields.shortest(value)[:80]} is negative")
+    return default if value is None else json_fields.exact_micros(value, what)
 
 
 def _strings(written: str | list[str] | None, what: str) -> list[str]:

@@ -4,8 +4,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from domain.events import SeededPosition
-from gateways.polymarket import fields
-from gateways.venue import WireError
+from gateways.polymarket import json_fields
+from gateways.venue_errors import WireError
 
 
 class WirePosition(
@@ -57,8 +57,8 @@ def parse_positions(payload: bytes) -> tuple[SeededPosition, ...]:
         raise WireError(f"not an array of positions: {error}") from error
     held: dict[str, SeededPosition] = {}
     for wire in wires:
-        asset = fields.token(fields.text(wire.token_1 or wire.token_2, "asset"))
-        shares = fields.exact_micros(fields.needed(wire.size_1 or wire.size_2, "size"), f"size of {asset}")
+        asset = json_fields.token(json_fields.text(wire.token_1 or wire.token_2, "asset"))
+        shares = json_fields.exact_micros(json_fields.needed(wire.size_1 or wire.size_2, "size"), f"size of {asset}")
         if shares < 0:
             raise WireError(f"size of {asset} is negative; nobody is short of an outcome token")
         if asset in held:
@@ -67,7 +67,7 @@ def parse_positions(payload: bytes) -> tuple[SeededPosition, ...]:
             held[asset] = SeededPosition(
                 asset=asset,
                 share_micros=shares,
-                market=fields.hexadecimal(fields.text(wire.market_1 or wire.market_2, "market"), "market"),
+                market=json_fields.hexadecimal(json_fields.text(wire.market_1 or wire.market_2, "market"), "market"),
                 price_micros=_average(wire.price_1 or wire.price_2, asset),
             )
     return tuple(held.values())
@@ -81,13 +81,13 @@ def parse_value(payload: bytes) -> int:
         raise WireError(f"not the value of a wallet: {error}") from error
     if len(values) > 1:
         raise WireError(f"{len(values)} values came for one wallet")
-    return sum(fields.nearest_micros(fields.needed(one.value, "value"), "value") for one in values)
+    return sum(json_fields.nearest_micros(json_fields.needed(one.value, "value"), "value") for one in values)
 
 
 def _average(raw: Raw, asset: str) -> int | None:
-    price = fields.number(raw, f"average price of {asset}")
+    price = json_fields.number(raw, f"average price of {asset}")
     if price is None:
         return None
     if not 0 <= price <= 1:
-        raise WireError(f"average price {fields.shortest(price)[:80]} of {asset} is not in 0..1")
-    return fields.nearest_micros(price, f"average price of {asset}")
+        raise WireError(f"average price {json_fields.shortest(price)[:80]} of {asset} is not in 0..1")
+    return json_fields.nearest_micros(price, f"average price of {asset}")

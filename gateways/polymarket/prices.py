@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 from domain.events import MarkSource
 from gateways.polymarket.clob import Clob
-from gateways.venue import Price
+from gateways.venue_types import Price
 
 LAST_TRADES_AT_ONCE = 50
 """Last trades cost a request each; the tokens left over have their turn next time."""

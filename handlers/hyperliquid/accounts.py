@@ -14,9 +14,9 @@ import structlog
 from msgspec import Raw
 
 from domain.events import RawReceived, Venue
-from gateways.hyperliquid.info import InfoClient
-from gateways.hyperliquid.wire import MILLISECOND, parse_account
-from gateways.venue import VenueUnavailableError, WireError
+from gateways.hyperliquid.info_client import InfoClient
+from gateways.hyperliquid.parsing import MILLISECOND, parse_account
+from gateways.venue_errors import VenueUnavailableError, WireError
 from handlers.configuration import Configuration
 from handlers.hyperliquid.intake import Intake
 from handlers.meaning import ACCOUNT_CHANNEL

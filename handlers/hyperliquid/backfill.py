@@ -17,10 +17,10 @@ from msgspec import Raw
 from prometheus_client import Counter, Gauge
 
 from domain.events import GapDetected, RawReceived, Venue
-from gateways.hyperliquid.fills import FILLS_CHANNEL, fill_id, is_perpetual, read_fill
-from gateways.hyperliquid.info import InfoClient
-from gateways.hyperliquid.wire import MILLISECOND
-from gateways.venue import VenueUnavailableError, WireError
+from gateways.hyperliquid.fill_parsing import FILLS_CHANNEL, fill_id, is_perpetual, read_fill
+from gateways.hyperliquid.info_client import InfoClient
+from gateways.hyperliquid.parsing import MILLISECOND
+from gateways.venue_errors import VenueUnavailableError, WireError
 from handlers.configuration import Configuration
 from handlers.hyperliquid.accounts import AccountSeeder
 from handlers.hyperliquid.intake import Intake

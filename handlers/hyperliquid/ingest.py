@@ -18,11 +18,11 @@ import structlog
 from msgspec import Raw
 
 from domain.events import RawReceived, TradeSide, Venue
-from gateways.hyperliquid import feed
-from gateways.hyperliquid.fills import FILLS_CHANNEL, LONGEST_COIN
-from gateways.hyperliquid.info import InfoClient
-from gateways.hyperliquid.wire import FRAME, MILLISECOND, RAW_TRADES, TRADE_HEAD, TradeHead, raw_id
-from gateways.venue import VenueUnavailableError, WireError
+from gateways.hyperliquid import trades_socket
+from gateways.hyperliquid.fill_parsing import FILLS_CHANNEL, LONGEST_COIN
+from gateways.hyperliquid.info_client import InfoClient
+from gateways.hyperliquid.parsing import FRAME, MILLISECOND, RAW_TRADES, TRADE_HEAD, TradeHead, raw_id
+from gateways.venue_errors import VenueUnavailableError, WireError
 from handlers import metrics
 from handlers.catalogue import codec
 from handlers.configuration import Configuration
@@ -167,8 +167,8 @@ class Ingest:
         metrics.FOLLOWED.set(len(followed))
 
     async def _read(self, coins: list[str], stop: asyncio.Event, *, late: bool) -> None:
-        async for frame in feed.trades(self._ws_url, coins, stop=stop):
-            if isinstance(frame, feed.Connected):
+        async for frame in trades_socket.trades(self._ws_url, coins, stop=stop):
+            if isinstance(frame, trades_socket.Connected):
                 self._overlap.connected(coins)
                 log.info("ingest.connected", coins=len(coins), attempt=frame.attempt)
                 metrics.CONNECTIONS.inc()

@@ -9,8 +9,10 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from gateways.polymarket.chain import Chain, Connected, Log, fills
-from gateways.venue import VenueUnavailableError
+from gateways.polymarket.log_parsing import Log
+from gateways.polymarket.log_socket import Connected, fills
+from gateways.polymarket.polygon_rpc import Chain
+from gateways.venue_errors import VenueUnavailableError
 from handlers.polymarket import metrics as metrics
 from handlers.polymarket.letters import UNREADABLE
 

@@ -13,9 +13,9 @@ import structlog
 from msgspec import Raw
 
 from domain.events import RawReceived, Venue
-from gateways.polymarket.chain import Chain
 from gateways.polymarket.data_api import DataApi
 from gateways.polymarket.gamma import Gamma, Profile
+from gateways.polymarket.polygon_rpc import Chain
 from handlers.catalogue import codec
 from handlers.configuration import Configuration
 from handlers.gaps import follow_gaps

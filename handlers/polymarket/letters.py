@@ -6,7 +6,7 @@ from hashlib import blake2b
 import msgspec
 import structlog
 
-from gateways.venue import WireError
+from gateways.venue_errors import WireError
 from handlers import metrics
 from handlers.seen import Seen
 from streams import dead_letter_events

@@ -4,7 +4,7 @@ import asyncio
 import re
 
 from domain.signals import REMOVED
-from gateways.polymarket.chain import ChainFill, Log, log_id, parse_log
+from gateways.polymarket.log_parsing import ChainFill, Log, log_id, parse_log
 from handlers.meaning import CHAIN_CHANNEL
 from handlers.polymarket import metrics as metrics
 from handlers.polymarket.joins import FillKey

@@ -12,7 +12,7 @@ import structlog
 from domain.events import RawReceived, Venue
 from domain.signals import REMOVED
 from gateways.polymarket.activity import Kind, parse_activity
-from gateways.polymarket.chain import Log, parse_log
+from gateways.polymarket.log_parsing import Log, parse_log
 from handlers.catalogue import codec
 from handlers.meaning import ACTIVITY_CHANNEL, CHAIN_CHANNEL, MARKET_CHANNEL, POSITIONS_CHANNEL, PROFILE_CHANNEL
 from handlers.polymarket.letters import UNREADABLE

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import structlog
 
 from gateways.polymarket.data_api import DataApi, Status
-from gateways.venue import VenueUnavailableError
+from gateways.venue_errors import VenueUnavailableError
 from handlers.polymarket import metrics as metrics
 from handlers.polymarket.letters import UNREADABLE
 from handlers.polymarket.wallet import SECOND, Pace

@@ -11,10 +11,10 @@ from typing import TypeVar
 import structlog
 from msgspec import Raw, json
 
-from gateways.polymarket.chain import Chain
 from gateways.polymarket.data_api import DataApi
+from gateways.polymarket.polygon_rpc import Chain
 from gateways.polymarket.positions import parse_positions, parse_value
-from gateways.venue import VenueUnavailableError
+from gateways.venue_errors import VenueUnavailableError
 from handlers.meaning import POSITIONS_CHANNEL, PositionsReport
 from handlers.polymarket import metrics as metrics
 from handlers.polymarket.letters import UNREADABLE, Letters, digest

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from gateways.polymarket.chain import ChainFill, Log
+from gateways.polymarket.log_parsing import ChainFill, Log
 
 REMEMBERED = 2_000
 """Transactions remembered per wallet; the chain is final after seconds."""

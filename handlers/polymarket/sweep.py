@@ -11,7 +11,7 @@ import structlog
 from gateways.polymarket.activity import Kind
 from gateways.polymarket.data_api import DataApi
 from gateways.polymarket.gamma import Gamma
-from gateways.venue import VenueUnavailableError
+from gateways.venue_errors import VenueUnavailableError
 from handlers.meaning import ACTIVITY_CHANNEL, MARKET_CHANNEL
 from handlers.polymarket import metrics as metrics
 from handlers.polymarket.letters import UNREADABLE, Letters, digest

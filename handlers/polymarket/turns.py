@@ -7,7 +7,7 @@ import structlog
 from msgspec import Struct
 
 from domain.events import GapDetected
-from gateways.venue import VenueUnavailableError
+from gateways.venue_errors import VenueUnavailableError
 from handlers.polymarket import metrics as metrics
 from handlers.polymarket.letters import UNREADABLE, Letters
 from handlers.polymarket.schedule import Schedule

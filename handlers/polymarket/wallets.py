@@ -12,7 +12,7 @@ import structlog
 
 from gateways.polymarket.data_api import DataApi
 from gateways.polymarket.gamma import Gamma, Profile
-from gateways.venue import VenueUnavailableError
+from gateways.venue_errors import VenueUnavailableError
 from handlers.polymarket import metrics as metrics
 from handlers.polymarket.letters import UNREADABLE, Letters
 from handlers.polymarket.wallet import SECOND, Pace

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from msgspec import Raw
 
 from gateways.polymarket.activity import Activity, numbered, parse_activity, row_key
-from gateways.venue import WireError
+from gateways.venue_errors import WireError
 from handlers.polymarket.letters import UNREADABLE, digest
 from handlers.polymarket.wallet import SECOND
 

@@ -14,7 +14,7 @@ from msgspec import Raw
 from domain.events import TradeSide
 from domain.micros import MICRO, decimal_text
 from gateways.polymarket.activity import Activity, Kind, numbered, page, parse_activity, row_key
-from gateways.venue import WireError
+from gateways.venue_errors import WireError
 
 WALLET, HASH, MARKET = "0x" + "aB" * 20, "0x" + "c1" * 32, "0x" + "d2" * 32
 TOKEN = "46421815574359643620514688756609814860051932583278915389775335554413697029363"

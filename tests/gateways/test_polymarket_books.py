@@ -12,8 +12,8 @@ from domain.micros import MICRO
 from gateways.polymarket.books import PolymarketBooks
 from gateways.polymarket.clob import Clob
 from gateways.polymarket.gamma import Gamma, parse_market
-from gateways.venue import VenueUnavailableError, WireError
-from tests.gateways.test_polymarket_http import LocalServer, client, says, serving
+from gateways.venue_errors import VenueUnavailableError, WireError
+from tests.gateways.test_http_client import LocalServer, client, says, serving
 from tests.gateways.test_polymarket_market import NO, YES, book, market
 
 OPEN = {"closed": False, "acceptingOrders": True, "umaResolutionStatus": None, "automaticallyResolved": None}

@@ -10,23 +10,13 @@ import pytest
 from aiohttp import WSMsgType, web
 from msgspec import Raw
 
-from gateways.polymarket import feed
-from gateways.polymarket.chain import (
-    EXCHANGES,
-    EXCHANGES_V1,
-    FILLED,
-    FILLED_V1,
-    PUSD,
-    Chain,
-    Connected,
-    Log,
-    fills,
-    log_id,
-    parse_log,
-)
-from gateways.venue import VenueUnavailableError, WireError
-from tests.gateways.test_polymarket_http import client
-from tests.gateways.test_polymarket_logs import BUY, OWNER, log, topic
+from gateways.polymarket import log_socket
+from gateways.polymarket.log_parsing import EXCHANGES, EXCHANGES_V1, FILLED, FILLED_V1, Log, log_id, parse_log
+from gateways.polymarket.log_socket import Connected, fills
+from gateways.polymarket.polygon_rpc import PUSD, Chain
+from gateways.venue_errors import VenueUnavailableError, WireError
+from tests.gateways.test_http_client import client
+from tests.gateways.test_polymarket_log_parsing import BUY, OWNER, log, topic
 
 TIME = 1_785_423_173
 
@@ -220,7 +210,7 @@ async def test_what_comes_while_subscribing_is_not_lost() -> None:
 
 
 async def test_a_lost_connection_comes_back_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(log_socket, "_FIRST_PAUSE", 0.01)
     async with node() as local, listening(local) as listener:
         for attempt in (1, 2, 3):
             assert await listener.connected() == attempt
@@ -231,8 +221,8 @@ async def test_a_lost_connection_comes_back_and_says_so(monkeypatch: pytest.Monk
 
 
 async def test_a_node_that_shows_no_new_block_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed, "_FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(feed, "STALE_SECONDS", 0.3)
+    monkeypatch.setattr(log_socket, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(log_socket, "STALE_SECONDS", 0.3)
     async with node() as local, listening(local) as listener:
         assert await listener.connected() == 1
         for number in range(4):
@@ -248,8 +238,8 @@ async def test_a_node_that_shows_no_new_block_is_left(monkeypatch: pytest.Monkey
 
 
 async def test_a_node_that_does_not_answer_a_subscription_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed, "_FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(feed, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(log_socket, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(log_socket, "ANSWER_SECONDS", 0.1)
     async with node() as local:
         local.silent = True
         async with listening(local) as listener:
@@ -260,7 +250,7 @@ async def test_a_node_that_does_not_answer_a_subscription_is_left(monkeypatch: p
 
 
 async def test_a_node_that_refuses_a_subscription_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(log_socket, "_FIRST_PAUSE", 0.01)
     async with node() as local:
         local.refuse = "exceed max topics"
         async with listening(local) as listener:

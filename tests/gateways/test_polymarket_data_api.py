@@ -11,9 +11,9 @@ from msgspec import Raw
 from gateways.polymarket.activity import numbered, parse_activity
 from gateways.polymarket.data_api import DataApi, Status
 from gateways.polymarket.positions import parse_positions, parse_value
-from gateways.venue import VenueUnavailableError, WireError
+from gateways.venue_errors import VenueUnavailableError, WireError
+from tests.gateways.test_http_client import LocalServer, client, says, serving
 from tests.gateways.test_polymarket_activity import MARKET, v1
-from tests.gateways.test_polymarket_http import LocalServer, client, says, serving
 
 WALLET = "0x" + "ab" * 20
 START = 1_784_059_201

@@ -12,7 +12,8 @@ from domain.micros import MICRO, decimal_text
 from gateways.polymarket.clob import parse_book
 from gateways.polymarket.gamma import described, parse_market, parse_profile, resolved
 from gateways.polymarket.positions import parse_positions, parse_value
-from gateways.venue import Book, WireError
+from gateways.venue_errors import WireError
+from gateways.venue_types import Book
 
 MARKET, YES, NO = "0x" + "ab" * 32, "1088722", "8971117"
 

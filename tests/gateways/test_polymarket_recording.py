@@ -16,10 +16,10 @@ from msgspec import Raw
 from domain.events import Payout, TradeSide
 from domain.micros import MICRO
 from gateways.polymarket.activity import Kind, numbered, page, parse_activity, row_key
-from gateways.polymarket.chain import block_time, log_id, parse_log
 from gateways.polymarket.clob import parse_book
 from gateways.polymarket.gamma import parse_market, resolved
-from gateways.venue import WireError
+from gateways.polymarket.log_parsing import block_time, log_id, parse_log
+from gateways.venue_errors import WireError
 
 RECORDINGS = os.environ.get("VIBE_TEST_RECORDINGS")
 FOLDER = Path(RECORDINGS or ".") / "polymarket"

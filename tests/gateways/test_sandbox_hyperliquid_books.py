@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from gateways.sandbox.hyperliquid.coins import BY_NAME
 from gateways.sandbox.hyperliquid.flow import opening_books
-from gateways.sandbox.hyperliquid.tape import Book, Level
+from gateways.sandbox.hyperliquid.market_data import Book, Level
 from tests.gateways.test_sandbox_hyperliquid_flow import SEEDS, acts, book_of, buying, everything, mean_px
 
 

@@ -9,8 +9,8 @@ import websockets
 from aiohttp import web
 
 from gateways.sandbox.hyperliquid import FlowSource, Limits
-from gateways.sandbox.hyperliquid.hub import Connection, Hub
 from gateways.sandbox.hyperliquid.subscriptions import Subscription, Topic
+from gateways.sandbox.hyperliquid.websocket_hub import Connection, Hub
 from tests.gateways.test_sandbox_hyperliquid_ws import ORIGIN_NS, Clock, connected, played, serving
 
 PARSING = "Error parsing JSON into valid websocket request: "

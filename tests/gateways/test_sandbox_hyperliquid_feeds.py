@@ -5,7 +5,7 @@ import asyncio
 from gateways.sandbox.hyperliquid import INFLUENCERS, FlowSource
 from gateways.sandbox.hyperliquid.coins import COINS
 from gateways.sandbox.hyperliquid.flow import NOISE, flow
-from gateways.sandbox.hyperliquid.tape import text
+from gateways.sandbox.hyperliquid.market_data import text
 from tests.gateways.test_sandbox_hyperliquid_ws import (
     FILL_KEYS,
     ORIGIN_MS,

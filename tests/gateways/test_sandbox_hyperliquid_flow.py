@@ -14,8 +14,8 @@ import pytest
 from gateways.sandbox.hyperliquid import INFLUENCERS, SandboxInfluencer
 from gateways.sandbox.hyperliquid.coins import BY_NAME, COINS
 from gateways.sandbox.hyperliquid.flow import NOISE, Action, flow, opening_books
-from gateways.sandbox.hyperliquid.people import CROWD, MAKERS
-from gateways.sandbox.hyperliquid.tape import ZERO_HASH, Book
+from gateways.sandbox.hyperliquid.market_data import ZERO_HASH, Book
+from gateways.sandbox.hyperliquid.traders import CROWD, MAKERS
 
 SEEDS = (1, 7, 42, 20_260)
 WINDOW_MS = 150_000

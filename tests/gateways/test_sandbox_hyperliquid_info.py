@@ -13,8 +13,8 @@ from gateways.sandbox.hyperliquid import INFLUENCERS, FlowSource, Sandbox
 from gateways.sandbox.hyperliquid.coins import COINS
 from gateways.sandbox.hyperliquid.info import answer
 from gateways.sandbox.hyperliquid.market import Market
-from gateways.sandbox.hyperliquid.people import MAKERS
-from gateways.sandbox.hyperliquid.tape import ZERO_HASH, Trade
+from gateways.sandbox.hyperliquid.market_data import ZERO_HASH, Trade
+from gateways.sandbox.hyperliquid.traders import MAKERS
 from tests.gateways.test_sandbox_hyperliquid_ws import (
     FILL_KEYS,
     ORIGIN_MS,

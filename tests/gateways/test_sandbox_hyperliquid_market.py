@@ -9,8 +9,8 @@ import pytest
 from gateways.sandbox.hyperliquid.coins import COINS, Coin
 from gateways.sandbox.hyperliquid.flow import flow
 from gateways.sandbox.hyperliquid.market import Market
-from gateways.sandbox.hyperliquid.people import INFLUENCERS
-from gateways.sandbox.hyperliquid.tape import Book, Fill, Level, Trade, text
+from gateways.sandbox.hyperliquid.market_data import Book, Fill, Level, Trade, text
+from gateways.sandbox.hyperliquid.traders import INFLUENCERS
 
 ANN, BOB = "0x" + "a" * 40, "0x" + "b" * 40
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from gateways.sandbox.hyperliquid import FlowSource, RecordingSource
-from gateways.sandbox.hyperliquid.tape import Trade
+from gateways.sandbox.hyperliquid.market_data import Trade
 from tests.gateways.test_sandbox_hyperliquid_info import ask
 from tests.gateways.test_sandbox_hyperliquid_ws import ORIGIN_NS, SEED, Client, Clock, connected, serving
 

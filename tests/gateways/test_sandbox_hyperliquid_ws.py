@@ -13,7 +13,7 @@ from websockets.asyncio.client import ClientConnection
 from gateways.sandbox.hyperliquid import FlowSource, Limits, Sandbox, serve
 from gateways.sandbox.hyperliquid.coins import COINS
 from gateways.sandbox.hyperliquid.flow import Action, flow
-from gateways.sandbox.hyperliquid.tape import text
+from gateways.sandbox.hyperliquid.market_data import text
 from gateways.sandbox.hyperliquid.venue import Source
 
 ORIGIN_NS = 1_784_683_600_000_000_000

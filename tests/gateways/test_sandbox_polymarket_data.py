@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from gateways.sandbox.polymarket import INFLUENCERS, MARKETS, FlowSource, Limits, PolymarketSandbox, data_v1, data_v2
 from gateways.sandbox.polymarket.faults import Faults
-from gateways.sandbox.polymarket.people import MAKER, SPLITTER, TAKER
 from gateways.sandbox.polymarket.query import Parameters
 from gateways.sandbox.polymarket.sources import Source
+from gateways.sandbox.polymarket.traders import MAKER, SPLITTER, TAKER
 from gateways.sandbox.polymarket.venue import Venue
 
 ORIGIN_S = 1_767_225_600

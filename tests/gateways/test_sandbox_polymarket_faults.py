@@ -11,7 +11,7 @@ import websockets
 from gateways.sandbox.hyperliquid import FlowSource as HyperliquidFlow
 from gateways.sandbox.hyperliquid import serve as serve_hyperliquid
 from gateways.sandbox.polymarket import FlowSource, Limits, PolymarketSandbox, serve
-from gateways.sandbox.polymarket.people import DRIPPER, TAKER
+from gateways.sandbox.polymarket.traders import DRIPPER, TAKER
 from tests.gateways.test_sandbox_polymarket_data import ORIGIN_NS, ORIGIN_S, SEED, Client, Clock, played, serving
 from tests.gateways.test_sandbox_polymarket_market import OPEN, listening
 from tests.gateways.test_sandbox_polymarket_polygon import connected, rpc

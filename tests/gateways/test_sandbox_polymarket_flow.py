@@ -9,13 +9,13 @@ from functools import cache
 
 import pytest
 
-from gateways.sandbox.hyperliquid.people import address_of
+from gateways.sandbox.hyperliquid.traders import address_of
 from gateways.sandbox.polymarket import INFLUENCERS, MARKETS
 from gateways.sandbox.polymarket.actions import Action, Close, Match, Move, Quote, Resolve
 from gateways.sandbox.polymarket.flow import Script, flow, opening_books
 from gateways.sandbox.polymarket.ledger import HALF, Entry, Kind, Ledger
-from gateways.sandbox.polymarket.listing import BRIEF, CANCELLED, ONE, taker_fee
-from gateways.sandbox.polymarket.people import CROWD, DRIPPER, MAKER, MAKERS, SPLITTER, TAKER
+from gateways.sandbox.polymarket.markets import BRIEF, CANCELLED, ONE, taker_fee
+from gateways.sandbox.polymarket.traders import CROWD, DRIPPER, MAKER, MAKERS, SPLITTER, TAKER
 
 SEEDS = (1, 7, 42, 20_260)
 WINDOW_MS = 60_000

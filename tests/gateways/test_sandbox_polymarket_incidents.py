@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateways.sandbox.polymarket import MARKETS, FlowSource
-from gateways.sandbox.polymarket.people import SPLITTER
+from gateways.sandbox.polymarket.traders import SPLITTER
 from tests.gateways.test_sandbox_polymarket_data import ORIGIN_NS, ORIGIN_S, SEED, Client, Clock, played, serving
 from tests.gateways.test_sandbox_polymarket_market import BRIEF, OPEN, listening
 from tests.gateways.test_sandbox_polymarket_polygon import rpc

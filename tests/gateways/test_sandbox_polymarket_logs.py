@@ -12,8 +12,8 @@ from gateways.sandbox.polymarket import INFLUENCERS, MARKETS, abi
 from gateways.sandbox.polymarket.actions import Match, Order
 from gateways.sandbox.polymarket.books import Book
 from gateways.sandbox.polymarket.ledger import Entry, Kind
-from gateways.sandbox.polymarket.listing import BY_TOKEN
-from gateways.sandbox.polymarket.people import MAKER, SPLITTER, TAKER
+from gateways.sandbox.polymarket.markets import BY_TOKEN
+from gateways.sandbox.polymarket.traders import MAKER, SPLITTER, TAKER
 from tests.gateways.test_sandbox_polymarket_data import ORIGIN_S, played
 from tests.gateways.test_sandbox_polymarket_polygon import logs_of, rpc
 

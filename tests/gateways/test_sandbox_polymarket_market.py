@@ -16,7 +16,7 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 
 from gateways.sandbox.polymarket import MARKETS, FlowSource
-from gateways.sandbox.polymarket.people import MAKER
+from gateways.sandbox.polymarket.traders import MAKER
 from tests.gateways.test_sandbox_polymarket_data import ORIGIN_NS, SEED, Client, Clock, played, serving
 
 BRIEF = MARKETS[0]

@@ -3,7 +3,7 @@
 from typing import Any
 
 from gateways.sandbox.polymarket import MARKETS, FlowSource
-from gateways.sandbox.polymarket.people import DRIPPER, MAKER, SPLITTER, TAKER
+from gateways.sandbox.polymarket.traders import DRIPPER, MAKER, SPLITTER, TAKER
 from tests.gateways.test_sandbox_polymarket_data import ORIGIN_NS, ORIGIN_S, SEED, Clock, played, serving
 
 

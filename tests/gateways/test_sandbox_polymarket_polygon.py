@@ -10,7 +10,7 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 
 from gateways.sandbox.polymarket import INFLUENCERS, FlowSource, abi
-from gateways.sandbox.polymarket.people import MAKER, TAKER
+from gateways.sandbox.polymarket.traders import MAKER, TAKER
 from tests.gateways.test_sandbox_polymarket_data import (
     ORIGIN_NS,
     ORIGIN_S,

@@ -3,7 +3,7 @@
 import asyncio
 
 from gateways.sandbox.polymarket import MARKETS, FlowSource
-from gateways.sandbox.polymarket.people import MAKER, SPLITTER, TAKER
+from gateways.sandbox.polymarket.traders import MAKER, SPLITTER, TAKER
 from tests.gateways.test_sandbox_polymarket_data import ORIGIN_NS, ORIGIN_S, SEED, Clock, played, serving
 
 

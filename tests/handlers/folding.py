@@ -9,11 +9,11 @@ from msgspec import Raw
 
 from domain.directory import Directory
 from domain.events import Event, RawReceived, TradeSide, Venue
-from gateways.config_lines import parse
-from gateways.hyperliquid.wire import TradeHead, raw_id
+from gateways.hyperliquid.parsing import TradeHead, raw_id
 from handlers.catalogue import codec
 from handlers.configuration import Configuration
 from handlers.configure import changes
+from handlers.services.config_file import parse
 from handlers.valuation import Valuation
 from streams.connection import Connection
 from streams.envelope import Recorded

@@ -7,9 +7,9 @@ import msgspec
 from msgspec import Raw
 
 from domain.events import RawReceived, Venue
-from gateways.hyperliquid.fills import fill_id
+from gateways.hyperliquid.fill_parsing import fill_id
 from gateways.polymarket.activity import numbered
-from gateways.polymarket.logs import EXCHANGES, FILLED, log_id
+from gateways.polymarket.log_parsing import EXCHANGES, FILLED, log_id
 from tests.handlers.folding import ALICE, NOW, SECOND
 
 MARKET, YES, NO = "0x" + "ab" * 32, "1088722", "8971117"

@@ -11,11 +11,12 @@ import pytest
 from msgspec import Raw
 
 from domain.events import Event, MarkCaptured, MarketDescribed, MarketResolved, MarkSource, Venue
+from gateways.http_client import PolymarketClient
 from gateways.polymarket.gamma import Gamma
-from gateways.polymarket.http import PolymarketClient
-from gateways.polymarket.limiter import Limiter
+from gateways.rate_limit import Limiter
 from gateways.sandbox.polymarket import FlowSource, PolymarketSandbox
-from gateways.venue import Price, VenueUnavailableError
+from gateways.venue_errors import VenueUnavailableError
+from gateways.venue_types import Price
 from handlers.catalogue import codec
 from handlers.mark import Mark
 from handlers.resolve import Resolver

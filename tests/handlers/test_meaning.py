@@ -21,7 +21,7 @@ from domain.events import (
 )
 from domain.ids import derived
 from domain.signals import REMOVED, Trade
-from gateways.hyperliquid.wire import ZERO_HASH
+from gateways.hyperliquid.parsing import ZERO_HASH
 from handlers.meaning import meaning
 from streams.errors import UnprocessableError
 from tests.handlers.folding import ALICE, BOB, NOW, SECOND, account, trade

@@ -7,7 +7,8 @@ import pytest
 from domain.events import GroupClosed, QuoteCaptured, QuoteFailed, QuoteWanted, Terms, Venue
 from domain.ids import derived, jitter
 from domain.reasons import Reason
-from gateways.venue import Book, Captured, VenueUnavailableError, WireError
+from gateways.venue_errors import VenueUnavailableError, WireError
+from gateways.venue_types import Book, Captured
 from handlers.quote import Quote
 from streams import subjects
 from tests.handlers.folding import LINES, NOW, Folding, configured

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw, structs
 
 from domain.events import RawReceived
-from gateways.servers import Addresses
+from gateways.embedded import Addresses
 from handlers.catalogue import codec
 from handlers.recorder import Recorder
 from streams.append import Record, append

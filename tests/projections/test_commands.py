@@ -8,7 +8,7 @@ from pathlib import Path
 
 import asyncpg
 
-from gateways.servers import Addresses
+from gateways.embedded import Addresses
 from projections.catalogue import PROJECTIONS
 from streams.connection import Connection
 from tests.projections.building import built, caught_up, contents, engine

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from domain.events import CashDeposited, SignalRecorded
-from gateways.servers import Addresses
+from gateways.embedded import Addresses
 from handlers.catalogue import codec
 from projections.engine import Engine
 from projections.errors import LostPlaceError, OtherLogError

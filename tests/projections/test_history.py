@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from gateways.servers import Addresses
+from gateways.embedded import Addresses
 from handlers.catalogue import codec
 from projections.errors import RebuildError
 from projections.event_count import EventCounts

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import asyncpg
 
-from gateways.servers import servers
+from gateways.embedded import servers
 from handlers.catalogue import codec
 from projections.rebuild import rebuild
 from projections.verify import verify

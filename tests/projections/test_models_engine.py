@@ -21,7 +21,7 @@ from domain.events import (
     RawReceived,
     Venue,
 )
-from gateways.servers import Addresses
+from gateways.embedded import Addresses
 from handlers.catalogue import codec
 from projections.catalogue import PROJECTIONS
 from projections.verify import verify

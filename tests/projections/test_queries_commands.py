@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from domain.micros import MICRO
-from gateways.servers import Addresses
+from gateways.embedded import Addresses
 from projections.catalogue import PROJECTIONS
 from streams import subjects
 from streams.connection import Connection

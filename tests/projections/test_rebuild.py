@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from domain.events import CashDeposited, CopyDecided, OrderFilled
-from gateways.servers import Addresses
+from gateways.embedded import Addresses
 from handlers.catalogue import codec
 from projections import rebuild as rebuilding
 from projections import store

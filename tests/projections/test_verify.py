@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from gateways.servers import Addresses
+from gateways.embedded import Addresses
 from handlers.catalogue import codec
 from projections.copy_attempt import CopyAttempts
 from projections.errors import RebuildError

@@ -12,9 +12,9 @@ from typing import Any
 
 import aiohttp
 
-from gateways.servers.nats_server import binary
-from gateways.servers.ports import HOST
-from gateways.servers.process import Command, Process
+from gateways.embedded.nats_server import binary
+from gateways.embedded.ports import HOST
+from gateways.embedded.process import Command, Process
 from streams.connection import Connection, connect
 from streams.errors import LogError
 from tests.streams.own_ports import own_ports

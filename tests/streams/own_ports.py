@@ -7,7 +7,7 @@ its choice and its server's start, nor while its server is away for a restart.
 import os
 import random
 
-from gateways.servers.ports import free
+from gateways.embedded.ports import free
 
 EACH = 500
 

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from gateways.servers.nats_server import binary
-from gateways.servers.ports import HOST
-from gateways.servers.process import Command, Process
+from gateways.embedded.nats_server import binary
+from gateways.embedded.ports import HOST
+from gateways.embedded.process import Command, Process
 from streams import topology
 from streams.connection import connect
 from tests.streams.own_ports import own_ports

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gateways.servers import Addresses
+from gateways.embedded import Addresses
 from streams import topology
 from streams.append import MAX_BATCH, Guard, Record, append
 from streams.connection import Connection, connect

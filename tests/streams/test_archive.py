@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from gateways.servers import Addresses
+from gateways.embedded import Addresses
 from streams.archive.archived_replay import ArchivedReplay, replay
 from streams.archive.arrow_rows import COLUMNS
 from streams.archive.errors import (

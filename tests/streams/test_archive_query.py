@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateways.servers import Addresses
+from gateways.embedded import Addresses
 from streams.archive.errors import AnotherLogError, QueryError
 from streams.archive.export import archive_stream
 from streams.archive.query import Session, session

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from gateways.servers.nats_server import binary
-from gateways.servers.ports import HOST, free
-from gateways.servers.process import Command, Process
+from gateways.embedded.nats_server import binary
+from gateways.embedded.ports import HOST, free
+from gateways.embedded.process import Command, Process
 from streams.bulk_client import Address, Arrived, Parser, addresses, connect
 from streams.errors import RefusedError, UnavailableError
 from tests.streams.own_ports import own_ports

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import pytest
 import uvloop
 
-from gateways.servers import Addresses
-from gateways.servers.ports import HOST
+from gateways.embedded import Addresses
+from gateways.embedded.ports import HOST
 from streams import bulk_replay as module
 from streams.bulk_client import Arrived, Wire, connect
 from streams.bulk_replay import Block, IncompleteError, Replay, replay

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateways.servers import Addresses
+from gateways.embedded import Addresses
 from streams import dead_letter_events
 from streams.append import Record, append
 from streams.connection import Connection, connect

@@ -19,7 +19,7 @@ from eventsourcing.persistence import (
 )
 from eventsourcing.utils import Environment
 
-from gateways.servers import Addresses
+from gateways.embedded import Addresses
 from streams import append as log
 from streams import retry
 from streams.append import Landed, Record

@@ -14,7 +14,7 @@ from eventsourcing.tests import persistence as cases
 from eventsourcing.tests import projection as projection_cases
 from eventsourcing.utils import Environment
 
-from gateways.servers import Addresses
+from gateways.embedded import Addresses
 from streams.eventsourcing import (
     Factory,
     JetStreamAggregateRecorder,

@@ -9,7 +9,7 @@ from eventsourcing.persistence import NotSupportedError, StoredEvent
 from domain import portfolio
 from domain.events import CATALOGUE, Event, TradeSide
 from domain.portfolio import Portfolio
-from gateways.servers import Addresses
+from gateways.embedded import Addresses
 from streams import subjects
 from streams.append import Record, append
 from streams.connection import Connection

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateways.servers import Addresses
+from gateways.embedded import Addresses
 from streams import topology
 from streams.connection import Connection, connect
 from streams.errors import LogError, UnavailableError

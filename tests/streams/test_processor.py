@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gateways.servers import Addresses
+from gateways.embedded import Addresses
 from streams import metrics, subjects
 from streams.append import Record, append
 from streams.connection import Connection, connect

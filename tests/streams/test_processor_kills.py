@@ -6,7 +6,7 @@ import signal
 import time
 from pathlib import Path
 
-from gateways.servers import Addresses
+from gateways.embedded import Addresses
 from streams.connection import Connection, connect
 from streams.errors import LogError
 from tests.streams.counting import (

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateways.servers import Addresses
+from gateways.embedded import Addresses
 from streams.append import Record, append
 from streams.connection import Connection, connect
 from streams.errors import DataLossError, RefusedError

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from gateways.servers import Addresses
+from gateways.embedded import Addresses
 from streams.connection import Connection, connect
 from streams.errors import UnavailableError, UnknownOutcomeError
 from streams.processing.stage_runner import StageRunner

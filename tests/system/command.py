@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from domain.events import RawReceived
-from gateways.servers import servers
+from gateways.embedded import servers
 from handlers.catalogue import codec
 from streams.connection import Connection, connect
 from streams.envelope import Recorded

@@ -12,7 +12,7 @@ from cyclopts import App, Parameter
 from pydantic import ValidationError
 from rich.console import Console
 
-from gateways.servers import ServerError
+from gateways.embedded import ServerError
 from projections.errors import ProjectionError
 from streams.errors import LogError, UnprocessableError
 from vibe.demo import NotADemoError

@@ -3,10 +3,10 @@
 `serve` plays either a seeded order flow (`FlowSource`) or a recording of the venue (`RecordingSource`).
 """
 
-from gateways.sandbox.hyperliquid.hub import Limits
-from gateways.sandbox.hyperliquid.people import INFLUENCERS, SandboxInfluencer
 from gateways.sandbox.hyperliquid.recording import RecordingSource
 from gateways.sandbox.hyperliquid.server import Sandbox, serve
 from gateways.sandbox.hyperliquid.sources import FlowSource
+from gateways.sandbox.hyperliquid.traders import INFLUENCERS, SandboxInfluencer
+from gateways.sandbox.hyperliquid.websocket_hub import Limits
 
 __all__ = ["INFLUENCERS", "FlowSource", "Limits", "RecordingSource", "Sandbox", "SandboxInfluencer", "serve"]

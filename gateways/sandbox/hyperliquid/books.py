@@ -9,7 +9,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from typing import Final
 
 from gateways.sandbox.hyperliquid.coins import Coin
-from gateways.sandbox.hyperliquid.tape import Book, Level
+from gateways.sandbox.hyperliquid.market_data import Book, Level
 
 LEVELS: Final = 20
 

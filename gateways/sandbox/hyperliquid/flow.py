@@ -16,10 +16,10 @@ from decimal import Decimal
 from typing import Final, Literal
 
 from gateways.sandbox.hyperliquid.books import book_after
-from gateways.sandbox.hyperliquid.choices import Choice, Desk, script
 from gateways.sandbox.hyperliquid.coins import COINS, Coin
-from gateways.sandbox.hyperliquid.people import CROWD, INFLUENCERS, MAKERS
-from gateways.sandbox.hyperliquid.tape import ZERO_HASH, Book
+from gateways.sandbox.hyperliquid.market_data import ZERO_HASH, Book
+from gateways.sandbox.hyperliquid.trader_behaviour import Choice, Desk, script
+from gateways.sandbox.hyperliquid.traders import CROWD, INFLUENCERS, MAKERS
 
 NOISE: Final = "noise"
 Effect = Literal["open", "add", "reduce", "close", "flip", "noise"]

@@ -6,8 +6,8 @@ from typing import Final
 
 import msgspec
 
+from gateways.sandbox.hyperliquid.market_data import Book, Fill, Trade, text
 from gateways.sandbox.hyperliquid.subscriptions import Topic
-from gateways.sandbox.hyperliquid.tape import Book, Fill, Trade, text
 
 FAST_LEVELS: Final = 5
 LEVELS: Final = 20

@@ -7,9 +7,9 @@ from typing import Any, Final
 from gateways.sandbox.hyperliquid.coins import Coin
 from gateways.sandbox.hyperliquid.frames import book_wire
 from gateways.sandbox.hyperliquid.market import FILLS_PAGE, Account, Market, Position
-from gateways.sandbox.hyperliquid.people import address_of
+from gateways.sandbox.hyperliquid.market_data import Fill, text
 from gateways.sandbox.hyperliquid.subscriptions import Unparsable, address, book_options
-from gateways.sandbox.hyperliquid.tape import Fill, text
+from gateways.sandbox.hyperliquid.traders import address_of
 
 _LEVERAGE: Final = 10
 _ZERO: Final = Decimal(0)

@@ -7,8 +7,8 @@ from decimal import Decimal
 from typing import Final
 
 from gateways.sandbox.hyperliquid.coins import Coin
-from gateways.sandbox.hyperliquid.people import DEPOSIT
-from gateways.sandbox.hyperliquid.tape import Book, Fill, Trade
+from gateways.sandbox.hyperliquid.market_data import Book, Fill, Trade
+from gateways.sandbox.hyperliquid.traders import DEPOSIT
 
 # Trades the venue replays to a new subscriber, without a flag.
 REPLAY: Final = 30

@@ -15,7 +15,7 @@ import msgspec
 
 from gateways.sandbox.hyperliquid.coins import BY_NAME, Coin
 from gateways.sandbox.hyperliquid.market import Market
-from gateways.sandbox.hyperliquid.tape import Book, Fill, Level, Trade
+from gateways.sandbox.hyperliquid.market_data import Book, Fill, Level, Trade
 from gateways.sandbox.hyperliquid.venue import Venue
 
 _LEVERAGE: Final = 10

@@ -10,9 +10,9 @@ from aiohttp import WSMsgType, web
 
 from gateways.sandbox.hyperliquid import frames, info
 from gateways.sandbox.hyperliquid.faults import FaultOrder, Faults
-from gateways.sandbox.hyperliquid.hub import Connection, Hub, Limits
 from gateways.sandbox.hyperliquid.subscriptions import Unparsable, parse
 from gateways.sandbox.hyperliquid.venue import Source, Venue
+from gateways.sandbox.hyperliquid.websocket_hub import Connection, Hub, Limits
 
 _BAD_BODY: Final = "Failed to deserialize the JSON body into the target type"
 # How long a closing server waits for clients to read what is queued.

@@ -6,8 +6,8 @@ from typing import Final
 from gateways.sandbox.hyperliquid.coins import COINS
 from gateways.sandbox.hyperliquid.flow import Action, flow, opening_books
 from gateways.sandbox.hyperliquid.market import Market
-from gateways.sandbox.hyperliquid.people import CROWD, INFLUENCERS, MAKERS
-from gateways.sandbox.hyperliquid.tape import Fill, Trade
+from gateways.sandbox.hyperliquid.market_data import Fill, Trade
+from gateways.sandbox.hyperliquid.traders import CROWD, INFLUENCERS, MAKERS
 from gateways.sandbox.hyperliquid.venue import Venue
 
 _MS: Final = 1_000_000

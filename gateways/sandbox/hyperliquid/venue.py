@@ -7,10 +7,10 @@ from typing import Final, Protocol
 
 from gateways.sandbox.hyperliquid import frames
 from gateways.sandbox.hyperliquid.faults import Faults
-from gateways.sandbox.hyperliquid.hub import Connection, Hub
 from gateways.sandbox.hyperliquid.market import Market
+from gateways.sandbox.hyperliquid.market_data import Book, Fill, Trade
 from gateways.sandbox.hyperliquid.subscriptions import Subscription, Topic
-from gateways.sandbox.hyperliquid.tape import Book, Fill, Trade
+from gateways.sandbox.hyperliquid.websocket_hub import Connection, Hub
 
 _MIDS_EVERY_S: Final = 1.0
 _BOOK_EVERY_S: Final = 5.0

@@ -3,12 +3,12 @@
 `PolymarketSandbox` plays either a seeded order flow (`FlowSource`) or recorded pages (`RecordingSource`).
 """
 
-from gateways.sandbox.polymarket.listing import MARKETS, Listing
-from gateways.sandbox.polymarket.people import INFLUENCERS, SandboxInfluencer
+from gateways.sandbox.polymarket.markets import MARKETS, Listing
 from gateways.sandbox.polymarket.recording import RecordingSource
 from gateways.sandbox.polymarket.server import PolymarketSandbox, serve
-from gateways.sandbox.polymarket.sockets import Limits
 from gateways.sandbox.polymarket.sources import FlowSource
+from gateways.sandbox.polymarket.traders import INFLUENCERS, SandboxInfluencer
+from gateways.sandbox.polymarket.websocket_hub import Limits
 
 __all__ = [
     "INFLUENCERS",

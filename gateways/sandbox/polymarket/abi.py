@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from gateways.sandbox.hyperliquid.people import address_of
+from gateways.sandbox.hyperliquid.traders import address_of
 from gateways.sandbox.polymarket.actions import Match, Move, Resolve
 from gateways.sandbox.polymarket.ledger import Entry, Kind
-from gateways.sandbox.polymarket.listing import Listing
+from gateways.sandbox.polymarket.markets import Listing
 
 CHAIN_ID: Final = 137
 EXCHANGE: Final = "0xe111180000d2663c0091e4f400237545b87b996b"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gateways.sandbox.polymarket.books import Book
 from gateways.sandbox.polymarket.ledger import Entry
-from gateways.sandbox.polymarket.listing import Listing
+from gateways.sandbox.polymarket.markets import Listing
 
 
 @dataclass(frozen=True)

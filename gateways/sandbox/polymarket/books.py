@@ -12,7 +12,7 @@ from typing import Final, Literal
 import msgspec
 
 from domain.micros import decimal_text
-from gateways.sandbox.polymarket.listing import MIN_SHARE_MICROS, ONE, Listing
+from gateways.sandbox.polymarket.markets import MIN_SHARE_MICROS, ONE, Listing
 
 Level = tuple[int, int]
 """(price, shares), both micros."""

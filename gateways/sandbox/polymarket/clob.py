@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from domain.micros import decimal_text
-from gateways.sandbox.polymarket.listing import BY_CONDITION, BY_TOKEN, MIN_SHARE_MICROS, Listing
-from gateways.sandbox.polymarket.market import MarketState
+from gateways.sandbox.polymarket.market_state import MarketState
+from gateways.sandbox.polymarket.markets import BY_CONDITION, BY_TOKEN, MIN_SHARE_MICROS, Listing
 from gateways.sandbox.polymarket.rows import number
 from gateways.sandbox.polymarket.times import iso
 from gateways.sandbox.polymarket.venue import Venue

@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 
 from gateways.sandbox.polymarket import data_v1, data_v2
-from gateways.sandbox.polymarket.cache import MAX_AGE_S, Cache
+from gateways.sandbox.polymarket.cdn import MAX_AGE_S, Cache
 from gateways.sandbox.polymarket.query import BadRequestError, Parameters
 from gateways.sandbox.polymarket.venue import Venue
 

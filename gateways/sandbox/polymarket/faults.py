@@ -21,7 +21,7 @@ import msgspec
 
 from gateways.sandbox.polymarket.books import Disturbance
 from gateways.sandbox.polymarket.ledger import HALF
-from gateways.sandbox.polymarket.listing import ONE
+from gateways.sandbox.polymarket.markets import ONE
 
 Socket = Literal["market", "polygon"]
 

@@ -13,11 +13,12 @@ from typing import Final
 
 from gateways.sandbox.polymarket.actions import Action, Close, Match, Move, Quote, Resolve
 from gateways.sandbox.polymarket.books import Book, book_after
-from gateways.sandbox.polymarket.habits import HABITS, Desk
 from gateways.sandbox.polymarket.ledger import HALF, Entry, Kind, Ledger
-from gateways.sandbox.polymarket.listing import BRIEF, CANCELLED, MARKETS, ONE, Listing
+from gateways.sandbox.polymarket.markets import BRIEF, CANCELLED, MARKETS, ONE, Listing
 from gateways.sandbox.polymarket.matching import Matcher, Part, parts
-from gateways.sandbox.polymarket.people import (
+from gateways.sandbox.polymarket.trader_behaviour import HABITS, Desk
+from gateways.sandbox.polymarket.trader_intents import Hit, Idle, Regroup, Take
+from gateways.sandbox.polymarket.traders import (
     CROWD,
     DRIPPER,
     INFLUENCERS,
@@ -28,7 +29,6 @@ from gateways.sandbox.polymarket.people import (
     TAKER,
     deposits,
 )
-from gateways.sandbox.polymarket.wishes import Hit, Idle, Regroup, Take
 
 NOISE: Final = "noise"
 _QUOTES: Final = "quotes"

@@ -6,11 +6,11 @@ from typing import Final
 import msgspec
 
 from domain.micros import decimal_text
-from gateways.sandbox.polymarket.listing import MIN_SHARE_MICROS
-from gateways.sandbox.polymarket.market import MarketState
-from gateways.sandbox.polymarket.people import INFLUENCERS, PROFILES
+from gateways.sandbox.polymarket.market_state import MarketState
+from gateways.sandbox.polymarket.markets import MIN_SHARE_MICROS
 from gateways.sandbox.polymarket.rows import about, number
 from gateways.sandbox.polymarket.times import closed_text, day, iso
+from gateways.sandbox.polymarket.traders import INFLUENCERS, PROFILES
 from gateways.sandbox.polymarket.venue import Venue
 
 _PAGE: Final = 20

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from gateways.sandbox.polymarket.ledger import Position, payout_of
-from gateways.sandbox.polymarket.listing import MARKETS, Listing
+from gateways.sandbox.polymarket.markets import MARKETS, Listing
 from gateways.sandbox.polymarket.rows import Number, about, ratio
 from gateways.sandbox.polymarket.times import day
 from gateways.sandbox.polymarket.venue import Venue

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Final
 
 from domain.micros import nearest
-from gateways.sandbox.polymarket.listing import ONE, Listing
+from gateways.sandbox.polymarket.markets import ONE, Listing
 
 
 class Kind(StrEnum):

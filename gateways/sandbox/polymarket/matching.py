@@ -15,7 +15,7 @@ from domain.micros import times
 from gateways.sandbox.polymarket.actions import Order
 from gateways.sandbox.polymarket.books import Book
 from gateways.sandbox.polymarket.ledger import Entry, Kind, Ledger
-from gateways.sandbox.polymarket.listing import Listing, taker_fee
+from gateways.sandbox.polymarket.markets import Listing, taker_fee
 
 _OTHER_TOKEN_SHARE: Final = 0.78
 # A followed maker trades the token his order names: that is his habit, not the crowd's.

@@ -13,10 +13,10 @@ from typing import Any, Final
 import msgspec
 
 from gateways.sandbox.polymarket.actions import Action
-from gateways.sandbox.polymarket.feed import LAG_NS, Pending
-from gateways.sandbox.polymarket.market import MarketState
-from gateways.sandbox.polymarket.people import Profile
+from gateways.sandbox.polymarket.data_api_index import LAG_NS, Pending
+from gateways.sandbox.polymarket.market_state import MarketState
 from gateways.sandbox.polymarket.rows import About, Row
+from gateways.sandbox.polymarket.traders import Profile
 
 _SECOND_NS: Final = 1_000_000_000
 

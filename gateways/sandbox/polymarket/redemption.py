@@ -8,9 +8,9 @@ import hashlib
 
 from gateways.sandbox.polymarket.actions import Move
 from gateways.sandbox.polymarket.ledger import Entry, Kind, Ledger, payout_of
-from gateways.sandbox.polymarket.listing import ONE
-from gateways.sandbox.polymarket.market import MarketState
-from gateways.sandbox.polymarket.people import DRIPPER, SPLITTER, TAKER
+from gateways.sandbox.polymarket.market_state import MarketState
+from gateways.sandbox.polymarket.markets import ONE
+from gateways.sandbox.polymarket.traders import DRIPPER, SPLITTER, TAKER
 
 _REDEEMERS = (SPLITTER, TAKER, DRIPPER)
 

@@ -12,9 +12,9 @@ from gateways.sandbox.polymarket.clob import ClobError
 from gateways.sandbox.polymarket.data_routes import DataRoutes
 from gateways.sandbox.polymarket.faults import PAYOUTS, FaultOrder, Socket
 from gateways.sandbox.polymarket.gamma import GammaError
-from gateways.sandbox.polymarket.listing import Listing, found
-from gateways.sandbox.polymarket.sockets import Connection
+from gateways.sandbox.polymarket.markets import Listing, found
 from gateways.sandbox.polymarket.venue import Venue
+from gateways.sandbox.polymarket.websocket_hub import Connection
 
 _JSON: Final = "application/json"
 _GRACE_S: Final = 1.0

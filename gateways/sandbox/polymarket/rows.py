@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateways.sandbox.polymarket.ledger import Entry, Kind
-from gateways.sandbox.polymarket.listing import ONE, Listing
-from gateways.sandbox.polymarket.people import PROFILES, Profile
+from gateways.sandbox.polymarket.markets import ONE, Listing
+from gateways.sandbox.polymarket.traders import PROFILES, Profile
 
 Number = int | float
 UNLABELED: Final = 999

@@ -9,8 +9,8 @@ from gateways.sandbox.polymarket.abi import BALANCE_OF, BALANCE_OF_TOKEN, CHAIN_
 from gateways.sandbox.polymarket.chain import BadFilterError, Chain, Filter, Log
 from gateways.sandbox.polymarket.faults import Faults
 from gateways.sandbox.polymarket.ledger import Ledger
-from gateways.sandbox.polymarket.listing import BY_TOKEN
-from gateways.sandbox.polymarket.sockets import Connection, Sockets
+from gateways.sandbox.polymarket.markets import BY_TOKEN
+from gateways.sandbox.polymarket.websocket_hub import Connection, Sockets
 
 _PARSE, _INVALID, _UNKNOWN, _ARGUMENT, _SERVER = -32700, -32600, -32601, -32602, -32000
 _ADDRESS_DIGITS: Final = 40

@@ -10,9 +10,9 @@ from aiohttp import web
 
 from gateways.sandbox.polymarket.faults import Faults
 from gateways.sandbox.polymarket.routes import Routes
-from gateways.sandbox.polymarket.sockets import Limits
 from gateways.sandbox.polymarket.sources import Source
 from gateways.sandbox.polymarket.venue import Venue
+from gateways.sandbox.polymarket.websocket_hub import Limits
 
 # How long a closing server waits for clients to read what is queued.
 _GRACE_S: Final = 1.0

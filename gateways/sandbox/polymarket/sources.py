@@ -6,10 +6,10 @@ from itertools import takewhile
 from typing import Final, Protocol
 
 from gateways.sandbox.polymarket.actions import Action
-from gateways.sandbox.polymarket.feed import Pending
+from gateways.sandbox.polymarket.data_api_index import Pending
 from gateways.sandbox.polymarket.flow import HISTORY_FROM_MS, Script, flow, opening_books
-from gateways.sandbox.polymarket.listing import MARKETS
-from gateways.sandbox.polymarket.market import MarketState
+from gateways.sandbox.polymarket.market_state import MarketState
+from gateways.sandbox.polymarket.markets import MARKETS
 
 _MS: Final = 1_000_000
 _OPENED_NS: Final = 30 * 86_400 * 1_000_000_000

@@ -15,17 +15,17 @@ from gateways.sandbox.polymarket.abi import Emitted
 from gateways.sandbox.polymarket.actions import Action, Close, Match, Move, Quote, Resolve
 from gateways.sandbox.polymarket.books import Disturbance
 from gateways.sandbox.polymarket.chain import Chain
-from gateways.sandbox.polymarket.channel import Channel
+from gateways.sandbox.polymarket.data_api_index import Feed
 from gateways.sandbox.polymarket.faults import Faults
-from gateways.sandbox.polymarket.feed import Feed
 from gateways.sandbox.polymarket.ledger import Entry, Ledger
-from gateways.sandbox.polymarket.listing import ONE, Listing
-from gateways.sandbox.polymarket.market import MarketState
+from gateways.sandbox.polymarket.market_channel import Channel
+from gateways.sandbox.polymarket.market_state import MarketState
+from gateways.sandbox.polymarket.markets import ONE, Listing
 from gateways.sandbox.polymarket.redemption import redemptions
 from gateways.sandbox.polymarket.rows import Row, row_of
 from gateways.sandbox.polymarket.rpc import Node
-from gateways.sandbox.polymarket.sockets import Limits, Sockets
 from gateways.sandbox.polymarket.sources import Source
+from gateways.sandbox.polymarket.websocket_hub import Limits, Sockets
 
 MS: Final = 1_000_000
 # A match is settled in the first block made so long after it.

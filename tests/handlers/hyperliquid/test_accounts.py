@@ -11,13 +11,13 @@ from msgspec import Raw
 
 import handlers.hyperliquid.accounts
 from domain.events import RawReceived, Venue
-from gateways.hyperliquid.info import Budget, InfoClient
+from gateways.hyperliquid.info_client import Budget, InfoClient
 from gateways.sandbox.hyperliquid import FlowSource, serve
 from handlers.hyperliquid.accounts import AccountSeeder
 from handlers.hyperliquid.intake import Intake
 from handlers.recorder import Recorder
 from streams.connection import Connection
-from tests.gateways.test_hyperliquid_info import answering
+from tests.gateways.test_hyperliquid_info_client import answering
 from tests.gateways.test_sandbox_hyperliquid_ws import ORIGIN_MS, ORIGIN_NS, SEED, Clock
 from tests.handlers.folding import configured
 from tests.handlers.hyperliquid.test_intake import raw as trade

@@ -15,7 +15,7 @@ from domain import accounts
 from domain.accounts import Account
 from domain.events import GapDetected, GapKind, PositionState, RawReceived, SignalRecorded, Venue
 from domain.micros import micros
-from gateways.hyperliquid.fills import FILLS_CHANNEL
+from gateways.hyperliquid.fill_parsing import FILLS_CHANNEL
 from gateways.sandbox.hyperliquid import INFLUENCERS
 from handlers import metrics
 from handlers.catalogue import codec
@@ -25,8 +25,8 @@ from handlers.hyperliquid.backfill import Backfill
 from handlers.hyperliquid.intake import Intake, time_ms
 from handlers.recorder import Recorder
 from streams.connection import Connection
-from tests.gateways.test_hyperliquid_fills import DUST, FILL
-from tests.gateways.test_hyperliquid_info import answering
+from tests.gateways.test_hyperliquid_fill_parsing import DUST, FILL
+from tests.gateways.test_hyperliquid_info_client import answering
 from tests.gateways.test_sandbox_hyperliquid_info import ask
 from tests.gateways.test_sandbox_hyperliquid_ws import ORIGIN_MS, ORIGIN_NS
 from tests.handlers.folding import ALICE, BOB, configured

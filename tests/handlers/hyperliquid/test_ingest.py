@@ -13,9 +13,9 @@ from prometheus_client import Counter
 
 import handlers.hyperliquid.accounts
 from domain.events import RawReceived, SignalRecorded, TradeSide
-from gateways.hyperliquid.fills import FILLS_CHANNEL
-from gateways.hyperliquid.info import Coin, InfoClient
-from gateways.hyperliquid.wire import TradeHead, raw_id
+from gateways.hyperliquid.fill_parsing import FILLS_CHANNEL
+from gateways.hyperliquid.info_client import Coin, InfoClient
+from gateways.hyperliquid.parsing import TradeHead, raw_id
 from gateways.sandbox.hyperliquid import INFLUENCERS, FlowSource, Sandbox, serve
 from handlers import metrics
 from handlers.catalogue import codec

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
-from gateways.polymarket.chain import EXCHANGES, FILLED
+from gateways.polymarket.log_parsing import EXCHANGES, FILLED
 
 Rows = list[Any]
 

@@ -9,11 +9,11 @@ from dataclasses import replace
 from prometheus_client import Counter
 
 from domain.events import InfluencerConfigured, RawReceived, Status, Venue
-from gateways.polymarket.chain import Chain
+from gateways.http_client import PolymarketClient
 from gateways.polymarket.data_api import DataApi
 from gateways.polymarket.gamma import Gamma
-from gateways.polymarket.http import PolymarketClient
-from gateways.polymarket.limiter import Limiter
+from gateways.polymarket.polygon_rpc import Chain
+from gateways.rate_limit import Limiter
 from handlers.catalogue import codec
 from handlers.configuration import Configuration
 from handlers.polymarket.ingest import PolymarketIngest

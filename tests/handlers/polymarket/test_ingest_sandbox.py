@@ -22,11 +22,11 @@ from msgspec import Raw
 from domain import accounts
 from domain.accounts import Account
 from domain.events import RawReceived
+from gateways.embedded import Addresses
 from gateways.polymarket.activity import numbered
-from gateways.polymarket.chain import EXCHANGES, FILLED, parse_log
+from gateways.polymarket.log_parsing import EXCHANGES, FILLED, parse_log
 from gateways.sandbox.polymarket import INFLUENCERS, MARKETS, FlowSource, PolymarketSandbox, RecordingSource
 from gateways.sandbox.polymarket.chain import Filter
-from gateways.servers import Addresses
 from handlers.normalize import Normalize
 from handlers.polymarket import metrics as metrics
 from streams.connection import Connection

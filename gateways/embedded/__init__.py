@@ -1,0 +1,78 @@
+"""nats-server and Postgres for a data folder: started by the first process that needs them, shared by the others.
+
+    async with servers(Path(".vibe"), Path("nats.conf")) as at:
+        connection = await nats.connect(at.nats_url)
+
+One process owns the servers of a folder and stops them when it leaves; a server that dies meanwhile is restarted on
+its port. Others find them running. After a `kill -9` of the owner its servers go too, and the next process starts
+them again. A server named by a setting is somebody else's: it is only asked whether it answers.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateways.embedded import external
+from gateways.embedded.errors import ServerError
+from gateways.embedded.folder import Folder
+from gateways.embedded.nats_server import NatsServer
+from gateways.embedded.owner_lock import embedded
+from gateways.embedded.ports import HOST
+from gateways.embedded.postgres_server import PostgresServer
+from gateways.embedded.server import Server
+
+__all__ = ["Addresses", "ServerError", "servers"]
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where the servers are, and whether leaving the context stops any of them (`owned`)."""
+
+    nats_url: str
+    postgres_dsn: str
+    monitor_url: str | None  # nats-server's http monitoring; None for an external server
+    owned: bool
+
+
+@asynccontextmanager
+async def servers(
+    data_dir: Path,
+    nats_conf: Path,
+    *,
+    nats_url: str | None = None,
+    postgres_dsn: str | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> AsyncIterator[Addresses]:
+    """Both servers, ready to use. `progress` gets a sentence on the first start, and every 2 s while waiting.
+
+    Enter it in a thread that lives as long as the program: on Linux the servers die with the thread that started
+    them. Raises ServerError when a server does not start, or an external one does not answer.
+    """
+    if nats_url is not None:
+        await external.check_nats(nats_url)
+    if postgres_dsn is not None:
+        await external.check_postgres(postgres_dsn)
+    folder = Folder(data_dir)
+    nats = NatsServer(folder, nats_conf)
+    postgres = PostgresServer(folder)
+    wanted: list[Server] = []
+    if nats_url is None:
+        wanted.append(nats)
+    if postgres_dsn is None:
+        wanted.append(postgres)
+    if nats_url is not None and postgres_dsn is not None:
+        yield Addresses(nats_url, postgres_dsn, monitor_url=None, owned=False)
+        return
+    async with embedded(folder, wanted, progress or _quiet) as running:
+        client, monitor = running.ports.get(nats.name, (0, 0))
+        yield Addresses(
+            nats_url=nats_url or f"nats://{HOST}:{client}",
+            postgres_dsn=postgres_dsn or postgres.dsn(running.ports[postgres.name][0]),
+            monitor_url=None if nats_url else f"http://{HOST}:{monitor}",
+            owned=running.owned,
+        )
+
+
+def _quiet(_: str) -> None:
+    """No one listens."""

@@ -1,0 +1,189 @@
+"""The info API: `POST /info` behind one weight-aware limiter (1,200 weight a minute and address, hyperliquid 2.1)."""
+
+import asyncio
+from hashlib import blake2b
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import msgspec
+import stamina
+import structlog
+
+from gateways.hyperliquid.fill_parsing import fill_id, read_fill
+from gateways.hyperliquid.parsing import parse_book
+from gateways.venue_errors import VenueUnavailableError, WireError
+from gateways.venue_types import Book
+
+log = structlog.get_logger()
+
+LIGHT = frozenset({"l2Book", "allMids", "clearinghouseState", "orderStatus", "spotClearinghouseState"})
+WEIGHT_PER_MINUTE = 1200
+ITEMS_PER_WEIGHT = 20
+"""Answers with many items cost one more for each so many of them."""
+SHORT_PAGE = 500
+"""A page of fills below this is the last one: pages hold 2,000 rows, of some questions perhaps only 500."""
+
+_ROWS = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class Budget:
+    """A token bucket over request weights: full at the start, refilled evenly."""
+
+    def __init__(self, per_minute: int = WEIGHT_PER_MINUTE) -> None:
+        self._rate = per_minute / 60
+        self._capacity = float(per_minute)
+        self._tokens = self._capacity
+        self._at = 0.0
+        self._turn = asyncio.Lock()
+
+    async def spend(self, weight: int) -> None:
+        """Wait, first come first served, until `weight` may be spent."""
+        async with self._turn:
+            loop = asyncio.get_running_loop()
+            self._refill(loop.time())
+            if self._tokens < weight:
+                await asyncio.sleep((weight - self._tokens) / self._rate)
+                self._refill(loop.time())
+            self._tokens -= weight
+
+    async def spare(self) -> None:
+        """Wait until half of the bucket is unspent, so that what is urgent never waits for what is not."""
+        while True:
+            self._refill(asyncio.get_running_loop().time())
+            missing = self._capacity / 2 - self._tokens
+            if missing <= 0:
+                return
+            await asyncio.sleep(max(missing / self._rate, 0.01))
+
+    def _refill(self, now: float) -> None:
+        self._tokens = min(self._capacity, self._tokens + (now - self._at) * self._rate) if self._at else self._tokens
+        self._at = now
+
+
+class Coin(msgspec.Struct, frozen=True):
+    """A tradable perpetual: its full name ('BTC', 'xyz:SP500') and its lot, 10^-szDecimals, in micros."""
+
+    name: str
+    size_step_micros: int
+
+
+class InfoClient:
+    """Typed questions to the info API; every call spends its weight and retries what is worth it."""
+
+    def __init__(self, url: str, *, budget: Budget | None = None) -> None:
+        self._url = f"{url.rstrip('/')}/info"
+        self._budget = budget or Budget()
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def call(self, body: dict[str, Any], *, attempts: int = 4) -> bytes:
+        """The answer's body. Raises VenueUnavailableError when `attempts` are spent, WireError on a refusal."""
+        async for attempt in stamina.retry_context(
+            on=VenueUnavailableError, attempts=attempts, timeout=None, wait_initial=0.2, wait_max=5.0
+        ):
+            with attempt:
+                return await self._once(body)
+        raise AssertionError("unreachable")
+
+    async def _once(self, body: dict[str, Any]) -> bytes:
+        assert self._session is not None, "use `async with`"
+        await self._budget.spend(2 if body["type"] in LIGHT else 20)
+        try:
+            async with self._session.post(self._url, json=body) as response:
+                payload = await response.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise VenueUnavailableError(f"{self._url} {body['type']}: {str(error) or type(error).__name__}") from error
+        if response.status == 429 or response.status >= 500:
+            raise VenueUnavailableError(f"{self._url} {body['type']}: HTTP {response.status}")
+        if response.status != 200:
+            raise WireError(f"{self._url} {body}: HTTP {response.status} {payload[:200]!r}")
+        return payload
+
+    async def coins(self) -> dict[str, Coin]:
+        """Every perpetual of every dex that is not delisted. Raises VenueUnavailableError or WireError."""
+        found: dict[str, Coin] = {}
+        try:
+            dexes = [dex["name"] for dex in msgspec.json.decode(await self.call({"type": "perpDexs"})) if dex]
+            for dex in ["", *dexes]:
+                meta = msgspec.json.decode(await self.call({"type": "meta", "dex": dex}))
+                for entry in meta["universe"]:
+                    if not entry.get("isDelisted") and 0 <= entry["szDecimals"] <= 6:
+                        found[entry["name"]] = Coin(entry["name"], 10 ** (6 - entry["szDecimals"]))
+        except (msgspec.MsgspecError, LookupError, TypeError) as error:
+            raise WireError(f"not a universe: {type(error).__name__}: {error}") from error
+        return found
+
+    async def book(self, coin: str, *, attempts: int = 3) -> Book | None:
+        """The order book now, 20 levels a side; None for an unknown coin."""
+        return parse_book(await self.call({"type": "l2Book", "coin": coin}, attempts=attempts))
+
+    async def account(self, address: str, dex: str = "") -> bytes:
+        """clearinghouseState of an address on one dex, unmodified."""
+        return await self.call({"type": "clearinghouseState", "user": address, "dex": dex})
+
+    async def spare(self) -> None:
+        """Wait until enough of the budget is unspent for what can wait."""
+        await self._budget.spare()
+
+    async def user_fills(self, address: str, start_ms: int, end_ms: int) -> list[msgspec.Raw]:
+        """Every fill of an address in [start_ms, end_ms], TWAP slices too, unmodified, oldest first, each once.
+
+        The venue keeps the newest 10,000. A row that cannot be read stays where it stood. Raises VenueUnavailableError
+        or WireError.
+        """
+        found: dict[str, tuple[int, msgspec.Raw]] = {}
+        for question in ("userFillsByTime", "userTwapSliceFillsByTime"):
+            await self._pages(question, address, start_ms, end_ms, found)
+        # Sorting keeps the venue's order inside a millisecond, which is the order of execution.
+        return [row for _, row in sorted(found.values(), key=lambda timed: timed[0])]
+
+    async def _pages(
+        self, question: str, address: str, start_ms: int, end_ms: int, found: dict[str, tuple[int, msgspec.Raw]]
+    ) -> None:
+        while start_ms <= end_ms:
+            body = {"type": question, "user": address, "startTime": start_ms, "endTime": end_ms}
+            page = _rows(await self.call(body), question)
+            if page:
+                await self._budget.spend(-(-len(page) // ITEMS_PER_WEIGHT))
+            known = len(found)
+            times = _note(page, address, start_ms, found)
+            if len(page) < SHORT_PAGE:
+                return
+            if times[0] > times[-1] or times[-1] < start_ms:
+                raise WireError(f"{question} of {address} from {start_ms}: rows from {times[0]} to {times[-1]}")
+            # More of the last millisecond may stand on the next page; when that brought nothing, it is over.
+            if len(found) == known and times[0] == times[-1]:
+                log.warning("info.fills_beyond_a_page", address=address, time=times[-1], rows=len(page))
+            start_ms = times[-1] if len(found) > known else times[-1] + 1
+
+
+def _rows(payload: bytes, question: str) -> list[msgspec.Raw]:
+    try:
+        return _ROWS.decode(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise WireError(f"{question}: not a list of rows: {error}") from error
+
+
+def _note(page: list[msgspec.Raw], address: str, time: int, found: dict[str, tuple[int, msgspec.Raw]]) -> list[int]:
+    """Enter the rows of a page that are new; returns the times of all, ms. An unreadable row has its neighbour's."""
+    times = []
+    for row in page:
+        try:
+            wire = read_fill(row)
+            time, key = wire.time, fill_id(wire, address)
+        except WireError:
+            key = blake2b(row, digest_size=16).hexdigest()
+        # A copy: the row is a view of its whole page.
+        found.setdefault(key, (time, msgspec.Raw(bytes(row))))
+        times.append(time)
+    return times

@@ -1,0 +1,299 @@
+"""Requests against a local server that is slow, rude or down, and the limiter that all requests share."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from gateways.http_client import LONGEST_PAUSE_SECONDS, PolymarketClient
+from gateways.rate_limit import Limiter
+from gateways.venue_errors import VenueUnavailableError, WireError
+
+Answer = Callable[[web.Request], web.Response]
+
+
+class LocalServer:
+    """A real HTTP server that answers as a test says, and remembers what it was asked."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.asked: list[tuple[str, list[tuple[str, str]]]] = []
+        self.bodies: list[Any] = []
+        self.times: list[float] = []
+        self._answers: dict[str, list[Answer]] = {}
+
+    def on(self, path: str, *answers: Answer) -> None:
+        """Answer requests for `path` with each in turn, the last one for ever; other paths are 404."""
+        self._answers[path] = list(answers)
+
+    def values(self, name: str) -> list[str]:
+        """What each request said for a parameter, '' when it said nothing."""
+        return [next((value for key, value in query if key == name), "") for _, query in self.asked]
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        self.asked.append((request.path, list(request.query.items())))
+        self.times.append(time.monotonic())
+        if request.can_read_body:
+            self.bodies.append(await request.json())
+        answers = self._answers.get(request.path)
+        if answers is None:
+            return web.json_response({"error": "no route"}, status=404)
+        return (answers.pop(0) if len(answers) > 1 else answers[0])(request)
+
+
+@asynccontextmanager
+async def serving() -> AsyncIterator[LocalServer]:
+    app = web.Application()
+    runner = web.AppRunner(app)
+    local = LocalServer("")
+    app.router.add_route("*", "/{path:.*}", local.answer)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        local.url = f"http://{host}:{port}"
+        yield local
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def client(limiter: Limiter | None = None, **options: Any) -> AsyncIterator[PolymarketClient]:
+    options = {"attempts": 4, "first_wait_seconds": 0.005, "timeout_seconds": 2.0} | options
+    async with PolymarketClient(limiter or Limiter(rate_per_second=1000, burst=1000), **options) as one:
+        yield one
+
+
+def says(body: Any, status: int = 200, **headers: str) -> Answer:
+    return lambda _: web.json_response(
+        body, status=status, headers={key.replace("_", "-"): value for key, value in headers.items()}
+    )
+
+
+class HeardPauses(Limiter):
+    """A limiter that notes the pauses it is told, and does not take them."""
+
+    def __init__(self) -> None:
+        super().__init__(1000, 1000)
+        self.heard: list[float] = []
+
+    def pause(self, seconds: float) -> None:
+        self.heard.append(seconds)
+
+
+# --- the client ----------------------------------------------------------------------------------------------
+
+
+async def test_an_answer_is_handed_on_as_it_came() -> None:
+    async with serving() as server, client() as ask:
+        server.on("/x", lambda _: web.Response(body=b' {"a": 0.10}'))
+        assert await ask.get(f"{server.url}/x", {"user": "0x1", "ids": ["a", "b"]}) == b' {"a": 0.10}'
+        assert server.asked == [("/x", [("user", "0x1"), ("ids", "a"), ("ids", "b")])]
+
+
+async def test_a_body_is_posted_as_json() -> None:
+    async with serving() as server, client() as ask:
+        server.on("/x", says([1]))
+        assert await ask.post(f"{server.url}/x", [{"token_id": "5"}]) == b"[1]"
+        assert server.bodies == [[{"token_id": "5"}]]
+
+
+async def test_what_is_not_there_is_none() -> None:
+    async with serving() as server, client() as ask:
+        assert await ask.get(f"{server.url}/nowhere", {}) is None
+        assert await ask.post(f"{server.url}/nowhere", {}) is None
+        assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 422])
+async def test_a_refusal_is_an_error_with_the_venues_words_and_is_not_repeated(status: int) -> None:
+    async with serving() as server, client() as ask:
+        server.on("/x", says({"error": "limit must be <= 1000", "code": "invalid_request"}, status))
+        with pytest.raises(WireError, match=f"HTTP {status}: limit must be <= 1000 invalid_request"):
+            await ask.get(f"{server.url}/x", {})
+        assert len(server.asked) == 1
+
+
+async def test_a_refusal_in_another_form_shows_how_it_begins() -> None:
+    async with serving() as server, client() as ask:
+        server.on("/x", lambda _: web.Response(body=b"<html>" + b"x" * 1000, status=400))
+        with pytest.raises(WireError, match="<html>xxx") as refused:
+            await ask.get(f"{server.url}/x", {})
+        assert len(str(refused.value)) < 400
+
+
+@pytest.mark.parametrize("status", [408, 425, 500, 502, 503])
+async def test_a_hiccup_is_asked_again(status: int) -> None:
+    async with serving() as server, client() as ask:
+        server.on("/x", says({}, status), says({}, status), says("at last"))
+        assert await ask.get(f"{server.url}/x", {}) == b'"at last"'
+        assert len(server.asked) == 3
+
+
+async def test_attempts_end() -> None:
+    async with serving() as server, client(attempts=3) as ask:
+        server.on("/x", says({"error": "database is down"}, 503))
+        with pytest.raises(VenueUnavailableError, match="HTTP 503: database is down"):
+            await ask.get(f"{server.url}/x", {})
+        assert len(server.asked) == 3
+
+
+async def test_a_server_that_is_not_there_is_unavailable() -> None:
+    async with serving() as server:
+        url = server.url
+    async with client(attempts=2) as ask:
+        with pytest.raises(VenueUnavailableError, match=url):
+            await ask.get(f"{url}/x", {})
+
+
+async def test_a_server_that_never_answers_is_unavailable() -> None:
+    async with asyncio.timeout(5):
+        silent = await asyncio.start_server(lambda *_: asyncio.sleep(3), "127.0.0.1", 0)
+        host, port = silent.sockets[0].getsockname()
+        async with client(attempts=2, timeout_seconds=0.05) as ask:
+            with pytest.raises(VenueUnavailableError, match="TimeoutError"):
+                await ask.get(f"http://{host}:{port}/x", {})
+        silent.close()
+
+
+async def test_an_answer_that_breaks_off_is_asked_for_again() -> None:
+    async def breaking(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n[1,")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(breaking, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    async with client(attempts=2) as ask:
+        with pytest.raises(VenueUnavailableError):
+            await ask.get(f"http://{host}:{port}/x", {})
+    server.close()
+
+
+async def test_nobody_asks_before_a_retry_after_is_over() -> None:
+    async with serving() as server, client() as ask:
+        server.on("/x", says({}, 429, Retry_After="1"), says("x"))
+        server.on("/y", says("y"))
+        first = asyncio.create_task(ask.get(f"{server.url}/x", {}))
+        while not server.asked:
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(0.05)
+        assert await ask.get(f"{server.url}/y", {}) == b'"y"'
+        assert await first == b'"x"'
+        assert [later - server.times[0] > 0.9 for later in server.times[1:]] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("status", "told", "pauses"),
+    [
+        (429, {"Retry_After": "7"}, [7.0]),
+        (503, {"Retry_After": "7"}, [7.0]),
+        (503, {}, []),
+        (429, {}, [1.0]),
+        (429, {"Retry_After": "0"}, [0.0]),
+        (429, {"Retry_After": "86400"}, [LONGEST_PAUSE_SECONDS]),
+        (429, {"Retry_After": "9" * 400}, [LONGEST_PAUSE_SECONDS]),
+        (429, {"Retry_After": "soon"}, [1.0]),
+        (429, {"Retry_After": "-5"}, [1.0]),
+        (429, {"Retry_After": "Wed, 21 Oct 2015 07:28:00 GMT"}, [0.0]),
+    ],
+)
+async def test_a_retry_after_is_taken_as_far_as_it_makes_sense(
+    status: int, told: dict[str, str], pauses: list[float]
+) -> None:
+    limiter = HeardPauses()
+    async with serving() as server, client(limiter) as ask:
+        server.on("/x", says({}, status, **told), says("x"))
+        assert await ask.get(f"{server.url}/x", {}) == b'"x"'
+    assert limiter.heard == pauses
+
+
+async def test_a_retry_after_may_be_a_date() -> None:
+    limiter = HeardPauses()
+    until = format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True)
+    async with serving() as server, client(limiter) as ask:
+        server.on("/x", says({}, 429, Retry_After=until), says("x"))
+        await ask.get(f"{server.url}/x", {})
+    assert 15 < limiter.heard[0] <= 20
+
+
+# --- the limiter ---------------------------------------------------------------------------------------------
+
+
+async def passed(limiter: Limiter, count: int) -> list[float]:
+    """When each of `count` turns came, in seconds from now."""
+    began = time.monotonic()
+    times = []
+    for _ in range(count):
+        await limiter.turn()
+        times.append(time.monotonic() - began)
+    return times
+
+
+async def test_a_burst_goes_at_once_and_the_rest_at_the_rate() -> None:
+    times = await passed(Limiter(rate_per_second=50, burst=5), 10)
+    assert times[4] < 0.06
+    assert times[9] >= 0.095
+
+
+async def test_what_is_not_used_is_saved_up_to_the_burst() -> None:
+    limiter = Limiter(rate_per_second=100, burst=3)
+    await passed(limiter, 3)
+    await asyncio.sleep(0.1)
+    times = await passed(limiter, 4)
+    assert times[2] < 0.018
+    assert times[3] >= 0.008
+
+
+async def test_first_come_first_served() -> None:
+    limiter = Limiter(rate_per_second=200, burst=1)
+    served: list[int] = []
+
+    async def one(number: int) -> None:
+        await limiter.turn()
+        served.append(number)
+
+    await asyncio.gather(*(one(number) for number in range(10)))
+    assert served == list(range(10))
+
+
+async def test_after_a_pause_they_go_one_by_one() -> None:
+    limiter = Limiter(rate_per_second=50, burst=40)
+    await limiter.turn()
+    limiter.pause(0.1)
+    limiter.pause(0.01)
+    times = await passed(limiter, 3)
+    assert times[0] >= 0.095
+    assert times[2] >= times[0] + 0.035
+
+
+async def test_a_pause_holds_those_who_wait_already() -> None:
+    limiter = Limiter(rate_per_second=20, burst=1)
+    await limiter.turn()
+    waiting = asyncio.create_task(passed(limiter, 1))
+    await asyncio.sleep(0.01)
+    limiter.pause(0.15)
+    assert (await waiting)[0] >= 0.14
+
+
+async def test_one_who_gives_up_does_not_hold_the_line() -> None:
+    limiter = Limiter(rate_per_second=20, burst=1)
+    await limiter.turn()
+    first, second = (asyncio.create_task(limiter.turn()) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    async with asyncio.timeout(0.2):
+        await second
+
+
+@pytest.mark.parametrize(("rate", "burst"), [(0, 1), (-1.0, 1), (1.0, 0)])
+def test_a_limiter_that_lets_nobody_go_is_refused(rate: float, burst: int) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        Limiter(rate, burst)

@@ -1,0 +1,363 @@
+"""The info API's client and its budget, against the sandbox."""
+
+import asyncio
+import itertools
+import math
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+import stamina
+from aiohttp import web
+
+from domain.micros import micros
+from gateways.hyperliquid.books import VenueBooks
+from gateways.hyperliquid.info_client import Budget, Coin, InfoClient
+from gateways.hyperliquid.parsing import parse_account
+from gateways.sandbox.hyperliquid import INFLUENCERS, Sandbox
+from gateways.sandbox.hyperliquid.coins import COINS
+from gateways.sandbox.hyperliquid.info import answer
+from gateways.sandbox.hyperliquid.market import Market
+from gateways.sandbox.hyperliquid.market_data import ZERO_HASH, Trade
+from gateways.sandbox.hyperliquid.traders import MAKERS
+from gateways.venue_errors import VenueUnavailableError, WireError
+from tests.gateways.test_sandbox_hyperliquid_faults import order
+from tests.gateways.test_sandbox_hyperliquid_info import ask
+from tests.gateways.test_sandbox_hyperliquid_ws import ORIGIN_NS, played
+
+
+@asynccontextmanager
+async def asking(seconds: float = 5) -> AsyncIterator[tuple[InfoClient, Sandbox]]:
+    async with played(seconds) as sandbox, InfoClient(sandbox.url) as info:
+        yield info, sandbox
+
+
+# --- answers -----------------------------------------------------------------------------------------------
+
+
+async def test_coins_of_every_dex_with_their_lots() -> None:
+    async with asking(0.1) as (info, _):
+        coins = await info.coins()
+    assert list(coins) == [coin.name for coin in COINS]
+    assert coins["BTC"] == Coin("BTC", micros("0.00001"))
+    assert coins["DOGE"] == Coin("DOGE", micros("1"))
+    assert coins["xyz:SP500"] == Coin("xyz:SP500", micros("0.001"))
+
+
+async def test_a_book_is_the_venues() -> None:
+    async with asking() as (info, sandbox):
+        book = await info.book("SOL")
+        wire = await ask(sandbox, type="l2Book", coin="SOL")
+        assert await info.book("NOPE") is None
+    assert book is not None
+    assert book.bids == tuple((micros(row["px"]), micros(row["sz"])) for row in wire["levels"][0])
+    assert book.asks == tuple((micros(row["px"]), micros(row["sz"])) for row in wire["levels"][1])
+    assert len(book.bids) == len(book.asks) == 20
+    assert book.bids[0][0] < book.asks[0][0]
+    assert book.time == ORIGIN_NS + 5 * 10**9
+
+
+async def test_an_account_report_is_handed_on_unmodified_for_each_dex() -> None:
+    async with asking(60) as (info, sandbox):
+        held: dict[str, set[str]] = {"": set(), "xyz": set()}
+        for who, dex in itertools.product(INFLUENCERS, held):
+            payload = await info.account(who.address, dex)
+            assert msgspec.json.decode(payload) == await ask(
+                sandbox, type="clearinghouseState", user=who.address, dex=dex
+            )
+            positions = parse_account(payload).positions
+            held[dex] |= {position.asset for position in positions}
+    assert "BTC" in held[""]
+    assert held["xyz"] == {"xyz:SP500"}
+
+
+async def test_lots_are_asked_for_once_and_again_for_a_coin_that_is_new() -> None:
+    async with asking(0.1) as (info, _):
+        asked: list[str] = []
+        call = info.call
+
+        async def noting(body: dict[str, Any], *, attempts: int = 4) -> bytes:
+            asked.append(body["type"])
+            return await call(body, attempts=attempts)
+
+        info.call = noting  # type: ignore[method-assign]
+        books = VenueBooks(info)
+        for coin, step in (("SOL", "0.01"), ("BTC", "0.00001")):
+            captured = await books.capture(coin)
+            assert captured is not None
+            assert (captured.terms.size_step_micros, captured.terms.market) == (micros(step), coin)
+        assert asked.count("perpDexs") == 1, "known already"
+        assert await books.capture("NOPE") is None
+
+
+# --- bad days ----------------------------------------------------------------------------------------------
+
+
+async def test_a_429_is_tried_again() -> None:
+    async with asking(0.1) as (info, sandbox):
+        await order(sandbox, http_429=3)
+        with stamina.set_testing(True, attempts=4, cap=True):
+            assert await info.book("SOL", attempts=4) is not None
+        assert (await order(sandbox))["http_429"] == 0
+
+
+async def test_tries_come_to_an_end() -> None:
+    async with asking(0.1) as (info, sandbox):
+        await order(sandbox, http_429=3)
+        with stamina.set_testing(True, attempts=2, cap=True), pytest.raises(VenueUnavailableError, match="HTTP 429"):
+            await info.book("SOL", attempts=2)
+        assert (await order(sandbox))["http_429"] == 1
+
+
+async def test_a_refusal_is_not_tried_again_and_says_what_was_asked() -> None:
+    async with asking(0.1) as (info, _):
+        with pytest.raises(WireError, match=r"'type': 'noSuchType'.*HTTP 422 b'Failed to deserialize"):
+            await info.call({"type": "noSuchType"})
+
+
+async def test_a_server_that_is_gone_is_unavailable() -> None:
+    async with asking(0.1) as (info, sandbox):
+        await sandbox.close()
+        with pytest.raises(VenueUnavailableError, match="l2Book"):
+            await info.call({"type": "l2Book", "coin": "SOL"}, attempts=1)
+
+
+async def test_a_server_error_is_unavailable() -> None:
+    async def broken(request: web.Request) -> web.Response:
+        return web.Response(status=502, text="Bad Gateway")
+
+    app = web.Application()
+    app.router.add_post("/info", broken)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        async with InfoClient(f"http://127.0.0.1:{runner.addresses[0][1]}/") as info:
+            with pytest.raises(VenueUnavailableError, match="meta: HTTP 502"):
+                await info.call({"type": "meta"}, attempts=1)
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_client_is_used_inside_async_with() -> None:
+    with pytest.raises(AssertionError, match="async with"):
+        await InfoClient("http://127.0.0.1:1").book("SOL")
+
+
+# --- fills -------------------------------------------------------------------------------------------------
+
+USER, START = INFLUENCERS[0].address, ORIGIN_NS // 1_000_000
+
+
+class Counting(Budget):
+    """A budget that is never short and adds up what is spent."""
+
+    spent = 0
+
+    async def spend(self, weight: int) -> None:
+        self.spent += weight
+
+
+def market(times: list[int], *, sliced: Collection[int] = ()) -> Market:
+    """A market where the user buys at these times (ms after the start); the numbers in `sliced` are TWAP slices."""
+    made = Market()
+    made.list_coins(COINS)
+    for number, time in enumerate(times):
+        tx = ZERO_HASH if number in sliced else f"0x{number:064x}"
+        one = Trade("BTC", "B", Decimal(60_000), Decimal("0.1"), START + time, tx, number + 1, (USER, MAKERS[0]))
+        made.settle(one, 2, 1, 5 if number in sliced else None)
+    return made
+
+
+@asynccontextmanager
+async def answering(
+    answer_to: Callable[[dict[str, Any]], object],
+) -> AsyncIterator[tuple[InfoClient, Counting, list[Any]]]:
+    """A server of `/info`, a client of it, what the client spends and what it asks."""
+    asked: list[Any] = []
+
+    async def answered(request: web.Request) -> web.Response:
+        body = await request.json()
+        said = answer_to(body)
+        asked.append(body | {"rows": len(said) if isinstance(said, list) else 0})
+        return web.Response(body=msgspec.json.encode(said))
+
+    app = web.Application()
+    app.router.add_post("/info", answered)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    budget = Counting()
+    try:
+        async with InfoClient(f"http://127.0.0.1:{runner.addresses[0][1]}", budget=budget) as info:
+            yield info, budget, asked
+    finally:
+        await runner.cleanup()
+
+
+def tids(rows: list[msgspec.Raw]) -> list[int]:
+    return [msgspec.json.decode(row).get("fill", msgspec.json.decode(row))["tid"] for row in rows]
+
+
+async def test_fills_are_complete_over_pages_in_order_each_once_with_the_slices() -> None:
+    # Eleven fills every ten milliseconds, so that pages end inside a millisecond; every 50th a slice.
+    times, sliced = [number // 11 * 10 for number in range(4_700)], set(range(0, 4_700, 50))
+    made = market(times, sliced=sliced)
+    async with answering(lambda body: answer(made, 0, body)) as (info, budget, asked):
+        rows = await info.user_fills(USER, START, START + 1_000_000)
+        assert sorted(tids(rows)) == list(range(1, 4_701))
+        plain = [tid for tid in tids(rows) if tid - 1 not in sliced]
+        assert plain == sorted(plain), "the venue's order, inside a millisecond too"
+        found = [msgspec.json.decode(row) for row in rows]
+        assert [row.get("fill", row)["time"] for row in found] == [START + time for time in times]
+        assert {row["tid"]: row for row in found if "tid" in row}[2] == made.accounts[USER].fills[1].wire(), (
+            "unmodified"
+        )
+        assert sum("twapId" in row and "fill" in row for row in found) == len(sliced) == 94
+    # A page of 600 might be a full one of a venue with smaller pages.
+    assert [(body["type"], body["rows"] // 100) for body in asked] == [
+        ("userFillsByTime", 20), ("userFillsByTime", 20), ("userFillsByTime", 6), ("userFillsByTime", 0),
+        ("userTwapSliceFillsByTime", 0),
+    ]  # fmt: skip
+    assert budget.spent == sum(20 + math.ceil(body["rows"] / 20) for body in asked) == 5 * 20 + 237
+
+
+async def test_no_fills_cost_two_questions() -> None:
+    async with answering(lambda body: []) as (info, budget, asked):
+        assert await info.user_fills(USER, START, START + 5) == []
+        assert budget.spent == 40
+    assert [(body["startTime"], body["endTime"], body["user"]) for body in asked] == [(START, START + 5, USER)] * 2
+
+
+async def test_only_fills_of_the_time_asked_for() -> None:
+    made = market(list(range(100)))
+    async with answering(lambda body: answer(made, 0, body)) as (info, _, _):
+        assert tids(await info.user_fills(USER, START + 10, START + 19)) == list(range(11, 21))
+
+
+async def test_more_fills_in_a_millisecond_than_a_page_holds_do_not_go_on_for_ever() -> None:
+    made = market([0, *[5] * 2_500, 6])
+    async with answering(lambda body: answer(made, 0, body)) as (info, _, asked):
+        found = tids(await info.user_fills(USER, START, START + 1_000))
+    assert len(found) == len(set(found)) == 2_002
+    assert (found[0], found[-1]) == (1, 2_502)
+    assert len(asked) == 5
+
+
+async def test_a_fill_in_both_answers_comes_once() -> None:
+    both = market([1, 2, 3]).accounts[USER].fills
+    rows = [fill.wire() for fill in both]
+
+    def said(body: dict[str, Any]) -> object:
+        return rows if body["type"] == "userFillsByTime" else [{"fill": row, "twapId": 5} for row in rows]
+
+    async with answering(said) as (info, _, _):
+        assert tids(await info.user_fills(USER, START, START + 9)) == [1, 2, 3]
+
+
+async def test_a_row_that_cannot_be_read_stays_where_it_stood() -> None:
+    first, last = (fill.wire() for fill in market([1, 2]).accounts[USER].fills)
+    bad = {"coin": "BTC", "px": 5}
+    async with answering(lambda body: [first, bad, last] if body["type"] == "userFillsByTime" else []) as (info, _, _):
+        assert [msgspec.json.decode(row) for row in await info.user_fills(USER, START, START + 9)] == [first, bad, last]
+
+
+async def test_a_short_page_newest_first_is_put_in_order() -> None:
+    rows = [fill.wire() for fill in market([1, 2, 3]).accounts[USER].fills]
+    async with answering(lambda body: rows[::-1] if body["type"] == "userFillsByTime" else []) as (info, _, _):
+        assert tids(await info.user_fills(USER, START, START + 9)) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("turned", [True, False], ids=["newest first", "another time"])
+async def test_a_long_page_that_does_not_say_how_to_go_on_is_refused(turned: bool) -> None:
+    rows = [fill.wire() for fill in market(list(range(600))).accounts[USER].fills]
+    rows = rows[::-1] if turned else rows
+    async with answering(lambda body: rows) as (info, _, _):
+        with pytest.raises(WireError, match=r"userFillsByTime of 0x.* from .*: rows from"):
+            await info.user_fills(USER, START if turned else START + 1_000, START + 5_000)
+
+
+@pytest.mark.parametrize("said", [{}, None, "x", 5])
+async def test_fills_that_are_no_list_are_refused(said: object) -> None:
+    async with answering(lambda body: said) as (info, _, _):
+        with pytest.raises(WireError, match="userFillsByTime: not a list of rows"):
+            await info.user_fills(USER, START, START)
+
+
+# --- the budget --------------------------------------------------------------------------------------------
+
+
+async def timed(budget: Budget, weights: list[int]) -> list[float]:
+    """When each of several spenders, who all come at once, may go: seconds from now."""
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+
+    async def spend(weight: int) -> float:
+        await budget.spend(weight)
+        return loop.time() - start
+
+    return await asyncio.gather(*(spend(weight) for weight in weights))
+
+
+async def test_a_full_budget_is_spent_at_once_and_then_at_its_rate() -> None:
+    # 600 a minute: 600 at once, then 10 a second.
+    went = await timed(Budget(600), [200, 200, 200, 2, 2, 1])
+    assert went == sorted(went), "first come, first served"
+    assert max(went[:3]) < 0.15
+    for waited, due in zip(went[3:], (0.2, 0.4, 0.5), strict=True):
+        assert due - 0.01 <= waited < due + 0.5, "never sooner than the rate allows"
+
+
+async def test_what_was_not_spent_comes_back_up_to_the_capacity() -> None:
+    budget = Budget(6_000)  # 100 a second
+    await budget.spend(6_000)
+    await asyncio.sleep(0.2)
+    (at_once,) = await timed(budget, [20])
+    (waited,) = await timed(budget, [60])
+    assert at_once < 0.1
+    assert 0.1 < waited < 1
+
+
+async def test_idling_never_saves_up_more_than_the_capacity() -> None:
+    budget = Budget(600)  # 10 a second
+    await budget.spend(1)
+    await asyncio.sleep(0.3)
+    first, second = await timed(budget, [600, 3])
+    assert first < 0.15
+    assert 0.25 < second < 1
+
+
+async def test_what_can_wait_leaves_half_of_the_budget() -> None:
+    budget = Budget(600)  # 10 a second
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    await budget.spare()
+    assert loop.time() - start < 0.1, "all of it is there"
+    await budget.spend(303)
+    await budget.spare()
+    assert 0.25 < loop.time() - start < 1
+    (at_once,) = await timed(budget, [290])
+    assert at_once < 0.1, "what cannot wait finds it"
+
+
+@pytest.mark.parametrize(("question", "weight"), [("l2Book", 2), ("clearinghouseState", 2), ("meta", 20)])
+async def test_every_call_spends_its_weight(question: str, weight: int) -> None:
+    budget = Counting()
+    async with played(0.1) as sandbox, InfoClient(sandbox.url, budget=budget) as info:
+        await info.call({"type": question, "coin": "SOL", "user": INFLUENCERS[0].address, "dex": ""})
+        assert budget.spent == weight
+        await order(sandbox, http_429=2)
+        with stamina.set_testing(True, attempts=3, cap=True):
+            await info.call({"type": question, "coin": "SOL", "user": INFLUENCERS[0].address, "dex": ""})
+    assert budget.spent == weight * 4, "a try costs what the first did"
+
+
+async def test_the_session_is_closed_at_the_end() -> None:
+    async with asking(0.1) as (info, _):
+        await info.book("SOL")
+    with pytest.raises((VenueUnavailableError, RuntimeError, aiohttp.ClientError)):
+        await info.call({"type": "l2Book", "coin": "SOL"}, attempts=1)

@@ -1,0 +1,147 @@
+"""The public feed against the sandbox: subscribes, comes back by itself, ends when told to."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Generator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+
+from gateways.hyperliquid import trades_socket
+from gateways.hyperliquid.trades_socket import Connected, trades
+from gateways.sandbox.hyperliquid import FlowSource, Sandbox
+from gateways.sandbox.hyperliquid.coins import COINS
+from tests.gateways.test_sandbox_hyperliquid_faults import order
+from tests.gateways.test_sandbox_hyperliquid_ws import ORIGIN_NS, SEED, Clock, played, serving, until, wire_trades
+
+COIN_NAMES = [coin.name for coin in COINS]
+
+
+class Listener:
+    """Reads the feed in the background, so that a test may do something meanwhile."""
+
+    def __init__(self, url: str, coins: list[str]) -> None:
+        self.stop = asyncio.Event()
+        self._heard: asyncio.Queue[str | Connected] = asyncio.Queue()
+        self.task = asyncio.create_task(self._listen(url, coins))
+
+    async def _listen(self, url: str, coins: list[str]) -> None:
+        async for frame in trades(url, coins, stop=self.stop):
+            self._heard.put_nowait(frame)
+
+    async def connected(self) -> int:
+        """The attempt of the next connection; frames before it are dropped."""
+        while True:
+            heard = await asyncio.wait_for(self._heard.get(), 3)
+            if isinstance(heard, Connected):
+                return heard.attempt
+
+    async def data(self) -> list[dict[str, Any]]:
+        """The trades of the next frame that has some."""
+        while True:
+            heard = await asyncio.wait_for(self._heard.get(), 3)
+            assert isinstance(heard, str), "the connection was lost"
+            frame = json.loads(heard)
+            if frame["channel"] == "trades":
+                found: list[dict[str, Any]] = frame["data"]
+                return found
+
+
+@asynccontextmanager
+async def listening(sandbox: Sandbox, *coins: str) -> AsyncIterator[Listener]:
+    listener = Listener(sandbox.ws_url, list(coins))
+    try:
+        yield listener
+    finally:
+        listener.stop.set()
+        await asyncio.wait_for(listener.task, 3)
+
+
+async def test_the_feed_begins_with_connected_and_the_replay_of_every_coin() -> None:
+    async with played(90) as sandbox, listening(sandbox, "BTC", "SOL") as listener:
+        assert await listener.connected() == 1
+        for coin in ("BTC", "SOL"):
+            assert await listener.data() == wire_trades(until(90), coin)[-30:]
+
+
+async def test_live_trades_follow_in_their_order() -> None:
+    clock = Clock()
+    async with (
+        serving(FlowSource(SEED, origin_ns=ORIGIN_NS), clock) as sandbox,
+        listening(sandbox, *COIN_NAMES) as listener,
+    ):
+        assert await listener.connected() == 1
+        await asyncio.sleep(0.1)
+        clock.advance(4)
+        played_by_then = until(4.001)
+        assert [await listener.data() for _ in played_by_then] == [wire_trades([one]) for one in played_by_then]
+
+
+async def test_a_dropped_feed_comes_back_with_the_replay() -> None:
+    async with played(90) as sandbox, listening(sandbox, "BTC") as listener:
+        replay = wire_trades(until(90), "BTC")[-30:]
+        for attempt in (1, 2, 3):
+            assert await listener.connected() == attempt
+            assert await listener.data() == replay
+            await order(sandbox, drop_connections=True)
+
+
+def soon() -> Generator[float, None, None]:
+    while True:
+        yield 0.1
+
+
+async def test_a_venue_that_refuses_is_tried_until_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trades_socket, "connect", partial(connect, reconnect_delays=soon))
+    async with played(90) as sandbox, listening(sandbox, "BTC") as listener:
+        assert await listener.connected() == 1
+        await order(sandbox, refuse_connections_s=0.4, drop_connections=True)
+        assert await listener.connected() == 2, "only connections that were made are counted"
+        assert await listener.data()
+
+
+async def test_stop_ends_a_quiet_feed_at_once() -> None:
+    async with played(0.1) as sandbox:
+        listener = Listener(sandbox.ws_url, ["BTC"])
+        assert await listener.connected() == 1
+        listener.stop.set()
+        await asyncio.wait_for(listener.task, 1)
+
+
+async def test_stop_ends_a_feed_that_has_just_lost_its_connection() -> None:
+    async with played(0.1) as sandbox:
+        listener = Listener(sandbox.ws_url, ["BTC"])
+        assert await listener.connected() == 1
+        await order(sandbox, drop_connections=True)
+        await asyncio.sleep(0.05)
+        listener.stop.set()
+        await asyncio.wait_for(listener.task, 2)
+
+
+async def test_stop_ends_a_feed_whose_venue_is_gone() -> None:
+    async with played(0.1) as sandbox:
+        listener = Listener(sandbox.ws_url, ["BTC"])
+        assert await listener.connected() == 1
+        await order(sandbox, refuse_connections_s=30, drop_connections=True)
+        await asyncio.sleep(0.3)
+        listener.stop.set()
+        await asyncio.wait_for(listener.task, 0.7)
+
+
+async def test_a_feed_that_says_nothing_is_given_up_and_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trades_socket, "SILENCE_SECONDS", 0.2)
+    async with played(0.1) as sandbox, listening(sandbox, "BTC") as listener:
+        assert await listener.connected() == 1
+        assert await listener.connected() == 2
+
+
+async def test_pings_keep_a_quiet_feed_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trades_socket, "SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr(trades_socket, "PING_SECONDS", 0.1)
+    async with played(0.1) as sandbox, listening(sandbox, "BTC") as listener:
+        assert await listener.connected() == 1
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(listener.connected(), 1.0)
