@@ -22,7 +22,7 @@ from domain.events import (
 )
 from domain.orders import fill_on_paper
 from domain.portfolio import Position, fill_position
-from handlers.configuration import Configuration
+from handlers.live.configuration import Configuration
 from streams import subjects
 from streams.envelope import Recorded
 from streams.errors import UnprocessableError

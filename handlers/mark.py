@@ -17,9 +17,9 @@ from domain.marks import Asset
 from gateways.venue_errors import VenueUnavailableError, WireError
 from gateways.venue_types import Price
 from handlers import metrics
-from handlers.catalogue import codec
+from handlers.live.event_codec import codec
+from handlers.live.mark_prices import Valuation
 from handlers.resolve import Resolver
-from handlers.valuation import Valuation
 from streams import subjects
 from streams.append import MAX_BATCH, Record, append_once
 from streams.connection import Connection

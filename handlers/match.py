@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from domain.directory import Directory
 from domain.matching import match
-from handlers.configuration import Configuration
+from handlers.live.configuration import Configuration
 from streams import subjects
 from streams.envelope import Recorded
 from streams.processing.stage import Output, Stage

@@ -19,7 +19,7 @@ from domain.events import (
     Venue,
 )
 from domain.signals import Trade
-from handlers.gaps import GAP_TOKEN
+from handlers.ingest.gap_subscription import GAP_TOKEN
 from handlers.meaning import meaning
 from streams import subjects
 from streams.envelope import Recorded

@@ -33,8 +33,8 @@ from domain.policy import Policy
 from domain.portfolio import Portfolio
 from domain.seeing import look
 from domain.upkeep import before_deciding, payouts
-from handlers.configuration import Configuration
-from handlers.valuation import Valuation
+from handlers.live.configuration import Configuration
+from handlers.live.mark_prices import Valuation
 from streams import subjects
 from streams.envelope import Recorded
 from streams.errors import UnprocessableError

@@ -16,7 +16,7 @@ from domain.ids import derived, jitter
 from domain.reasons import Reason
 from gateways.venue_errors import VenueUnavailableError, WireError
 from gateways.venue_types import Captured
-from handlers.configuration import Configuration
+from handlers.live.configuration import Configuration
 from streams import subjects
 from streams.envelope import Recorded
 from streams.processing.stage import Output, Stage

@@ -18,8 +18,8 @@ from gateways.polymarket import gamma
 from gateways.polymarket.gamma import Gamma, Market
 from gateways.venue_errors import VenueUnavailableError, WireError
 from handlers import metrics
-from handlers.catalogue import codec
-from handlers.valuation import Valuation
+from handlers.live.event_codec import codec
+from handlers.live.mark_prices import Valuation
 from streams import dead_letter_events, subjects
 from streams.append import Record, append_once
 from streams.connection import Connection

@@ -35,7 +35,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from handlers.catalogue import codec
+from handlers.live.event_codec import codec
 from projections import progress
 from projections.catalogue import PROJECTIONS
 from projections.copy_attempt import CopyAttempts

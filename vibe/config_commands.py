@@ -9,10 +9,10 @@ import msgspec
 from rich.console import Console
 
 from domain.policy import GLOBAL, evaluate
-from handlers.catalogue import codec
-from handlers.configuration import directory_at
-from handlers.configure import current, exported, import_lines
+from handlers.live.configuration import directory_at
+from handlers.live.event_codec import codec
 from handlers.services.config_file import line_of
+from handlers.services.config_import import current, exported, import_lines
 from streams import topology
 from vibe.clock import Clock
 from vibe.ends import ends

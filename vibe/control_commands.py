@@ -5,9 +5,9 @@ import getpass
 from rich.console import Console
 
 from domain.events import ControlState, ControlTarget
-from handlers.catalogue import codec
-from handlers.configuration import directory_at
-from handlers.configure import control
+from handlers.live.configuration import directory_at
+from handlers.live.event_codec import codec
+from handlers.services.config_import import control
 from streams import topology
 from vibe.clock import Clock
 from vibe.ends import ends

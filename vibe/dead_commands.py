@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from handlers.catalogue import codec
+from handlers.live.event_codec import codec
 from streams import dead_letters, topology
 from streams.connection import Connection
 from streams.dead_letters import Letter, payload_of

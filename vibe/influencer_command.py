@@ -8,10 +8,10 @@ from domain.events import Venue
 from domain.marks import Marks
 from domain.micros import decimal_text
 from domain.shadow import Shadow, equity
-from handlers.catalogue import codec
-from handlers.configuration import directory_at
-from handlers.shadows import Shadows, shadows
-from handlers.valuation import every_mark
+from handlers.live.configuration import directory_at
+from handlers.live.event_codec import codec
+from handlers.live.mark_prices import every_mark
+from handlers.services.influencer_portfolio import Shadows, shadows
 from streams import topology
 from vibe.clock import Clock
 from vibe.ends import ends

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from gateways.embedded import servers
-from handlers.catalogue import codec
+from handlers.live.event_codec import codec
 from projections.build import Watch
 from projections.catalogue import PROJECTIONS
 from projections.errors import RebuildError

@@ -8,8 +8,8 @@ from rich.console import Console
 from domain.marks import Marks
 from domain.micros import decimal_text
 from domain.portfolio import equity, price_of, realized
-from handlers.catalogue import codec
-from handlers.valuation import every_mark
+from handlers.live.event_codec import codec
+from handlers.live.mark_prices import every_mark
 from streams.envelope import rfc3339
 from streams.eventsourcing import Subscriber, load_subscriber
 from vibe.ends import ends

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from domain.events import CopyDecided
-from handlers.verify import Difference, verify_one
+from handlers.services.verify_decisions import Difference, verify_one
 from streams.connection import Connection
 from vibe.trace import Trace
 

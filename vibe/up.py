@@ -13,7 +13,7 @@ from typing import Any
 import asyncpg
 
 from gateways.embedded import Addresses, servers
-from handlers.configure import Imported, import_lines
+from handlers.services.config_import import Imported, import_lines
 from streams import topology
 from streams.connection import Connection, connect
 from vibe import report

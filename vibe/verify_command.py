@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
-from handlers.verify import Difference, Verdict, verify
+from handlers.services.verify_decisions import Difference, Verdict, verify
 from streams import topology
 from vibe.clock import Clock
 from vibe.ends import ends

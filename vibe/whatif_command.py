@@ -7,7 +7,7 @@ from rich.console import Console
 
 from domain.micros import decimal_text
 from domain.reasons import MEANING, Reason
-from handlers.whatif import Comparison, Outcome, whatif
+from handlers.services.whatif import Comparison, Outcome, whatif
 from streams import topology
 from streams.envelope import rfc3339
 from vibe.clock import Clock

@@ -19,19 +19,19 @@ from gateways.polymarket.gamma import Gamma
 from gateways.polymarket.polygon_rpc import Chain
 from gateways.polymarket.prices import PolymarketPrices
 from gateways.rate_limit import Limiter
-from handlers.catalogue import codec
-from handlers.configuration import Configuration
 from handlers.execute import Execute
 from handlers.group import Group
-from handlers.hyperliquid.ingest import Ingest
+from handlers.ingest.hyperliquid.ingest import Ingest
+from handlers.ingest.polymarket.ingest import PolymarketIngest
+from handlers.live.configuration import Configuration
+from handlers.live.event_codec import codec
+from handlers.live.mark_prices import Valuation
 from handlers.mark import Mark, Prices
 from handlers.match import Match
 from handlers.normalize import Normalize
 from handlers.plan import Plan
-from handlers.polymarket.ingest import PolymarketIngest
 from handlers.quote import Books, Quote
 from handlers.resolve import Resolver
-from handlers.valuation import Valuation
 from projections.catalogue import PROJECTIONS
 from projections.engine import Engine
 from streams import topology

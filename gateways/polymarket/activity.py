@@ -241,7 +241,9 @@ def _trade(side: TradeSide, size: Decimal | None, price: Decimal, usdc: Decimal 
 
 def _shares(size: Decimal | None) -> int:
     if size is None or size <= 0:
-        raise WireError(f"size {'is missing' if size is None else json_fields.shortest(size)[:80]}: it must be above zero")
+        raise WireError(
+            f"size {'is missing' if size is None else json_fields.shortest(size)[:80]}: it must be above zero"
+        )
     return json_fields.exact_micros(size, "size")
 
 

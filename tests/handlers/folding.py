@@ -10,11 +10,11 @@ from msgspec import Raw
 from domain.directory import Directory
 from domain.events import Event, RawReceived, TradeSide, Venue
 from gateways.hyperliquid.parsing import TradeHead, raw_id
-from handlers.catalogue import codec
-from handlers.configuration import Configuration
-from handlers.configure import changes
+from handlers.live.configuration import Configuration
+from handlers.live.event_codec import codec
+from handlers.live.mark_prices import Valuation
 from handlers.services.config_file import parse
-from handlers.valuation import Valuation
+from handlers.services.config_import import changes
 from streams.connection import Connection
 from streams.envelope import Recorded
 from streams.processing.stage import Output, Stage

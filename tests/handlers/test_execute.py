@@ -20,8 +20,8 @@ from domain.events import (
 )
 from domain.micros import times
 from domain.reasons import Reason
-from handlers.configuration import Configuration
 from handlers.execute import Execute
+from handlers.live.configuration import Configuration
 from streams import subjects
 from streams.errors import UnprocessableError
 from tests.handlers.folding import NOW, Folding, configured

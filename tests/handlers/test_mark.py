@@ -17,10 +17,10 @@ from gateways.rate_limit import Limiter
 from gateways.sandbox.polymarket import FlowSource, PolymarketSandbox
 from gateways.venue_errors import VenueUnavailableError
 from gateways.venue_types import Price
-from handlers.catalogue import codec
+from handlers.live.event_codec import codec
+from handlers.live.mark_prices import Valuation
 from handlers.mark import Mark
 from handlers.resolve import Resolver
-from handlers.valuation import Valuation
 from streams import subjects
 from streams.append import Record, append
 from streams.connection import Connection

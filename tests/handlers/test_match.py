@@ -15,10 +15,10 @@ from domain.events import (
     Venue,
 )
 from domain.reasons import Reason
-from handlers.catalogue import codec
-from handlers.configuration import Configuration
-from handlers.configure import import_lines
+from handlers.live.configuration import Configuration
+from handlers.live.event_codec import codec
 from handlers.match import Match
+from handlers.services.config_import import import_lines
 from streams import subjects
 from streams.connection import Connection
 from tests.handlers.folding import LINES, NOW, Folding, configured, recorded

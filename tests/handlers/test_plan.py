@@ -42,10 +42,10 @@ from domain.orders import fill_on_paper
 from domain.portfolio import Position
 from domain.portfolios import EXEC_GLOBAL
 from domain.reasons import Reason
-from handlers.configuration import Configuration
-from handlers.configure import import_lines
+from handlers.live.configuration import Configuration
+from handlers.live.mark_prices import Valuation
 from handlers.plan import HOLD_NS, LOOK_NS, Plan, Portfolios
-from handlers.valuation import Valuation
+from handlers.services.config_import import import_lines
 from streams import subjects
 from streams.append import Record, append
 from streams.connection import Connection

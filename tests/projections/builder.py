@@ -6,7 +6,7 @@ import time
 
 import structlog
 
-from handlers.catalogue import codec
+from handlers.live.event_codec import codec
 from projections.engine import Engine
 from streams.connection import connect
 from tests.projections.building import CORE

@@ -8,7 +8,7 @@ from typing import Any
 
 import asyncpg
 
-from handlers.catalogue import codec
+from handlers.live.event_codec import codec
 from projections.copy_attempt import CopyAttempts
 from projections.engine import Engine
 from projections.event_count import EventCounts

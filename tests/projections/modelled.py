@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import asyncpg
 from msgspec import Struct
 
-from handlers.catalogue import codec
+from handlers.live.event_codec import codec
 from projections import store
 from projections.catalogue import PROJECTIONS
 from projections.projection import Projection

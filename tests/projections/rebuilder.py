@@ -5,7 +5,7 @@ import sys
 
 import structlog
 
-from handlers.catalogue import codec
+from handlers.live.event_codec import codec
 from projections.rebuild import rebuild
 from tests.projections.building import CORE
 

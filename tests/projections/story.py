@@ -18,7 +18,7 @@ from domain.events import (
     RawReceived,
     SignalRecorded,
 )
-from handlers.catalogue import codec
+from handlers.live.event_codec import codec
 from streams import subjects
 from streams.append import MAX_BATCH, Record, append
 from streams.connection import Connection

@@ -13,7 +13,7 @@ import pytest
 
 from domain.events import CashDeposited, SignalRecorded
 from gateways.embedded import Addresses
-from handlers.catalogue import codec
+from handlers.live.event_codec import codec
 from projections.engine import Engine
 from projections.errors import LostPlaceError, OtherLogError
 from projections.live import StreamRun

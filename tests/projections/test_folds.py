@@ -22,7 +22,7 @@ from domain.events import (
     TradeSide,
 )
 from domain.reasons import Reason
-from handlers.catalogue import ALL, codec
+from handlers.live.event_codec import ALL, codec
 from projections.catalogue import PROJECTIONS
 from projections.copy_attempt import COPY_ATTEMPT, CopyAttempts
 from projections.event_count import EVENT_COUNT, EventCounts

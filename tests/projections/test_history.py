@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from gateways.embedded import Addresses
-from handlers.catalogue import codec
+from handlers.live.event_codec import codec
 from projections.errors import RebuildError
 from projections.event_count import EventCounts
 from projections.history import History, check_front

@@ -9,7 +9,7 @@ from pathlib import Path
 import asyncpg
 
 from gateways.embedded import servers
-from handlers.catalogue import codec
+from handlers.live.event_codec import codec
 from projections.rebuild import rebuild
 from projections.verify import verify
 from streams import topology

@@ -5,7 +5,7 @@ import pytest
 
 from domain.events import CopyDecided, Event, OrderFilled, PositionChanged, Venue
 from domain.reasons import Reason
-from handlers.catalogue import codec
+from handlers.live.event_codec import codec
 from projections.copy_attempt import CopyAttempts
 from projections.event_count import EventCounts
 from projections.executable_fill import ExecutableFills

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from domain.events import CopyDecided, MarkCaptured, OrderFilled, PositionChanged
-from handlers.catalogue import ALL, codec
+from handlers.live.event_codec import ALL, codec
 from projections.catalogue import PROJECTIONS
 from projections.copy_attempt import CopyAttempts
 from projections.event_count import EventCounts

@@ -22,7 +22,7 @@ from domain.events import (
     Venue,
 )
 from gateways.embedded import Addresses
-from handlers.catalogue import codec
+from handlers.live.event_codec import codec
 from projections.catalogue import PROJECTIONS
 from projections.verify import verify
 from streams import subjects

@@ -13,7 +13,7 @@ import pytest
 
 from domain.events import CashDeposited, CopyDecided, OrderFilled
 from gateways.embedded import Addresses
-from handlers.catalogue import codec
+from handlers.live.event_codec import codec
 from projections import rebuild as rebuilding
 from projections import store
 from projections import swap as swapping

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from gateways.embedded import Addresses
-from handlers.catalogue import codec
+from handlers.live.event_codec import codec
 from projections.copy_attempt import CopyAttempts
 from projections.errors import RebuildError
 from projections.event_count import EventCounts

@@ -33,10 +33,10 @@ from domain.events import (
 )
 from domain.portfolio import Portfolio, cash_delta
 from domain.reasons import Reason
-from handlers.catalogue import codec
-from handlers.configuration import Configuration
+from handlers.live.configuration import Configuration
+from handlers.live.event_codec import codec
+from handlers.live.mark_prices import Valuation
 from handlers.plan import Plan, Portfolios
-from handlers.valuation import Valuation
 from streams import subjects
 from streams.append import MAX_BATCH, Record, append
 from streams.connection import Connection, connect

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from handlers.catalogue import ALL
+from handlers.live.event_codec import ALL
 from streams.envelope import Codec, Recorded, nanoseconds, peek_type, rfc3339
 from streams.errors import UnprocessableError
 from tests.streams.examples import example

@@ -15,7 +15,7 @@ import asyncpg
 
 from domain.events import RawReceived
 from gateways.embedded import servers
-from handlers.catalogue import codec
+from handlers.live.event_codec import codec
 from streams.connection import Connection, connect
 from streams.envelope import Recorded
 from streams.reader import history

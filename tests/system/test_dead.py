@@ -13,7 +13,7 @@ import pytest
 
 from domain.events import RawReceived, Venue
 from gateways.sandbox.hyperliquid import INFLUENCERS
-from handlers.catalogue import codec
+from handlers.live.event_codec import codec
 from handlers.normalize import Normalize
 from streams import dead_letter_events, subjects, topology
 from streams.append import Record, append

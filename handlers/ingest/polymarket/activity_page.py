@@ -1,0 +1,80 @@
+"""One complete response of a wallet's activity: which rows can be read, under which ids, in which order."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from msgspec import Raw
+
+from gateways.polymarket.activity import Activity, numbered, parse_activity, row_key
+from gateways.venue_errors import WireError
+from handlers.ingest.polymarket.dead_letters import UNREADABLE, digest
+from handlers.ingest.polymarket.wallet_state import SECOND
+
+_FUTURE_SECONDS = 600
+"""Clocks differ; a row from further ahead is no row, and would make us wait for its second."""
+
+
+class Row(NamedTuple):
+    """A readable row; the id is its key and its number among equal ones."""
+
+    id: str
+    payload: Raw
+    activity: Activity
+
+
+class Refused(NamedTuple):
+    """A row that cannot be read, and why."""
+
+    key: str
+    payload: Raw
+    error: str
+
+
+class Window(NamedTuple):
+    """The rows of a wallet from a whole second on, oldest first."""
+
+    rows: tuple[Row, ...]
+    refused: tuple[Refused, ...]
+    strange: int
+    """Rows of other wallets or from before the window: not what was asked for, so not ours to count."""
+
+    @property
+    def ids(self) -> frozenset[str]:
+        return frozenset(row.id for row in self.rows)
+
+    @property
+    def newest_s(self) -> int:
+        """The second of its newest row; 0 = it has none."""
+        return self.rows[-1].activity.event_time // SECOND if self.rows else 0
+
+
+def read(payloads: Sequence[Raw], wallet: str, start_s: int, now: int) -> Window:
+    """Sort out a response that starts at the whole second `start_s`; `now` in ns.
+
+    Rows are numbered among those of their key before anything is left out, so a number never depends on what else can
+    be read. Rows of one second keep the order in which they were served.
+    """
+    named: list[Raw] = []
+    refused: list[Refused] = []
+    for payload in payloads:
+        try:
+            row_key(payload)
+            named.append(payload)
+        except UNREADABLE as error:
+            refused.append(Refused(f"polymarket:row:{wallet}:{digest(bytes(payload))}", payload, str(error)))
+    rows: list[Row] = []
+    strange = 0
+    for row_id, payload in numbered(named):
+        try:
+            activity = parse_activity(bytes(payload))
+            if activity.event_time > now + _FUTURE_SECONDS * SECOND:
+                raise WireError(f"timestamp {activity.event_time // SECOND} is in the future")
+        except UNREADABLE as error:
+            refused.append(Refused(f"{row_id}@{digest(bytes(payload))}", payload, str(error)))
+            continue
+        if activity.wallet != wallet or activity.event_time < start_s * SECOND:
+            strange += 1
+            continue
+        rows.append(Row(row_id, payload, activity))
+    rows.sort(key=lambda row: row.activity.event_time)
+    return Window(tuple(rows), tuple(refused), strange)

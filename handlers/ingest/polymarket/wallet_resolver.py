@@ -1,0 +1,143 @@
+"""Which wallets the followed addresses stand for.
+
+What trades on Polymarket is a proxy wallet; people are known by the address that signs for it, or by the wallet
+itself. Gamma knows both, and RAW remembers what Gamma said.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import structlog
+
+from gateways.polymarket.data_api import DataApi
+from gateways.polymarket.gamma import Gamma, Profile
+from gateways.venue_errors import VenueUnavailableError
+from handlers.ingest.polymarket import metrics as metrics
+from handlers.ingest.polymarket.dead_letters import UNREADABLE, Letters
+from handlers.ingest.polymarket.wallet_state import SECOND, Pace
+
+log = structlog.get_logger()
+
+_AT_ONCE = 8
+_LONGEST_QUIET_SECONDS = 30 * 24 * 3_600
+"""An address without profile and positions that did nothing for so long is taken for no wallet."""
+
+
+class NoWalletError(ValueError):
+    """Nothing is known of an address: no profile, no position, no activity."""
+
+
+class Roster:
+    """Resolves addresses, one request each, again later where it failed; one address never waits for another."""
+
+    def __init__(
+        self,
+        gamma: Gamma,
+        data_api: DataApi,
+        letters: Letters,
+        clock: Callable[[], int],
+        pace: Pace,
+        *,
+        resolved: Callable[[str, Profile | None], Awaitable[None]],
+        changed: Callable[[], None],
+        answered: Callable[[], None],
+    ) -> None:
+        self._gamma = gamma
+        self._data_api = data_api
+        self._letters = letters
+        self._clock = clock
+        self._pace = pace
+        self._resolved = resolved
+        self._on_change = changed
+        self._on_answer = answered
+        self._followed: dict[str, str] = {}
+        self._known: dict[str, list[str]] = {}
+        self._working: dict[str, asyncio.Task[None]] = {}
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._changed = asyncio.Event()
+
+    def remember(self, known: dict[str, list[str]]) -> None:
+        """address -> wallets, as resolved before."""
+        self._known |= known
+
+    def follow(self, followed: dict[str, str]) -> None:
+        """The followed addresses now, each with its influencer."""
+        self._followed = followed
+        self._changed.set()
+
+    @property
+    def wallets(self) -> dict[str, str]:
+        """wallet -> influencer, as far as it is known; an address that is followed itself stays with its own."""
+        found: dict[str, str] = {}
+        for address, influencer in self._followed.items():
+            for wallet in self._known.get(address, ()):
+                found.setdefault(wallet, influencer)
+        found.update((address, self._followed[address]) for address in found.keys() & self._followed.keys())
+        return found
+
+    async def run(self) -> None:
+        """Resolve whoever is followed and not known, until cancelled."""
+        try:
+            while True:
+                for address in self._followed.keys() - self._known.keys() - self._working.keys():
+                    self._working[address] = asyncio.create_task(self._resolve(address))
+                for address in self._working.keys() - self._followed.keys():
+                    self._working.pop(address).cancel()
+                await self._changed.wait()
+                self._changed.clear()
+                for address, task in list(self._working.items()):
+                    if task.done():
+                        self._working.pop(address).result()
+        finally:
+            for task in self._working.values():
+                task.cancel()
+            await asyncio.gather(*self._working.values(), return_exceptions=True)
+
+    async def _resolve(self, address: str) -> None:
+        try:
+            while True:
+                again = self._pace.resolve_again
+                try:
+                    async with self._slots:
+                        wallets = await self._ask(address)
+                    self._known[address] = wallets
+                    self._on_answer()
+                    self._on_change()
+                    return
+                except NoWalletError as error:
+                    self._on_answer()
+                    key = f"polymarket:wallet:{address}"
+                    if await self._letters.write(key, subject=address, payload=address.encode(), error=str(error)):
+                        metrics.NO_WALLETS.inc()
+                    again = self._pace.no_wallet_again
+                except (VenueUnavailableError, *UNREADABLE) as error:
+                    log.warning("polymarket.not_resolved", address=address, error=str(error), again_in_seconds=again)
+                await asyncio.sleep(again)
+        finally:
+            self._changed.set()
+
+    async def _ask(self, address: str) -> list[str]:
+        try:
+            profile = await self._gamma.profile(address)
+        except (VenueUnavailableError, *UNREADABLE):
+            # Somebody who trades is followed at once, whatever Gamma says when it is back.
+            if await self._trades(address, self._pace.start_back):
+                await self._resolved(address, None)
+                return [address]
+            raise
+        if profile is not None and profile.proxy_wallets:
+            await self._resolved(address, profile)
+            return list(profile.proxy_wallets)
+        if await self._trades(address, _LONGEST_QUIET_SECONDS):
+            await self._resolved(address, None)
+            return [address]
+        raise NoWalletError(
+            f"{address} is followed on Polymarket and is no wallet there: no profile, no positions, no activity;"
+            " follow the proxy wallet or the address that signs for it"
+        )
+
+    async def _trades(self, address: str, seconds: int) -> bool:
+        if msgspec.json.decode(await self._data_api.positions(address)):
+            return True
+        return bool(await self._data_api.activity(address, max(1, self._clock() // SECOND - seconds)))

@@ -1,0 +1,153 @@
+"""The writer of RAW: what the listeners hand in, in that order, in atomic batches, each event once.
+
+Every event carries its id for the server's deduplication. A batch whose outcome is unknown is sent again as it is;
+one that holds a stored id is sent event by event. Order is kept either way: one writer, one batch at a time.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import structlog
+
+from domain.events import RawReceived
+from handlers import metrics
+from handlers.live.event_codec import codec
+from streams import dead_letter_events, subjects, topology
+from streams.append import Record, append
+from streams.connection import Connection
+from streams.errors import (
+    ConflictError,
+    DuplicateError,
+    RefusedError,
+    UnavailableError,
+    UnknownOutcomeError,
+    UnprocessableError,
+)
+from streams.reader import Stored, get, history
+from streams.retry import retrying
+from streams.topology import RAW
+
+log = structlog.get_logger()
+
+_BATCH = 500
+_EMPTY = {"first_seq": 1, "last_seq": 0}
+
+
+class Recorder:
+    """An ordered queue in front of RAW; `put` waits when the log falls far behind."""
+
+    def __init__(self, connection: Connection, clock: Callable[[], int]) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._codec = codec()
+        self._queue: asyncio.Queue[RawReceived | None] = asyncio.Queue(maxsize=20_000)
+
+    async def newest(self, pattern: str) -> list[RawReceived]:
+        """The newest stored raw event of each subject that matches, oldest first."""
+        found = []
+        async for batch in history(self._connection, RAW.name, [pattern], newest=True):
+            found += [raw for stored in batch if (raw := self._read(stored)) is not None]
+        return found
+
+    async def since(self, pattern: str, at_ns: int) -> AsyncIterator[RawReceived]:
+        """The stored raw events that match and were seen since a time, oldest first."""
+        async for batch in history(self._connection, RAW.name, [pattern], after=await self._before(at_ns)):
+            for stored in batch:
+                if (raw := self._read(stored)) is not None:
+                    yield raw
+
+    async def _before(self, at_ns: int) -> int:
+        """The last sequence before a time, by halving: events stand in the order in which they were seen."""
+        state = ((await topology.info(self._connection, RAW.name)) or {"state": _EMPTY})["state"]
+        low, high = max(int(state["first_seq"]) - 1, 0), int(state["last_seq"])
+        while low < high:
+            middle = (low + high + 1) // 2
+            stored = await get(self._connection, RAW.name, middle)
+            raw = self._read(stored) if stored is not None else None
+            # What cannot be read is taken for newer: then more is read, and nothing is missed.
+            if stored is None or (raw is not None and raw.detect_time < at_ns):
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    def _read(self, stored: Stored) -> RawReceived | None:
+        try:
+            found: RawReceived = self._codec.decode(RAW.name, stored.sequence, stored.subject, stored.payload).data
+        except UnprocessableError as error:
+            log.warning("raw.unreadable", sequence=stored.sequence, error=str(error))
+            return None
+        return found
+
+    async def put(self, raw: RawReceived) -> None:
+        await self._queue.put(raw)
+
+    async def finish(self) -> None:
+        """Nothing more will come: `run` returns once everything is stored."""
+        await self._queue.put(None)
+
+    async def run(self) -> None:
+        finished = False
+        while not finished:
+            first = await self._queue.get()
+            batch: list[RawReceived | None] = [first]
+            while len(batch) < _BATCH and not self._queue.empty():
+                batch.append(self._queue.get_nowait())
+            finished = None in batch
+            records = [self._record(raw) for raw in batch if raw is not None]
+            if records:
+                await self._store(records)
+
+    def _record(self, raw: RawReceived) -> Record:
+        subject = subjects.raw(raw.influencer_id, raw.venue.value, raw.channel, raw.address)
+        payload = self._codec.encode(
+            raw, id=raw.raw_id, source="vibe/ingest", time_ns=self._clock(), correlation=raw.raw_id
+        )
+        return Record(subject, payload, raw.raw_id)
+
+    async def _store(self, records: list[Record]) -> None:
+        delay = 0.05
+        while True:
+            try:
+                await append(self._connection, records)
+                metrics.RECORDED.inc(len(records))
+                return
+            except (DuplicateError, RefusedError) as error:
+                log.info("raw.one_by_one", events=len(records), why=str(error))
+                for record in records:
+                    await self._store_one(record)
+                return
+            except (ConflictError, UnknownOutcomeError, UnavailableError) as error:
+                log.warning("raw.retry", events=len(records), error=str(error), in_seconds=delay)
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 2.0)
+
+    async def _store_one(self, record: Record) -> None:
+        while True:
+            try:
+                landed = await append(self._connection, [record])
+                (metrics.REPLAYED if landed.duplicate else metrics.RECORDED).inc()
+                return
+            except RefusedError as error:
+                await self._bury(record, str(error))
+                return
+            except (ConflictError, UnknownOutcomeError, UnavailableError) as error:
+                log.warning("raw.retry", events=1, error=str(error))
+                await asyncio.sleep(0.5)
+
+    async def _bury(self, record: Record, error: str) -> None:
+        log.error("raw.refused", id=record.dedup_id, error=error)
+        await retrying(
+            lambda: dead_letter_events.bury(
+                self._connection,
+                stage="ingest",
+                stream=RAW.name,
+                sequence=0,
+                subject=record.subject,
+                payload=record.payload,
+                error=f"the log refused the event: {error}",
+                now=self._clock(),
+                dead_id=f"ingest:{record.dedup_id}",
+            )
+        )
+        metrics.DEAD.labels("ingest").inc()

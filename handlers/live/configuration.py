@@ -1,0 +1,81 @@
+"""Following CONFIG: every stage of a process shares one live directory; a change takes effect without a restart."""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from domain.directory import Directory
+from handlers.live.stream_follower import Following
+from streams.connection import Connection
+from streams.envelope import Codec, nanoseconds
+from streams.errors import UnprocessableError
+from streams.reader import Feed, Stored, history
+from streams.topology import CONFIG
+
+log = structlog.get_logger()
+
+
+def fold(directory: Directory, codec: Codec, stored: Stored) -> None:
+    """Fold one stored CONFIG event into a directory. What is not one is passed over: nobody can take it out again."""
+    try:
+        event = codec.decode(CONFIG.name, stored.sequence, stored.subject, stored.payload)
+    except UnprocessableError as error:
+        log.error("config.unreadable", sequence=stored.sequence, error=str(error))
+        return
+    directory.evolve(event.data, nanoseconds(event.time), stored.sequence)
+
+
+async def directory_at(connection: Connection, codec: Codec, sequence: int | None = None) -> tuple[Directory, int]:
+    """The directory as of a CONFIG sequence (None = now), and the last sequence it holds."""
+    directory, reached = Directory(), 0
+    async for batch in history(connection, CONFIG.name):
+        for stored in batch:
+            if sequence is not None and stored.sequence > sequence:
+                return directory, reached
+            fold(directory, codec, stored)
+            reached = stored.sequence
+    return directory, reached
+
+
+class Configuration:
+    """The live directory of a process and the CONFIG sequence it has reached."""
+
+    def __init__(self, connection: Connection, codec: Codec) -> None:
+        self._connection = connection
+        self._codec = codec
+        self._moved = asyncio.Condition()
+        self._listeners: list[Callable[[], None]] = []
+        feed = Feed(connection, CONFIG.name, description="follows configuration")
+        self._following = Following(feed, self._changed)
+        self.close, self.watch = self._following.close, self._following.watch
+        self.directory = Directory()
+        self.sequence = 0
+
+    async def start(self) -> None:
+        """Load everything there is, then follow."""
+        self.directory, self.sequence = await directory_at(self._connection, self._codec)
+        await self._following.start(self.sequence)
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        self._listeners.append(listener)
+
+    async def reached(self, sequence: int) -> None:
+        """Wait until the directory holds this CONFIG sequence."""
+        async with self._moved:
+            await self._moved.wait_for(lambda: self.sequence >= sequence)
+
+    async def at(self, sequence: int) -> Directory:
+        """The directory as it was at an earlier sequence."""
+        directory, _ = await directory_at(self._connection, self._codec, sequence)
+        return directory
+
+    async def _changed(self, taken: list[Stored]) -> None:
+        for stored in taken:
+            fold(self.directory, self._codec, stored)
+        async with self._moved:
+            self.sequence = taken[-1].sequence
+            self._moved.notify_all()
+        log.info("config.changed", sequence=self.sequence, events=len(taken))
+        for listener in self._listeners:
+            listener()

@@ -1,0 +1,66 @@
+"""Following marks and resolutions: every stage of a process that values portfolios shares one live instance."""
+
+import structlog
+
+from domain.marks import Marks
+from handlers.live.stream_follower import Following
+from streams.connection import Connection
+from streams.envelope import Codec, nanoseconds
+from streams.errors import UnprocessableError
+from streams.reader import Feed, Stored, history
+from streams.topology import GROUPS, info
+
+log = structlog.get_logger()
+
+PATTERN = "marks.>"
+
+
+def fold(marks: Marks, codec: Codec, stored: Stored, until: int | None = None) -> bool:
+    """Fold one stored event of GROUPS; False, and not folded, when it was recorded after `until` (ns).
+
+    What is not an event is passed over: nobody can take it out again.
+    """
+    try:
+        event = codec.decode(GROUPS.name, stored.sequence, stored.subject, stored.payload)
+    except UnprocessableError as error:
+        log.error("mark.unreadable", sequence=stored.sequence, error=str(error))
+        return True
+    if until is not None and nanoseconds(event.time) > until:
+        return False
+    marks.evolve(event.data, stored.sequence)
+    return True
+
+
+async def every_mark(connection: Connection, codec: Codec, until: int | None = None) -> Marks:
+    """All marks and resolutions of the log up to a time (ns; None = now), with their history."""
+    marks = Marks(history=True)
+    async for batch in history(connection, GROUPS.name, [PATTERN]):
+        for stored in batch:
+            if not fold(marks, codec, stored, until):
+                return marks
+    return marks
+
+
+class Valuation:
+    """The newest mark of every asset and every resolution, as of a GROUPS sequence."""
+
+    def __init__(self, connection: Connection, codec: Codec) -> None:
+        self._connection = connection
+        self._codec = codec
+        feed = Feed(connection, GROUPS.name, [PATTERN], description="follows marks")
+        self._following = Following(feed, self._marked)
+        self.close, self.watch = self._following.close, self._following.watch
+        self.marks = Marks()
+
+    async def start(self) -> None:
+        """Load the newest of everything, then follow."""
+        found = await info(self._connection, GROUPS.name)
+        end = int(found["state"]["last_seq"]) if found else 0
+        async for batch in history(self._connection, GROUPS.name, [PATTERN], newest=True):
+            for stored in batch:
+                fold(self.marks, self._codec, stored)
+        await self._following.start(end)
+
+    async def _marked(self, taken: list[Stored]) -> None:
+        for stored in taken:
+            fold(self.marks, self._codec, stored)

@@ -1,0 +1,181 @@
+"""Configuration in: the lines of a file become CONFIG events, only those that change something."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import msgspec
+import structlog
+from msgspec import structs
+
+from domain import portfolios
+from domain.directory import Directory
+from domain.events import (
+    ControlChanged,
+    ControlState,
+    ControlTarget,
+    Event,
+    GuardrailConfigured,
+    InfluencerConfigured,
+    PolicyMaterialized,
+    SubscriptionConfigured,
+)
+from handlers.live.configuration import directory_at
+from handlers.live.event_codec import codec
+from handlers.services.config_file import BadLine, key_of, line_of, parse
+from streams import subjects
+from streams.append import MAX_BATCH, WHOLE, Guard, Record, append
+from streams.connection import Connection
+from streams.errors import ConflictError
+
+log = structlog.get_logger()
+
+
+class Imported(NamedTuple):
+    """What an import did: events written by kind, lines that changed nothing, and what is wrong (nothing written)."""
+
+    written: dict[str, int]
+    unchanged: int
+    bad: list[BadLine]
+    sequence: int
+
+
+def current(directory: Directory) -> Iterator[Event]:
+    """Everything configured now, in an order in which it can be imported again."""
+    yield from directory.guardrails.values()
+    yield from directory.influencers.values()
+    yield from directory.subscribers.values()
+    yield from directory.subscriptions.values()
+
+
+def exported(directory: Directory) -> Iterator[str]:
+    """One JSON line per configured thing; importing them changes nothing."""
+    for event in current(directory):
+        yield msgspec.json.encode(line_of(event)).decode()
+
+
+def changes(directory: Directory, events: Iterable[Event], at: int, bankroll_micros: int = 0) -> list[Event]:
+    """The events that change the directory, with the portfolios of influencers that are enabled (none without a
+    bankroll), behind every policy that subscriptions evaluate to and that is not stored: on the way to the last change
+    too, because whoever follows may look between any two of them.
+
+    Folds the changes into `directory`.
+    """
+    changed: list[Event] = []
+    missing: dict[str, Event] = {}
+    of_subscriber: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    for known in directory.subscriptions.values():
+        of_subscriber[known.subscriber_id][known.id] = None
+
+    def materialize(subscriptions: Iterable[SubscriptionConfigured]) -> None:
+        for subscription in subscriptions:
+            policy_hash, policy = directory.policy_of(subscription)
+            if policy_hash not in directory.policies and policy_hash not in missing:
+                missing[policy_hash] = PolicyMaterialized(hash=policy_hash, values=structs.asdict(policy))
+
+    def change(event: Event) -> None:
+        before = _known(directory, event)
+        if before is None or structs.replace(event, actor="") != structs.replace(before, actor=""):
+            changed.append(event)
+            directory.evolve(event, at)
+            if isinstance(event, SubscriptionConfigured):
+                of_subscriber[event.subscriber_id][event.id] = None
+                materialize([event])
+            elif isinstance(event, GuardrailConfigured):
+                kind, _, name = event.scope.partition(":")
+                if kind == "influencer":
+                    materialize(directory.subscriptions_of(name))
+                elif kind == "subscriber":
+                    materialize(directory.subscriptions[each] for each in of_subscriber[name])
+                else:
+                    materialize(directory.subscriptions.values())
+
+    enabled = []
+    for event in events:
+        change(event)
+        if isinstance(event, InfluencerConfigured):
+            enabled.append(event)
+    # Last: what the file says of these portfolios itself comes first.
+    for influencer in enabled if bankroll_micros else ():
+        for event in portfolios.wanted(directory, influencer, bankroll_micros):
+            change(event)
+    materialize(directory.subscriptions.values())
+    # Policies go first: whoever sees a subscription finds its policy.
+    return [*missing.values(), *changed]
+
+
+def _known(directory: Directory, event: Event) -> Event | None:
+    kind, key = key_of(event)
+    match kind:
+        case "influencer":
+            return directory.influencers.get(key)
+        case "subscriber":
+            return directory.subscribers.get(key)
+        case "subscription":
+            return directory.subscriptions.get(key)
+    return directory.guardrails.get(key)
+
+
+async def import_lines(
+    connection: Connection,
+    lines: Iterable[str],
+    *,
+    actor: str,
+    now: int,
+    bankroll_micros: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Imported:
+    """Check every line, then write what changes; a single bad line and nothing is written.
+
+    Influencers that are enabled get their paper portfolios with this bankroll; 0 = none. When somebody else changes
+    CONFIG meanwhile, the lines are checked again against that, and what is still missing is written.
+    """
+    lines = list(lines)
+    written: dict[str, int] = {}
+    lines_written: set[tuple[str, str]] = set()
+    while True:
+        directory, sequence = await directory_at(connection, codec())
+        events, bad = parse(lines, directory, actor)
+        if bad:
+            return Imported(written, 0, bad, sequence)
+        changed = changes(directory, events, now, bankroll_micros)
+        try:
+            for start in range(0, len(changed), MAX_BATCH):
+                part = changed[start : start + MAX_BATCH]
+                guard = Guard(WHOLE, sequence)
+                sequence = (await append(connection, _records(part, now), guard, timeout=10)).last
+                for event in part:
+                    written[_kind(event)] = written.get(_kind(event), 0) + 1
+                lines_written |= {key_of(event) for event in part if not isinstance(event, PolicyMaterialized)}
+                if progress is not None:
+                    progress(start + len(part), len(changed))
+        except ConflictError as error:
+            log.info("config.changed_meanwhile", why=str(error))
+            continue
+        return Imported(written, sum(key_of(event) not in lines_written for event in events), [], sequence)
+
+
+def _kind(event: Event) -> str:
+    return "policy" if isinstance(event, PolicyMaterialized) else key_of(event)[0]
+
+
+def _records(part: Iterable[Event], now: int) -> list[Record]:
+    encoder = codec()
+    records = []
+    for event in part:
+        key = event.hash if isinstance(event, PolicyMaterialized) else key_of(event)[1]
+        payload = encoder.encode(
+            event, id=f"{_kind(event)}:{key}@{now}", source="vibe/config", time_ns=now, correlation=key
+        )
+        records.append(Record(subjects.config(_kind(event), key), payload))
+    return records
+
+
+async def control(
+    connection: Connection, target: ControlTarget, key: str, state: ControlState, *, actor: str, note: str, now: int
+) -> int:
+    """Store an operator's switch; returns its CONFIG sequence. In force from the next decision on."""
+    event = ControlChanged(target=target, id=key, state=state, actor=actor, note=note)
+    name = f"{target.value}:{key}" if key else target.value
+    payload = codec().encode(event, id=f"control:{name}@{now}", source="vibe/control", time_ns=now, correlation=name)
+    return (await append(connection, [Record(subjects.config("control", name), payload)])).last

@@ -1,0 +1,249 @@
+"""What if: the recorded groups and quotes decided under another configuration, by the same code, and compared.
+
+Portfolios begin as they were at the first moment (new ones with their deposit), every recorded quote since then is
+matched, decided and filled on paper, markets pay out when they did. Nothing is written. Which subscriptions exist is
+the other configuration's word from the first moment on; switches of operators count as they were at the time.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from domain import portfolio as portfolios
+from domain.copying import decide
+from domain.directory import Directory
+from domain.events import (
+    CopyDecided,
+    CopyQueued,
+    Decision,
+    ExecutionCompleted,
+    MarketResolved,
+    Mode,
+    OrderFilled,
+    QuoteCaptured,
+    QuoteFailed,
+)
+from domain.marks import Marks
+from domain.matching import match
+from domain.orders import fill_on_paper
+from domain.portfolio import Portfolio, Position
+from domain.seeing import look
+from domain.upkeep import before_deciding, payouts
+from handlers.live.configuration import directory_at
+from handlers.live.event_codec import codec, readable
+from handlers.live.mark_prices import PATTERN
+from handlers.services.config_file import BadLine, parse
+from handlers.services.config_import import changes
+from streams.connection import Connection
+from streams.envelope import nanoseconds
+from streams.reader import history
+from streams.topology import EXECUTIONS, GROUPS, info
+
+ACTOR = "whatif"
+_QUOTES = "quotes.>"
+Progress = Callable[[int, int], None]
+
+
+class Outcome(NamedTuple):
+    """What came of one way to configure: decisions, why skipped, and money in micros."""
+
+    requests: int
+    executed: int
+    skipped: dict[str, int]
+    notional_micros: int
+    fees_micros: int
+    pnl_micros: int
+    pnl_by_subscriber: dict[str, int]
+
+
+class Comparison(NamedTuple):
+    """The other configuration beside what happened, from `since` (ns) on; `bad` lines and nothing else, if any."""
+
+    since: int
+    groups: int
+    whatif: Outcome
+    happened: Outcome
+    bad: list[BadLine]
+
+
+class Tally:
+    """Adds up decisions and fills, and measures portfolios against where they began."""
+
+    def __init__(self) -> None:
+        self.requests = self.executed = self.notional = self.fees = 0
+        self.skipped: Counter[str] = Counter()
+        self.began: dict[str, int] = {}
+
+    def decided(self, decision: CopyDecided) -> None:
+        self.requests += 1
+        if decision.decision is Decision.EXECUTE:
+            self.executed += 1
+        else:
+            self.skipped.update(reason.value for reason in decision.reasons)
+
+    def filled(self, fill: OrderFilled) -> None:
+        self.notional += fill.notional_micros
+        self.fees += fill.fee_micros
+
+    def outcome(self, of: dict[str, Portfolio], marks: Marks) -> Outcome:
+        pnl = {
+            subscriber_id: worth - self.began.get(subscriber_id, 0)
+            for subscriber_id, portfolio in sorted(of.items())
+            if (worth := _gain(portfolio, marks)) != self.began.get(subscriber_id, 0)
+        }
+        return Outcome(
+            self.requests,
+            self.executed,
+            dict(self.skipped.most_common()),
+            self.notional,
+            self.fees,
+            sum(pnl.values()),
+            pnl,
+        )
+
+
+def _gain(portfolio: Portfolio, marks: Marks) -> int:
+    """Equity above what was paid in."""
+    return portfolios.equity(portfolio, marks.mark) - portfolio.deposits_micros
+
+
+class Play:
+    """Portfolios under another configuration, fed with what was recorded."""
+
+    def __init__(self, directory: Directory, of: dict[str, Portfolio], marks: Marks) -> None:
+        self._directory = directory
+        self._marks = marks
+        self.of = of
+        self.tally = Tally()
+
+    def quoted(self, outcome: QuoteCaptured | QuoteFailed) -> None:
+        """Match, decide and fill one recorded quote."""
+        now = outcome.captured_at if isinstance(outcome, QuoteCaptured) else outcome.failed_at
+        sequence = self._directory.controls.sequence_at(now)
+        requests, _ = match(self._directory, outcome, sequence)
+        for request in requests:
+            policy_hash, policy = self._directory.policy_of(self._directory.subscriptions[request.subscription_id])
+            assert policy_hash == request.policy_hash
+            portfolio = self._before(request.subscriber_id, now, sequence)
+            seen = look(
+                request,
+                self._directory.controls,
+                self._marks,
+                portfolio_sequence=0,
+                config_sequence=sequence,
+                marks_sequence=self._marks.sequence,
+            )
+            decision = decide(portfolio, request, policy, seen, now=now)
+            self.tally.decided(decision)
+            portfolio = portfolios.evolve(portfolio, decision)
+            if decision.decision is Decision.EXECUTE and decision.mode is Mode.PAPER:
+                asset = (decision.venue.value, decision.asset)
+                copied = portfolio.copied.get((decision.subscription_id, asset), 0)
+                position = portfolio.positions.get(asset, Position())
+                for event in fill_on_paper(decision, position, copied, policy, now=now):
+                    portfolio = portfolios.evolve(portfolio, event)
+                    if isinstance(event, OrderFilled):
+                        self.tally.filled(event)
+            self.of[request.subscriber_id] = portfolio
+
+    def resolved(self, event: MarketResolved) -> None:
+        """Pay out what is held of a market that ended."""
+        for subscriber_id, portfolio in list(self.of.items()):
+            for payout in event.payouts:
+                asset = (event.venue.value, payout.asset)
+                resolution = self._marks.resolution(asset)
+                assert resolution is not None, "marks hold a resolution before it is paid"
+                for settled in payouts(portfolio, subscriber_id, asset, resolution, now=event.detect_time):
+                    portfolio = portfolios.evolve(portfolio, settled)
+            self.of[subscriber_id] = portfolio
+
+    def _before(self, subscriber_id: str, now: int, config_sequence: int) -> Portfolio:
+        portfolio = self.of.get(subscriber_id, portfolios.initial)
+        for event in before_deciding(
+            portfolio, subscriber_id, self._directory, self._marks, now=now, config_sequence=config_sequence
+        ):
+            portfolio = portfolios.evolve(portfolio, event)
+        return portfolio
+
+
+async def whatif(
+    connection: Connection, lines: Iterable[str], *, since: int, progress: Progress = lambda done, of: None
+) -> Comparison:
+    """Run what was recorded from `since` (ns) on through the configuration in `lines`, laid over the present one."""
+    directory, bad = await _other_directory(connection, lines, since)
+    nothing = Tally().outcome({}, Marks())
+    if bad:
+        return Comparison(since, 0, nothing, nothing, bad)
+    began, ended, happened = await _happened(connection, since)
+    marks = Marks()
+    play = Play(directory, dict(began), marks)
+    groups = await _replay(connection, play, marks, since, progress)
+    for tally in (play.tally, happened):
+        tally.began = {subscriber_id: _gain(portfolio, Marks()) for subscriber_id, portfolio in began.items()}
+    return Comparison(since, groups, play.tally.outcome(play.of, marks), happened.outcome(ended, marks), [])
+
+
+async def _other_directory(connection: Connection, lines: Iterable[str], since: int) -> tuple[Directory, list[BadLine]]:
+    directory, _ = await directory_at(connection, codec())
+    events, bad = parse(lines, directory, ACTOR)
+    if not bad:
+        for event in changes(directory, events, since):
+            directory.evolve(event, since)
+        # Every subscription is tried on everything recorded, whenever it really began.
+        directory.active_since.clear()
+        directory.resumed_at.clear()
+    return directory, bad
+
+
+async def _happened(connection: Connection, since: int) -> tuple[dict[str, Portfolio], dict[str, Portfolio], Tally]:
+    """Portfolios as they were at `since` and as they are, and what was decided and filled between."""
+    decode, tally = codec(), Tally()
+    began: dict[str, Portfolio] = {}
+    of: dict[str, Portfolio] = {}
+    async for batch in history(connection, EXECUTIONS.name):
+        for stored in batch:
+            event = readable(decode, EXECUTIONS.name, stored)
+            subscriber_id = getattr(event.data, "subscriber_id", None) if event is not None else None
+            if event is None or subscriber_id is None or isinstance(event.data, CopyQueued):
+                continue
+            of[subscriber_id] = portfolios.evolve(of.get(subscriber_id, portfolios.initial), event.data)
+            if nanoseconds(event.time) < since:
+                began[subscriber_id] = of[subscriber_id]
+            elif _was_on_its_way(began.get(subscriber_id), event.data):
+                began[subscriber_id] = portfolios.evolve(began[subscriber_id], event.data)
+            elif isinstance(event.data, CopyDecided):
+                tally.decided(event.data)
+            elif isinstance(event.data, OrderFilled):
+                tally.filled(event.data)
+    return began, of, tally
+
+
+def _was_on_its_way(began: Portfolio | None, event: object) -> bool:
+    """True for the fill or result of an order that was decided before: it belongs to where everything began."""
+    if began is None or not isinstance(event, OrderFilled | ExecutionCompleted):
+        return False
+    return event.attempt_id in began.pending
+
+
+async def _replay(connection: Connection, play: Play, marks: Marks, since: int, progress: Progress) -> int:
+    decode, groups = codec(), 0
+    found = await info(connection, GROUPS.name)
+    end = int(found["state"]["last_seq"]) if found else 0
+    async for batch in history(connection, GROUPS.name):
+        for stored in batch:
+            if not stored.subject.startswith((PATTERN[:-1], _QUOTES[:-1])):
+                continue
+            event = readable(decode, GROUPS.name, stored)
+            if event is None:
+                continue
+            marks.evolve(event.data, stored.sequence)
+            if nanoseconds(event.time) < since:
+                continue
+            match event.data:
+                case QuoteCaptured() | QuoteFailed():
+                    groups += 1
+                    play.quoted(event.data)
+                case MarketResolved():
+                    play.resolved(event.data)
+        progress(batch[-1].sequence, end)
+    return groups

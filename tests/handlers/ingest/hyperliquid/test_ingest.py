@@ -1,0 +1,368 @@
+"""Venue -> RAW against the sandbox: every followed trade once, in order, whatever the venue sends and drops."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+from prometheus_client import Counter
+
+import handlers.ingest.hyperliquid.account_snapshots
+from domain.events import RawReceived, SignalRecorded, TradeSide
+from gateways.hyperliquid.fill_parsing import FILLS_CHANNEL
+from gateways.hyperliquid.info_client import Coin, InfoClient
+from gateways.hyperliquid.parsing import TradeHead, raw_id
+from gateways.sandbox.hyperliquid import INFLUENCERS, FlowSource, Sandbox, serve
+from handlers import metrics
+from handlers.ingest.hyperliquid import ingest as module
+from handlers.ingest.hyperliquid.ingest import Ingest
+from handlers.live.configuration import Configuration
+from handlers.live.event_codec import codec
+from handlers.meaning import TRADES_CHANNEL
+from handlers.normalize import Normalize
+from handlers.services.config_import import import_lines
+from streams.connection import Connection
+from streams.dead_letter_events import DeadLettered, decode
+from streams.envelope import Recorded
+from streams.processing.processor import LaneWorker
+from streams.reader import history
+from streams.subjects import Lane
+from tests.gateways.test_sandbox_hyperliquid_ws import ORIGIN_NS, SEED, Clock, until, wire_trades
+from tests.streams.deadlines import eventually, settled
+
+CODEC = codec()
+FOLLOWED = {influencer.address: influencer.id for influencer in INFLUENCERS}
+WHALE = INFLUENCERS[0].address
+STRANGER = "0x" + "9f" * 20
+LINES = [
+    json.dumps({"kind": "influencer", "id": who.id, "venue": "hyperliquid", "addresses": [who.address]})
+    for who in INFLUENCERS
+]
+
+
+@pytest.fixture(autouse=True)
+def reports_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of these venues stands still: a report would always wait in vain for the feed to pass it."""
+    monkeypatch.setattr(handlers.ingest.hyperliquid.account_snapshots, "SETTLE_SECONDS", 0.02)
+
+
+class Running:
+    """A venue whose time stands still until told, and an ingest that listens to it."""
+
+    def __init__(self, sandbox: Sandbox, clock: Clock, log: Connection, task: "asyncio.Task[None]") -> None:
+        self.sandbox = sandbox
+        self.clock = clock
+        self.log = log
+        self.task = task
+
+    async def order(self, **faults: object) -> None:
+        url = f"{self.sandbox.url}/sandbox/faults"
+        async with aiohttp.ClientSession() as http, http.post(url, json=faults) as response:
+            assert response.status == 200
+
+    async def inject(self, *frames: str) -> None:
+        await self.order(inject_frames=list(frames))
+
+    async def raw(self) -> list[Recorded]:
+        """Every trade and fill in RAW, in order."""
+        return [e for e in await stored(self.log, "RAW") if e.data.channel in (TRADES_CHANNEL, FILLS_CHANNEL)]
+
+    async def trades(self, count: int) -> list[str]:
+        """The ids of the trades in RAW, once there are so many."""
+
+        async def ids() -> list[str]:
+            assert not self.task.done(), "ingest has ended"
+            return [event.id for event in await self.raw()]
+
+        return await settled(ids, lambda found: len(found) >= count, 20, every=0.05)
+
+
+async def stored(log: Connection, stream: str) -> list[Recorded]:
+    return [
+        CODEC.decode(stream, each.sequence, each.subject, each.payload)
+        async for batch in history(log, stream)
+        for each in batch
+        if b"checkpoint.reached" not in each.payload
+    ]
+
+
+async def letters(log: Connection) -> list[DeadLettered]:
+    return [decode(each.payload) async for batch in history(log, "DEAD") for each in batch]
+
+
+@asynccontextmanager
+async def ingesting(log: Connection, seconds: float = 0) -> AsyncIterator[Running]:
+    """Ingest, connected to a sandbox that has played so many seconds of its flow, every account seeded."""
+    await import_lines(log, LINES, actor="tests", now=ORIGIN_NS)
+    clock, stop = Clock(seconds), asyncio.Event()
+    sandbox = await serve(FlowSource(SEED, origin_ns=ORIGIN_NS), clock=clock)
+    await asyncio.sleep(0.1 if seconds else 0)  # what is due is played at once
+    configuration = Configuration(log, CODEC)
+    await configuration.start()
+    async with InfoClient(sandbox.url) as info:
+        ingest = Ingest(log, configuration, info, sandbox.ws_url, clock)
+        task = asyncio.create_task(ingest.run(stop))
+        running = Running(sandbox, clock, log, task)
+        try:
+            await asyncio.wait_for(ingest.ready.wait(), 10)
+            await settled(lambda: stored(log, "RAW"), seeded, 10)
+            yield running
+        finally:
+            stop.set()
+            _, late = await asyncio.wait([task], timeout=15)
+            task.cancel()
+            await configuration.close()
+            await sandbox.close()
+            assert not late, "ingest did not stop"
+    task.result()
+
+
+def seeded(found: list[Recorded]) -> bool:
+    """True when there is a report of every followed account on both dexes."""
+    reports = {(e.data.channel, e.data.address) for e in found}
+    return all((f"clearinghouseState{dex}", address) in reports for dex in ("", "@xyz") for address in FOLLOWED)
+
+
+def tape(seconds: float) -> list[str]:
+    """The ids of every side of a followed address, in the order of the venue's own tape."""
+    return [
+        raw_id(TradeHead(each["coin"], each["side"], each["time"], each["tid"], tuple(each["users"])), user, side)
+        for each in wire_trades(until(seconds))
+        for side, user in zip((TradeSide.BUY, TradeSide.SELL), each["users"], strict=True)
+        if user in FOLLOWED
+    ]
+
+
+def trade(number: int = 1, **fields: Any) -> dict[str, Any]:
+    """A trade that the whale makes with a stranger, outside of the venue's flow."""
+    users = [WHALE, STRANGER]
+    return {
+        "coin": "BTC", "side": "B", "px": "100.0", "sz": "1.0", "time": ORIGIN_NS // 1_000_000 + number,
+        "hash": "0x1", "tid": number, "users": users,
+    } | fields  # fmt: skip
+
+
+def frame(*trades: object) -> str:
+    return json.dumps({"channel": "trades", "data": trades})
+
+
+async def test_every_followed_trade_is_recorded_as_the_venue_sent_it(log: Connection) -> None:
+    async with ingesting(log) as running:
+        running.clock.advance(20)
+        assert await running.trades(len(tape(20))) == tape(20)
+        wire = {(each["tid"], each["coin"]): each for each in wire_trades(until(20))}
+        for event in await running.raw():
+            raw: RawReceived = event.data
+            sent = json.loads(bytes(raw.payload))
+            assert sent == wire[sent["tid"], sent["coin"]]
+            assert raw.influencer_id == FOLLOWED[raw.address]
+            assert raw.raw_id == event.id == event.correlation
+            assert raw.address in sent["users"]
+    assert await letters(log) == []
+
+
+async def test_dropped_connections_lose_and_double_nothing(log: Connection) -> None:
+    made = metrics.CONNECTIONS
+    async with ingesting(log) as running:
+        await running.order(duplicate=True)
+        for step in range(1, 4):
+            running.clock.advance(2)
+            before = value(made)
+            await running.order(drop_connections=True, refuse_connections_s=0.1)
+            running.clock.advance(2)
+            await eventually(lambda before=before: value(made) > before, what="a new connection")  # type: ignore[misc]
+            assert sorted(await running.trades(len(tape(4 * step)))) == sorted(tape(4 * step))
+        found = await running.trades(len(tape(12)))
+    assert sorted(found) == sorted(tape(12))
+    for address in FOLLOWED:
+        for coin in ("BTC", "ETH", "SOL"):
+            of = [each for each in found if each.split(":")[1] == coin and address in each]
+            assert of == [each for each in tape(12) if each.split(":")[1] == coin and address in each]
+    assert await letters(log) == []
+
+
+async def test_a_restart_takes_up_where_the_log_ends(log: Connection) -> None:
+    async with ingesting(log) as running:
+        running.clock.advance(5)
+        await running.trades(len(tape(5)))
+    async with ingesting(log) as running:
+        running.clock.advance(8)
+        assert sorted(await running.trades(len(tape(8)))) == sorted(tape(8))
+
+
+async def test_a_coin_that_is_listed_later_is_followed_too(log: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed, coins = asyncio.Event(), InfoClient.coins
+
+    async def known(info: InfoClient) -> dict[str, Coin]:
+        return {name: coin for name, coin in (await coins(info)).items() if name != "SOL" or listed.is_set()}
+
+    monkeypatch.setattr(InfoClient, "coins", known)
+    monkeypatch.setattr(module, "COINS_LOOKED_EVERY_S", 0.1)
+    made = metrics.CONNECTIONS
+    async with ingesting(log) as running:
+        before = value(made)
+        listed.set()
+        await eventually(lambda: value(made) > before, what="a connection for the new coin")
+        running.clock.advance(10)
+        assert any(":SOL:" in one for one in tape(10))
+        assert sorted(await running.trades(len(tape(10)))) == sorted(tape(10))
+
+
+async def test_who_is_followed_changes_while_it_runs(log: Connection) -> None:
+    async with ingesting(log) as running:
+        await running.inject(frame(trade(1)))
+        await running.trades(1)
+        await import_lines(log, [LINES[0].replace("}", ', "status": "paused"}')], actor="tests", now=ORIGIN_NS + 1)
+        await settled(lambda: not_followed(running), bool, 10)
+
+
+async def not_followed(running: Running) -> bool:
+    """True when a trade of the whale leaves no trace, although a later one of another does."""
+    number = time.monotonic_ns() % 1_000_000_000
+    other = trade(number + 1, users=[INFLUENCERS[1].address, STRANGER])
+    await running.inject(frame(trade(number)), frame(other))
+    found = await settled(running.raw, lambda events: any(f":{number + 1}:" in event.id for event in events))
+    return not any(f":{number}:" in event.id for event in found)
+
+
+def value(counter: Counter) -> float:
+    return float(counter._value.get())
+
+
+def malformed() -> float:
+    return float(metrics.FRAMES.labels("malformed")._value.get())
+
+
+@asynccontextmanager
+async def normalizing(log: Connection) -> AsyncIterator[None]:
+    stop = asyncio.Event()
+    worker = LaneWorker(log, CODEC, Normalize(), Lane(0, 63), time.time_ns)
+    task = asyncio.create_task(worker.run(stop))
+    try:
+        await asyncio.wait_for(worker.loaded.wait(), 10)
+        yield
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, 15)
+
+
+NOT_UNDERSTOOD: dict[str, Callable[[], str]] = {
+    "not JSON": lambda: frame(trade())[:-20] + f'"{WHALE}"',
+    "no JSON at all": lambda: f"hello {WHALE}",
+    "another shape": lambda: json.dumps({"channel": "trades", "data": {"users": [WHALE]}}),
+    "a number for the channel": lambda: json.dumps({"channel": 5, "data": [trade()]}),
+    "a trade without users": lambda: frame({name: it for name, it in trade(hash=WHALE).items() if name != "users"}),
+    "three users": lambda: frame(trade(users=[WHALE, STRANGER, STRANGER])),
+    "a time before time": lambda: frame(trade(time=-5)),
+    "no coin": lambda: frame(trade(coin="")),
+    "upper case": lambda: frame(trade(tid="x", users=["0x" + WHALE[2:].upper(), STRANGER])),
+    "5 MB": lambda: frame(trade())[:-2] + "x" * 5_000_000,
+    "5 MB that base64 makes longer": lambda: f'{{"{WHALE}' + "\u0001\u00fc" * 1_700_000,
+    "a price that is no number": lambda: frame(trade(px="abc")),
+    "a negative size": lambda: frame(trade(sz="-1.0")),
+    "a size of nothing": lambda: frame(trade(sz="0.0")),
+    "a price as a number": lambda: frame(trade(px=100.0)),
+    "a side unheard of": lambda: frame(trade(side="C")),
+    "a coin as long as a novel": lambda: frame(trade(coin="B" * 3_000)),
+}
+
+
+@pytest.mark.parametrize("what", NOT_UNDERSTOOD)
+async def test_what_names_a_followed_address_and_cannot_be_understood_ends_in_dead_once(
+    log: Connection, what: str
+) -> None:
+    bad = NOT_UNDERSTOOD[what]()
+    async with ingesting(log) as running, normalizing(log):
+        await running.inject(bad, bad)
+        await running.inject(frame(trade(7)), bad)
+
+        async def signals() -> list[int]:
+            assert not running.task.done(), "ingest has ended"
+            return [e.data.event_time for e in await stored(log, "SIGNALS") if isinstance(e.data, SignalRecorded)]
+
+        assert await settled(signals, bool) == [trade(7)["time"] * 1_000_000], "what follows is understood"
+        (letter,) = await settled(lambda: letters(log), bool)
+        assert letter.stage in ("ingest", "normalize")
+        assert letter.error
+        running.clock.advance(1)
+        await running.trades(len(tape(1)))
+    assert len(await letters(log)) == 1
+
+
+HARMLESS: dict[str, str] = {
+    "garbage": "{not json",
+    "empty": "",
+    "null": "null",
+    "another shape": '{"channel":"trades","data":{}}',
+    "nothing": '{"channel":"trades"}',
+    "strangers": frame(trade(users=[STRANGER, STRANGER], px="abc")),
+    "a stranger's broken trade": frame({"users": [STRANGER]}),
+    "5 MB": '{"' + "x" * 5_000_000,
+    "another channel": '{"channel":"pong"}',
+    "a complaint": '{"channel":"error","data":"Already subscribed"}',
+}
+
+
+async def test_what_names_nobody_followed_is_only_counted(log: Connection) -> None:
+    before = malformed()
+    async with ingesting(log) as running:
+        await running.inject(*HARMLESS.values())
+        await running.inject(frame(trade(7)))
+        await running.trades(1)
+        assert malformed() - before == 7
+    assert await letters(log) == []
+
+
+async def test_a_followed_address_in_mixed_case_is_understood(log: Connection) -> None:
+    mixed = "0x" + "".join(c.upper() if at % 2 else c for at, c in enumerate(WHALE[2:]))
+    async with ingesting(log) as running, normalizing(log):
+        await running.inject(frame(trade(3, users=[STRANGER, mixed], side="A")))
+        (event_id,) = await running.trades(1)
+        assert event_id.endswith(f":{WHALE}:A")
+        signals = await settled(
+            lambda: stored(log, "SIGNALS"), lambda events: any(isinstance(e.data, SignalRecorded) for e in events)
+        )
+    (signal,) = [event.data for event in signals if isinstance(event.data, SignalRecorded)]
+    assert (signal.address, signal.delta_micros) == (WHALE, -1_000_000)
+    assert await letters(log) == []
+
+
+async def test_a_huge_trade_with_more_than_it_needs_is_understood(log: Connection) -> None:
+    async with ingesting(log) as running, normalizing(log):
+        await running.inject(frame(trade(3, more="x" * 5_000_000)))
+        await running.trades(1)
+        await settled(lambda: stored(log, "SIGNALS"), lambda events: any(e.type == "signal.recorded" for e in events))
+    assert await letters(log) == []
+
+
+HOSTILE: dict[str, str] = {
+    "deep": f'{{"channel":"trades","data":[{{"users":["{WHALE}",' + "[" * 100_000,
+    "a coin that forges headers": frame(trade(coin="BTC\r\nNats-Expected-Last-Sequence: 999999\r\nX: ")),
+    "half a character": f'{{"channel":"trades","data":[{{"coin":"\\ud800","users":["{WHALE}"]}}]}}',
+    "a coin of 3 MB": frame(trade(coin="B" * 3_000_000)),
+    "a side of 4 MB": frame(trade(side="B" * 4_000_000)),
+    "a time beyond time": frame(trade(time=10**30)),
+    "a trade id beyond counting": frame(trade(tid=10**40)),
+    "a size beyond counting": frame(trade(sz="9" * 24)),
+    "a coin with a NUL": frame(trade(coin="B\u0000C")),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+async def test_a_hostile_frame_stops_nothing(log: Connection, what: str) -> None:
+    async with ingesting(log) as running, normalizing(log):
+        await running.inject(HOSTILE[what])
+        await running.inject(frame(trade(7)))
+
+        async def signals() -> list[int]:
+            assert not running.task.done(), "ingest has ended"
+            return [e.data.event_time for e in await stored(log, "SIGNALS") if isinstance(e.data, SignalRecorded)]
+
+        await settled(signals, lambda times: trade(7)["time"] * 1_000_000 in times, 12)
+        running.clock.advance(1)
+        await running.trades(len(tape(1)))
+    assert len(await letters(log)) <= 1

@@ -1,0 +1,112 @@
+"""Who is followed: wallets, the people behind them, addresses that are neither, and changes while it runs."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from domain.events import Status
+from handlers.ingest.polymarket import metrics as metrics
+from streams.connection import Connection
+from tests.handlers.ingest.polymarket.by_hand import OTHER, SIGNER, STRANGER, WALLET, position, row
+from tests.handlers.ingest.polymarket.by_hand import Venue as ByHand
+from tests.handlers.ingest.polymarket.by_hand import venue as by_hand
+from tests.handlers.ingest.polymarket.following import (
+    configure,
+    count,
+    following,
+    ids,
+    influencer,
+    letters,
+    transactions,
+)
+from tests.streams.deadlines import eventually
+
+SECOND = 1_000_000_000
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[ByHand]:
+    async with by_hand() as made:
+        yield made
+
+
+async def test_a_person_is_followed_through_the_wallets_that_trade_for_them(log: Connection, site: ByHand) -> None:
+    site.profiles[SIGNER] = {"proxyWallet": WALLET, "users": [{"proxyWallet": OTHER.upper().replace("X", "x")}]}
+    site.activity |= {WALLET: [row(1, 100)], OTHER: [row(2, 50, wallet=OTHER)]}
+    await configure(log, influencer("person", SIGNER))
+    async with following(log, site.url) as running:
+        found = await running.until(lambda found: sorted(transactions(found)) == [1, 2])
+        assert {event.influencer_id for event in found} == {"person"}
+    profiles = [event for event in found if event.channel == "profile"]
+    assert ids(profiles) == [f"pm:profile:{SIGNER}:{wallet}" for wallet in (WALLET, OTHER)]
+    assert [event.address for event in profiles] == [WALLET, OTHER]
+    asked = len(site.asked_for("/gamma/public-profile"))
+    async with following(log, site.url) as running:
+        await eventually(lambda: bool(site.sockets), what="a subscription")
+    assert len(site.asked_for("/gamma/public-profile")) == asked, "the answer is remembered"
+
+
+async def test_an_address_that_is_no_wallet_is_reported_once_and_disturbs_nobody(log: Connection, site: ByHand) -> None:
+    site.activity[WALLET], site.positions[WALLET] = [row(1, 100)], [position()]
+    before = count(metrics.NO_WALLETS)
+    await configure(log, influencer("nobody", STRANGER), influencer("whale", WALLET))
+    async with following(log, site.url) as running:
+        await running.until(lambda found: transactions(found) == [1])
+        (letter,) = await running.letters()
+        assert letter.dead_id == f"ingest:polymarket:wallet:{STRANGER}"
+        assert STRANGER in letter.error
+        asked = len(site.asked_for("/gamma/public-profile"))
+        await eventually(lambda: len(site.asked_for("/gamma/public-profile")) > asked, 5, what="another try")
+        assert len(await letters(log)) == 1
+        assert count(metrics.NO_WALLETS) - before == 1
+        site.activity[STRANGER] = [row(2, 10, wallet=STRANGER)]
+        await running.until(lambda found: transactions(found) == [1, 2])
+
+
+async def test_without_gamma_whoever_trades_is_followed(log: Connection, site: ByHand) -> None:
+    site.failing.add("/gamma")
+    site.activity[WALLET] = [row(1, 100)]
+    await configure(log, influencer("whale", WALLET), influencer("signer", SIGNER))
+    async with following(log, site.url) as running:
+        await running.until(lambda found: transactions(found) == [1])
+        site.profiles[SIGNER] = {"proxyWallet": OTHER}
+        site.activity[OTHER] = [row(2, 50, wallet=OTHER)]
+        site.failing.clear()
+        await running.until(lambda found: transactions(found) == [1, 2])
+    assert await letters(log) == []
+
+
+async def test_who_is_followed_changes_while_it_runs(log: Connection, site: ByHand) -> None:
+    site.activity |= {WALLET: [row(1, 100)], OTHER: [row(2, 90, wallet=OTHER)]}
+    site.positions |= {WALLET: [position()], OTHER: [position()]}
+    async with following(log, site.url) as running:
+        await configure(log, influencer("whale", WALLET))
+        await running.until(lambda found: transactions(found) == [1])
+        await configure(log, influencer("other", OTHER), influencer("whale", WALLET, status=Status.PAUSED))
+        await running.until(lambda found: transactions(found) == [1, 2])
+        site.asked.clear()
+        await asyncio.sleep(0.5)
+        assert {query["user"] for query in site.asked_for("/data/v2/activity")} == {OTHER}
+        site.activity[WALLET] = [row(1, 100), row(3, 1)]
+        await configure(log, influencer("whale", WALLET))
+        await running.until(lambda found: transactions(found) == [1, 2, 3])
+
+
+async def test_a_wallet_that_changes_hands_is_reported_again_under_the_new_name(log: Connection, site: ByHand) -> None:
+    site.activity[WALLET], site.positions[WALLET] = [row(1, 100)], [position()]
+    await configure(log, influencer("ann", WALLET))
+    async with following(log, site.url) as running:
+        await running.until(lambda found: transactions(found) == [1])
+        await configure(log, influencer("bob", WALLET), influencer("ann", STRANGER))
+        reports = await running.until(lambda found: len(found) == 2, "positions")
+        site.activity[WALLET] = [row(1, 100), row(2, 1)]
+        found = await running.until(lambda found: transactions(found) == [1, 2])
+    assert [event.influencer_id for event in reports] == ["ann", "bob"]
+    assert found[-1].influencer_id == "bob"
+
+
+async def test_it_is_ready_although_nobody_who_is_followed_is_there(log: Connection, site: ByHand) -> None:
+    await configure(log, influencer("nobody", STRANGER))
+    async with following(log, site.url) as running:
+        await running.letters()

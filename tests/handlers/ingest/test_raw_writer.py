@@ -1,0 +1,107 @@
+"""The writer of RAW: everything once, in order."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Iterable
+
+import msgspec
+from msgspec import Raw, structs
+
+from domain.events import RawReceived
+from gateways.embedded import Addresses
+from handlers.ingest.raw_writer import Recorder
+from handlers.live.event_codec import codec
+from streams.append import Record, append
+from streams.connection import Connection, connect
+from streams.dead_letter_events import DeadLettered, decode
+from streams.reader import history
+from tests.handlers.folding import trade
+from tests.streams.proxy import proxied
+
+CODEC = codec()
+
+
+def raws(numbers: Iterable[int]) -> list[RawReceived]:
+    return [trade(tid=number) for number in numbers]
+
+
+async def record(connection: Connection, events: list[RawReceived]) -> None:
+    """Hand everything in, then let the recorder finish."""
+    recorder = Recorder(connection, time.time_ns)
+    for event in events:
+        await recorder.put(event)
+    await recorder.finish()
+    await asyncio.wait_for(recorder.run(), 20)
+
+
+async def stored(log: Connection) -> list[str]:
+    return [
+        CODEC.decode("RAW", each.sequence, each.subject, each.payload).id
+        async for batch in history(log, "RAW")
+        for each in batch
+    ]
+
+
+async def letters(log: Connection) -> list[DeadLettered]:
+    return [decode(each.payload) async for batch in history(log, "DEAD") for each in batch]
+
+
+def ids(numbers: Iterable[int]) -> list[str]:
+    return [event.raw_id for event in raws(numbers)]
+
+
+async def test_everything_is_stored_in_the_order_of_its_coming(log: Connection) -> None:
+    await record(log, raws(range(1_700)))
+    assert await stored(log) == ids(range(1_700))
+
+
+async def test_duplicates_in_a_batch_and_across_batches_are_stored_once(log: Connection) -> None:
+    await record(log, raws([1, 2, 1, 3, 2, 4]))
+    assert await stored(log) == ids([1, 2, 3, 4])
+    await record(log, raws(itertools.chain(range(900), range(450, 1_200))))
+    assert await stored(log) == ids([1, 2, 3, 4, 0, *range(5, 1_200)])
+    assert await letters(log) == []
+
+
+async def test_what_the_log_refuses_is_buried_and_the_rest_goes_on(log: Connection) -> None:
+    huge = msgspec.structs.replace(trade(tid=3), payload=Raw(b'"' + b"x" * 8_500_000 + b'"'))
+    for _ in range(2):
+        await record(log, [*raws([1, 2]), huge, *raws([4])])
+    assert await stored(log) == ids([1, 2, 4])
+    (letter,) = await letters(log)
+    assert (letter.stage, letter.stream, letter.dead_id) == ("ingest", "RAW", f"ingest:{huge.raw_id}")
+    assert "max_payload" in letter.error
+
+
+async def test_a_lost_answer_stores_nothing_twice(log: Connection, running: Addresses) -> None:
+    async with proxied(running.nats_url) as proxy:
+        through = await connect(proxy.url, "through the proxy")
+        try:
+            proxy.lose_answer_to(b"Nats-Batch-Commit")
+            await record(through, raws(range(100)))
+            assert proxy.cuts == 1
+        finally:
+            await through.close()
+    assert await stored(log) == ids(range(100))
+
+
+async def test_a_start_reads_the_newest_of_each_subject_and_what_was_seen_lately(log: Connection) -> None:
+    async def since(at_ns: int) -> list[str]:
+        return [raw.raw_id async for raw in Recorder(log, time.time_ns).since("raw.*.hyperliquid.>", at_ns)]
+
+    assert await Recorder(log, time.time_ns).newest("raw.>") == []
+    assert await since(0) == []
+    events = [
+        structs.replace(raw, detect_time=1_000 + 10 * number, address=f"0x{number % 3}", influencer_id=f"i{number % 3}")
+        for number, raw in enumerate(raws(range(100)))
+    ]
+    await record(log, events)
+    await append(log, [Record("raw.1.hyperliquid.trades.0x9", b"junk")])
+    await append(log, [Record("raw.1.elsewhere.trades.0x9", b"junk")])
+    newest = await Recorder(log, time.time_ns).newest("raw.*.hyperliquid.>")
+    assert [raw.raw_id for raw in newest] == ids(range(97, 100))
+    for first in (0, 1, 37, 99):
+        assert await since(1_000 + 10 * first) == ids(range(first, 100))
+        assert await since(1_000 + 10 * first - 5) == ids(range(first, 100))
+    assert await since(10**6) == []

@@ -1,0 +1,114 @@
+"""Following CONFIG: loaded whole, then live; and as it was at any earlier sequence."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from domain.events import Status, Venue
+from handlers.live.configuration import Configuration, directory_at
+from handlers.live.event_codec import codec
+from handlers.services.config_import import import_lines
+from streams.append import Record, append
+from streams.connection import Connection, connect
+from tests.handlers.folding import ALICE, BOB, LINES, NOW
+from tests.streams.deadlines import eventually
+from tests.streams.own_server import own_server
+
+
+@asynccontextmanager
+async def following(log: Connection) -> AsyncIterator[Configuration]:
+    configuration = Configuration(log, codec())
+    await configuration.start()
+    try:
+        yield configuration
+    finally:
+        await configuration.close()
+
+
+def influencer(name: str, address: str, status: str = "active") -> str:
+    return f'{{"kind":"influencer","id":"{name}","venue":"hyperliquid","addresses":["{address}"],"status":"{status}"}}'
+
+
+async def test_changes_take_effect_while_it_runs(log: Connection) -> None:
+    first = await import_lines(log, LINES, actor="tests", now=NOW)
+    heard: list[int] = []
+    async with following(log) as configuration:
+        configuration.on_change(lambda: heard.append(configuration.sequence))
+        assert configuration.sequence == first.sequence
+        assert configuration.directory.followed(Venue.HYPERLIQUID) == {ALICE: "alice"}
+        second = await import_lines(
+            log, [influencer("alice", ALICE, "paused"), influencer("bob", BOB)], actor="tests", now=NOW + 1
+        )
+        await asyncio.wait_for(configuration.reached(second.sequence), 10)
+        assert configuration.directory.followed(Venue.HYPERLIQUID) == {BOB: "bob"}
+        assert configuration.directory.influencers["alice"].status is Status.PAUSED
+        await eventually(lambda: heard[-1:] == [second.sequence], what="the listener")
+
+        before = await configuration.at(first.sequence)
+        assert before.followed(Venue.HYPERLIQUID) == {ALICE: "alice"}
+        assert configuration.sequence == second.sequence
+
+
+async def test_reached_waits_and_watch_ends_with_stop(log: Connection) -> None:
+    async with following(log) as configuration:
+        assert configuration.sequence == 0
+        waiting = asyncio.create_task(configuration.reached(3))
+        stop = asyncio.Event()
+        watching = asyncio.create_task(configuration.watch(stop))
+        await import_lines(log, LINES[:2], actor="tests", now=NOW)
+        await eventually(lambda: configuration.sequence == 2)
+        assert not waiting.done()
+        await import_lines(log, LINES[2:3], actor="tests", now=NOW)
+        await asyncio.wait_for(waiting, 10)
+        stop.set()
+        await asyncio.wait_for(watching, 10)
+
+
+async def test_a_start_loads_what_following_would_have(log: Connection) -> None:
+    async with following(log) as live:
+        for number, line in enumerate(LINES):
+            await import_lines(log, [line], actor="tests", now=NOW + number)
+        end = (await log.api("STREAM.INFO.CONFIG"))["state"]["last_seq"]
+        await asyncio.wait_for(live.reached(end), 10)
+        async with following(log) as fresh:
+            assert fresh.sequence == live.sequence
+            parts = (
+                "influencers",
+                "subscribers",
+                "subscriptions",
+                "guardrails",
+                "policies",
+                "active_since",
+                "resumed_at",
+            )
+            for part in parts:
+                assert getattr(fresh.directory, part) == getattr(live.directory, part)
+        whole, reached = await directory_at(log, codec())
+        assert reached == end
+        assert whole.subscriptions == live.directory.subscriptions
+
+
+async def test_the_log_is_killed_and_comes_back(tmp_path: Path) -> None:
+    async with own_server(tmp_path) as server:
+        log = await connect(server.url, "follows")
+        async with following(log) as configuration:
+            await server.kill()
+            await server.start()
+            other = await connect(server.url, "writes")
+            written = await import_lines(other, LINES, actor="tests", now=NOW)
+            await asyncio.wait_for(configuration.reached(written.sequence), 15)
+            assert configuration.directory.followed(Venue.HYPERLIQUID) == {ALICE: "alice"}
+            await other.close()
+        await log.close()
+
+
+@pytest.mark.parametrize("junk", [b"junk", b"\xff\xfe", b'{"specversion":"1.0","type":"x.y"}'])
+async def test_junk_in_config_is_passed_over(log: Connection, junk: bytes) -> None:
+    await append(log, [Record("config.influencer.x", junk)])
+    async with following(log) as configuration:
+        await append(log, [Record("config.influencer.x", junk)])
+        written = await import_lines(log, LINES, actor="tests", now=NOW)
+        await asyncio.wait_for(configuration.reached(written.sequence), 5)

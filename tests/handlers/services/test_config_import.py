@@ -1,0 +1,205 @@
+"""Configuration in: all of a file or nothing, and only what changes."""
+
+import asyncio
+import json
+
+import pytest
+
+from domain.directory import Directory
+from domain.events import ControlState, ControlTarget, PolicyMaterialized, PortfolioScope
+from domain.reasons import Reason
+from handlers.live.configuration import directory_at
+from handlers.live.event_codec import codec
+from handlers.services.config_import import control, exported, import_lines
+from streams import subjects
+from streams.connection import Connection
+from streams.envelope import Recorded
+from streams.reader import history
+from tests.handlers.folding import LINES, NOW
+
+CODEC = codec()
+
+
+async def written(log: Connection) -> list[Recorded]:
+    return [
+        CODEC.decode("CONFIG", stored.sequence, stored.subject, stored.payload)
+        async for batch in history(log, "CONFIG")
+        for stored in batch
+    ]
+
+
+async def test_a_file_is_written_policies_first(log: Connection) -> None:
+    done = await import_lines(log, LINES, actor="ann@example", now=NOW)
+    assert done.bad == []
+    assert done.unchanged == 0
+    assert done.written == {"policy": 1, "guardrail": 1, "influencer": 1, "subscriber": 2, "subscription": 2}
+    events = await written(log)
+    assert done.sequence == events[-1].sequence == 7
+    kinds = [event.subject.split(".")[1] for event in events]
+    assert kinds.index("policy") < kinds.index("subscription")
+    assert events[0].subject == f"config.policy.{events[0].data.hash}"
+    assert {event.data.actor for event in events if not isinstance(event.data, PolicyMaterialized)} == {"ann@example"}
+    directory, _ = await directory_at(log, CODEC)
+    for subscription in directory.subscriptions.values():
+        policy_hash, policy = directory.policy_of(subscription)
+        assert directory.policy_named(policy_hash) == policy
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        ("{not json", "is not JSON"),
+        ('{"kind":"pet","id":"x"}', "influencer, subscriber, subscription"),
+        ('{"kind":"subscriber","id":"x","deposit_usd":"-1"}', "must lie between"),
+        ('{"kind":"subscriber","id":"x","deposit_usd":"1","extra":1}', "not a field"),
+        (
+            '{"kind":"subscription","id":"x","subscriber_id":"nobody","influencer_id":"alice",'
+            '"sizing":{"mode":"copy_percent","percent":"1"}}',
+            "'nobody' is not configured",
+        ),
+        (LINES[2], "was set on line 3 already"),
+    ],
+)
+async def test_one_bad_line_and_nothing_is_written(log: Connection, bad: str, why: str) -> None:
+    done = await import_lines(log, [*LINES, "", "# a comment", bad], actor="tests", now=NOW)
+    assert [line.number for line in done.bad] == [len(LINES) + 3]
+    assert why in str(done.bad[0])
+    assert done.written == {}
+    assert await written(log) == []
+
+
+async def test_only_changes_are_written(log: Connection) -> None:
+    await import_lines(log, LINES, actor="tests", now=NOW)
+    again = await import_lines(log, LINES, actor="somebody else", now=NOW + 1)
+    assert (again.written, again.unchanged) == ({}, len(LINES))
+    changed = [*LINES[:2], LINES[2].replace("10000", "10001"), *LINES[3:]]
+    third = await import_lines(log, changed, actor="tests", now=NOW + 2)
+    assert (third.written, third.unchanged) == ({"subscriber": 1}, len(LINES) - 1)
+    assert len(await written(log)) == 8
+    limits = LINES[4].replace('"sizing"', '"limits":{"max_signal_age_ms":1},"sizing"')
+    fourth = await import_lines(log, [limits], actor="tests", now=NOW + 3)
+    assert fourth.written == {"policy": 1, "subscription": 1}
+    assert [event.type for event in await written(log)][-2:] == ["policy.materialized", "subscription.configured"]
+
+
+async def test_an_export_can_be_imported_and_changes_nothing(log: Connection) -> None:
+    await import_lines(log, LINES, actor="tests", now=NOW)
+    directory, _ = await directory_at(log, CODEC)
+    lines = list(exported(directory))
+    assert len(lines) == len(LINES)
+    assert (await import_lines(log, lines, actor="tests", now=NOW)).written == {}
+
+
+async def test_an_enabled_influencer_gets_its_portfolios_once(log: Connection) -> None:
+    bankroll = 100_000 * 1_000_000
+    done = await import_lines(log, LINES, actor="ann", now=NOW, bankroll_micros=bankroll)
+    # Two of the file and two that come with Alice; the same of subscriptions, and their default policy.
+    assert done.written == {"policy": 1, "guardrail": 1, "influencer": 1, "subscriber": 4, "subscription": 4}
+    assert done.unchanged == 0
+    directory, _ = await directory_at(log, CODEC)
+    scopes = {id: (one.scope, one.deposit_micros) for id, one in directory.subscribers.items()}
+    assert scopes["exec-user:alice"] == (PortfolioScope.EXEC_USER, bankroll)
+    assert scopes["exec-global"] == (PortfolioScope.EXEC_GLOBAL, bankroll)
+    again = await import_lines(log, LINES, actor="ann", now=NOW + 1, bankroll_micros=bankroll)
+    assert (again.written, again.unchanged) == ({}, len(LINES))
+    everything = list(exported(directory))
+    assert (await import_lines(log, everything, actor="ann", now=NOW + 2)).written == {}
+
+
+async def test_an_influencer_that_is_enabled_later_gets_its_portfolios_then(log: Connection) -> None:
+    paused = [LINES[0], LINES[1].replace('"addresses"', '"status":"paused","addresses"'), *LINES[2:]]
+    first = await import_lines(log, paused, actor="ann", now=NOW, bankroll_micros=1)
+    assert first.written["subscriber"] == 2
+    second = await import_lines(log, LINES, actor="ann", now=NOW + 1, bankroll_micros=1)
+    assert second.written == {"influencer": 1, "subscriber": 2, "subscription": 2}
+    assert second.unchanged == len(LINES) - 1
+
+
+async def test_a_file_may_say_otherwise_of_the_portfolios_that_come_with_an_influencer(log: Connection) -> None:
+    own = '{"kind":"subscriber","id":"exec-user:alice","deposit_usd":"7","portfolio":"EXEC_USER"}'
+    await import_lines(log, [*LINES, own], actor="ann", now=NOW, bankroll_micros=1)
+    directory, _ = await directory_at(log, CODEC)
+    assert directory.subscribers["exec-user:alice"].deposit_micros == 7_000_000
+    assert directory.subscriptions["exec-user:alice"].influencer_id == "alice"
+
+
+async def test_a_guardrail_of_a_subscriber_stores_the_policies_that_it_changes(log: Connection) -> None:
+    await import_lines(log, LINES, actor="ann", now=NOW)
+    of_ann = '{"kind":"guardrail","scope":"subscriber:ann","values":{"spread_bps":3}}'
+    assert (await import_lines(log, [of_ann], actor="ann", now=NOW + 1)).written == {"policy": 1, "guardrail": 1}
+    directory, _ = await directory_at(log, CODEC)
+    policy_hash, policy = directory.policy_of(directory.subscriptions["ann-alice"])
+    assert directory.policy_named(policy_hash) == policy
+    assert policy.spread_bps == 3
+
+
+async def test_whoever_looks_between_two_changes_finds_every_policy(log: Connection) -> None:
+    await import_lines(log, LINES, actor="ann", now=NOW)
+    more = [
+        '{"kind":"guardrail","scope":"global","values":{"spread_bps":3}}',
+        LINES[4].replace('"percent":"10"}', '"percent":"10"},"limits":{"spread_bps":9}'),
+        '{"kind":"guardrail","scope":"influencer:alice","values":{"max_signal_age_ms":7000}}',
+        '{"kind":"guardrail","scope":"subscriber:ben","values":{"max_signal_age_ms":8000}}',
+    ]
+    assert (await import_lines(log, more, actor="ann", now=NOW + 1)).bad == []
+    directory = Directory()
+    for event in await written(log):
+        directory.evolve(event.data, event.sequence)
+        for subscription in directory.subscriptions.values():
+            policy_hash, policy = directory.policy_of(subscription)
+            assert directory.policy_named(policy_hash) == policy, event.sequence
+
+
+async def test_an_operators_switch_is_in_force_from_its_sequence_on(log: Connection) -> None:
+    await import_lines(log, LINES, actor="ann", now=NOW)
+    sequence = await control(
+        log, ControlTarget.ENGINE, "", ControlState.PAUSED, actor="eve", note="maintenance", now=NOW + 1
+    )
+    blocked = await control(
+        log, ControlTarget.MARKET, "0xrace", ControlState.DISABLED, actor="eve", note="wash trading", now=NOW + 2
+    )
+    *_, pause, block = await written(log)
+    assert (pause.sequence, block.sequence) == (sequence, blocked)
+    assert [pause.subject, block.subject] == [
+        subjects.config("control", "engine"),
+        subjects.config("control", "market:0xrace"),
+    ]
+    assert (pause.data.actor, pause.data.note) == ("eve", "maintenance")
+    directory, _ = await directory_at(log, CODEC)
+    controls = directory.controls
+    assert [controls.engine(at) for at in (sequence - 1, sequence)] == [ControlState.RUNNING, ControlState.PAUSED]
+    assert controls.engine_stops(NOW, sequence)
+    assert controls.disabled("alice", "ann", "0xrace", "yes", blocked) is Reason.MARKET_BLOCKED
+    assert controls.disabled("alice", "ann", "0xrace", "yes", sequence) is None
+
+
+async def test_thousands_of_lines_go_in_batches_with_progress(log: Connection) -> None:
+    lines = [json.dumps({"kind": "subscriber", "id": f"s{number}", "deposit_usd": "1"}) for number in range(2_500)]
+    told: list[tuple[int, int]] = []
+    done = await import_lines(log, lines, actor="tests", now=NOW, progress=lambda at, total: told.append((at, total)))
+    assert done.written == {"subscriber": 2_500}
+    assert told == [(1_000, 2_500), (2_000, 2_500), (2_500, 2_500)]
+    assert [event.data.id for event in await written(log)] == [f"s{number}" for number in range(2_500)]
+
+
+async def test_two_imports_at_once_lose_and_double_nothing(log: Connection) -> None:
+    def people(name: str) -> list[str]:
+        return [f'{{"kind":"subscriber","id":"{name}-{n}","deposit_usd":"100"}}' for n in range(1500)]
+
+    done = await asyncio.gather(
+        *(import_lines(log, people(name), actor=name, now=NOW + n) for n, name in enumerate("abc"))
+    )
+    assert [one.written for one in done] == [{"subscriber": 1500}] * 3
+    directory, sequence = await directory_at(log, codec())
+    assert len(directory.subscribers) == sequence == 4500
+
+
+async def test_a_line_that_somebody_else_made_wrong_meanwhile_is_refused(log: Connection) -> None:
+    address = "0x" + "ab" * 20
+    mine, theirs = (
+        f'{{"kind":"influencer","id":"{name}","venue":"hyperliquid","addresses":["{address}"]}}' for name in "xy"
+    )
+    done = await asyncio.gather(*(import_lines(log, [line], actor="tests", now=NOW) for line in (mine, theirs)))
+    bad = [one.bad for one in done]
+    assert sorted(map(len, bad)) == [0, 1]
+    assert "belongs to influencer" in str(max(bad, key=len)[0])
