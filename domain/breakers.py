@@ -10,9 +10,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from domain.events import BreakerLimit, BreakerReset, BreakerTripped, CashDeposited, EquityMarked, Event
+from domain.guardrails import Policy
 from domain.micros import MICRO, fraction
-from domain.policy import Policy
-from domain.reasons import Reason
+from domain.reason_codes import Reason
 
 SECOND = 1_000_000_000
 DAY = 86_400 * SECOND

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from domain.breakers import REASON
+from domain.decision_inputs import Seen
 from domain.events import (
     Action,
     Check,
@@ -20,18 +21,17 @@ from domain.events import (
     PositionState,
     TradeSide,
 )
-from domain.marks import Asset
+from domain.guardrails import Policy, allowance
+from domain.mark_prices import Asset
 from domain.micros import MICRO, fraction, times
-from domain.paper import Fees, depth, fees, inside, on_tick, walk
-from domain.policy import Policy, allowance
+from domain.paper_fills import Fees, depth, fees, inside, on_tick, walk
 from domain.portfolio import (
     Exposure,
     Portfolio,
     Residual,
     free_cash,
 )
-from domain.reasons import Reason
-from domain.seeing import Seen
+from domain.reason_codes import Reason
 from domain.sizing import (
     Opening,
     Reduction,

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from msgspec import Raw, Struct
 
-from domain.reasons import Reason
+from domain.reason_codes import Reason
 
 
 class Venue(StrEnum):

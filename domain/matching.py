@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from msgspec.structs import replace
 
-from domain.directory import Directory
+from domain.configuration import Directory
 from domain.events import (
     Action,
     ExecutionRequested,
@@ -23,7 +23,7 @@ from domain.events import (
     TradeSide,
 )
 from domain.ids import derived
-from domain.reasons import Reason
+from domain.reason_codes import Reason
 
 
 class Filtered(StrEnum):

@@ -29,7 +29,7 @@ from domain.events import (
     TradeSide,
     Venue,
 )
-from domain.marks import Asset, Mark
+from domain.mark_prices import Asset, Mark
 from domain.micros import MICRO, fraction, nearest, times
 
 MarkOf = Callable[[Asset], Mark | None]

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from domain.events import Action, ExecutionRequested, Level, Sizing, Venue
+from domain.guardrails import VENUE_MIN_NOTIONAL_MICROS, Policy
 from domain.micros import MICRO, fraction, times
-from domain.paper import affordable, worth
-from domain.policy import VENUE_MIN_NOTIONAL_MICROS, Policy
+from domain.paper_fills import affordable, worth
 from domain.portfolio import Exposure, Residual
 
 

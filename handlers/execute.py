@@ -20,7 +20,7 @@ from domain.events import (
     PositionChanged,
     PositionSettled,
 )
-from domain.orders import fill_on_paper
+from domain.paper_execution import fill_on_paper
 from domain.portfolio import Position, fill_position
 from handlers.live.configuration import Configuration
 from streams import subjects

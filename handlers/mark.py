@@ -13,7 +13,7 @@ import structlog
 
 from domain.events import MarkCaptured, SignalRecorded, Venue
 from domain.ids import derived
-from domain.marks import Asset
+from domain.mark_prices import Asset
 from gateways.venue_errors import VenueUnavailableError, WireError
 from gateways.venue_types import Price
 from handlers import metrics

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from domain.directory import Directory
+from domain.configuration import Directory
 from domain.matching import match
 from handlers.live.configuration import Configuration
 from streams import subjects

@@ -8,7 +8,6 @@ from typing import Protocol
 import msgspec
 from msgspec import Raw, Struct
 
-from domain.accounts import Movement
 from domain.events import (
     AccountSeeded,
     Action,
@@ -20,6 +19,7 @@ from domain.events import (
     Venue,
 )
 from domain.ids import derived
+from domain.influencer_account import Movement
 from domain.micros import MICRO, nearest
 from domain.signals import Trade
 from gateways.hyperliquid.fill_parsing import parse_fill

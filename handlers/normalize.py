@@ -6,8 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from domain import accounts, signals
-from domain.accounts import Account, Movement, UnclearError
+from domain import influencer_account, signals
 from domain.events import (
     AccountSeeded,
     Event,
@@ -18,6 +17,7 @@ from domain.events import (
     SignalRecorded,
     Venue,
 )
+from domain.influencer_account import Account, Movement, UnclearError
 from domain.signals import Trade
 from handlers.ingest.gap_subscription import GAP_TOKEN
 from handlers.meaning import meaning
@@ -67,7 +67,7 @@ class Normalize(Stage[Known]):
         if isinstance(event, MarketDescribed):
             state.markets[event.venue, event.market] = tuple(outcome.asset for outcome in event.outcomes)
         else:
-            accounts.evolve(state.accounts.setdefault((event.venue, event.address), Account()), event)
+            influencer_account.evolve(state.accounts.setdefault((event.venue, event.address), Account()), event)
 
 
 def _events(state: Known, raw: RawReceived) -> tuple[Event, ...]:
@@ -80,10 +80,10 @@ def _events(state: Known, raw: RawReceived) -> tuple[Event, ...]:
             return signals.record(account.holding(said.asset), said, account.equity_micros)
         case Movement():
             try:
-                return accounts.move(account, said, state.markets.get((said.venue, said.market), ()))
+                return influencer_account.move(account, said, state.markets.get((said.venue, said.market), ()))
             except UnclearError as error:
                 raise UnprocessableError(f"{error}; the position follows the venue's next report") from error
-        case AccountSeeded() if accounts.is_stale(account, said):
+        case AccountSeeded() if influencer_account.is_stale(account, said):
             return ()
         case None:
             return ()

@@ -12,7 +12,8 @@ from msgspec import Struct
 
 from domain import breakers
 from domain import portfolio as portfolios
-from domain.copying import decide
+from domain.decision import decide
+from domain.decision_inputs import look
 from domain.events import (
     BreakerReset,
     BreakerTripped,
@@ -27,12 +28,11 @@ from domain.events import (
     PortfolioScope,
     PositionSettled,
 )
+from domain.guardrails import Policy
 from domain.ids import derived
-from domain.marks import Asset
-from domain.policy import Policy
+from domain.mark_prices import Asset
 from domain.portfolio import Portfolio
-from domain.seeing import look
-from domain.upkeep import before_deciding, payouts
+from domain.portfolio_maintenance import before_deciding, payouts
 from handlers.live.configuration import Configuration
 from handlers.live.mark_prices import Valuation
 from streams import subjects

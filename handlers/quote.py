@@ -13,7 +13,7 @@ import msgspec
 
 from domain.events import GroupClosed, QuoteCaptured, QuoteFailed, QuoteWanted, Venue
 from domain.ids import derived, jitter
-from domain.reasons import Reason
+from domain.reason_codes import Reason
 from gateways.venue_errors import VenueUnavailableError, WireError
 from gateways.venue_types import Captured
 from handlers.live.configuration import Configuration

@@ -14,7 +14,7 @@ import asyncpg
 from domain.events import CopyDecided, Event, GroupClosed, QuoteCaptured, QuoteFailed, RawReceived
 from domain.ids import derived
 from handlers.live.event_codec import codec
-from projections.ledger_entry import entry_of
+from projections.models.ledger_entry import entry_of
 from streams import subjects
 from streams.connection import Connection
 from streams.dead_letter_events import DEAD_TYPE

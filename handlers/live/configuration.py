@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import structlog
 
-from domain.directory import Directory
+from domain.configuration import Directory
 from handlers.live.stream_follower import Following
 from streams.connection import Connection
 from streams.envelope import Codec, nanoseconds

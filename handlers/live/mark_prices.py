@@ -2,7 +2,7 @@
 
 import structlog
 
-from domain.marks import Marks
+from domain.mark_prices import Marks
 from handlers.live.stream_follower import Following
 from streams.connection import Connection
 from streams.envelope import Codec, nanoseconds

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from domain.directory import Directory
+from domain.configuration import Directory
 from domain.events import (
     Event,
     Filters,
@@ -27,8 +27,8 @@ from domain.events import (
     TradeSide,
     Venue,
 )
+from domain.guardrails import GLOBAL, GUARDRAILS
 from domain.micros import decimal_text, dollars
-from domain.policy import GLOBAL, GUARDRAILS
 from domain.sizing import TARGETS
 
 MAX_DOLLARS = 1_000_000_000

@@ -8,8 +8,8 @@ import msgspec
 import structlog
 from msgspec import structs
 
-from domain import portfolios
-from domain.directory import Directory
+from domain import default_portfolios
+from domain.configuration import Directory
 from domain.events import (
     ControlChanged,
     ControlState,
@@ -97,7 +97,7 @@ def changes(directory: Directory, events: Iterable[Event], at: int, bankroll_mic
             enabled.append(event)
     # Last: what the file says of these portfolios itself comes first.
     for influencer in enabled if bankroll_micros else ():
-        for event in portfolios.wanted(directory, influencer, bankroll_micros):
+        for event in default_portfolios.wanted(directory, influencer, bankroll_micros):
             change(event)
     materialize(directory.subscriptions.values())
     # Policies go first: whoever sees a subscription finds its policy.

@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
-from domain import shadow
+from domain import influencer_portfolio
 from domain.events import InfluencerConfigured
-from domain.shadow import Shadow
+from domain.influencer_portfolio import Shadow
 from handlers.live.event_codec import codec, readable
 from streams import subjects
 from streams.connection import Connection
@@ -36,6 +36,6 @@ async def shadows(connection: Connection, influencer: InfluencerConfigured, unti
                 return Shadows(of, sequence, events)
             address = getattr(event.data, "address", None)
             if address is not None:
-                of[address] = shadow.evolve(of.get(address, shadow.initial), event.data)
+                of[address] = influencer_portfolio.evolve(of.get(address, influencer_portfolio.initial), event.data)
                 sequence, events = stored.sequence, events + 1
     return Shadows(of, sequence, events)

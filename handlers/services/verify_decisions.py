@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from domain import portfolio as portfolios
-from domain.copying import RULES, decide
-from domain.directory import Directory
+from domain.configuration import Directory
+from domain.decision import RULES, decide
+from domain.decision_inputs import look
 from domain.events import (
     CopyDecided,
     CopyQueued,
@@ -23,9 +24,8 @@ from domain.events import (
     OrderFilled,
     PositionSettled,
 )
-from domain.marks import Marks
+from domain.mark_prices import Marks
 from domain.portfolio import Portfolio
-from domain.seeing import look
 from handlers.live.configuration import directory_at
 from handlers.live.event_codec import codec, readable
 from handlers.live.mark_prices import every_mark

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from domain import portfolio as portfolios
-from domain.copying import decide
-from domain.directory import Directory
+from domain.configuration import Directory
+from domain.decision import decide
+from domain.decision_inputs import look
 from domain.events import (
     CopyDecided,
     CopyQueued,
@@ -23,12 +24,11 @@ from domain.events import (
     QuoteCaptured,
     QuoteFailed,
 )
-from domain.marks import Marks
+from domain.mark_prices import Marks
 from domain.matching import match
-from domain.orders import fill_on_paper
+from domain.paper_execution import fill_on_paper
 from domain.portfolio import Portfolio, Position
-from domain.seeing import look
-from domain.upkeep import before_deciding, payouts
+from domain.portfolio_maintenance import before_deciding, payouts
 from handlers.live.configuration import directory_at
 from handlers.live.event_codec import codec, readable
 from handlers.live.mark_prices import PATTERN

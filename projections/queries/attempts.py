@@ -7,12 +7,12 @@ from datetime import datetime
 from msgspec import Struct
 
 from domain.events import Check
-from projections.queries.reading import Reader, many, one
+from projections.queries.fetch import Reader, many, one
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
     """One decision as a line of a list. `share_micros` is what is to be traded (a magnitude), `equity_micros` what
-    the portfolio was worth, `reasons` codes of domain/reasons.py."""
+    the portfolio was worth, `reasons` codes of domain/reason_codes.py."""
 
     attempt_id: str
     sequence: int

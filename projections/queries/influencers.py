@@ -6,7 +6,7 @@ from datetime import date, datetime
 
 from msgspec import Struct
 
-from projections.queries.reading import Reader, many, one
+from projections.queries.fetch import Reader, many, one
 
 
 class InfluencerLine(Struct, frozen=True, kw_only=True):
@@ -70,7 +70,7 @@ class Trade(Struct, frozen=True, kw_only=True):
 
 
 class Activity(Struct, frozen=True, kw_only=True):
-    """What is no trade; see projections/activity_event.py for the kinds."""
+    """What is no trade; see projections/models/activity_event.py for the kinds."""
 
     activity_id: str
     stream: str

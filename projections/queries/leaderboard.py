@@ -12,7 +12,7 @@ from datetime import date
 
 from msgspec import Struct
 
-from projections.queries.reading import Reader, many
+from projections.queries.fetch import Reader, many
 from projections.queries.round_trips import FIRST, LAST, TRIPS, midnight
 
 MICRO = 1_000_000

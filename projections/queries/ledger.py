@@ -6,7 +6,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from projections.queries.reading import Reader, many
+from projections.queries.fetch import Reader, many
 
 
 class LedgerLine(Struct, frozen=True, kw_only=True):

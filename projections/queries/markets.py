@@ -6,7 +6,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from projections.queries.reading import Reader, many, one
+from projections.queries.fetch import Reader, many, one
 
 
 class Outcome(Struct, frozen=True, kw_only=True):

@@ -10,8 +10,8 @@ from datetime import datetime
 from msgspec import Struct
 
 from domain.micros import times
-from projections.queries.reading import Reader, many
-from projections.queries.valuing import Asset, Moved, Start, Worth, minute_of, minutes, prices, valued
+from projections.queries.fetch import Reader, many
+from projections.queries.valuation import Asset, Moved, Start, Worth, minute_of, minutes, prices, valued
 
 
 class Holding(Struct, frozen=True, kw_only=True):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 
+from projections.queries.fetch import Reader, one
 from projections.queries.influencers import LINE, InfluencerLine
-from projections.queries.reading import Reader, one
 
 FIRST, LAST = date(1970, 1, 1), date(9999, 1, 1)
 """A span of days that holds all of them."""

@@ -1,4 +1,4 @@
-"""An influencer's own trading as a portfolio (SHADOW_USER): the same numbers as domain/shadow.py, from shadow_entry.
+"""An influencer's own trading as a portfolio (SHADOW_USER), with the numbers of domain/influencer_portfolio.py.
 
 Where a report or a trade leads from elsewhere than where the line before led to, the difference comes in as a deposit
 at its worth. That, the newest own price of each asset and the round trips from flat to flat are window functions over
@@ -13,8 +13,8 @@ from msgspec import Struct
 
 from domain.micros import nearest, times
 from domain.portfolio import Position, fill_position
-from projections.queries.reading import Reader, many
-from projections.queries.valuing import Asset, Moved, Start, Worth, last_marks, minute_of, minutes, prices, valued
+from projections.queries.fetch import Reader, many
+from projections.queries.valuation import Asset, Moved, Start, Worth, last_marks, minute_of, minutes, prices, valued
 
 NEWEST = 1 << 62
 

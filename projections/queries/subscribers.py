@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from projections.queries.reading import Reader, many, one
+from projections.queries.fetch import Reader, many, one
 
 FIRST, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 """A span that holds every moment."""

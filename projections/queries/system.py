@@ -8,8 +8,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from projections.queries.reading import Reader, many
-from projections.system_metrics import BEYOND, BUCKETS
+from projections.models.system_metrics import BEYOND, BUCKETS
+from projections.queries.fetch import Reader, many
 
 
 class Minute(Struct, frozen=True, kw_only=True):

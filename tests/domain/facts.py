@@ -8,9 +8,9 @@ from typing import Any
 
 from msgspec import structs
 
-from domain import accounts, groups, portfolio
-from domain.accounts import Account
-from domain.directory import Directory
+from domain import groups, influencer_account, portfolio
+from domain.configuration import Directory
+from domain.decision_inputs import Seen
 from domain.events import (
     AccountSeeded,
     Action,
@@ -43,10 +43,10 @@ from domain.events import (
     Venue,
 )
 from domain.groups import OpenGroup
+from domain.influencer_account import Account
 from domain.micros import micros, times
 from domain.portfolio import Portfolio, cash_delta
-from domain.reasons import Reason
-from domain.seeing import Seen
+from domain.reason_codes import Reason
 from domain.signals import Trade, action_of, side_of
 from tests.given import Aggregate
 
@@ -59,7 +59,7 @@ BUY, SELL = TradeSide.BUY, TradeSide.SELL
 
 
 def _account(state: Account, event: Event) -> Account:
-    accounts.evolve(state, event)
+    influencer_account.evolve(state, event)
     return state
 
 

@@ -12,8 +12,8 @@ from msgspec import structs
 
 from domain.breakers import DAY, Breakers, day_of, evolve, floors, initial, next_day, watch, week_of
 from domain.events import BreakerLimit, BreakerReset, BreakerTripped, EquityMarked, Event
+from domain.guardrails import Policy
 from domain.micros import micros
-from domain.policy import Policy
 from tests.domain.facts import deposited
 from tests.given import Aggregate, Given, Outcome, given, like
 

@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from domain.events import CATALOGUE, STORED_NAME, Event, stored
+from tests.domain.catalogue_snapshot import changed, current, freeze, frozen
 from tests.domain.facts import captured, decided, deposited, group_closed, requested, seeded, signal, subscription
-from tests.domain.freeze import changed, current, freeze, frozen
 
 WHAT_TO_DO = """
 An event that is in logs must not change. Undo the change, or store the new schema under a new stored name

@@ -7,13 +7,13 @@ from hypothesis import given as given_any
 from hypothesis import strategies as st
 from msgspec import structs
 
-from domain.accounts import Account
 from domain.events import Action, Event, FillObserved, GapDetected, GapKind, PositionState, SignalRecorded, TradeSide
 from domain.ids import derived
+from domain.influencer_account import Account
 from domain.micros import micros
 from domain.signals import FILL, REMEMBERED, REVERTS, Trade
+from tests.domain.copy_scenarios import RACE, YES, after, held, log, recording, removed, row, wallet
 from tests.domain.facts import ANN, BUY, SELL, at, seeded, trade
-from tests.domain.following import RACE, YES, after, held, log, recording, removed, row, wallet
 from tests.given import Given, like
 
 KEY = f"0xt1:{YES}:BUY:10000000"

@@ -16,11 +16,11 @@ from domain.events import (
     RequestedQuote,
     Status,
 )
+from domain.guardrails import Policy, hash_of
 from domain.ids import derived
 from domain.matching import match, quote_of
 from domain.micros import micros
-from domain.policy import Policy, hash_of
-from domain.reasons import Reason
+from domain.reason_codes import Reason
 from tests.domain.facts import (
     ANN,
     ASKS,

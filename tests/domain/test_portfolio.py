@@ -4,7 +4,7 @@ import pytest
 from msgspec import structs
 
 from domain.events import Decision, Event, PositionSettled, Venue
-from domain.marks import Asset, Mark
+from domain.mark_prices import Asset, Mark
 from domain.micros import micros
 from domain.portfolio import (
     Exposure,
@@ -35,7 +35,7 @@ from tests.domain.facts import (
     signal,
     sold,
 )
-from tests.domain.histories import NO_MARKS, looked, settled
+from tests.domain.strategies import NO_MARKS, looked, settled
 from tests.given import given
 
 BTC, ETH = ("hyperliquid", "BTC"), ("hyperliquid", "ETH")

@@ -5,7 +5,7 @@ from hypothesis import given as given_any
 from hypothesis import strategies as st
 
 from domain.events import CashDeposited, Event, OrderFilled, PositionSettled, Venue
-from domain.marks import Mark
+from domain.mark_prices import Mark
 from domain.micros import times
 from domain.portfolio import (
     Portfolio,
@@ -20,7 +20,7 @@ from domain.portfolio import (
     settlements,
 )
 from tests.domain.facts import at, completed
-from tests.domain.histories import (
+from tests.domain.strategies import (
     ASSETS,
     NO_MARKS,
     Drawn,

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from domain.events import Check, CopyDecided, Decision, ExecutionRequested, Mode, Venue
+from domain.guardrails import Policy
 from domain.micros import micros
-from domain.policy import Policy
 from domain.portfolio import Residual
-from domain.reasons import Reason
-from tests.domain.deciding import bought_by, deciding, executes, following, skips, the
+from domain.reason_codes import Reason
+from tests.domain.decision_specs import bought_by, deciding, executes, following, skips, the
 from tests.domain.facts import bought, decided, executed, fixed, on_polymarket, requested, seen, terms
 from tests.given import like
 

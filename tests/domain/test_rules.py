@@ -10,17 +10,17 @@ import msgspec
 from msgspec.structs import replace
 
 from domain import portfolio as portfolios
-from domain.copying import RULES, decide
+from domain.decision import RULES, decide
 from domain.events import CopyDecided, ExecutionRequested, Mode, PortfolioScope, Sizing
+from domain.guardrails import Policy
 from domain.micros import micros
-from domain.policy import Policy
 from domain.portfolio import Portfolio
 from tests.domain.facts import at, bought, completed, decided, deposited, on_polymarket, requested, seen
 
 FROZEN = Path(__file__).with_name("rules.json")
 WHAT_TO_DO = """
 The same cases are decided otherwise than by version {rules} of the rules. If that is meant, raise RULES in
-domain/copying.py and run: python -m tests.domain.test_rules"""
+domain/decision.py and run: python -m tests.domain.test_rules"""
 
 SIZINGS = (
     Sizing("copy_percent", percent_micros=micros("10")),

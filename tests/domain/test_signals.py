@@ -5,13 +5,13 @@ from hypothesis import given as given_any
 from hypothesis import strategies as st
 from msgspec import structs
 
-from domain.accounts import section_of
 from domain.events import Action, GapDetected, GapKind, PositionState, Side, SignalRecorded, TradeSide
 from domain.ids import derived
+from domain.influencer_account import section_of
 from domain.micros import micros
 from domain.signals import REMEMBERED, Trade, risk_bucket
+from tests.domain.copy_scenarios import after, held, recording, signals, trades
 from tests.domain.facts import ACCOUNT, ANN, BUY, SELL, at, seeded, trade
-from tests.domain.following import after, held, recording, signals, trades
 from tests.given import given, like
 
 # --- what a change means -----------------------------------------------------------------------------------

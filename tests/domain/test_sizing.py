@@ -10,9 +10,9 @@ from hypothesis import given as given_any
 from hypothesis import strategies as st
 
 from domain.events import Sizing, Terms, Venue
+from domain.guardrails import Policy
 from domain.micros import MICRO, decimal_text, micros
-from domain.paper import worth
-from domain.policy import Policy
+from domain.paper_fills import worth
 from domain.portfolio import NOTHING, Exposure, Residual
 from domain.sizing import (
     TARGETS,
@@ -25,7 +25,7 @@ from domain.sizing import (
     target,
     whole_lots,
 )
-from tests.domain.deciding import deciding, executes
+from tests.domain.decision_specs import deciding, executes
 from tests.domain.facts import bought, executed, fixed, levels, on_polymarket, requested, sold, terms
 
 RICH = micros("1000000")

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from domain import accounts, signals
-from domain.accounts import Account
+from domain import influencer_account, signals
 from domain.events import AccountSeeded, GapDetected, PositionState, SeededPosition, TradeSide, Venue
+from domain.influencer_account import Account
 from domain.micros import micros
 from domain.signals import Trade
 from gateways.hyperliquid.fill_parsing import fill_id, is_perpetual, parse_fill, read_fill
@@ -228,8 +228,8 @@ def leaders() -> dict[str, list[dict[str, Any]]]:
 def seeded(rows: list[dict[str, Any]]) -> Account:
     """An account that stands where the first fill of each coin says, a millisecond before everything."""
     account, first = Account(), {row["coin"]: row["startPosition"] for row in reversed(rows)}
-    for section in {accounts.section_of(coin) for coin in first}:
-        held = {coin: size for coin, size in first.items() if accounts.section_of(coin) == section}
+    for section in {influencer_account.section_of(coin) for coin in first}:
+        held = {coin: size for coin, size in first.items() if influencer_account.section_of(coin) == section}
         report = AccountSeeded(
             seed_id=f"seed {section}",
             influencer_id="leader",
@@ -240,14 +240,14 @@ def seeded(rows: list[dict[str, Any]]) -> Account:
             event_time=(rows[0]["time"] - 1) * 1_000_000,
             detect_time=NOW,
         )
-        accounts.evolve(account, report)
+        influencer_account.evolve(account, report)
     return account
 
 
 def fold(account: Account, trade: Trade) -> list[Any]:
     events = signals.record(account.holding(trade.asset), trade)
     for event in events:
-        accounts.evolve(account, event)
+        influencer_account.evolve(account, event)
     return list(events)
 
 

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar, cast
 import msgspec
 from msgspec import Raw
 
-from domain.directory import Directory
+from domain.configuration import Directory
 from domain.events import Event, RawReceived, TradeSide, Venue
 from gateways.hyperliquid.parsing import TradeHead, raw_id
 from handlers.live.configuration import Configuration

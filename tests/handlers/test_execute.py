@@ -19,7 +19,7 @@ from domain.events import (
     Venue,
 )
 from domain.micros import times
-from domain.reasons import Reason
+from domain.reason_codes import Reason
 from handlers.execute import Execute
 from handlers.live.configuration import Configuration
 from streams import subjects

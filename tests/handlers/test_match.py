@@ -14,7 +14,7 @@ from domain.events import (
     TradeSide,
     Venue,
 )
-from domain.reasons import Reason
+from domain.reason_codes import Reason
 from handlers.live.configuration import Configuration
 from handlers.live.event_codec import codec
 from handlers.match import Match

@@ -6,7 +6,6 @@ import msgspec
 import pytest
 from msgspec import Raw, structs
 
-from domain.accounts import Movement
 from domain.events import (
     AccountSeeded,
     Action,
@@ -20,6 +19,7 @@ from domain.events import (
     Venue,
 )
 from domain.ids import derived
+from domain.influencer_account import Movement
 from domain.signals import REMOVED, Trade
 from gateways.hyperliquid.parsing import ZERO_HASH
 from handlers.meaning import meaning

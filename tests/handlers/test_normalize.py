@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from domain.accounts import Account
 from domain.events import (
     AccountSeeded,
     Action,
@@ -23,6 +22,7 @@ from domain.events import (
     Venue,
 )
 from domain.ids import derived
+from domain.influencer_account import Account
 from handlers.normalize import Known, Normalize
 from streams import subjects
 from streams.errors import UnprocessableError

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.breakers import DAY, next_day
+from domain.default_portfolios import EXEC_GLOBAL
 from domain.events import (
     Action,
     BreakerLimit,
@@ -38,10 +39,9 @@ from domain.events import (
     Venue,
 )
 from domain.ids import derived
-from domain.orders import fill_on_paper
+from domain.paper_execution import fill_on_paper
 from domain.portfolio import Position
-from domain.portfolios import EXEC_GLOBAL
-from domain.reasons import Reason
+from domain.reason_codes import Reason
 from handlers.live.configuration import Configuration
 from handlers.live.mark_prices import Valuation
 from handlers.plan import HOLD_NS, LOOK_NS, Plan, Portfolios

@@ -6,7 +6,7 @@ import pytest
 
 from domain.events import GroupClosed, QuoteCaptured, QuoteFailed, QuoteWanted, Terms, Venue
 from domain.ids import derived, jitter
-from domain.reasons import Reason
+from domain.reason_codes import Reason
 from gateways.venue_errors import VenueUnavailableError, WireError
 from gateways.venue_types import Book, Captured
 from handlers.quote import Quote

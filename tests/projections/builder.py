@@ -7,7 +7,7 @@ import time
 import structlog
 
 from handlers.live.event_codec import codec
-from projections.engine import Engine
+from projections.engine.runner import Engine
 from streams.connection import connect
 from tests.projections.building import CORE
 

@@ -9,16 +9,16 @@ from typing import Any
 import asyncpg
 
 from handlers.live.event_codec import codec
-from projections.copy_attempt import CopyAttempts
-from projections.engine import Engine
-from projections.event_count import EventCounts
-from projections.executable_fill import ExecutableFills
-from projections.execution import Executions
-from projections.ledger_entry import LedgerEntries
-from projections.position import Positions
-from projections.projection import Projection
-from projections.signal_group import SignalGroups
-from projections.trade_event import TradeEvents
+from projections.engine.projection import Projection
+from projections.engine.runner import Engine
+from projections.models.copy_attempt import CopyAttempts
+from projections.models.event_count import EventCounts
+from projections.models.executable_fill import ExecutableFills
+from projections.models.execution import Executions
+from projections.models.ledger_entry import LedgerEntries
+from projections.models.position import Positions
+from projections.models.signal_group import SignalGroups
+from projections.models.trade_event import TradeEvents
 from streams.connection import Connection
 from streams.dead_letter_events import DeadLettered, decode
 from streams.reader import history

@@ -8,11 +8,11 @@ import asyncpg
 from msgspec import Struct
 
 from handlers.live.event_codec import codec
-from projections import store
-from projections.catalogue import PROJECTIONS
-from projections.projection import Projection
-from projections.rows import Rows
-from projections.store import Partitions, Place
+from projections.engine import schemas
+from projections.engine.projection import Projection
+from projections.engine.row_batch import Rows
+from projections.engine.schemas import Partitions, Place
+from projections.models import PROJECTIONS
 from streams.append import MAX_BATCH, Record, append
 from streams.connection import Connection
 from streams.envelope import Recorded
@@ -37,7 +37,7 @@ async def tables(dsn: str, projections: Sequence[Projection] = PROJECTIONS) -> A
     session = await asyncpg.connect(dsn)
     try:
         for projection in projections:
-            await store.make_tables(session, PLACE, projection, writer=False, whole=True)
+            await schemas.make_tables(session, PLACE, projection, writer=False, whole=True)
         yield session
     finally:
         await session.close()

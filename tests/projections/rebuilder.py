@@ -6,7 +6,7 @@ import sys
 import structlog
 
 from handlers.live.event_codec import codec
-from projections.rebuild import rebuild
+from projections.engine.rebuild import rebuild
 from tests.projections.building import CORE
 
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))

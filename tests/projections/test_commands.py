@@ -9,10 +9,10 @@ from pathlib import Path
 import asyncpg
 
 from gateways.embedded import Addresses
-from projections.catalogue import PROJECTIONS
+from projections.models import PROJECTIONS
 from streams.connection import Connection
 from tests.projections.building import built, caught_up, contents, engine
-from tests.projections.story import tell, walks
+from tests.projections.example_log import tell, walks
 from tests.system.command import start, vibe
 from vibe.cli.keeping import projections_app
 

@@ -14,12 +14,12 @@ import pytest
 from domain.events import CashDeposited, SignalRecorded
 from gateways.embedded import Addresses
 from handlers.live.event_codec import codec
-from projections.engine import Engine
-from projections.errors import LostPlaceError, OtherLogError
-from projections.live import StreamRun
-from projections.projection import Projection
-from projections.standing import standings
-from projections.table import Add, Change, Insert, Table, Update
+from projections.engine.errors import LostPlaceError, OtherLogError
+from projections.engine.follow import StreamRun
+from projections.engine.projection import Projection
+from projections.engine.runner import Engine
+from projections.engine.status import standings
+from projections.engine.table import Add, Change, Insert, Table, Update
 from streams import subjects
 from streams.append import Record, append
 from streams.connection import Connection
@@ -27,7 +27,7 @@ from streams.envelope import Recorded
 from streams.topology import EXECUTIONS, SIGNALS
 from tests.conftest import Databases, empty
 from tests.projections.building import CORE, behind, built, caught_up, contents, engine, letters
-from tests.projections.story import tell, walks
+from tests.projections.example_log import tell, walks
 from tests.streams.deadlines import settled
 from tests.streams.examples import example
 from tests.streams.subprocesses import heard, process

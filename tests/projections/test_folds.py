@@ -21,20 +21,20 @@ from domain.events import (
     SignalRecorded,
     TradeSide,
 )
-from domain.reasons import Reason
+from domain.reason_codes import Reason
 from handlers.live.event_codec import ALL, codec
-from projections.catalogue import PROJECTIONS
-from projections.copy_attempt import COPY_ATTEMPT, CopyAttempts
-from projections.event_count import EVENT_COUNT, EventCounts
-from projections.executable_fill import EXECUTABLE_FILL, ExecutableFills
-from projections.execution import EXECUTION, Executions
-from projections.ledger_entry import LEDGER_BALANCE, LEDGER_ENTRY, LedgerEntries
-from projections.mapping import sequence_of
-from projections.position import POSITION, Positions
-from projections.projection import Projection
-from projections.signal_group import FAN_OUT, QUOTE, SIGNAL_GROUP, SignalGroups
-from projections.table import Add, Change, Insert, Update, Upsert, moment
-from projections.trade_event import TRADE_EVENT, TradeEvents
+from projections.engine.mapping import sequence_of
+from projections.engine.projection import Projection
+from projections.engine.table import Add, Change, Insert, Update, Upsert, moment
+from projections.models import PROJECTIONS
+from projections.models.copy_attempt import COPY_ATTEMPT, CopyAttempts
+from projections.models.event_count import EVENT_COUNT, EventCounts
+from projections.models.executable_fill import EXECUTABLE_FILL, ExecutableFills
+from projections.models.execution import EXECUTION, Executions
+from projections.models.ledger_entry import LEDGER_BALANCE, LEDGER_ENTRY, LedgerEntries
+from projections.models.position import POSITION, Positions
+from projections.models.signal_group import FAN_OUT, QUOTE, SIGNAL_GROUP, SignalGroups
+from projections.models.trade_event import TRADE_EVENT, TradeEvents
 from streams.envelope import Recorded
 from tests.streams.examples import example
 

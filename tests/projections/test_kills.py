@@ -10,12 +10,12 @@ import asyncpg
 
 from gateways.embedded import servers
 from handlers.live.event_codec import codec
-from projections.rebuild import rebuild
-from projections.verify import verify
+from projections.engine.rebuild import rebuild
+from projections.engine.verify import verify
 from streams import topology
 from streams.connection import connect
 from tests.projections.building import CORE, built, letters
-from tests.projections.story import tell, walks
+from tests.projections.example_log import tell, walks
 from tests.streams.deadlines import settled
 from tests.streams.subprocesses import process
 

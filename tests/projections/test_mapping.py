@@ -12,17 +12,17 @@ from msgspec import Struct
 
 from domain.events import CopyDecided, MarkCaptured, OrderFilled, PositionChanged
 from handlers.live.event_codec import ALL, codec
-from projections.catalogue import PROJECTIONS
-from projections.copy_attempt import CopyAttempts
-from projections.event_count import EventCounts
-from projections.executable_fill import EXECUTABLE_FILL, ExecutableFills
-from projections.folding import Folder, OneByOneError, Unreadable
-from projections.ledger_entry import LEDGER_BALANCE
-from projections.mapping import CAUSE, SEQUENCE, From, add, insert, sequence_of, sequences_of, upsert
-from projections.position import POSITION, Positions
-from projections.projection import Projection, shape
-from projections.rows import Rows
-from projections.table import Add, Change, Table, moment
+from projections.engine.event_decoder import Folder, OneByOneError, Unreadable
+from projections.engine.mapping import CAUSE, SEQUENCE, From, add, insert, sequence_of, sequences_of, upsert
+from projections.engine.projection import Projection, shape
+from projections.engine.row_batch import Rows
+from projections.engine.table import Add, Change, Table, moment
+from projections.models import PROJECTIONS
+from projections.models.copy_attempt import CopyAttempts
+from projections.models.event_count import EventCounts
+from projections.models.executable_fill import EXECUTABLE_FILL, ExecutableFills
+from projections.models.ledger_entry import LEDGER_BALANCE
+from projections.models.position import POSITION, Positions
 from streams.bulk_replay import Block
 from streams.envelope import Recorded
 from streams.topology import EXECUTIONS

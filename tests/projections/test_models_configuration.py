@@ -14,18 +14,18 @@ from domain.events import (
     PortfolioScope,
     Status,
 )
-from projections.audit_log import AuditLog
-from projections.guardrail import Guardrails
-from projections.influencer import Influencers
-from projections.influencer_metrics import InfluencerMetrics
-from projections.ledger_entry import LedgerEntries
-from projections.projection import Projection
+from projections.engine.projection import Projection
+from projections.engine.table import moment
+from projections.models.audit_log import AuditLog
+from projections.models.guardrail import Guardrails
+from projections.models.influencer import Influencers
+from projections.models.influencer_metrics import InfluencerMetrics
+from projections.models.ledger_entry import LedgerEntries
+from projections.models.subscriber import Subscribers
+from projections.models.subscription import Subscriptions
 from projections.queries.influencers import influencers
 from projections.queries.subscribers import subscriber, subscribers, subscriptions
 from projections.queries.system import audit_log
-from projections.subscriber import Subscribers
-from projections.subscription import Subscriptions
-from projections.table import moment
 from tests.domain.facts import at, bought, influencer
 from tests.domain.facts import subscriber as subscribed
 from tests.domain.facts import subscription as subscription_of

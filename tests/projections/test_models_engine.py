@@ -23,8 +23,8 @@ from domain.events import (
 )
 from gateways.embedded import Addresses
 from handlers.live.event_codec import codec
-from projections.catalogue import PROJECTIONS
-from projections.verify import verify
+from projections.engine.verify import verify
+from projections.models import PROJECTIONS
 from streams import subjects
 from streams.connection import Connection
 from streams.dead_letter_events import DeadLettered
@@ -34,8 +34,8 @@ from tests.domain.facts import SELL, at, influencer, seeded, signal
 from tests.domain.facts import subscriber as subscribed
 from tests.domain.facts import subscription as subscription_of
 from tests.projections.building import built, contents, letters
+from tests.projections.example_log import walks
 from tests.projections.modelled import Told, recorded, stored, tables, tell
-from tests.projections.story import walks
 from tests.streams.examples import example
 
 

@@ -24,17 +24,17 @@ from domain.events import (
     Venue,
 )
 from domain.micros import MICRO, micros, times
-from projections.ledger_entry import LedgerEntries
-from projections.market import Markets
-from projections.market_price_snapshot import MarketPriceSnapshots
-from projections.portfolio_snapshot import PortfolioSnapshots
-from projections.position import Positions
-from projections.projection import Projection
+from projections.engine.projection import Projection
+from projections.engine.table import moment
+from projections.models.ledger_entry import LedgerEntries
+from projections.models.market import Markets
+from projections.models.market_price_snapshot import MarketPriceSnapshots
+from projections.models.portfolio_snapshot import PortfolioSnapshots
+from projections.models.position import Positions
 from projections.queries.ledger import LedgerLine, balances, ledger
 from projections.queries.portfolios import portfolio, snapshots
-from projections.table import moment
 from tests.domain.facts import BUY, SELL, at, bought, decided, deposited, filled, sold
-from tests.domain.histories import lives
+from tests.domain.strategies import lives
 from tests.projections.modelled import Session, recorded, stored, tables, undone
 
 NEEDED: tuple[Projection, ...] = (

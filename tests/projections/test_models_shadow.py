@@ -9,24 +9,24 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from domain import shadow as domain
-from domain.accounts import is_stale
+from domain import influencer_portfolio as domain
 from domain.events import AccountSeeded, Action, Event, MarkCaptured, MarkSource, SeededPosition, SignalRecorded, Venue
-from domain.marks import Mark
+from domain.influencer_account import is_stale
+from domain.influencer_portfolio import Shadow
+from domain.mark_prices import Mark
 from domain.micros import MICRO, micros
-from domain.shadow import Shadow
 from domain.signals import Trade
-from projections.influencer_position import InfluencerPositions
-from projections.market import Markets
-from projections.market_price_snapshot import MarketPriceSnapshots
-from projections.projection import Projection
+from projections.engine.projection import Projection
+from projections.engine.table import Insert, moment
+from projections.models.influencer_position import InfluencerPositions
+from projections.models.market import Markets
+from projections.models.market_price_snapshot import MarketPriceSnapshots
+from projections.models.shadow_entry import SHADOW_ENTRY, ShadowEntries
 from projections.queries.influencers import holdings
 from projections.queries.shadows import NEWEST, ShadowPortfolio, shadow, shadow_snapshots
-from projections.shadow_entry import SHADOW_ENTRY, ShadowEntries
-from projections.table import Insert, moment
 from streams.envelope import Recorded
+from tests.domain.copy_scenarios import NO, YES, Happening, log, more, movement, moving, recording, removed, row, wallet
 from tests.domain.facts import ACCOUNT, ANN, BUY, SELL, at, seeded, signal, trade
-from tests.domain.following import NO, YES, Happening, log, more, movement, moving, recording, removed, row, wallet
 from tests.given import given
 from tests.projections.modelled import Session, recorded, stored, tables, undone
 

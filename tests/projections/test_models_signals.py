@@ -23,22 +23,22 @@ from domain.events import (
     Venue,
 )
 from domain.micros import MICRO, micros
-from domain.reasons import Reason
-from projections.activity_event import ActivityEvents
-from projections.guardrail import Guardrails
-from projections.influencer import Influencers
-from projections.influencer_metrics import InfluencerMetrics
-from projections.market import Markets
-from projections.market_price_snapshot import MarketPriceSnapshots
-from projections.projection import Projection
+from domain.reason_codes import Reason
+from projections.engine.projection import Projection
+from projections.engine.table import moment
+from projections.models.activity_event import ActivityEvents
+from projections.models.guardrail import Guardrails
+from projections.models.influencer import Influencers
+from projections.models.influencer_metrics import InfluencerMetrics
+from projections.models.market import Markets
+from projections.models.market_price_snapshot import MarketPriceSnapshots
+from projections.models.shadow_entry import ShadowEntries
+from projections.models.signal_group import SignalGroups
+from projections.models.subscription import Subscriptions
+from projections.models.trade_event import TradeEvents
 from projections.queries.influencers import activities, group, groups, trades
 from projections.queries.markets import market, markets, marks
 from projections.queries.round_trips import influencer_metrics
-from projections.shadow_entry import ShadowEntries
-from projections.signal_group import SignalGroups
-from projections.subscription import Subscriptions
-from projections.table import moment
-from projections.trade_event import TradeEvents
 from tests.domain.facts import BUY, SELL, at, bought, decided, group_closed, influencer, signal
 from tests.projections.modelled import Session, recorded, stored, tables
 from tests.streams.examples import example

@@ -7,11 +7,11 @@ import pytest
 from msgspec import structs
 
 from domain.events import Decision, Event, ExecutionRequested, OrderSubmitted, PositionState, RawReceived
-from projections.projection import Projection
+from projections.engine.projection import Projection
+from projections.engine.table import moment
+from projections.models.system_checkpoint import SystemCheckpoints
+from projections.models.system_metrics import BEYOND, BUCKETS, SystemMetrics, bucket
 from projections.queries.system import checkpoints, latencies, minutes
-from projections.system_checkpoint import SystemCheckpoints
-from projections.system_metrics import BEYOND, BUCKETS, SystemMetrics, bucket
-from projections.table import moment
 from streams.dead_letter_events import DeadLettered
 from streams.processing.checkpoint import Checkpoint
 from tests.domain.facts import at, decided, signal

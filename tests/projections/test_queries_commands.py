@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from domain.micros import MICRO
 from gateways.embedded import Addresses
-from projections.catalogue import PROJECTIONS
+from projections.models import PROJECTIONS
 from streams import subjects
 from streams.connection import Connection
 from tests.domain.facts import BUY, SELL, at, bought, decided, influencer, signal
@@ -18,8 +18,8 @@ from tests.domain.facts import subscriber as subscribed
 from tests.projections.building import built
 from tests.projections.modelled import tell
 from tests.system.command import vibe
-from vibe.leaderboard_command import run_leaderboard, run_metrics
-from vibe.settings import Settings
+from vibe.app.settings import Settings
+from vibe.cli.leaderboard import run_leaderboard, run_metrics
 
 
 async def told(log: Connection, database: str) -> None:

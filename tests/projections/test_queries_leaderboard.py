@@ -11,12 +11,12 @@ from msgspec import structs
 
 from domain.events import SignalRecorded, Status
 from domain.micros import MICRO
-from projections.influencer import Influencers
-from projections.influencer_metrics import InfluencerMetrics
-from projections.projection import Projection
+from projections.engine.projection import Projection
+from projections.engine.table import moment
+from projections.models.influencer import Influencers
+from projections.models.influencer_metrics import InfluencerMetrics
+from projections.models.shadow_entry import ShadowEntries
 from projections.queries.leaderboard import Trader, leaderboard, ranked
-from projections.shadow_entry import ShadowEntries
-from projections.table import moment
 from tests.domain.facts import BUY, SELL, at, influencer, signal
 from tests.projections.modelled import recorded, stored, tables
 

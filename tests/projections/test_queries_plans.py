@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from domain.events import Event, MarkCaptured
-from projections import store
-from projections.catalogue import PROJECTIONS
+from projections.engine import schemas
+from projections.engine.table import moment
+from projections.models import PROJECTIONS
 from projections.queries import (
     attempts,
     influencers,
@@ -21,8 +22,7 @@ from projections.queries import (
     subscribers,
     system,
 )
-from projections.queries.reading import Reader
-from projections.table import moment
+from projections.queries.fetch import Reader
 from tests.conftest import Databases
 from tests.domain.facts import at, bought, decided, group_closed, influencer, seeded, signal
 from tests.domain.facts import subscriber as subscribed
@@ -122,7 +122,7 @@ async def _fill(session: Session) -> None:
     }
     for stream, events in patterns.items():
         await stored(session, [recorded(event, stream, -n, at=at(0)) for n, event in enumerate(events, 1)])
-    partitions = store.Partitions(dict.fromkeys((each.name for each in PROJECTIONS), PLACE), PROJECTIONS)
+    partitions = schemas.Partitions(dict.fromkeys((each.name for each in PROJECTIONS), PLACE), PROJECTIONS)
     await partitions.load(session)
     days = {BEGIN.date() + timedelta(days=number) for number in range(DAYS + 1)}
     async with session.transaction():

@@ -10,14 +10,16 @@ from msgspec import structs
 
 from domain.events import Decision, Event, OrderSubmitted, TradeSide
 from domain.micros import MICRO, times
-from projections.copy_attempt import CopyAttempts
-from projections.executable_fill import ExecutableFills
-from projections.execution import Executions
-from projections.ledger_entry import LedgerEntries
-from projections.market import Markets
-from projections.market_price_snapshot import MarketPriceSnapshots
-from projections.position import Positions
-from projections.projection import Projection
+from projections.engine.projection import Projection
+from projections.engine.table import moment
+from projections.models.copy_attempt import CopyAttempts
+from projections.models.executable_fill import ExecutableFills
+from projections.models.execution import Executions
+from projections.models.ledger_entry import LedgerEntries
+from projections.models.market import Markets
+from projections.models.market_price_snapshot import MarketPriceSnapshots
+from projections.models.position import Positions
+from projections.models.signal_group import SignalGroups
 from projections.queries.attempts import attempt as attempt_whole
 from projections.queries.attempts import (
     attempts,
@@ -28,8 +30,6 @@ from projections.queries.attempts import (
     orders_of_subscriber,
 )
 from projections.queries.subscribers import Copying, subscriber_metrics
-from projections.signal_group import SignalGroups
-from projections.table import moment
 from tests.domain.facts import BUY, SELL, at, completed, decided, filled, group_closed
 from tests.projections.modelled import Session, recorded, stored, tables
 from tests.streams.examples import example

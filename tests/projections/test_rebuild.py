@@ -14,25 +14,25 @@ import pytest
 from domain.events import CashDeposited, CopyDecided, OrderFilled
 from gateways.embedded import Addresses
 from handlers.live.event_codec import codec
-from projections import rebuild as rebuilding
-from projections import store
-from projections import swap as swapping
-from projections.copy_attempt import CopyAttempts
-from projections.errors import PoisonError, RebuildError
-from projections.executable_fill import ExecutableFills
-from projections.ledger_entry import LedgerEntries
-from projections.past import build_past
-from projections.position import Positions
-from projections.projection import Projection
-from projections.rebuild import Rebuilt, rebuild
-from projections.table import Add, Change, Insert, Table, Upsert
+from projections.engine import rebuild as rebuilding
+from projections.engine import schemas
+from projections.engine import swap as swapping
+from projections.engine.errors import PoisonError, RebuildError
+from projections.engine.point_in_time import build_past
+from projections.engine.projection import Projection
+from projections.engine.rebuild import Rebuilt, rebuild
+from projections.engine.table import Add, Change, Insert, Table, Upsert
+from projections.models.copy_attempt import CopyAttempts
+from projections.models.executable_fill import ExecutableFills
+from projections.models.ledger_entry import LedgerEntries
+from projections.models.position import Positions
 from streams.append import Record, append
 from streams.connection import Connection
 from streams.envelope import Recorded
 from streams.topology import EXECUTIONS, GROUPS
 from tests.conftest import Databases, empty
 from tests.projections.building import CORE, built, caught_up, contents, engine, letters
-from tests.projections.story import tell, walks
+from tests.projections.example_log import tell, walks
 from tests.streams.deadlines import settled
 from tests.streams.examples import example
 from tests.streams.subprocesses import heard, process
@@ -44,7 +44,7 @@ async def rebuilt(
     return await rebuild(running.nats_url, dsn, codec(), projections, **how)
 
 
-async def schemas(dsn: str) -> set[str]:
+async def build_schemas(dsn: str) -> set[str]:
     """The schemas of builds that exist."""
     session = await asyncpg.connect(dsn)
     rows = await session.fetch("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'rm\\_%'")
@@ -109,7 +109,7 @@ async def test_rebuilt_while_the_live_one_runs_and_a_reader_reads(
     assert await contents(database) == live
     assert len(live["copy_attempt"]) == 900
     partitioned = {p.name for p in CORE if any(table.by_day for table in p.tables)}
-    assert await schemas(database) == {store.build_schema(name, 3) for name in partitioned}
+    assert await build_schemas(database) == {schemas.build_schema(name, 3) for name in partitioned}
     assert await letters(log) == []
 
 
@@ -142,7 +142,7 @@ async def test_an_interrupted_rebuild_leaves_the_live_one_and_resumes(
     with pytest.raises(asyncio.CancelledError):
         await work
     assert await contents(database) == before
-    assert store.build_schema("position", 2) in await schemas(database)
+    assert schemas.build_schema("position", 2) in await build_schemas(database)
     results = await rebuilt(running, database, chosen, chunk=300, resume=True)
     end = (await log.api("STREAM.INFO.EXECUTIONS"))["state"]["last_seq"]
     assert all(0 < result.events < end for result in results), "only the rest was read"
@@ -269,7 +269,7 @@ async def test_a_new_projection_of_a_long_log_is_built_like_a_rebuild(
     async with engine(log, database, (Positions(),), long_log=100):
         await caught_up(log, database, (Positions(),))
         # What was swapped out is dropped a moment after the swap.
-        await settled(lambda: schemas(database), lambda found: store.build_schema("position", 1) not in found)
+        await settled(lambda: build_schemas(database), lambda found: schemas.build_schema("position", 1) not in found)
     session = await asyncpg.connect(database)
     assert await session.fetchval("SELECT generation FROM projection_position") == 2
     await session.close()
@@ -460,7 +460,7 @@ async def test_the_days_have_partitions_and_rows_cannot_be_changed(log: Connecti
     ]
     today = time.strftime("%Y%m%d", time.gmtime())
     assert await session.fetchval("SELECT to_regclass($1) IS NOT NULL", f"rm_ledger_entry_1.ledger_entry_{today}")
-    await session.execute(f"SET ROLE {store.WRITER}")
+    await session.execute(f"SET ROLE {schemas.WRITER}")
     for statement in ("UPDATE copy_attempt SET market = ''", "DELETE FROM ledger_entry", "TRUNCATE trade_event"):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await session.execute(statement)

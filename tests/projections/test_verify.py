@@ -9,21 +9,21 @@ import pytest
 
 from gateways.embedded import Addresses
 from handlers.live.event_codec import codec
-from projections.copy_attempt import CopyAttempts
-from projections.errors import RebuildError
-from projections.event_count import EventCounts
-from projections.ledger_entry import LedgerEntries
-from projections.past import build_past, last_recorded
-from projections.position import Positions
-from projections.projection import Projection
-from projections.standing import standings
-from projections.verify import Check, Difference, verify
+from projections.engine.errors import RebuildError
+from projections.engine.point_in_time import build_past, last_recorded
+from projections.engine.projection import Projection
+from projections.engine.status import standings
+from projections.engine.verify import Check, Difference, verify
+from projections.models.copy_attempt import CopyAttempts
+from projections.models.event_count import EventCounts
+from projections.models.ledger_entry import LedgerEntries
+from projections.models.position import Positions
 from streams.append import Record, append
 from streams.connection import Connection
 from tests.conftest import Databases
 from tests.projections.building import CORE, built, caught_up, contents, engine
-from tests.projections.story import CODEC, tell, walks
-from tests.projections.test_rebuild import Notes, deposit, schemas
+from tests.projections.example_log import CODEC, tell, walks
+from tests.projections.test_rebuild import Notes, build_schemas, deposit
 from tests.streams.examples import example
 
 
@@ -50,7 +50,7 @@ async def test_equal_while_events_keep_coming(log: Connection, running: Addresse
         assert {table.digest for check in checks for table in check.tables} == {
             table.replayed_digest for check in checks for table in check.tables
         }
-    assert not any("verify" in schema for schema in await schemas(database))
+    assert not any("verify" in schema for schema in await build_schemas(database))
 
 
 TAMPERED = {
@@ -96,7 +96,7 @@ async def test_what_was_tampered_with_is_named(log: Connection, running: Address
     assert [each.table for each in found] == [table]
     assert found[0].difference == expected
     assert [check.projection for check in checks if not check.equal] == [table]
-    assert not any("verify" in schema for schema in await schemas(database))
+    assert not any("verify" in schema for schema in await build_schemas(database))
 
 
 async def test_what_the_live_one_buried_is_passed_over(log: Connection, running: Addresses, database: str) -> None:

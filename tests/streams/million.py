@@ -32,7 +32,7 @@ from domain.events import (
     Venue,
 )
 from domain.portfolio import Portfolio, cash_delta
-from domain.reasons import Reason
+from domain.reason_codes import Reason
 from handlers.live.configuration import Configuration
 from handlers.live.event_codec import codec
 from handlers.live.mark_prices import Valuation

@@ -20,7 +20,7 @@ from streams.connection import Connection, connect
 from streams.envelope import Recorded
 from streams.reader import history
 from streams.topology import HISTORY
-from vibe.settings import nats_conf
+from vibe.app.settings import nats_conf
 
 NOTHING: Mapping[str, str] = {}
 

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from projections.ledger_entry import LEDGER_ENTRY
-from projections.table import moment
+from projections.engine.table import moment
+from projections.models.ledger_entry import LEDGER_ENTRY
 from streams import topology
 from streams.errors import LogError
 from streams.topology import RAW, SIGNALS
 from tests.streams.archiving import at, put, spread
 from tests.system.command import ends, vibe
 from tests.system.test_export_command import created
-from vibe.archive_commands import _chosen, _day
-from vibe.moments import BadMomentError
+from vibe.cli.archive import _chosen, _day
+from vibe.cli.time_arguments import BadMomentError
 
 
 @pytest.fixture(scope="module")

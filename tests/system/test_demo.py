@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from domain.events import OrderFilled, Venue
-from projections.catalogue import PROJECTIONS
+from projections.models import PROJECTIONS
 from streams.envelope import Recorded
 from tests.system.command import Ended, assert_exactly_once, ends, vibe
-from vibe.demo import SUBSCRIBERS
+from vibe.app.demo import SUBSCRIBERS
 
 PERPETUALS = {subscriber for subscriber, *_ in SUBSCRIBERS}
 

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from projections.table import Table
-from vibe import export_command
-from vibe.export_command import Format, NothingToExportError, What, _complete, _moment, export
-from vibe.moments import BadMomentError
+import vibe.cli.export as export_module
+from projections.engine.table import Table
+from vibe.cli.export import Format, NothingToExportError, What, _complete, _moment, export
+from vibe.cli.time_arguments import BadMomentError
 
 NOON = datetime(2026, 11, 1, 12, 0, 0, 1, tzinfo=UTC)
 LARGEST = 2**63 - 1
@@ -48,7 +48,7 @@ def created(table: Table) -> str:
 
 async def filled(dsn: str, what: What, count: int) -> "asyncpg.Connection[Any]":
     """A database with a read model of so many rows."""
-    table, time_column = export_command._TABLES[what]
+    table, time_column = export_module._TABLES[what]
     database: asyncpg.Connection[Any] = await asyncpg.connect(dsn)
     await database.execute(created(table))
     await database.execute("CREATE TABLE projection_position (projection text, stream text, position bigint)")
@@ -70,7 +70,7 @@ async def exported(database: "asyncpg.Connection[Any]", what: What, form: Format
 @pytest.mark.parametrize("what", ["ledger", "attempts", "fills"])
 async def test_every_column_comes_out_exactly(database: str, what: What) -> None:
     connection = await filled(database, what, 3)
-    table, time_column = export_command._TABLES[what]
+    table, time_column = export_module._TABLES[what]
     expected = [row(table, number, time_column) for number in (1, 2, 3)]
     read = pq.read_table(io.BytesIO(await exported(connection, what, "parquet")))
     assert read.column_names == list(table.columns)
@@ -123,7 +123,7 @@ def test_moments_are_named_after_their_option() -> None:
 
 
 async def test_many_rows_are_streamed(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export_command, "_FETCH", 100)
+    monkeypatch.setattr(export, "_FETCH", 100)
     connection = await filled(database, "fills", 1050)
     told: list[tuple[int, int]] = []
     read = pq.ParquetFile(

@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 
 from domain.events import CopyDecided
-from domain.reasons import Reason
+from domain.reason_codes import Reason
 from gateways.sandbox.hyperliquid import INFLUENCERS
 from streams.envelope import nanoseconds
 from tests.system.command import ends, start, until, vibe

@@ -4,7 +4,7 @@ from io import StringIO
 
 from rich.console import Console
 
-from vibe.output import show, table
+from vibe.cli.output import show, table
 
 ADDRESS = "0x764b7522c27ce4a959eda80a0564289109fde369"
 

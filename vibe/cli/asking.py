@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from vibe.app.settings import settings
 from vibe.cli.root import Json, app, finish, group
-from vibe.settings import settings
 
 subscriber_app = group("subscriber", "One subscriber, from the log.")
 influencer_app = group("influencer", "One influencer, from the log.")
@@ -32,7 +32,7 @@ def trace(
     verify
         make each decision again from the log alone, and say whether it comes out equal; exit code 1 when not
     """
-    from vibe.trace_command import run_trace
+    from vibe.cli.trace import run_trace
 
     finish(run_trace(settings(), wanted, json, limit, verify), quiet=True)
 
@@ -50,7 +50,7 @@ def verify_decisions(*, since: str | None = None, json: Json = False) -> None:
     since
         a span such as 24h or 7d, or a time; without it, everything
     """
-    from vibe.verify_command import run_verify
+    from vibe.cli.verify import run_verify
 
     finish(run_verify(settings(), since, json), quiet=True)
 
@@ -70,7 +70,7 @@ def whatif(*, config: Path, since: str = "24h", json: Json = False) -> None:
     since
         a span such as 24h or 7d, or a time
     """
-    from vibe.whatif_command import run_whatif
+    from vibe.cli.whatif import run_whatif
 
     finish(run_whatif(settings(), config, since, json), quiet=True)
 
@@ -81,7 +81,7 @@ def lag(*, json: Json = False) -> None:
 
     Example: vibe lag --json
     """
-    from vibe.streams_commands import run_lag
+    from vibe.cli.streams import run_lag
 
     finish(run_lag(settings(), json), quiet=True)
 
@@ -99,7 +99,7 @@ def subscriber_show(subscriber: str, /, *, at: str | None = None, json: Json = F
     at
         a sequence of EXECUTIONS, or a time (UTC unless it says otherwise)
     """
-    from vibe.subscriber_command import run_subscriber_show
+    from vibe.cli.subscriber import run_subscriber_show
 
     finish(run_subscriber_show(settings(), subscriber, at, json), quiet=True)
 
@@ -115,7 +115,7 @@ def influencer_show(influencer: str, /, *, at: str | None = None, json: Json = F
     at
         as of this time, or that long ago (24h); without it, now
     """
-    from vibe.influencer_command import run_influencer_show
+    from vibe.cli.influencer import run_influencer_show
 
     finish(run_influencer_show(settings(), influencer, at, json), quiet=True)
 
@@ -135,7 +135,7 @@ def leaderboard(
     min_trips
         leave out who ended fewer round trips, from flat to flat
     """
-    from vibe.leaderboard_command import run_leaderboard
+    from vibe.cli.leaderboard import run_leaderboard
 
     finish(run_leaderboard(settings(), since, min_trips, limit, json), quiet=True)
 
@@ -158,6 +158,6 @@ def metrics(
     since
         of this span (24h, 7d) or from this time on; without it, all. A subscriber's profit is always all
     """
-    from vibe.leaderboard_command import run_metrics
+    from vibe.cli.leaderboard import run_metrics
 
     finish(run_metrics(settings(), what, name, since, json), quiet=True)

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from vibe.app.settings import settings
 from vibe.cli.root import Json, app, finish, group
-from vibe.settings import settings
 
 projections_app = group(
     "projections", "The read models: look at them, build them anew from history, prove them equal to it."
@@ -34,7 +34,7 @@ def archive_run(*, stream: str | None = None, until: str | None = None, json: Js
     until
         the last day to archive
     """
-    from vibe.archive_commands import run_archive
+    from vibe.cli.archive import run_archive
 
     finish(run_archive(settings(), stream, until, json), quiet=True)
 
@@ -50,7 +50,7 @@ def archive_status(*, metrics: Path | None = None, json: Json = False) -> None:
     metrics
         also write Prometheus gauges to this file, for the textfile collector of a node exporter
     """
-    from vibe.archive_commands import run_status
+    from vibe.cli.archive import run_status
 
     finish(run_status(settings(), metrics, json), quiet=True)
 
@@ -63,7 +63,7 @@ def archive_query(sql: str, /, *, json: Json = False) -> None:
 
     Columns: sequence, subject, time, type, id, source, correlation, causation, data (the event's JSON text), payload.
     """
-    from vibe.archive_commands import run_query
+    from vibe.cli.archive import run_query
 
     finish(run_query(settings(), sql, json), quiet=True)
 
@@ -94,7 +94,7 @@ def export(
     out
         the file, replaced when it is whole; - for CSV on standard output. Else named after what it holds
     """
-    from vibe.export_command import run_export
+    from vibe.cli.export import run_export
 
     finish(run_export(settings(), what, since, until, format, out, json), quiet=True)
 
@@ -112,7 +112,7 @@ def bench_log(*, json: Json = False, events: Events = 1_000_000) -> None:
     events
         how many the replay reads; append and processor run a tenth of it
     """
-    from vibe.bench_commands import run_bench_log
+    from vibe.cli.bench import run_bench_log
 
     finish(run_bench_log(settings(), json, events), quiet=True)
 
@@ -123,7 +123,7 @@ def projections_list(*, json: Json = False) -> None:
 
     Example: vibe projections list --json
     """
-    from vibe.projections_commands import run_list
+    from vibe.cli.projections import run_list
 
     finish(run_list(settings(), json), quiet=True)
 
@@ -169,7 +169,7 @@ def projections_rebuild(
     shorten
         where neither stream nor archive has the beginning, build from what there is
     """
-    from vibe.projections_commands import run_rebuild
+    from vibe.cli.projections import run_rebuild
 
     finish(run_rebuild(settings(), names, all, until, schema, resume, bury, archive, shorten, json), quiet=True)
 
@@ -189,7 +189,7 @@ def projections_verify(*names: str, all: bool = False, archive: bool = False, js
     archive
         read whatever is archived from there, even what the streams still hold
     """
-    from vibe.projections_commands import run_verify
+    from vibe.cli.projections import run_verify
 
     finish(run_verify(settings(), names, all, archive, json), quiet=True)
 
@@ -207,6 +207,6 @@ def bench_projections(*, json: Json = False, events: Events = 1_000_000) -> None
     events
         how many events of EXECUTIONS the rebuild reads
     """
-    from vibe.bench_commands import run_bench_projections
+    from vibe.cli.bench import run_bench_projections
 
     finish(run_bench_projections(settings(), json, events), quiet=True)

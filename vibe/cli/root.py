@@ -13,14 +13,14 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from gateways.embedded import ServerError
-from projections.errors import ProjectionError
+from projections.engine.errors import ProjectionError
 from streams.errors import LogError, UnprocessableError
-from vibe.demo import NotADemoError
-from vibe.folder_lock import FolderBusyError
-from vibe.moments import BadMomentError
-from vibe.play import BadConfigError
-from vibe.settings import settings
-from vibe.telemetry import configure_logging
+from vibe.app.demo import NotADemoError
+from vibe.app.folder_lock import FolderBusyError
+from vibe.app.observability import configure_logging
+from vibe.app.session import BadConfigError
+from vibe.app.settings import settings
+from vibe.cli.time_arguments import BadMomentError
 
 EXPECTED = (
     BadConfigError,

@@ -6,9 +6,9 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from vibe.app.session import run_demo, run_up
+from vibe.app.settings import settings
 from vibe.cli.root import Json, app, finish
-from vibe.play import run_demo, run_up
-from vibe.settings import settings
 
 Seconds = Annotated[float, Parameter(validator=Number(gt=0))]
 Port = Annotated[int, Parameter(validator=Number(gte=0, lte=65535))]
@@ -56,7 +56,7 @@ def run(*stages: str) -> None:
 
     Example: vibe run plan execute
     """
-    from vibe.run_commands import run_stages
+    from vibe.cli.run import run_stages
 
     finish(run_stages(settings(), stages))
 
@@ -97,7 +97,7 @@ def sandbox(
     speed
         how much faster than recorded
     """
-    from vibe.run_commands import run_sandbox
+    from vibe.cli.run import run_sandbox
 
     finish(run_sandbox(host, port, polymarket_port, seed, seconds, frames, pages, speed, origin_ns))
 
@@ -113,6 +113,6 @@ def health(*, url: str | None = None) -> None:
     url
         Where it serves its health; 127.0.0.1 on VIBE_HTTP_PORT unless given.
     """
-    from vibe.run_commands import run_health
+    from vibe.cli.run import run_health
 
     finish(run_health(settings(), url), quiet=True)

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from vibe.app.settings import settings
 from vibe.cli.root import Json, finish, group
-from vibe.settings import settings
 
 streams_app = group("streams", "The streams of the event log.")
 config_app = group("config", "Influencers, subscribers, subscriptions and guardrails.")
@@ -20,7 +20,7 @@ def streams_apply(*, json: Json = False) -> None:
 
     Example: vibe streams apply
     """
-    from vibe.streams_commands import run_streams_apply
+    from vibe.cli.streams import run_streams_apply
 
     finish(run_streams_apply(settings(), json), quiet=True)
 
@@ -31,7 +31,7 @@ def streams_show(*, json: Json = False) -> None:
 
     Example: vibe streams show --json
     """
-    from vibe.streams_commands import run_streams_show
+    from vibe.cli.streams import run_streams_show
 
     finish(run_streams_show(settings(), json), quiet=True)
 
@@ -61,7 +61,7 @@ def config_import(
     actor
         who is named in the events
     """
-    from vibe.config_commands import run_config_import
+    from vibe.cli.config import run_config_import
 
     finish(run_config_import(settings(), file, actor, json), quiet=True)
 
@@ -72,7 +72,7 @@ def config_export() -> None:
 
     Example: vibe config export > config.jsonl
     """
-    from vibe.config_commands import run_config_export
+    from vibe.cli.config import run_config_export
 
     finish(run_config_export(settings()), quiet=True)
 
@@ -83,7 +83,7 @@ def config_show(*, json: Json = False) -> None:
 
     Example: vibe config show
     """
-    from vibe.config_commands import run_config_show
+    from vibe.cli.config import run_config_show
 
     finish(run_config_show(settings(), json), quiet=True)
 
@@ -101,7 +101,7 @@ def dead_list(*, stage: str | None = None, all: bool = False, json: Json = False
     all
         retried and dropped ones too
     """
-    from vibe.dead_commands import run_list
+    from vibe.cli.dead import run_list
 
     finish(run_list(settings(), stage, all, json), quiet=True)
 
@@ -117,7 +117,7 @@ def dead_show(letter: int, /, *, json: Json = False) -> None:
     letter
         its number in `vibe dead list`, the sequence in DEAD
     """
-    from vibe.dead_commands import run_show
+    from vibe.cli.dead import run_show
 
     finish(run_show(settings(), letter, json), quiet=True)
 
@@ -135,7 +135,7 @@ def dead_retry(*letters: int, all: bool = False, stage: str | None = None, json:
     all
         every open letter (with --stage: of that stage)
     """
-    from vibe.dead_commands import run_retry
+    from vibe.cli.dead import run_retry
 
     finish(run_retry(settings(), letters, all, stage, json), quiet=True)
 
@@ -153,7 +153,7 @@ def dead_drop(*letters: int, why: str, json: Json = False) -> None:
     why
         kept with the letter
     """
-    from vibe.dead_commands import run_drop
+    from vibe.cli.dead import run_drop
 
     finish(run_drop(settings(), letters, why, json), quiet=True)
 
@@ -164,8 +164,8 @@ Actor = Annotated[str | None, Parameter(help="who; without it, the user of this 
 
 def _control(target: str, key: str, state: str, note: str, actor: str | None, json: bool) -> None:
     from domain.events import ControlState, ControlTarget
-    from vibe.clock import Clock
-    from vibe.control_commands import run_control
+    from vibe.app.clock import Clock
+    from vibe.cli.control import run_control
 
     work = run_control(settings(), ControlTarget(target), key, ControlState(state), note, actor, json, Clock())
     finish(work, quiet=True)
@@ -177,7 +177,7 @@ def control_show(*, json: Json = False) -> None:
 
     Example: vibe control show
     """
-    from vibe.control_commands import run_show
+    from vibe.cli.control import run_show
 
     finish(run_show(settings(), json), quiet=True)
 

@@ -9,7 +9,7 @@ from hypothesis import given as given_any
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from domain.directory import Directory
+from domain.configuration import Directory
 from domain.events import (
     CashDeposited,
     Event,
@@ -25,8 +25,8 @@ from domain.events import (
     TradeSide,
     Venue,
 )
+from domain.guardrails import GUARDRAILS
 from domain.micros import micros
-from domain.policy import GUARDRAILS
 from domain.sizing import TARGETS
 from handlers.services.config_file import BadLine, key_of, line_of, parse
 

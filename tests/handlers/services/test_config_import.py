@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from domain.directory import Directory
+from domain.configuration import Directory
 from domain.events import ControlState, ControlTarget, PolicyMaterialized, PortfolioScope
-from domain.reasons import Reason
+from domain.reason_codes import Reason
 from handlers.live.configuration import directory_at
 from handlers.live.event_codec import codec
 from handlers.services.config_import import control, exported, import_lines

@@ -6,12 +6,12 @@ import pytest
 from msgspec.structs import asdict, replace
 
 from domain import portfolio as portfolios
-from domain.controls import Controls
-from domain.copying import RULES, decide
+from domain.decision import RULES, decide
+from domain.decision_inputs import look
 from domain.events import CopyDecided, Event, ExecutionRequested, PolicyMaterialized
-from domain.marks import Marks
-from domain.policy import Policy
-from domain.seeing import look
+from domain.guardrails import Policy
+from domain.mark_prices import Marks
+from domain.operator_switches import Controls
 from handlers.live.event_codec import codec
 from handlers.services.verify_decisions import verify, verify_one
 from streams import subjects

@@ -11,9 +11,9 @@ import stamina
 
 import handlers.ingest.hyperliquid.account_snapshots
 import handlers.ingest.hyperliquid.ordered_writer
-from domain import accounts
-from domain.accounts import Account
+from domain import influencer_account
 from domain.events import GapDetected, GapKind, PositionState, RawReceived, SignalRecorded, Venue
+from domain.influencer_account import Account
 from domain.micros import micros
 from gateways.hyperliquid.fill_parsing import FILLS_CHANNEL
 from gateways.sandbox.hyperliquid import INFLUENCERS
@@ -105,7 +105,7 @@ async def positions_are_true(running: Running) -> list[Any]:
         by_address: defaultdict[str, Account] = defaultdict(Account)
         events = [event.data for event in await stored(running.log, "SIGNALS")]
         for event in events:
-            accounts.evolve(by_address[event.address], event)
+            influencer_account.evolve(by_address[event.address], event)
         return {
             (address, coin): holding.share_micros
             for address, account in by_address.items()

@@ -19,9 +19,9 @@ import aiohttp
 import pytest
 from msgspec import Raw
 
-from domain import accounts
-from domain.accounts import Account
+from domain import influencer_account
 from domain.events import RawReceived
+from domain.influencer_account import Account
 from gateways.embedded import Addresses
 from gateways.polymarket.activity import numbered
 from gateways.polymarket.log_parsing import EXCHANGES, FILLED, parse_log
@@ -202,7 +202,7 @@ async def folded(log: Connection) -> dict[tuple[str, str], int]:
         for each in batch:
             event = CODEC.decode("SIGNALS", each.sequence, each.subject, each.payload).data
             if hasattr(event, "address"):
-                accounts.evolve(found.setdefault(event.address, Account()), event)
+                influencer_account.evolve(found.setdefault(event.address, Account()), event)
     return {(wallet, token): one.share_micros for wallet, of in found.items() for token, one in of.holdings.items()}
 
 

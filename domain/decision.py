@@ -1,0 +1,210 @@
+"""The decision: whether and how one subscriber copies one group, with every check that was made (DESIGN 6.4, 6.5)."""
+
+from msgspec import Struct
+
+from domain.breakers import REASON
+from domain.checks import (
+    Band,
+    Case,
+    Checklist,
+    check_cash,
+    check_depth,
+    check_engine,
+    check_exposure,
+    check_market,
+    check_minimum,
+    check_mode,
+    check_openable,
+    check_recording,
+    check_reduction,
+    check_target,
+)
+from domain.decision_inputs import Seen
+from domain.events import (
+    Action,
+    CopyDecided,
+    Decision,
+    ExecutionRequested,
+    Level,
+    PortfolioScope,
+    Venue,
+)
+from domain.guardrails import Policy
+from domain.ids import derived
+from domain.mark_prices import Asset
+from domain.micros import fraction, times
+from domain.paper_fills import beyond, worth
+from domain.portfolio import (
+    NOTHING,
+    Exposure,
+    Portfolio,
+    Residual,
+    equity,
+    expected_copied,
+    exposure,
+)
+from domain.reason_codes import Reason
+from domain.sizing import (
+    Reduction,
+    clamp,
+    opening,
+    reduction,
+)
+
+RULES = 1
+"""The version of the rules below. Raised whenever the same case would be decided, sized or checked otherwise."""
+_CAPS = frozenset(
+    {
+        Reason.EXPOSURE_TOTAL,
+        Reason.EXPOSURE_MARKET,
+        Reason.EXPOSURE_INFLUENCER,
+        Reason.NOTIONAL_CAP,
+        Reason.INSUFFICIENT_CASH,
+        *REASON.values(),
+    }
+)
+
+
+class Order(Struct, frozen=True):
+    """Shares to reduce and shares to open, the opening's target notional, and what waits afterwards."""
+
+    reduce_micros: int = 0
+    open_micros: int = 0
+    target_micros: int = 0
+    residual: Residual = NOTHING
+
+
+def decide(portfolio: Portfolio, request: ExecutionRequested, policy: Policy, seen: Seen, *, now: int) -> CopyDecided:
+    """EXECUTE or SKIP for one request; pure, so that the log alone can recompute it."""
+    asset: Asset = (request.venue.value, request.asset)
+    waiting = shrunk(request, portfolio.residuals.get((request.subscription_id, asset), NOTHING))
+    case = Case(request, portfolio, policy, seen, equity(portfolio, seen.mark_of), waiting, now)
+    copy, opening_checks = Checklist(), Checklist()
+    order = Order(residual=case.waiting)
+    check_mode(copy, case)
+    band = check_market(copy, case) if check_engine(copy, case) else None
+    if band is not None:
+        order = sized(copy, opening_checks, case, band)
+    share = order.reduce_micros + order.open_micros
+    if not share and not copy.failed and not opening_checks.failed:
+        copy.require(False, Reason.BELOW_MINIMUM, "order_share_micros", 0, 1)
+    if share > 0 and not copy.failed:
+        check_recording(copy, case)
+
+    reasons = [*copy.failed, *opening_checks.failed]
+    if request.scope is PortfolioScope.EXEC_GLOBAL and _CAPS.intersection(reasons):
+        reasons.insert(0, Reason.RISK_CAP_GLOBAL)
+    execute = not copy.failed and share > 0
+    if not execute:
+        share = 0
+        # What is too small for now waits, what is only recorded counts as sent; what was refused is not copied later.
+        waits = not set(copy.failed) - {Reason.ACCUMULATED, Reason.RECORD_ONLY}
+        order = Order(target_micros=order.target_micros, residual=order.residual if waits else waiting)
+    quote = request.quote
+    return CopyDecided(
+        attempt_id=derived("att", request.request_id),
+        request_id=request.request_id,
+        subscription_id=request.subscription_id,
+        subscriber_id=request.subscriber_id,
+        influencer_id=request.influencer_id,
+        group_id=request.group_id,
+        quote_id=quote.quote_id if quote else None,
+        mode=request.mode,
+        venue=request.venue,
+        asset=request.asset,
+        market=request.market,
+        action=request.action,
+        trade_side=request.trade_side,
+        decision=Decision.EXECUTE if execute else Decision.SKIP,
+        reasons=tuple(dict.fromkeys(reasons)),
+        checks=(*copy.checks, *opening_checks.checks),
+        target_notional_micros=order.target_micros,
+        share_micros=share,
+        reduce_micros=order.reduce_micros,
+        limit_price_micros=band.limit_micros if band else 0,
+        mid_micros=quote.mid_micros if quote else 0,
+        levels=needed(band.levels, share) if band and execute else (),
+        equity_micros=case.equity_micros,
+        policy_hash=request.policy_hash,
+        portfolio_sequence=seen.portfolio_sequence,
+        config_sequence=seen.config_sequence,
+        event_time=request.event_time,
+        detect_time=request.detect_time,
+        decided_at=now,
+        marks_sequence=seen.marks_sequence,
+        residual_micros=order.residual.notional_micros,
+        residual_share_micros=order.residual.share_micros,
+        terms=quote.terms if quote else None,
+        scope=request.scope,
+        rules=RULES,
+    )
+
+
+def sized(copy: Checklist, opening_checks: Checklist, case: Case, band: Band) -> Order:
+    """What to reduce and what to open, in whole lots, with the checks of the opening."""
+    request, policy = case.request, case.policy
+    copied = expected_copied(case.portfolio, request.subscription_id, case.asset)
+    given_up = reduction(request, copied, band.best_micros, case.equity_micros, case.waiting, policy)
+    if not case.opens:
+        check_reduction(copy, case, band, copied, given_up)
+        residual = Residual(case.waiting.notional_micros, given_up.residual_micros)
+        return Order(given_up.share_micros, 0, 0, residual)
+    waiting = case.waiting
+    wanted = check_target(opening_checks, case)
+    if wanted is None:
+        return Order(given_up.share_micros, 0, 0, waiting)
+    at_risk = left_at_risk(case, given_up)
+    ceiling = clamp(request, case.equity_micros, policy, at_risk)
+    book = band.levels or ((band.best_micros, 0),)
+    left = beyond(book, given_up.share_micros) or book[-1:]
+    opened = opening(request, wanted, left, ceiling, waiting, policy)
+    check_openable(opening_checks, case)
+    check_depth(opening_checks, case, band, worth(book, given_up.share_micros + opened.share_micros))
+    check_exposure(opening_checks, case, at_risk, times(mid_of(case), opened.share_micros))
+    if request.venue is Venue.POLYMARKET:
+        check_cash(opening_checks, case, band, opened)
+    check_minimum(opening_checks, case, opened, waits=opened.accumulated and not copy.failed + opening_checks.failed)
+    if opening_checks.failed:
+        waits = opened.residual_micros if opening_checks.failed == [Reason.ACCUMULATED] else waiting.notional_micros
+        return Order(given_up.share_micros, 0, wanted, Residual(waits, given_up.residual_micros))
+    residual = Residual(opened.residual_micros, given_up.residual_micros)
+    return Order(given_up.share_micros, opened.share_micros, wanted, residual)
+
+
+def mid_of(case: Case) -> int:
+    """The mid that the copy is valued at, as its order on the way will be."""
+    return case.request.quote.mid_micros if case.request.quote else 0
+
+
+def left_at_risk(case: Case, given_up: Reduction) -> Exposure:
+    """What is at risk when what is given up is gone: a flip opens in the room that it makes."""
+    request = case.request
+    now = exposure(case.portfolio, case.asset, request.market, request.influencer_id, case.seen.mark_of)
+    released = times(mid_of(case), given_up.share_micros)
+    return Exposure(
+        max(0, now.total_micros - released),
+        max(0, now.market_micros - released),
+        max(0, now.influencer_micros - released),
+    )
+
+
+def shrunk(request: ExecutionRequested, waiting: Residual) -> Residual:
+    """What waits to be opened shrinks as the influencer's position does, and is gone with it."""
+    if waiting == NOTHING or request.action in (Action.OPEN, Action.INCREASE):
+        return waiting
+    if request.action in (Action.CLOSE, Action.FLIP):
+        return NOTHING
+    left = fraction(waiting.notional_micros, abs(request.after_micros), max(1, abs(request.before_micros)))
+    return Residual(left, waiting.share_micros)
+
+
+def needed(levels: tuple[Level, ...], share_micros: int) -> tuple[Level, ...]:
+    """The levels that an order of this size can reach."""
+    reached = []
+    left = share_micros
+    for level in levels:
+        if left <= 0:
+            break
+        reached.append(level)
+        left -= level[1]
+    return tuple(reached)

@@ -1,0 +1,50 @@
+"""What a decision sees besides its request and portfolio, as of the sequences that it names (DESIGN 6.5)."""
+
+from typing import NamedTuple
+
+from domain.events import (
+    ControlState,
+    ExecutionRequested,
+)
+from domain.mark_prices import Asset, Marks
+from domain.operator_switches import Controls
+from domain.portfolio import (
+    MarkOf,
+)
+from domain.reason_codes import Reason
+
+
+class Seen(NamedTuple):
+    """What a decision sees besides the request and the portfolio, and up to where of each stream it has seen it."""
+
+    engine: ControlState
+    stopped: bool
+    disabled: Reason | None
+    resolved: bool
+    mark_of: MarkOf
+    portfolio_sequence: int
+    config_sequence: int
+    marks_sequence: int
+
+
+def look(
+    request: ExecutionRequested,
+    controls: Controls,
+    marks: Marks,
+    *,
+    portfolio_sequence: int,
+    config_sequence: int,
+    marks_sequence: int,
+) -> Seen:
+    """What is to be seen as of these sequences: the same now and whenever the decision is made again."""
+    asset: Asset = (request.venue.value, request.asset)
+    return Seen(
+        controls.engine(config_sequence),
+        controls.engine_stops(request.detect_time, config_sequence),
+        controls.disabled(request.influencer_id, request.subscriber_id, request.market, request.asset, config_sequence),
+        marks.resolution(asset, marks_sequence) is not None,
+        lambda held: marks.mark(held, marks_sequence),
+        portfolio_sequence,
+        config_sequence,
+        marks_sequence,
+    )

@@ -1,0 +1,110 @@
+"""SHADOW_USER: an influencer's own trading as a portfolio, folded from the signals of one of its addresses (DESIGN 1).
+
+The same arithmetic as everybody's. What the influencer held before it was followed comes in as a deposit of its worth
+(the price of entry where the venue tells it, else the first price seen), and whatever the venue says later that differs
+from the fold does the same, be it a report or a signal that leads from another position: so realized + unrealized
+profit is what happened since, and equity - deposits equals it, less the fees, to the micro.
+"""
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from domain.events import AccountSeeded, Event, PositionState, SignalRecorded
+from domain.influencer_account import section_of
+from domain.mark_prices import Asset
+from domain.micros import times
+from domain.portfolio import MarkOf, Position, cash_delta, fill_position
+
+
+class Shadow(Struct, frozen=True):
+    """Cash is what trading brought in and took out; positions that are closed leave only their profit behind.
+
+    `traded_at` is the venue's time of the newest trade in each asset.
+    """
+
+    deposits_micros: int = 0
+    cash_micros: int = 0
+    fees_micros: int = 0
+    realized_micros: int = 0
+    positions: dict[Asset, Position] = {}
+    traded_at: dict[Asset, int] = {}
+
+
+initial = Shadow()
+
+
+def evolve(shadow: Shadow, event: Event) -> Shadow:
+    """The portfolio after one event of SIGNALS that belongs to the influencer."""
+    match event:
+        case SignalRecorded() if event.position_state is not PositionState.HISTORIC:
+            return _traded(shadow, event)
+        case AccountSeeded():
+            return _seeded(shadow, event)
+    return shadow
+
+
+def _traded(shadow: Shadow, event: SignalRecorded) -> Shadow:
+    asset = (event.venue.value, event.asset)
+    fee = event.fee_micros or 0
+    shadow = _corrected(shadow, asset, event.before_micros, event.price_micros, event.event_time)
+    before = shadow.positions.get(asset, Position())
+    after = fill_position(before, event.delta_micros, event.notional_micros)
+    traded_at = shadow.traded_at
+    newest = event.event_time >= traded_at.get(asset, 0)
+    if newest or not after.mark_micros:
+        after = replace(after, mark_micros=event.price_micros, marked_at=event.event_time)
+    if newest:
+        traded_at = {**traded_at, asset: event.event_time}
+    return replace(
+        _holding(shadow, asset, replace(after, market=event.market or before.market)),
+        cash_micros=shadow.cash_micros + cash_delta(event.trade_side, event.notional_micros, fee),
+        fees_micros=shadow.fees_micros + fee,
+        traded_at=traded_at,
+    )
+
+
+def _seeded(shadow: Shadow, event: AccountSeeded) -> Shadow:
+    listed = {(event.venue.value, position.asset): position for position in event.positions}
+    held = {
+        asset for asset in shadow.positions if asset[0] == event.venue.value and section_of(asset[1]) == event.section
+    }
+    for asset in sorted(held | listed.keys()):
+        if shadow.traded_at.get(asset, 0) > event.event_time:
+            continue  # the next signal says where the report and the trades since have led to
+        position = listed.get(asset)
+        share = position.share_micros if position else 0
+        shadow = _corrected(shadow, asset, share, position.price_micros if position else None, event.event_time)
+    return shadow
+
+
+def _corrected(shadow: Shadow, asset: Asset, share_micros: int, price_micros: int | None, at: int) -> Shadow:
+    """The position as the venue says it is; the difference comes in, or goes out, at its worth."""
+    held = before = shadow.positions.get(asset, Position())
+    if price_micros and held.share_micros and not held.mark_micros and not held.cost_micros:
+        # It came in when no price was known: all of it comes in now.
+        before = Position(realized_micros=held.realized_micros, market=held.market)
+    delta = share_micros - before.share_micros
+    if before is held and not delta:
+        return shadow
+    price = price_micros if price_micros is not None else before.mark_micros
+    after = fill_position(before, delta, abs(times(price, delta)))
+    if not after.mark_micros:
+        after = replace(after, mark_micros=price, marked_at=at)
+    return replace(_holding(shadow, asset, after), deposits_micros=shadow.deposits_micros + times(price, delta))
+
+
+def _holding(shadow: Shadow, asset: Asset, position: Position) -> Shadow:
+    positions = {key: held for key, held in shadow.positions.items() if key != asset}
+    if position.share_micros:
+        return replace(shadow, positions={**positions, asset: position})
+    return replace(shadow, positions=positions, realized_micros=shadow.realized_micros + position.realized_micros)
+
+
+def equity(shadow: Shadow, mark_of: MarkOf) -> int:
+    """Cash plus every position at its newest price, in micros; less `deposits_micros` it is the profit so far."""
+    worth = 0
+    for asset, position in shadow.positions.items():
+        mark = mark_of(asset)
+        price = mark.price_micros if mark is not None and mark.at >= position.marked_at else position.mark_micros
+        worth += times(price, position.share_micros)
+    return shadow.cash_micros + worth

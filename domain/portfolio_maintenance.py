@@ -1,0 +1,66 @@
+"""What happens to a portfolio without a decision: payouts of ended markets, deposits, looks of its breakers.
+
+One set of rules for those who decide and for those who ask what another configuration would have decided.
+"""
+
+from collections.abc import Iterator
+
+from domain import breakers
+from domain import portfolio as portfolios
+from domain.configuration import Directory
+from domain.events import CashDeposited, Event, PositionSettled, Venue
+from domain.ids import derived
+from domain.mark_prices import Asset, Marks, Resolution
+from domain.micros import times
+from domain.portfolio import Portfolio
+
+
+def payouts(
+    portfolio: Portfolio, subscriber_id: str, asset: Asset, resolution: Resolution, *, now: int
+) -> Iterator[PositionSettled]:
+    """What a resolved market owes for an asset, one event per subscription; nothing while an order is on its way."""
+    for subscription_id, share in portfolios.settlements(portfolio, asset):
+        yield PositionSettled(
+            settlement_id=derived("set", subscription_id, *asset, resolution.resolution_id),
+            subscriber_id=subscriber_id,
+            subscription_id=subscription_id,
+            influencer_id=portfolio.influencers.get(subscription_id, ""),
+            venue=Venue(asset[0]),
+            asset=asset[1],
+            market=resolution.market,
+            price_micros=resolution.price_micros,
+            share_delta_micros=-share,
+            cash_delta_micros=times(resolution.price_micros, share),
+            resolution_id=resolution.resolution_id,
+            settled_at=now,
+        )
+
+
+def before_deciding(
+    portfolio: Portfolio, subscriber_id: str, directory: Directory, marks: Marks, *, now: int, config_sequence: int
+) -> Iterator[Event]:
+    """What configuration and breakers bring about before the next decision: the configured deposit, looks, resets."""
+    subscriber = directory.subscribers.get(subscriber_id)
+    change = subscriber.deposit_micros - portfolio.deposits_micros if subscriber is not None else 0
+    if change:
+        deposited = CashDeposited(
+            deposit_id=derived("dep", subscriber_id, config_sequence, portfolio.deposits_micros, change),
+            subscriber_id=subscriber_id,
+            cash_delta_micros=change,
+            config_sequence=config_sequence,
+            deposited_at=now,
+        )
+        portfolio = portfolios.evolve(portfolio, deposited)
+        yield deposited
+    reset = directory.controls.breakers_reset(subscriber_id, config_sequence)
+    ordered = reset is not None and reset.sequence > portfolio.breakers.config_sequence
+    yield from breakers.watch(
+        portfolio.breakers,
+        subscriber_id,
+        portfolios.equity(portfolio, marks.mark),
+        directory.subscriber_policy(subscriber_id),
+        now=now,
+        marks_sequence=marks.sequence,
+        config_sequence=config_sequence,
+        reset_by=reset.actor if reset is not None and ordered else None,
+    )

@@ -1,0 +1,291 @@
+"""One stream, followed live for every projection that reads it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import msgspec
+import structlog
+
+from projections.engine import metrics, positions, schemas
+from projections.engine.errors import BAD_ROW, passing
+from projections.engine.event_decoder import Folder, Unreadable
+from projections.engine.projection import Projection
+from projections.engine.row_batch import Rows
+from projections.engine.status import Standing
+from projections.engine.table import moment
+from streams import dead_letter_events, topology
+from streams.bulk_replay import Block
+from streams.connection import Connection
+from streams.envelope import Codec, Recorded
+from streams.reader import Feed, Stored
+from streams.retry import retrying
+from streams.topology import Stream
+
+log = structlog.get_logger()
+
+_BATCH = 2000
+_DAYS_AHEAD = 2
+_LOOK_SECONDS = 2.0
+
+Wanted = list[tuple[Recorded, tuple[Projection, ...]]]
+
+
+class StreamRun:
+    """Reads a stream once for some projections, which have their tables and positions already."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        codec: Codec,
+        stream: Stream,
+        standings: Sequence[Standing],
+        clock: Callable[[], int],
+        *,
+        writer: bool,
+    ) -> None:
+        """`writer`: become the role `vibe_writer` to write rows."""
+        self._connection = connection
+        self._stream = stream.name
+        self._clock = clock
+        self._writer = writer
+        self._projections = [standing.projection for standing in standings]
+        self._schema = standings[0].schema
+        self._positions = {each.name: each.positions[stream.name].position for each in standings}
+        self._generations = {each.name: each.generation for each in standings}
+        self._folder = Folder(codec, stream.name, self._projections)
+        self._schemas = {table.name: self._schema for each in self._projections for table in each.tables}
+        self._partitions = schemas.Partitions({each.name: each.place for each in standings}, self._projections)
+        self._ahead: date | None = None
+        self._rate = 0.0
+        self._counted = (0.0, 0)
+        self._read = 0
+        self._last_time: datetime | None = None
+
+    async def run(self, dsn: str, stop: asyncio.Event) -> None:
+        """Until `stop`. Raises what a lost database or log raises, LostPlaceError, or DataLossError."""
+        session: asyncpg.Connection[Any] = await asyncpg.connect(dsn, timeout=10)
+        feed = Feed(
+            self._connection,
+            self._stream,
+            name="projections",
+            description="builds the read models",
+            metadata={"projections": ",".join(each.name for each in self._projections)},
+            batch=_BATCH,
+        )
+        helpers = [asyncio.create_task(_wake_on(stop, feed.wake)), asyncio.create_task(self._measure())]
+        try:
+            await self._partitions.load(session)
+            if self._writer:
+                await session.execute(f"SET ROLE {schemas.WRITER}")
+            await feed.open(min(self._positions.values()))
+            while not stop.is_set():
+                await feed.wait()
+                batch = feed.take(_BATCH)
+                if batch:
+                    await self._store(session, batch)
+                    await feed.ack(batch[-1])
+        finally:
+            for helper in helpers:
+                helper.cancel()
+            await feed.close()
+            session.terminate()
+
+    async def _store(self, session: asyncpg.Connection[Any], batch: list[Stored]) -> None:
+        await self._make_ahead(session)
+        last = batch[-1].sequence
+        self._count(len(batch))
+        made: dict[str, set[date]] = {}
+        try:
+            async with session.transaction():
+                await self._move(session, batch[-1])
+                made = await self._write(session, await self._rows(batch))
+        except BAD_ROW as error:
+            log.warning("projections.one_by_one", stream=self._stream, to=last, why=str(error))
+            made = {}
+            async with session.transaction():
+                await self._move(session, batch[-1])
+                for event, projections in await self._wanted(_block(batch)):
+                    for projection in projections:
+                        await self._write_alone(session, projection, event, made)
+        self._partitions.made(made)
+        self._last_time = recorded_at(batch[-1].payload)
+        for projection in self._projections:
+            self._positions[projection.name] = max(self._positions[projection.name], last)
+            metrics.POSITION.labels(projection.name, self._stream).set(self._positions[projection.name])
+        metrics.READ.labels(self._stream).inc(len(batch))
+
+    async def _rows(self, batch: list[Stored]) -> Rows:
+        """The rows of a batch, those of maps all at once; what cannot be folded is buried."""
+        rows, left, mapped = Rows(self._schemas), _block(batch), False
+        if max(self._positions.values()) < batch[0].sequence:
+            try:
+                made, left = self._folder.mapped(left)
+            except Exception as error:  # one by one it is found which event is bad, and in what
+                log.info("projections.one_by_one", stream=self._stream, to=batch[-1].sequence, why=str(error))
+            else:
+                mapped = True
+                for each in made:
+                    rows.take(each.mapped, each.rows)
+                    metrics.CHANGES.labels(each.projection).inc(len(each.rows))
+        for event, projections in await self._wanted(left, mapped=mapped):
+            for projection in projections:
+                await self._fold(projection, event, rows)
+        return rows
+
+    async def _wanted(self, block: Block, *, mapped: bool = False) -> Wanted:
+        """Who is to fold what of a block; `mapped`: but for what maps have made. What cannot be read is buried."""
+        wanted: Wanted = []
+        stored = zip(*block, strict=True)
+        for event, projections in self._folder.events(stored, self._positions, folded=mapped):
+            if not isinstance(event, Unreadable):
+                wanted.append((event, projections))
+            elif self._stream != topology.DEAD.name:
+                await self._bury("projections", event.sequence, event.subject, event.payload, event.reason)
+        return wanted
+
+    async def _fold(self, projection: Projection, event: Recorded, rows: Rows) -> None:
+        try:
+            metrics.CHANGES.labels(projection.name).inc(rows.apply(projection.changes(event)))
+        except Exception as error:
+            log.exception("projection.failed", projection=projection.name, at=event.at)
+            await self._refuse(projection, event, error)
+
+    async def _write(self, session: asyncpg.Connection[Any], rows: Rows) -> dict[str, set[date]]:
+        """The partitions that the rows needed and that were made, as the owner, in the same transaction."""
+        missing = self._partitions.missing(rows.days())
+        if missing:
+            await self._as_owner(session, missing)
+        await rows.write(session)
+        return missing
+
+    async def _as_owner(self, session: asyncpg.Connection[Any], missing: dict[str, set[date]]) -> None:
+        if self._writer:
+            await session.execute("RESET ROLE")
+        await self._partitions.make(session, missing)
+        if self._writer:
+            await session.execute(f"SET ROLE {schemas.WRITER}")
+
+    async def _write_alone(
+        self, session: asyncpg.Connection[Any], projection: Projection, event: Recorded, made: dict[str, set[date]]
+    ) -> None:
+        """One event's rows of one projection in a savepoint: what the database refuses is buried, the rest goes on."""
+        rows = Rows(self._schemas)
+        await self._fold(projection, event, rows)
+        try:
+            async with session.transaction():
+                for name, days in (await self._write(session, rows)).items():
+                    made.setdefault(name, set()).update(days)
+        except BAD_ROW as error:
+            log.warning("projection.refused", projection=projection.name, at=event.at, error=str(error))
+            await self._refuse(projection, event, error)
+
+    async def _move(self, session: asyncpg.Connection[Any], last: Stored) -> None:
+        await positions.move(
+            session,
+            self._schema,
+            self._stream,
+            {
+                name: (position, self._generations[name])
+                for name, position in self._positions.items()
+                if position < last.sequence
+            },
+            last.sequence,
+            event_time=recorded_at(last.payload),
+            rate=self._rate,
+        )
+
+    async def _make_ahead(self, session: asyncpg.Connection[Any]) -> None:
+        """Partitions for today and the next days, once a day."""
+        today = moment(self._clock()).date()
+        if today == self._ahead:
+            return
+        days = {today + timedelta(days=number) for number in range(_DAYS_AHEAD + 1)}
+        missing = self._partitions.missing(dict.fromkeys(self._partitions.tables, days))
+        if missing:
+            async with session.transaction():
+                await self._as_owner(session, missing)
+            self._partitions.made(missing)
+        self._ahead = today
+
+    async def _refuse(self, projection: Projection, event: Recorded, error: Exception) -> None:
+        metrics.BURIED.labels(projection.name).inc()
+        reason = f"{type(error).__name__}: {error}"
+        await self._bury(f"projection.{projection.name}", event.sequence, event.subject, event.payload, reason)
+
+    async def _bury(self, stage: str, sequence: int, subject: str, payload: bytes, error: str) -> None:
+        await retrying(
+            lambda: dead_letter_events.bury(
+                self._connection,
+                stage=stage,
+                stream=self._stream,
+                sequence=sequence,
+                subject=subject,
+                payload=payload,
+                error=error,
+                now=self._clock(),
+            )
+        )
+
+    def _count(self, events: int) -> None:
+        """Keep the rate over the last seconds."""
+        self._read += events
+        now, (since, before) = asyncio.get_running_loop().time(), self._counted
+        if now - since >= 1:
+            fresh = (self._read - before) / (now - since) if since else 0.0
+            self._rate = fresh if now - since > 10 else 0.5 * self._rate + 0.5 * fresh
+            self._counted = (now, self._read)
+
+    async def _measure(self) -> None:
+        """Lag and rate, for Prometheus, every two seconds."""
+        read = self._read
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            metrics.RATE.labels(self._stream).set((self._read - read) / _LOOK_SECONDS)
+            read = self._read
+            try:
+                found = await topology.info(self._connection, self._stream)
+            except Exception as error:
+                if not passing(error):
+                    log.warning("projections.measure", stream=self._stream, error=str(error))
+                continue
+            end = found["state"]["last_seq"] if found else 0
+            for name, position in self._positions.items():
+                metrics.LAG.labels(name, self._stream).set(max(0, end - position))
+            behind = self._seconds_behind() if end > min(self._positions.values()) else 0.0
+            metrics.BEHIND.labels(self._stream).set(behind)
+
+    def _seconds_behind(self) -> float:
+        if self._last_time is None:
+            return 0.0
+        return max(0.0, (moment(self._clock()) - self._last_time).total_seconds())
+
+
+class _Time(msgspec.Struct):
+    time: datetime
+
+
+_TIME = msgspec.json.Decoder(_Time)
+
+
+def recorded_at(payload: bytes) -> datetime | None:
+    """When an event was recorded, by its envelope; None when that cannot be read."""
+    try:
+        return _TIME.decode(payload).time.astimezone(UTC)
+    except (msgspec.MsgspecError, ValueError, OverflowError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _block(batch: list[Stored]) -> Block:
+    return Block(
+        [each.sequence for each in batch], [each.subject.encode() for each in batch], [each.payload for each in batch]
+    )
+
+
+async def _wake_on(stop: asyncio.Event, wake: asyncio.Event) -> None:
+    await stop.wait()
+    wake.set()

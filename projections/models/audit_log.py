@@ -1,0 +1,74 @@
+"""audit_log: every event of CONFIG for good: who changed what, when, and the event itself.
+
+`kind` is the event's stored name, `target_id` what it is about: an id, a guardrail's scope, a policy's hash, or
+'<target>:<id>' of a control. `actor` is empty for policies, which are evaluated, not decided.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from domain.events import ControlChanged, GuardrailConfigured, PolicyMaterialized
+from projections.engine.projection import Projection
+from projections.engine.recorded_at import recorded_time
+from projections.engine.table import Change, Insert, Table
+from streams.envelope import Recorded
+from streams.topology import CONFIG
+
+# Not by day: CONFIG is kept for ever and is small.
+AUDIT_LOG = Table(
+    "audit_log",
+    key=("sequence",),
+    columns={
+        "sequence": "bigint",
+        "event_id": "text",
+        "kind": "text",
+        "target_id": "text",
+        "actor": "text",
+        "recorded_at": "timestamptz",
+        "event": "jsonb",
+    },
+    indexes=("target_id, sequence DESC",),
+    append_only=True,
+)
+
+
+class AuditLog(Projection):
+    name = "audit_log"
+    reads = (CONFIG,)
+    types = frozenset(
+        {
+            "influencer.configured",
+            "subscriber.configured",
+            "subscription.configured",
+            "guardrail.configured",
+            "policy.materialized",
+            "control.changed",
+        }
+    )
+    tables = (AUDIT_LOG,)
+
+    def fold(self, event: Recorded) -> Iterator[Change]:
+        yield Insert(
+            AUDIT_LOG,
+            {
+                "sequence": event.sequence,
+                "event_id": event.id,
+                "kind": event.type,
+                "target_id": _target(event.data),
+                "actor": getattr(event.data, "actor", ""),
+                "recorded_at": recorded_time(event),
+                "event": msgspec.json.encode(event.data).decode(),
+            },
+        )
+
+
+def _target(data: object) -> str:
+    match data:
+        case GuardrailConfigured():
+            return data.scope
+        case PolicyMaterialized():
+            return data.hash
+        case ControlChanged():
+            return f"{data.target.value}:{data.id}" if data.id else data.target.value
+    return str(getattr(data, "id", ""))

@@ -1,0 +1,70 @@
+"""influencer_metrics: what each influencer did and how it was copied, by UTC day; sums that queries add up.
+
+Counts, micros (`volume`, `fee`, `copied_*`), and nothing that needs an order of events: profit, win rate and drawdown
+come from shadow_entry (queries/round_trips.py). Days are those of the trade (`event_time`), of the
+window's close, of the decision and of the fill. Trades that a report contained already (HISTORIC) count apart.
+"""
+
+from collections.abc import Iterator
+from datetime import date
+
+from domain.events import CopyDecided, Decision, GapDetected, GroupClosed, OrderFilled, PositionState, SignalRecorded
+from projections.engine.projection import Projection
+from projections.engine.table import Add, Change, Table, moment
+from streams.envelope import Recorded
+from streams.topology import EXECUTIONS, GROUPS, SIGNALS
+
+INFLUENCER_METRICS = Table(
+    "influencer_metrics",
+    key=("influencer_id", "day"),
+    columns={
+        "influencer_id": "text",
+        "day": "date",
+        "signals": "bigint",
+        "historic_signals": "bigint",
+        "volume_micros": "numeric",
+        "fee_micros": "numeric",
+        "gaps": "bigint",
+        "groups": "bigint",
+        "executed": "bigint",
+        "skipped": "bigint",
+        "copied_fills": "bigint",
+        "copied_volume_micros": "numeric",
+        "copied_fee_micros": "numeric",
+    },
+)
+
+
+class InfluencerMetrics(Projection):
+    name = "influencer_metrics"
+    reads = (SIGNALS, GROUPS, EXECUTIONS)
+    types = frozenset({"signal.recorded", "gap.detected", "group.closed", "copy.decided", "order.filled"})
+    tables = (INFLUENCER_METRICS,)
+
+    def fold(self, event: Recorded) -> Iterator[Change]:
+        match event.data:
+            case SignalRecorded() as signal:
+                if signal.position_state is PositionState.HISTORIC:
+                    amounts = {"historic_signals": 1}
+                else:
+                    fee = signal.fee_micros or 0
+                    amounts = {"signals": 1, "volume_micros": signal.notional_micros, "fee_micros": fee}
+                yield _add(signal.influencer_id, signal.event_time, amounts)
+            case GapDetected() as gap:
+                yield _add(gap.influencer_id, gap.event_time, {"gaps": 1})
+            case GroupClosed() as group:
+                yield _add(group.influencer_id, group.closed_at, {"groups": 1})
+            case CopyDecided() as decided:
+                outcome = "executed" if decided.decision is Decision.EXECUTE else "skipped"
+                yield _add(decided.influencer_id, decided.decided_at, {outcome: 1})
+            case OrderFilled() as fill:
+                copied = {"copied_volume_micros": fill.notional_micros, "copied_fee_micros": fill.fee_micros}
+                yield _add(fill.influencer_id, fill.filled_at, {"copied_fills": 1, **copied})
+
+
+def _add(influencer_id: str, at: int, amounts: dict[str, int]) -> Add:
+    return Add(INFLUENCER_METRICS, (influencer_id, _day(at)), amounts)
+
+
+def _day(at: int) -> date:
+    return moment(at).date()

@@ -1,0 +1,105 @@
+"""market, outcome_asset and outcome_payout: what is traded, under which names, and what it paid in the end.
+
+From GROUPS, where a market is described when a followed address first trades one of its tokens; only venues whose
+markets have names and ends are here (Polymarket). Tick, minimum and fee rate are micros; `closes_at` is the listed end.
+A payout is what one share of an asset pays; a market is resolved when its assets have one. Each event has a table of
+its own, because a market may be described anew after it was resolved.
+"""
+
+from collections.abc import Iterator
+
+from domain.events import MarketDescribed, MarketResolved
+from projections.engine.projection import Projection
+from projections.engine.table import Change, Table, Upsert, moment
+from streams.envelope import Recorded
+from streams.topology import GROUPS
+
+MARKET = Table(
+    "market",
+    key=("venue", "market"),
+    columns={
+        "venue": "text",
+        "market": "text",
+        "question": "text",
+        "slug": "text",
+        "tick_micros": "bigint",
+        "min_share_micros": "bigint",
+        "fee_rate_micros": "bigint",
+        "accepting": "boolean",
+        "closes_at": "timestamptz NULL",
+        "sequence": "bigint",
+        "described_at": "timestamptz",
+    },
+)
+OUTCOME_ASSET = Table(
+    "outcome_asset",
+    key=("venue", "asset"),
+    columns={
+        "venue": "text",
+        "asset": "text",
+        "market": "text",
+        "number": "bigint",
+        "label": "text",
+        "sequence": "bigint",
+    },
+    indexes=("market, venue",),
+)
+OUTCOME_PAYOUT = Table(
+    "outcome_payout",
+    key=("venue", "asset"),
+    columns={
+        "venue": "text",
+        "asset": "text",
+        "market": "text",
+        "price_micros": "bigint",
+        "resolution_id": "text",
+        "sequence": "bigint",
+        "resolved_at": "timestamptz",
+        "detect_time": "timestamptz",
+    },
+)
+
+
+class Markets(Projection):
+    name = "market"
+    reads = (GROUPS,)
+    types = frozenset({"market.described", "market.resolved"})
+    tables = (MARKET, OUTCOME_ASSET, OUTCOME_PAYOUT)
+
+    def fold(self, event: Recorded) -> Iterator[Change]:
+        match event.data:
+            case MarketDescribed() as described:
+                of = {"venue": described.venue.value, "market": described.market, "sequence": event.sequence}
+                yield Upsert(
+                    MARKET,
+                    {
+                        **of,
+                        "question": described.question,
+                        "slug": described.slug,
+                        "tick_micros": described.tick_micros,
+                        "min_share_micros": described.min_share_micros,
+                        "fee_rate_micros": described.fee_rate_micros,
+                        "accepting": described.accepting,
+                        "closes_at": moment(described.closes_at) if described.closes_at is not None else None,
+                        "described_at": moment(described.described_at),
+                    },
+                )
+                for number, outcome in enumerate(described.outcomes):
+                    yield Upsert(
+                        OUTCOME_ASSET, {**of, "asset": outcome.asset, "number": number, "label": outcome.label}
+                    )
+            case MarketResolved() as resolved:
+                for payout in resolved.payouts:
+                    yield Upsert(
+                        OUTCOME_PAYOUT,
+                        {
+                            "venue": resolved.venue.value,
+                            "asset": payout.asset,
+                            "market": resolved.market,
+                            "price_micros": payout.price_micros,
+                            "resolution_id": resolved.resolution_id,
+                            "sequence": event.sequence,
+                            "resolved_at": moment(resolved.resolved_at),
+                            "detect_time": moment(resolved.detect_time),
+                        },
+                    )

@@ -1,0 +1,117 @@
+"""Deciding in specs: the decision of a subscriber with a history, and the words in which specs speak of it."""
+
+from typing import Any
+
+from msgspec import structs
+
+from domain.decision import decide
+from domain.decision_inputs import Seen
+from domain.events import (
+    BreakerLimit,
+    BreakerTripped,
+    Check,
+    CopyDecided,
+    Decision,
+    Event,
+    ExecutionRequested,
+    OrderFilled,
+)
+from domain.guardrails import Policy
+from domain.micros import micros
+from domain.paper_execution import fill_on_paper
+from domain.portfolio import Portfolio, Position
+from domain.reason_codes import Reason
+from tests.domain.facts import PORTFOLIO, at, deposited, seen
+from tests.given import Outcome, given, like
+
+USUAL = Policy()
+SEEN = seen()
+GONE = deposited("-10000", id="dep-2")
+"""Takes out what a subscriber of these specs has put in."""
+
+
+def deciding(
+    request: ExecutionRequested, *history: Event, policy: Policy = USUAL, ms: int = 1000, seen: Seen = SEEN
+) -> Outcome[Portfolio]:
+    """The decision, `ms` after the influencer traded, of a subscriber who deposited 10,000 USD and has this history."""
+    return given(PORTFOLIO, deposited("10000"), *history).when(decide, request, policy, seen, now=at(ms))
+
+
+def following(
+    *requests: ExecutionRequested, policy: Policy = USUAL, history: tuple[Event, ...] = (), **more: Any
+) -> list[CopyDecided]:
+    """The decisions of requests that come one after the other, with the paper fills of each in the portfolio."""
+    made: list[CopyDecided] = []
+    events = list(history)
+    for number, request in enumerate(requests):
+        named = structs.replace(request, request_id=f"req-{number}", group_id=f"grp-{number}")
+        decision = the(deciding(named, *events, policy=policy, **more))
+        made.append(decision)
+        events.append(decision)
+        if decision.decision is Decision.EXECUTE:
+            held = given(PORTFOLIO, *events).state
+            asset = (decision.venue.value, decision.asset)
+            copied = held.copied.get((decision.subscription_id, asset), 0)
+            events += fill_on_paper(decision, held.positions.get(asset, Position()), copied, policy, now=at(1000))
+    return made
+
+
+def bought_by(decisions: list[CopyDecided]) -> list[str | int]:
+    """Of each decision the shares in micros, or its only reason."""
+    return [one.share_micros or one.reasons[0].value for one in decisions]
+
+
+def the(outcome: Outcome[Portfolio]) -> CopyDecided:
+    (decision,) = outcome.events
+    assert isinstance(decision, CopyDecided)
+    return decision
+
+
+def failed(outcome: Outcome[Portfolio]) -> list[Check]:
+    return [check for check in the(outcome).checks if not check.passed]
+
+
+def skips(outcome: Outcome[Portfolio], *why: tuple[Reason, Check]) -> None:
+    """Nothing is sent, for exactly these reasons, and the checks behind them say what was compared with what."""
+    outcome.then(
+        like(
+            CopyDecided,
+            decision=Decision.SKIP,
+            reasons=tuple(reason for reason, _ in why),
+            share_micros=0,
+            reduce_micros=0,
+            levels=(),
+        )
+    )
+    assert failed(outcome) == [check for _, check in why]
+
+
+def executes(outcome: Outcome[Portfolio], share: str, *, reduce: str = "0", despite: tuple[Reason, ...] = ()) -> None:
+    """An order of `share`, of which `reduce` gives up what is held; `despite` is why nothing is opened."""
+    outcome.then(
+        like(
+            CopyDecided,
+            decision=Decision.EXECUTE,
+            reasons=despite,
+            share_micros=micros(share),
+            reduce_micros=micros(reduce),
+        )
+    )
+    assert bool(failed(outcome)) == bool(despite)
+
+
+def fills_of(events: tuple[Event, ...]) -> list[OrderFilled]:
+    return [event for event in events if isinstance(event, OrderFilled)]
+
+
+def tripped(limit: BreakerLimit) -> BreakerTripped:
+    return BreakerTripped(
+        subscriber_id="sam",
+        limit=limit,
+        equity_micros=micros("9000"),
+        floor_micros=micros("9500"),
+        reference_micros=micros("10000"),
+        marks_sequence=5,
+        config_sequence=7,
+        tripped_at=at(0),
+    )

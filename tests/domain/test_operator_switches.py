@@ -1,0 +1,240 @@
+"""Controls (DESIGN 6.5): what operators switched, as of a CONFIG sequence, and what decisions make of it."""
+
+from typing import Any
+
+import pytest
+
+from domain.decision_inputs import look
+from domain.events import (
+    Check,
+    ControlChanged,
+    ControlState,
+    ControlTarget,
+    MarketResolved,
+    Mode,
+    Payout,
+    Venue,
+)
+from domain.mark_prices import Marks
+from domain.micros import micros
+from domain.operator_switches import Controls
+from domain.reason_codes import Reason
+from tests.domain.decision_specs import deciding, executes, skips, the
+from tests.domain.facts import (
+    at,
+    bought,
+    executed,
+    on_polymarket,
+    requested,
+)
+
+# --- controls ----------------------------------------------------------------------------------------------
+
+
+def looking(*switches: tuple[ControlTarget, str, ControlState], detect_ms: int = 40, sequence: int = 100) -> Any:
+    """What a request sees of switches that were recorded at 100 ms, 200 ms, ... under the sequences 10, 20, ..."""
+    controls = Controls()
+    for number, (target, id, state) in enumerate(switches, 1):
+        event = ControlChanged(target=target, id=id, state=state, actor="ops", note="")
+        controls.evolve(event, at(100 * number), 10 * number)
+    return look(
+        requested(detect_time=at(detect_ms)),
+        controls,
+        Marks(),
+        portfolio_sequence=3,
+        config_sequence=sequence,
+        marks_sequence=5,
+    )
+
+
+PAUSE = (ControlTarget.ENGINE, "", ControlState.PAUSED)
+RESUME = (ControlTarget.ENGINE, "", ControlState.RUNNING)
+RECORD = (ControlTarget.ENGINE, "", ControlState.RECORD_ONLY)
+
+
+def test_controls_a_paused_engine_decides_nothing_not_even_a_close() -> None:
+    paused = (Reason.ENGINE_PAUSED, Check("engine", "paused", "running", False))
+    skips(deciding(requested(), seen=looking(PAUSE)), paused)
+    held = executed(bought("BTC", "0.4", "100"))
+    skips(deciding(requested(before="1", after="0"), *held, seen=looking(PAUSE)), paused)
+
+
+def test_controls_what_came_in_a_pause_is_never_decided_late() -> None:
+    paused = (Reason.ENGINE_PAUSED, Check("engine", "paused", "running", False))
+    skips(deciding(requested(), seen=looking(PAUSE, RESUME, detect_ms=199)), paused)
+    executes(deciding(requested(), seen=looking(PAUSE, RESUME, detect_ms=200)), "0.499")
+
+
+def test_controls_are_as_of_the_config_sequence_that_the_decision_names() -> None:
+    assert looking(PAUSE, sequence=9).stopped is False
+    assert looking(PAUSE, sequence=10).stopped is True
+    executes(deciding(requested(), seen=looking(PAUSE, sequence=9)), "0.499")
+
+
+def test_controls_an_engine_that_only_records_executes_nothing() -> None:
+    recording = (Reason.RECORD_ONLY, Check("mode", "record_only (engine)", "paper", False))
+    skips(deciding(requested(), seen=looking(RECORD)), recording)
+
+
+def test_controls_a_subscriber_who_only_records_executes_nothing() -> None:
+    recording = (Reason.RECORD_ONLY, Check("mode", "record_only (subscriber)", "paper", False))
+    outcome = deciding(requested(mode=Mode.RECORD_ONLY))
+    skips(outcome, recording)
+    assert the(outcome).target_notional_micros == micros("50"), "what would have been done stays visible"
+
+
+def test_controls_record_only_is_not_named_where_something_else_stood_in_the_way() -> None:
+    stale = deciding(requested(mode=Mode.RECORD_ONLY), ms=60_001, seen=looking(RECORD))
+    skips(stale, (Reason.STALE_SIGNAL, Check("signal_age_ms", 60_001, 60_000, False)))
+
+
+@pytest.mark.parametrize(
+    ("target", "id", "reason"),
+    [
+        (ControlTarget.INFLUENCER, "ann", Reason.INFLUENCER_DISABLED),
+        (ControlTarget.SUBSCRIBER, "sam", Reason.SUBSCRIBER_DISABLED),
+        (ControlTarget.MARKET, "BTC", Reason.MARKET_BLOCKED),
+    ],
+)
+def test_controls_that_disable_keep_openings_out_until_they_enable(
+    target: ControlTarget, id: str, reason: Reason
+) -> None:
+    off, on = (target, id, ControlState.DISABLED), (target, id, ControlState.ENABLED)
+    skips(deciding(requested(), seen=looking(off)), (reason, Check("switches", reason.value, "on", False)))
+    executes(deciding(requested(), seen=looking(off, on)), "0.499")
+    executes(deciding(requested(), seen=looking((target, "another", ControlState.DISABLED))), "0.499")
+
+
+def test_controls_a_blocked_market_may_be_named_by_its_asset() -> None:
+    controls = Controls()
+    blocked = ControlChanged(
+        target=ControlTarget.MARKET, id="yes", state=ControlState.DISABLED, actor="ops", note="wash trading"
+    )
+    controls.evolve(blocked, at(0), 7)
+    saw = look(on_polymarket(), controls, Marks(), portfolio_sequence=3, config_sequence=7, marks_sequence=5)
+    assert saw.disabled is Reason.MARKET_BLOCKED
+
+
+def test_controls_and_marks_are_seen_as_of_their_sequences() -> None:
+    marks = Marks(history=True)
+    marks.evolve(
+        MarketResolved(
+            resolution_id="r",
+            venue=Venue.POLYMARKET,
+            market="race",
+            payouts=(Payout("yes", micros("1")),),
+            resolved_at=at(0),
+            detect_time=at(0),
+        ),
+        6,
+    )
+
+    def as_of(sequence: int) -> bool:
+        return look(
+            on_polymarket(), Controls(), marks, portfolio_sequence=3, config_sequence=7, marks_sequence=sequence
+        ).resolved
+
+    assert (as_of(5), as_of(6)) == (False, True)
+
+
+# --- the switches ------------------------------------------------------------------------------------------
+
+ENGINE = ControlTarget.ENGINE
+
+
+def switched(*changes: tuple[int, ControlTarget, str, ControlState]) -> Controls:
+    """Switches by CONFIG sequence, each recorded at that many milliseconds."""
+    controls = Controls()
+    for sequence, target, id, state in changes:
+        controls.evolve(ControlChanged(target=target, id=id, state=state, actor="eve", note=""), at(sequence), sequence)
+    return controls
+
+
+def test_controls_without_any_everything_runs() -> None:
+    controls = Controls()
+    assert controls.engine(100) is ControlState.RUNNING
+    assert not controls.engine_stops(at(0), 100)
+    assert controls.disabled("ann", "sam", "race", "yes", 100) is None
+    assert controls.breakers_reset("sam", 100) is None
+    assert (controls.now(), controls.resets) == ({}, 0)
+
+
+def test_controls_the_state_of_the_engine_is_that_of_its_newest_switch_at_a_sequence() -> None:
+    controls = switched((10, ENGINE, "", ControlState.PAUSED), (20, ENGINE, "", ControlState.RECORD_ONLY))
+    states = [controls.engine(sequence).value for sequence in (9, 10, 19, 20, 99)]
+    assert states == ["running", "paused", "paused", "record_only", "record_only"]
+
+
+@pytest.mark.parametrize(
+    ("detect_ms", "sequence", "stops"),
+    [
+        (0, 9, False),  # nobody has paused yet
+        (0, 10, True),
+        (15, 10, True),
+        (99, 19, True),  # it is paused, whenever the signal came
+        (19, 20, True),  # came in the pause
+        (20, 20, False),
+        (5, 20, True),  # came before the pause and was not decided by then
+        (25, 39, True),  # the second pause
+        (39, 40, True),
+        (40, 40, False),
+        (40, 99, False),
+    ],
+)
+def test_controls_the_engine_stops_while_paused_and_for_what_came_before_it_resumed(
+    detect_ms: int, sequence: int, stops: bool
+) -> None:
+    controls = switched(
+        (10, ENGINE, "", ControlState.PAUSED),
+        (20, ENGINE, "", ControlState.RUNNING),
+        (30, ENGINE, "", ControlState.PAUSED),
+        (35, ENGINE, "", ControlState.PAUSED),
+        (40, ENGINE, "", ControlState.RECORD_ONLY),
+    )
+    assert controls.engine_stops(at(detect_ms), sequence) is stops
+
+
+def test_controls_name_the_influencer_before_the_subscriber_before_the_market() -> None:
+    off = ControlState.DISABLED
+    controls = switched(
+        (1, ControlTarget.MARKET, "yes", off),
+        (2, ControlTarget.MARKET, "race", off),
+        (3, ControlTarget.SUBSCRIBER, "sam", off),
+        (4, ControlTarget.INFLUENCER, "ann", off),
+    )
+
+    def why(sequence: int) -> Reason | None:
+        return controls.disabled("ann", "sam", "race", "yes", sequence)
+
+    assert [why(sequence) for sequence in range(5)] == [
+        None,
+        Reason.MARKET_BLOCKED,
+        Reason.MARKET_BLOCKED,
+        Reason.SUBSCRIBER_DISABLED,
+        Reason.INFLUENCER_DISABLED,
+    ]
+    assert controls.disabled("bob", "eve", "match", "no", 99) is None
+
+
+def test_controls_for_people_are_those_that_differ_from_the_usual() -> None:
+    controls = switched(
+        (1, ENGINE, "", ControlState.PAUSED),
+        (2, ControlTarget.MARKET, "race", ControlState.DISABLED),
+        (3, ControlTarget.SUBSCRIBER, "sam", ControlState.DISABLED),
+        (4, ControlTarget.SUBSCRIBER, "sam", ControlState.ENABLED),
+        (5, ControlTarget.BREAKERS, "sam", ControlState.RESET),
+    )
+    assert controls.now() == {"engine": "paused", "market race": "disabled"}
+
+
+def test_controls_of_breakers_say_who_ordered_the_newest_reset_and_how_many_there_were() -> None:
+    controls = switched(
+        (5, ControlTarget.BREAKERS, "sam", ControlState.RESET),
+        (8, ControlTarget.BREAKERS, "sam", ControlState.RESET),
+    )
+    assert controls.resets == 2
+    assert controls.breakers_reset("sam", 4) is None
+    newest = controls.breakers_reset("sam", 9)
+    assert newest is not None
+    assert (newest.sequence, newest.actor, newest.at) == (8, "eve", at(8))
+    assert controls.breakers_reset("eve", 9) is None

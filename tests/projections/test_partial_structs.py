@@ -1,0 +1,77 @@
+"""Lean facts: the same rows as from whole ones, whoever else wants the event, and nothing accepted that is wrong."""
+
+import msgspec
+import pytest
+
+from domain.events import CopyDecided, Event, OrderFilled, PositionChanged, Venue
+from domain.reason_codes import Reason
+from handlers.live.event_codec import codec
+from projections.engine.event_decoder import Folder, Unreadable
+from projections.engine.partial_structs import lean
+from projections.engine.projection import Projection
+from projections.models.copy_attempt import CopyAttempts
+from projections.models.event_count import EventCounts
+from projections.models.executable_fill import ExecutableFills
+from projections.models.ledger_entry import LedgerEntries
+from projections.models.position import Positions
+from streams.envelope import Recorded
+from tests.streams.examples import example
+
+CODEC = codec()
+EVENTS = [
+    (CopyAttempts(), example(CopyDecided, reasons=(Reason.NO_QUOTE, Reason.SPREAD_TOO_WIDE))),
+    (ExecutableFills(), example(OrderFilled)),
+    (LedgerEntries(), example(OrderFilled, venue=Venue.HYPERLIQUID)),
+    (Positions(), example(PositionChanged)),
+]
+
+
+def stored(event: Event) -> bytes:
+    return CODEC.encode(event, id="id", source="s", time_ns=0, causation="REQUESTS:7")
+
+
+def events(payload: bytes, *projections: Projection) -> list[tuple[Recorded | Unreadable, tuple[Projection, ...]]]:
+    folder = Folder(CODEC, "EXECUTIONS", projections)
+    return list(folder.events([(41, b"a.b", payload)], {each.name: 0 for each in projections}))
+
+
+@pytest.mark.parametrize(("projection", "event"), EVENTS, ids=[each.name for each, _ in EVENTS])
+@pytest.mark.parametrize("ours", [True, False], ids=["ours", "written by others"])
+def test_lean_facts_fold_to_the_rows_of_whole_ones(projection: Projection, event: Event, ours: bool) -> None:
+    payload = stored(event) if ours else b" " + stored(event)
+    ((found, wanting),) = events(payload, projection)
+    assert isinstance(found, Recorded)
+    assert wanting == (projection,)
+    assert not isinstance(found.data, type(event))
+    whole = CODEC.decode("EXECUTIONS", 41, "a.b", payload)
+    assert list(projection.changes(found)) == list(projection.changes(whole))
+
+
+def test_who_wants_the_whole_event_gets_it_beside_the_lean_one() -> None:
+    fills, counts = ExecutableFills(), EventCounts()
+    (whole, first), (thin, second) = events(stored(example(OrderFilled)), fills, counts)
+    assert (first, second) == ((counts,), (fills,))
+    assert isinstance(whole, Recorded)
+    assert isinstance(whole.data, OrderFilled)
+    assert isinstance(thin, Recorded)
+    assert not isinstance(thin.data, OrderFilled)
+
+
+def test_an_unknown_value_is_unreadable_for_everybody_once() -> None:
+    fills, counts = ExecutableFills(), EventCounts()
+    payload = stored(example(OrderFilled, venue=Venue.HYPERLIQUID)).replace(b'"hyperliquid"', b'"nowhere"')
+    ((found, wanting),) = events(payload, fills, counts)
+    assert isinstance(found, Unreadable)
+    assert set(wanting) == {fills, counts}
+    ((alone, _),) = events(payload, fills)
+    assert isinstance(alone, Unreadable)
+
+
+def test_a_field_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ValueError, match="OrderFilled has no field prize_micros, only fill_id"):
+        lean(OrderFilled, ["fill_id", "prize_micros"])
+
+
+def test_tuples_of_structs_stay_encoded() -> None:
+    kinds = {field.name: field.type for field in msgspec.structs.fields(lean(CopyDecided, ["checks", "asset"]))}
+    assert kinds == {"asset": str, "checks": msgspec.Raw}

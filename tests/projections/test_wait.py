@@ -1,0 +1,82 @@
+"""Read your writes: whoever waits for an event is told when its rows are there."""
+
+import asyncio
+import time
+
+import asyncpg
+import pytest
+
+from projections.engine.wait import passed
+from projections.models.position import Positions
+from streams.connection import Connection
+from tests.projections.building import engine
+from tests.projections.example_log import tell, walks
+
+
+async def end(log: Connection) -> int:
+    return int((await log.api("STREAM.INFO.EXECUTIONS"))["state"]["last_seq"])
+
+
+async def test_told_when_the_rows_are_there(log: Connection, database: str) -> None:
+    async with (
+        asyncpg.create_pool(database, min_size=1, max_size=3) as pool,
+        engine(log, database, (Positions(),)) as running,
+    ):
+        await asyncio.wait_for(running.ready.wait(), 10)
+        for first in (1, 21, 41):
+            last = await end(log) + 1
+            waiting = asyncio.create_task(passed(pool, "position", "EXECUTIONS", last, 10))
+            await asyncio.sleep(0.05)
+            assert not waiting.done()
+            await tell(log, list(walks(first, 20)))
+            assert await waiting >= last
+            assert await passed(database, "position", "EXECUTIONS", await end(log), 10) == await end(log)
+            assert await pool.fetchval("SELECT max(share_micros) FROM position") == first + 18
+
+
+async def test_it_does_not_ask_twice(log: Connection, database: str) -> None:
+    """Told by the transaction that moves the position: while nothing moves, nothing is asked."""
+    async with engine(log, database, (Positions(),)) as running:
+        await asyncio.wait_for(running.ready.wait(), 10)
+        waiting = asyncio.create_task(passed(database, "position", "EXECUTIONS", 1, 10))
+        session = await asyncpg.connect(database)
+        query = (
+            "SELECT max(query_start) FROM pg_stat_activity WHERE query LIKE '%SELECT position%' "
+            "AND pid <> pg_backend_pid()"
+        )
+        await asyncio.sleep(0.2)
+        before = await session.fetchval(query)
+        await asyncio.sleep(0.3)
+        assert before is not None
+        assert await session.fetchval(query) == before
+        begun = time.monotonic()
+        await tell(log, list(walks(1, 1)))
+        await waiting
+        assert time.monotonic() - begun < 2
+        await session.close()
+
+
+async def test_too_late_says_how_far_it_is(log: Connection, database: str) -> None:
+    await tell(log, list(walks(1, 5)))
+    with pytest.raises(TimeoutError, match=r"position has not passed EXECUTIONS:9 within 0.1 s; it is nowhere yet"):
+        await passed(database, "position", "EXECUTIONS", 9, 0.1)
+    async with engine(log, database, (Positions(),)):
+        last = await end(log)
+        await passed(database, "position", "EXECUTIONS", last, 10)
+        with pytest.raises(TimeoutError, match=rf"it is at {last}"):
+            await passed(database, "position", "EXECUTIONS", last + 1, 0.2)
+
+
+async def test_a_lost_connection_is_made_again(log: Connection, database: str) -> None:
+    async with engine(log, database, (Positions(),)) as running:
+        await asyncio.wait_for(running.ready.wait(), 10)
+        waiting = asyncio.create_task(passed(database, "position", "EXECUTIONS", 1, 10))
+        await asyncio.sleep(0.2)
+        session = await asyncpg.connect(database)
+        await session.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        await session.close()
+        await tell(log, list(walks(1, 1)))
+        assert await waiting >= 1

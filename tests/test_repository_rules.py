@@ -1,0 +1,99 @@
+"""The house rules that no linter knows: what files may name, what documents promise, what every command offers."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from cyclopts import App
+
+from vibe.app.settings import Settings
+from vibe.app.wiring import STAGES
+from vibe.cli import app
+
+ROOT = Path(__file__).resolve().parent.parent
+
+INDEX = re.compile(r"(pypi\.(org|io)|pythonhosted\.org|--(extra-)?index-url\s+\S|registry\.npmjs)", re.IGNORECASE)
+
+
+def committed() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return [ROOT / name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
+
+
+def test_no_file_names_a_package_index() -> None:
+    own = Path(__file__).resolve()
+    named = [
+        str(path.relative_to(ROOT))
+        for path in committed()
+        if path != own and INDEX.search(path.read_text(encoding="utf-8", errors="ignore"))
+    ]
+    assert not named, f"these files name a package index or its file host: {named}"
+
+
+def test_the_lock_has_a_hash_for_every_package_and_no_address() -> None:
+    lock = (ROOT / "requirements.lock").read_text()
+    assert "://" not in lock
+    pinned = re.findall(r"^[a-z0-9][^\s=]*==\S+(?:.*?)(?=^[a-z0-9]|\Z)", lock, re.MULTILINE | re.DOTALL)
+    assert len(pinned) > 30
+    assert all("--hash=sha256:" in entry for entry in pinned)
+
+
+def test_every_stage_is_a_service_with_a_health_check() -> None:
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    services = compose["services"]
+    assert {"nats", "postgres", "streams", *STAGES} == set(services)
+    for stage in STAGES:
+        assert services[stage]["command"] == ["run", stage]
+        assert services[stage]["healthcheck"]["test"] == ["CMD", "vibe", "health"]
+    for server in ("nats", "postgres"):
+        assert services[server]["healthcheck"]["test"]
+    assert services["nats"]["volumes"][0].startswith("./nats.conf:")
+
+
+def test_nats_acknowledges_what_is_on_disk() -> None:
+    assert re.search(r"^\s*sync_interval:\s*always\s*$", (ROOT / "nats.conf").read_text(), re.MULTILINE)
+
+
+def test_the_readme_names_every_command_setting_and_stage() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for name in app:
+        if not name.startswith("-"):
+            assert f"`vibe {name}" in readme, f"README does not name `vibe {name}`"
+    for setting in Settings.model_fields:
+        assert f"VIBE_{setting.upper()}" in readme, f"README does not name VIBE_{setting.upper()}"
+    for stage in STAGES:
+        assert f"| {stage} |" in readme
+
+
+def commands(group: App, *names: str) -> Iterator[tuple[str, App]]:
+    """Every command under its whole name, those in groups too."""
+    for name in group:
+        if name.startswith("-"):
+            continue
+        inner = group[name]
+        if any(not one.startswith("-") for one in inner):
+            yield from commands(inner, *names, name)
+        else:
+            yield " ".join((*names, name)), inner
+
+
+COMMANDS = dict(commands(app))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(name: str) -> None:
+    said = re.sub(r"\s+", " ", COMMANDS[name].default_command.__doc__ or "")
+    assert f"Example: vibe {name}" in said
+
+
+def test_help_is_shown() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "vibe", "trace", "--help"], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert "Example: vibe trace" in shown.stdout

@@ -1,0 +1,152 @@
+"""What the log holds and how far everything has read it: the numbers of the live table and of the closing report."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, TypeAlias
+
+import asyncpg
+
+from projections.engine.errors import passing
+from streams import topology
+from streams.connection import Connection
+from streams.topology import HISTORY
+
+
+class Counts(NamedTuple):
+    """Events in the log by stored name, as the read models have counted them."""
+
+    events: dict[str, int]
+    decisions: dict[str, int]
+    ledger_entries: int
+    grouped_signals_closed: int
+
+    def of(self, name: str) -> int:
+        return self.events.get(name, 0)
+
+    def unfinished(self) -> dict[str, int]:
+        """What is still on its way through the walk, by what it waits for; empty when everything was worked off."""
+        waiting = {
+            "signals in open groups": self.of("signal.grouped") - self.grouped_signals_closed,
+            "groups without a quote request": self.of("group.closed") - self.of("quote.wanted"),
+            "quotes without an outcome": self.of("quote.wanted") - self.of("quote.captured") - self.of("quote.failed"),
+            "quoted groups not matched": self.of("quote.captured") + self.of("quote.failed") - self.of("group.matched"),
+            "requests not decided": self.of("execution.requested") - self.of("copy.decided"),
+            "orders without a result": self.of("order.submitted") - self.of("execution.completed"),
+            "decisions without an order": self.decisions.get("EXECUTE", 0) - self.of("execution.completed"),
+        }
+        return {what: count for what, count in waiting.items() if count}
+
+
+class Lag(NamedTuple):
+    """One consumer: what it has not finished yet (unprocessed + ack pending, as `nats consumer report` shows)."""
+
+    stream: str
+    consumer: str
+    waiting: int
+
+
+Database: TypeAlias = "asyncpg.Connection[Any] | asyncpg.Pool[Any]"
+
+_NO_TABLES = (asyncpg.UndefinedTableError,)
+
+
+async def counts(database: Database) -> Counts:
+    """Counts from the read models; zeros while they are not there yet."""
+    try:
+        events = await database.fetch("SELECT type, sum(events)::bigint AS n FROM event_count GROUP BY type")
+        decisions = await database.fetch("SELECT decision, count(*) AS n FROM copy_attempt GROUP BY decision")
+        ledger = await database.fetchval("SELECT count(*) FROM ledger_entry")
+        closed = await database.fetchval("SELECT coalesce(sum(cardinality(signal_ids)), 0)::bigint FROM signal_group")
+    except _NO_TABLES:
+        return Counts({}, {}, 0, 0)
+    return Counts(
+        {row["type"]: row["n"] for row in events}, {row["decision"]: row["n"] for row in decisions}, ledger, closed
+    )
+
+
+async def lags(connection: Connection) -> list[Lag]:
+    """Every durable consumer's lag, in stream order."""
+    found = []
+    for stream in HISTORY:
+        offset = 0
+        while True:
+            answer = await connection.api(f"CONSUMER.LIST.{stream.name}", {"offset": offset})
+            page = answer.get("consumers") or []
+            for consumer in page:
+                if consumer["config"].get("durable_name"):
+                    waiting = consumer["num_pending"] + consumer["num_ack_pending"]
+                    found.append(Lag(stream.name, consumer["name"], waiting))
+            offset += len(page)
+            if not page or offset >= answer["total"]:
+                break
+    return found
+
+
+async def projection_lag(connection: Connection, database: Database) -> int:
+    """Events that some projection has not stored yet, over all streams; by position, not by acknowledgement."""
+    try:
+        rows = await database.fetch("SELECT stream, min(position) AS position FROM projection_position GROUP BY stream")
+    except _NO_TABLES:
+        rows = []
+    positions = {row["stream"]: row["position"] for row in rows}
+    behind = 0
+    for stream in HISTORY:
+        if stream.name in positions:
+            found = await topology.info(connection, stream.name)
+            behind += max(0, (found["state"]["last_seq"] if found else 0) - positions[stream.name])
+    return behind if rows else 1
+
+
+async def latency_ms(database: Database) -> tuple[float | None, float | None]:
+    """(p50, p99) in ms from the detection of a trade to its decisions, the paper latency model included."""
+    row = await database.fetchrow(
+        "SELECT percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP "
+        "(ORDER BY extract(epoch FROM decided_at - detect_time) * 1000) AS p FROM copy_attempt"
+    )
+    values = row["p"] if row else None
+    return (round(float(values[0]), 1), round(float(values[1]), 1)) if values else (None, None)
+
+
+async def sample_attempt(database: Database) -> str | None:
+    """The first EXECUTE (else the first decision) of the log: an id worth tracing."""
+    found: str | None = await database.fetchval(
+        "SELECT attempt_id FROM copy_attempt ORDER BY (decision = 'EXECUTE') DESC, event_time, attempt_id LIMIT 1"
+    )
+    return found
+
+
+async def closing(connection: Connection, database: Database) -> dict[str, Any]:
+    """The report of `up --seconds --json` and `demo --seconds --json`, over the whole log."""
+    have = await counts(database)
+    p50, p99 = await latency_ms(database) if have.events else (None, None)
+    return {
+        "raw_events": have.of("raw.received"),
+        "signals": have.of("signal.recorded"),
+        "groups": have.of("group.closed"),
+        "requests": have.of("execution.requested"),
+        "decisions": {name: have.decisions.get(name, 0) for name in ("EXECUTE", "SKIP")},
+        "fills": have.of("order.filled"),
+        "ledger_entries": have.ledger_entries,
+        "dead_letters": have.of("event.dead_lettered"),
+        "lag": sum(lag.waiting for lag in await lags(connection)) + await projection_lag(connection, database),
+        "p50_ms": p50,
+        "p99_ms": p99,
+        "sample_attempt_id": await sample_attempt(database) if have.events else None,
+    }
+
+
+async def drained(connection: Connection, database: Database) -> str | None:
+    """None when everything is worked off, else what is not; a server that is away for a moment included."""
+    try:
+        behind = await projection_lag(connection, database)
+        if behind:
+            return f"{behind} events not in the read models"
+        unfinished = (await counts(database)).unfinished()
+        if unfinished:
+            return ", ".join(f"{count} {what}" for what, count in unfinished.items())
+        waiting = sum(lag.waiting for lag in await lags(connection))
+        return f"{waiting} events waiting in consumers" if waiting else None
+    except Exception as error:
+        if not passing(error):
+            raise
+        return f"a server is away: {error}"

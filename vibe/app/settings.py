@@ -1,0 +1,81 @@
+"""Settings: one model, from the environment (prefix VIBE_) and a .env file."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from streams.subjects import lanes
+
+
+class Settings(BaseSettings):
+    """Everything that can be set; `vibe --help` says where each is used."""
+
+    model_config = SettingsConfigDict(env_prefix="VIBE_", env_file=".env", extra="ignore", frozen=True)
+
+    data_dir: Path = Field(Path(".vibe"), description="where the embedded servers keep their data and logs")
+    nats_url: str | None = Field(None, description="an event log of your own instead of the embedded one")
+    postgres_dsn: SecretStr | None = Field(None, description="a Postgres of your own instead of the embedded one")
+    archive_url: str | None = Field(None, description="where closed days go: a folder, or s3://bucket/prefix and alike")
+    hyperliquid_ws_url: str = "wss://api.hyperliquid.xyz/ws"
+    hyperliquid_api_url: str = "https://api.hyperliquid.xyz"
+    polymarket_data_url: str = "https://data-api.polymarket.com"
+    polymarket_gamma_url: str = "https://gamma-api.polymarket.com"
+    polymarket_clob_url: str = "https://clob.polymarket.com"
+    polygon_ws_url: str = Field("wss://polygon-bor-rpc.publicnode.com", description="a Polygon node, for its logs")
+    polygon_http_url: str = Field("https://polygon-bor-rpc.publicnode.com", description="the same node, for questions")
+    mark_seconds: Annotated[float, Field(gt=0, description="how often held assets are marked")] = 30.0
+    paper_bankroll_usd: Annotated[
+        int, Field(ge=0, le=1_000_000_000, description="cash of the paper portfolios of each influencer; 0 = none")
+    ] = 10_000
+    lanes: Annotated[int, Field(description="lanes per stage: 1, 2, 4, 8, 16, 32 or 64")] = 4
+    replicas: Annotated[int, Field(ge=1, le=5, description="copies of every stream; 3 in a cluster")] = 1
+    http_host: str = "127.0.0.1"
+    http_port: Annotated[int, Field(ge=0, le=65535, description="health and metrics of `vibe run`; 0 = off")] = 0
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["json", "text"] = "json"
+
+    @field_validator("lanes")
+    @classmethod
+    def _lanes_divide(cls, count: int) -> int:
+        lanes(count)
+        return count
+
+    @property
+    def bankroll_micros(self) -> int:
+        return self.paper_bankroll_usd * 1_000_000
+
+    @property
+    def dsn(self) -> str | None:
+        return self.postgres_dsn.get_secret_value() if self.postgres_dsn else None
+
+    @property
+    def archive(self) -> str:
+        return self.archive_url or str(self.data_dir / "archive")
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    return Settings()
+
+
+def nats_conf() -> Path:
+    """nats.conf of the repository, or the copy inside an installed package."""
+    package = Path(__file__).resolve().parents[1]
+    for candidate in (package.parent / "nats.conf", package / "nats.conf"):
+        if candidate.exists():
+            return candidate
+    raise FileNotFoundError("nats.conf is missing; reinstall the package or run from the repository")
+
+
+def polymarket_settings(url: str) -> dict[str, str]:
+    """The settings that point everything of Polymarket at a sandbox."""
+    return {
+        "VIBE_POLYMARKET_DATA_URL": f"{url}/data",
+        "VIBE_POLYMARKET_GAMMA_URL": f"{url}/gamma",
+        "VIBE_POLYMARKET_CLOB_URL": f"{url}/clob",
+        "VIBE_POLYGON_WS_URL": f"{url.replace('http', 'ws', 1)}/polygon",
+        "VIBE_POLYGON_HTTP_URL": f"{url}/polygon",
+    }

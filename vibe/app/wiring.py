@@ -1,0 +1,188 @@
+"""Wiring: stage names become running stages on one connection; `vibe run` and every child of `vibe up` is this."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import structlog
+
+from domain.events import Venue
+from gateways.http_client import PolymarketClient
+from gateways.hyperliquid.books import VenueBooks
+from gateways.hyperliquid.info_client import Budget, InfoClient
+from gateways.hyperliquid.prices import VenuePrices
+from gateways.polymarket.books import PolymarketBooks
+from gateways.polymarket.clob import Clob
+from gateways.polymarket.data_api import DataApi
+from gateways.polymarket.gamma import Gamma
+from gateways.polymarket.polygon_rpc import Chain
+from gateways.polymarket.prices import PolymarketPrices
+from gateways.rate_limit import Limiter
+from handlers.execute import Execute
+from handlers.group import Group
+from handlers.ingest.hyperliquid.ingest import Ingest
+from handlers.ingest.polymarket.ingest import PolymarketIngest
+from handlers.live.configuration import Configuration
+from handlers.live.event_codec import codec
+from handlers.live.mark_prices import Valuation
+from handlers.mark import Mark, Prices
+from handlers.match import Match
+from handlers.normalize import Normalize
+from handlers.plan import Plan
+from handlers.quote import Books, Quote
+from handlers.resolve import Resolver
+from projections.engine.runner import Engine
+from projections.models import PROJECTIONS
+from streams import topology
+from streams.connection import Connection, connect
+from streams.processing.stage import Stage
+from streams.processing.stage_runner import StageRunner
+from streams.subjects import lanes
+from vibe.app.clock import Clock
+from vibe.app.settings import Settings
+
+log = structlog.get_logger()
+
+FOLDS = ("normalize", "group", "quote", "match", "plan", "execute")
+STAGES = ("ingest", *FOLDS, "mark", "projections")
+"""Everything `vibe run` can run, in the order in which data walks."""
+
+HYPERLIQUID_WEIGHT = {"ingest": 380, "quote": 780, "mark": 40}
+"""How the venue's request weight per minute (1,200) is split between the stages that ask it."""
+POLYMARKET_RATE = {"ingest": (10.0, 20), "quote": (6.0, 12), "mark": (4.0, 8)}
+"""The same for Polymarket: requests a second and burst, 20 and 40 in all."""
+_VALUED = ("plan", "mark")
+
+
+class Process:
+    """Some stages in one process, sharing a connection and the live configuration."""
+
+    def __init__(self, settings: Settings, nats_url: str, postgres_dsn: str, stages: tuple[str, ...]) -> None:
+        self._settings = settings
+        self._nats_url = nats_url
+        self._postgres_dsn = postgres_dsn
+        self._stages = stages
+        self._resources = AsyncExitStack()
+        self._waits: list[Callable[[], Awaitable[object]]] = []
+        self.ready = False
+        """True once every stage has its lanes, has loaded their state and is working."""
+
+    async def __aenter__(self) -> "Process":
+        self._connection: Connection = await connect(self._nats_url, f"vibe {' '.join(self._stages)}")
+        self._resources.push_async_callback(self._connection.close)
+        await topology.verify(self._connection)
+        self._configuration = Configuration(self._connection, codec())
+        self._resources.push_async_callback(self._configuration.close)
+        await self._configuration.start()
+        self._valuation = Valuation(self._connection, codec())
+        if any(name in _VALUED for name in self._stages):
+            self._resources.push_async_callback(self._valuation.close)
+            await self._valuation.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._resources.aclose()
+
+    async def run(self, clock: Clock, stop: asyncio.Event, on_ready: Callable[[], None] = lambda: None) -> None:
+        """Run every stage until `stop`; the first one that fails for good takes the process with it."""
+        works = []
+        for name in self._stages:
+            works += await self._works(name, clock, stop)
+        announcer = asyncio.create_task(self._announce(on_ready))
+        tasks = [asyncio.create_task(work) for work in works]
+        tasks.append(asyncio.create_task(self._configuration.watch(stop)))
+        if any(name in _VALUED for name in self._stages):
+            tasks.append(asyncio.create_task(self._valuation.watch(stop)))
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            announcer.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, announcer, return_exceptions=True)
+
+    async def _announce(self, on_ready: Callable[[], None]) -> None:
+        for ready in self._waits:
+            await ready()
+        self.ready = True
+        log.info("process.ready", stages=self._stages)
+        on_ready()
+
+    async def _works(self, name: str, clock: Clock, stop: asyncio.Event) -> list[Any]:
+        if name == "projections":
+            engine = Engine(
+                self._connection, codec(), self._postgres_dsn, PROJECTIONS, clock, archive=self._settings.archive
+            )
+            self._waits.append(engine.ready.wait)
+            return [engine.run(stop)]
+        if name == "ingest":
+            return await self._ingest(clock, stop)
+        if name == "mark":
+            mark = await self._mark(clock)
+            self._waits.append(mark.ready.wait)
+            return [mark.run(stop)]
+        stage = await self._stage(name, clock)
+        runner = StageRunner(self._connection, codec(), stage, lanes(self._settings.lanes), clock)
+        self._waits.append(runner.ready)
+        return [runner.run(stop)]
+
+    async def _ingest(self, clock: Clock, stop: asyncio.Event) -> list[Any]:
+        """Both venues: each waits by itself until somebody there is followed."""
+        settings = self._settings
+        info = await self._info("ingest")
+        hyperliquid = Ingest(self._connection, self._configuration, info, settings.hyperliquid_ws_url, clock)
+        client = await self._polymarket("ingest")
+        polymarket = PolymarketIngest(
+            self._connection,
+            self._configuration,
+            DataApi(client, settings.polymarket_data_url),
+            Gamma(client, settings.polymarket_gamma_url),
+            Chain(client, settings.polygon_http_url),
+            settings.polygon_ws_url,
+            clock,
+        )
+        self._waits += [hyperliquid.ready.wait, polymarket.ready.wait]
+        return [hyperliquid.run(stop), polymarket.run(stop)]
+
+    async def _mark(self, clock: Clock) -> Mark:
+        settings = self._settings
+        client = await self._polymarket("mark")
+        gamma = Gamma(client, settings.polymarket_gamma_url)
+        prices: dict[Venue, Prices] = {
+            Venue.HYPERLIQUID: VenuePrices(await self._info("mark"), clock),
+            Venue.POLYMARKET: PolymarketPrices(Clob(client, settings.polymarket_clob_url), clock),
+        }
+        resolver = Resolver(self._connection, self._valuation, gamma, clock)
+        return Mark(self._connection, self._valuation, prices, resolver, clock, every_seconds=settings.mark_seconds)
+
+    async def _stage(self, name: str, clock: Clock) -> Stage[Any]:
+        match name:
+            case "normalize":
+                return Normalize()
+            case "group":
+                return Group()
+            case "quote":
+                client = await self._polymarket("quote")
+                books: dict[Venue, Books] = {
+                    Venue.HYPERLIQUID: VenueBooks(await self._info("quote")),
+                    Venue.POLYMARKET: PolymarketBooks(
+                        Clob(client, self._settings.polymarket_clob_url),
+                        Gamma(client, self._settings.polymarket_gamma_url),
+                    ),
+                }
+                return Quote(self._configuration, books, clock)
+            case "match":
+                return Match(self._configuration)
+            case "plan":
+                return Plan(self._configuration, self._valuation)
+            case "execute":
+                return Execute(self._configuration)
+        raise ValueError(f"there is no stage {name!r}; use one of {', '.join(STAGES)}")
+
+    async def _info(self, name: str) -> InfoClient:
+        client = InfoClient(self._settings.hyperliquid_api_url, budget=Budget(HYPERLIQUID_WEIGHT[name]))
+        return await self._resources.enter_async_context(client)
+
+    async def _polymarket(self, name: str) -> PolymarketClient:
+        return await self._resources.enter_async_context(PolymarketClient(Limiter(*POLYMARKET_RATE[name])))

@@ -1,0 +1,252 @@
+"""How a trace is shown: as JSON for machines, as text for people."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.text import Text
+
+from domain.events import (
+    BreakerTripped,
+    CopyDecided,
+    Decision,
+    ExecutionCompleted,
+    ExecutionRequested,
+    FillObserved,
+    GapDetected,
+    GroupClosed,
+    GroupMatched,
+    MarketResolved,
+    OrderFilled,
+    OrderSubmitted,
+    PositionChanged,
+    PositionSettled,
+    QuoteCaptured,
+    QuoteFailed,
+    QuoteWanted,
+    RawReceived,
+    SignalRecorded,
+)
+from domain.micros import decimal_text
+from domain.reason_codes import MEANING
+from streams.dead_letter_events import DeadLettered
+from streams.envelope import Recorded, rfc3339
+from streams.topology import EXECUTIONS
+from vibe.trace import Attempt, Trace, first_time, moment_of
+from vibe.trace_verify import Verified
+
+
+def as_json(wanted: str, trace: Trace, verdicts: Mapping[str, Verified]) -> bytes:
+    """One JSON object: every hop with stream, sequence, time, latency since the first, id and the event's facts."""
+    start = first_time(trace)
+    return msgspec.json.encode(
+        {
+            "id": wanted,
+            "found_as": trace.found_as,
+            "hops": [_hop(hop, start) for hop in trace.shared],
+            "attempts": [_attempt(attempt, start, verdicts.get(attempt.attempt_id)) for attempt in trace.attempts],
+            "dead_letters": [_hop(hop, start) for hop in trace.dead],
+        }
+    )
+
+
+def _attempt(attempt: Attempt, start: int, verdict: Verified | None) -> dict[str, Any]:
+    decided = next((hop.data for hop in attempt.hops if isinstance(hop.data, CopyDecided)), None)
+    return {
+        "attempt_id": attempt.attempt_id,
+        "decision": decided.decision if decided else None,
+        "reasons": {reason: MEANING[reason] for reason in decided.reasons} if decided else {},
+        **({"verified": verdict.facts()} if verdict is not None else {}),
+        "hops": [_hop(hop, start) for hop in attempt.hops],
+        "ledger": [
+            {
+                "stream": EXECUTIONS.name,
+                "time": f"{entry['booked_at']:%Y-%m-%dT%H:%M:%S.%fZ}",
+                "since_first_ms": round(_since(entry, start), 3),
+                **entry,
+            }
+            for entry in attempt.ledger
+        ],
+    }
+
+
+def _hop(hop: Recorded, start: int) -> dict[str, Any]:
+    at = moment_of(hop)
+    return {
+        "type": hop.type,
+        "id": hop.id,
+        "stream": hop.stream,
+        "sequence": hop.sequence,
+        "time": rfc3339(at),
+        "since_first_ms": round((at - start) / 1e6, 3),
+        "recorded": hop.time,
+        "correlation": hop.correlation,
+        "causation": hop.causation,
+        "data": hop.data,
+    }
+
+
+def show_trace(console: Console, wanted: str, trace: Trace, limit: int, verdicts: Mapping[str, Verified]) -> None:
+    """Print a trace; at most `limit` attempts in full."""
+    start = first_time(trace)
+    console.print(Text.assemble(("trace ", "dim"), (wanted, "bold"), (f"  found as {trace.found_as}", "dim")))
+    for hop in trace.shared:
+        _line(console, hop, start)
+    for attempt in trace.attempts[:limit]:
+        console.print()
+        for hop in attempt.hops:
+            _line(console, hop, start)
+            if isinstance(hop.data, CopyDecided):
+                _checks(console, hop.data)
+        for entry in attempt.ledger:
+            console.print(_ledger(entry, start), soft_wrap=True)
+        if (verdict := verdicts.get(attempt.attempt_id)) is not None:
+            style = "red" if verdict.difference is not None else "green"
+            console.print(Text(f"                         {verdict.text()}", style=style), soft_wrap=True)
+    hidden = len(trace.attempts) - limit
+    if hidden > 0:
+        console.print(f"\n… and {hidden} more decisions of this group; --limit {len(trace.attempts)} shows them")
+    for letter in trace.dead:
+        _line(console, letter, start)
+
+
+def _line(console: Console, hop: Recorded, start: int) -> None:
+    at = moment_of(hop)
+    console.print(
+        Text.assemble(
+            (f"{rfc3339(at)[11:23]} ", "dim"),
+            (f"{(at - start) / 1e6:>+10,.1f} ms  ", "cyan"),
+            (f"{hop.at:<18} ", "dim"),
+            (f"{hop.type:<20} ", "bold"),
+            _said(hop.data),
+        ),
+        soft_wrap=True,
+    )
+
+
+def _said(facts: Any) -> str:
+    match facts:
+        case RawReceived():
+            return f"{facts.raw_id}"
+        case SignalRecorded():
+            return (
+                f"{facts.influencer_id} {facts.action} {facts.asset} {_share(facts.delta_micros)} @ "
+                f"{_price(facts.price_micros)}  {_share(facts.before_micros)} → {_share(facts.after_micros)} "
+                f"({facts.position_state.lower()})  {facts.signal_id}"
+            )
+        case GroupClosed():
+            return (
+                f"{facts.influencer_id} {facts.action} {facts.asset} {facts.trade_side} "
+                f"{_usd(facts.notional_micros)} @ {_price(facts.price_micros)}, {len(facts.signal_ids)} signals  "
+                f"{facts.group_id}"
+            )
+        case QuoteWanted():
+            return f"due {rfc3339(facts.due_at)[11:23]}"
+        case QuoteCaptured():
+            bid, ask = facts.bids[:1], facts.asks[:1]
+            return (
+                f"bid {_price(bid[0][0]) if bid else '-'} ask {_price(ask[0][0]) if ask else '-'}, "
+                f"{len(facts.bids)}+{len(facts.asks)} levels  {facts.quote_id}"
+            )
+        case QuoteFailed():
+            return f"{facts.reason}: {facts.detail}"
+        case GroupMatched():
+            why = ", ".join(f"{count} {reason}" for reason, count in facts.filtered.items())
+            return f"{facts.matched} subscriptions matched{f', filtered: {why}' if why else ''}"
+        case ExecutionRequested():
+            return f"{facts.subscription_id} ({facts.sizing.mode})  {facts.request_id}"
+        case CopyDecided():
+            return _decision(facts)
+        case OrderSubmitted():
+            return (
+                f"{facts.trade_side} {_share(facts.share_micros)} {facts.asset} up to "
+                f"{_price(facts.limit_price_micros)} on {facts.mode}  {facts.order_id}"
+            )
+        case OrderFilled():
+            return (
+                f"{_share(facts.share_micros)} @ {_price(facts.price_micros)} = {_usd(facts.notional_micros)}, "
+                f"fee {_usd(facts.fee_micros)}  {facts.fill_id}"
+            )
+        case ExecutionCompleted():
+            return f"{_share(facts.filled_micros)} of {_share(facts.requested_micros)} filled {' '.join(facts.reasons)}"
+        case PositionChanged():
+            return (
+                f"{facts.subscriber_id} holds {_share(facts.share_micros)} {facts.asset} @ "
+                f"{_price(facts.average_price_micros)}, realized {_usd(facts.realized_micros)}"
+            )
+        case MarketResolved():
+            paid = ", ".join(f"{payout.asset[:12]}… pays {_price(payout.price_micros)}" for payout in facts.payouts)
+            return f"{facts.market[:12]}… is over: {paid}  {facts.resolution_id}"
+        case PositionSettled():
+            paid, size = _usd(facts.cash_delta_micros), _share(-facts.share_delta_micros)
+            price = _price(facts.price_micros)
+            return f"{facts.subscription_id} is paid {paid} for {size} at {price}  {facts.settlement_id}"
+        case GapDetected():
+            expected, found = _share(facts.expected_micros), _share(facts.found_micros)
+            return f"{facts.asset[:24]} {facts.kind}: expected {expected}, the venue says {found}"
+        case FillObserved():
+            return f"the same fill as {facts.signal_id}, told by {facts.source_event_id}"
+        case BreakerTripped():
+            worth, floor = _usd(facts.equity_micros), _usd(facts.floor_micros)
+            return f"{facts.subscriber_id} {facts.limit}: {worth} is below {floor}"
+        case DeadLettered():
+            return f"{facts.stage} could not handle {facts.stream}:{facts.sequence}: {facts.error}"
+    return ""
+
+
+def _decision(facts: CopyDecided) -> str:
+    said = f"{facts.decision} for {facts.subscription_id}"
+    if facts.decision is Decision.EXECUTE:
+        said += f": {facts.trade_side} {_share(facts.share_micros)} {facts.asset}"
+    return f"{said} {' '.join(facts.reasons)}  {facts.attempt_id}"
+
+
+def _checks(console: Console, facts: CopyDecided) -> None:
+    for check in facts.checks:
+        mark = ("✓", "green") if check.passed else ("✗", "red")
+        console.print(
+            Text.assemble(" " * 25, mark, f" {check.name:<28} input {_shown(check.name, check.input)}", _limit(check)),
+            soft_wrap=True,
+        )
+    for reason in facts.reasons:
+        console.print(Text(f"{' ' * 25}  {reason}: {MEANING[reason]}", style="yellow"), soft_wrap=True)
+
+
+def _limit(check: Any) -> str:
+    return "" if check.limit is None else f"  limit {_shown(check.name, check.limit)}"
+
+
+def _shown(name: str, value: int | str | None) -> str:
+    return decimal_text(value) if isinstance(value, int) and name.endswith("_micros") else str(value)
+
+
+def _ledger(entry: dict[str, Any], start: int) -> Text:
+    place = f"{EXECUTIONS.name}:{entry['sequence']}"
+    return Text.assemble(
+        (f"{entry['booked_at']:%H:%M:%S.%f}"[:12] + " ", "dim"),
+        (f"{_since(entry, start):>+10,.1f} ms  ", "cyan"),
+        (f"{place:<18} ", "dim"),
+        (f"{'ledger entry':<20} ", "bold"),
+        f"{entry['kind']} shares {_share(entry['share_delta_micros'])} cash {_usd(entry['cash_delta_micros'])}  "
+        f"{entry['entry_id']}",
+    )
+
+
+def _since(entry: dict[str, Any], start: int) -> float:
+    """Milliseconds from the first detection to the booking of a ledger entry."""
+    booked_at: datetime = entry["booked_at"]
+    return (booked_at.timestamp() * 1e9 - start) / 1e6
+
+
+def _usd(value: int) -> str:
+    return f"${decimal_text(value)}" if value >= 0 else f"-${decimal_text(-value)}"
+
+
+def _price(value: int) -> str:
+    return decimal_text(value)
+
+
+def _share(value: int) -> str:
+    return decimal_text(value)
