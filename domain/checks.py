@@ -10,7 +10,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from domain.breakers import REASON
-from domain.decision_inputs import Seen
+from domain.decision_inputs import DecisionInputs
 from domain.events import (
     Action,
     Check,
@@ -80,7 +80,7 @@ class Case(NamedTuple):
     request: ExecutionRequested
     portfolio: Portfolio
     policy: Policy
-    seen: Seen
+    seen: DecisionInputs
     equity_micros: int
     waiting: Residual
     now: int

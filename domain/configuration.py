@@ -21,7 +21,7 @@ from domain.guardrails import GLOBAL, Policy, as_stored, evaluate, hash_of
 from domain.operator_switches import Controls
 
 
-class Directory:
+class Configuration:
     """Every configured thing by id, and the indexes over them."""
 
     def __init__(self) -> None:

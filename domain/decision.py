@@ -19,7 +19,7 @@ from domain.checks import (
     check_reduction,
     check_target,
 )
-from domain.decision_inputs import Seen
+from domain.decision_inputs import DecisionInputs
 from domain.events import (
     Action,
     CopyDecided,
@@ -74,7 +74,9 @@ class Order(Struct, frozen=True):
     residual: Residual = NOTHING
 
 
-def decide(portfolio: Portfolio, request: ExecutionRequested, policy: Policy, seen: Seen, *, now: int) -> CopyDecided:
+def decide(
+    portfolio: Portfolio, request: ExecutionRequested, policy: Policy, seen: DecisionInputs, *, now: int
+) -> CopyDecided:
     """EXECUTE or SKIP for one request; pure, so that the log alone can recompute it."""
     asset: Asset = (request.venue.value, request.asset)
     waiting = shrunk(request, portfolio.residuals.get((request.subscription_id, asset), NOTHING))

@@ -6,7 +6,7 @@ from domain.events import (
     ControlState,
     ExecutionRequested,
 )
-from domain.mark_prices import Asset, Marks
+from domain.mark_prices import Asset, MarkPrices
 from domain.operator_switches import Controls
 from domain.portfolio import (
     MarkOf,
@@ -14,7 +14,7 @@ from domain.portfolio import (
 from domain.reason_codes import Reason
 
 
-class Seen(NamedTuple):
+class DecisionInputs(NamedTuple):
     """What a decision sees besides the request and the portfolio, and up to where of each stream it has seen it."""
 
     engine: ControlState
@@ -27,18 +27,18 @@ class Seen(NamedTuple):
     marks_sequence: int
 
 
-def look(
+def decision_inputs_of(
     request: ExecutionRequested,
     controls: Controls,
-    marks: Marks,
+    marks: MarkPrices,
     *,
     portfolio_sequence: int,
     config_sequence: int,
     marks_sequence: int,
-) -> Seen:
+) -> DecisionInputs:
     """What is to be seen as of these sequences: the same now and whenever the decision is made again."""
     asset: Asset = (request.venue.value, request.asset)
-    return Seen(
+    return DecisionInputs(
         controls.engine(config_sequence),
         controls.engine_stops(request.detect_time, config_sequence),
         controls.disabled(request.influencer_id, request.subscriber_id, request.market, request.asset, config_sequence),

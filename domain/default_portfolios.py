@@ -6,7 +6,7 @@ every enabled influencer. SHADOW_USER needs no configuration: it is the fold of 
 
 from collections.abc import Iterator
 
-from domain.configuration import Directory
+from domain.configuration import Configuration
 from domain.events import (
     Event,
     Filters,
@@ -30,7 +30,7 @@ def exec_user(influencer_id: str) -> str:
     return f"exec-user:{influencer_id}"
 
 
-def wanted(directory: Directory, influencer: InfluencerConfigured, bankroll_micros: int) -> Iterator[Event]:
+def wanted(directory: Configuration, influencer: InfluencerConfigured, bankroll_micros: int) -> Iterator[Event]:
     """What is missing of an enabled influencer's portfolios; what was configured otherwise stays as it is."""
     if influencer.status is not Status.ACTIVE:
         return

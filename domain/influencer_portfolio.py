@@ -16,7 +16,7 @@ from domain.micros import times
 from domain.portfolio import MarkOf, Position, cash_delta, fill_position
 
 
-class Shadow(Struct, frozen=True):
+class InfluencerPortfolio(Struct, frozen=True):
     """Cash is what trading brought in and took out; positions that are closed leave only their profit behind.
 
     `traded_at` is the venue's time of the newest trade in each asset.
@@ -30,10 +30,10 @@ class Shadow(Struct, frozen=True):
     traded_at: dict[Asset, int] = {}
 
 
-initial = Shadow()
+initial = InfluencerPortfolio()
 
 
-def evolve(shadow: Shadow, event: Event) -> Shadow:
+def evolve(shadow: InfluencerPortfolio, event: Event) -> InfluencerPortfolio:
     """The portfolio after one event of SIGNALS that belongs to the influencer."""
     match event:
         case SignalRecorded() if event.position_state is not PositionState.HISTORIC:
@@ -43,7 +43,7 @@ def evolve(shadow: Shadow, event: Event) -> Shadow:
     return shadow
 
 
-def _traded(shadow: Shadow, event: SignalRecorded) -> Shadow:
+def _traded(shadow: InfluencerPortfolio, event: SignalRecorded) -> InfluencerPortfolio:
     asset = (event.venue.value, event.asset)
     fee = event.fee_micros or 0
     shadow = _corrected(shadow, asset, event.before_micros, event.price_micros, event.event_time)
@@ -63,7 +63,7 @@ def _traded(shadow: Shadow, event: SignalRecorded) -> Shadow:
     )
 
 
-def _seeded(shadow: Shadow, event: AccountSeeded) -> Shadow:
+def _seeded(shadow: InfluencerPortfolio, event: AccountSeeded) -> InfluencerPortfolio:
     listed = {(event.venue.value, position.asset): position for position in event.positions}
     held = {
         asset for asset in shadow.positions if asset[0] == event.venue.value and section_of(asset[1]) == event.section
@@ -77,7 +77,9 @@ def _seeded(shadow: Shadow, event: AccountSeeded) -> Shadow:
     return shadow
 
 
-def _corrected(shadow: Shadow, asset: Asset, share_micros: int, price_micros: int | None, at: int) -> Shadow:
+def _corrected(
+    shadow: InfluencerPortfolio, asset: Asset, share_micros: int, price_micros: int | None, at: int
+) -> InfluencerPortfolio:
     """The position as the venue says it is; the difference comes in, or goes out, at its worth."""
     held = before = shadow.positions.get(asset, Position())
     if price_micros and held.share_micros and not held.mark_micros and not held.cost_micros:
@@ -93,14 +95,14 @@ def _corrected(shadow: Shadow, asset: Asset, share_micros: int, price_micros: in
     return replace(_holding(shadow, asset, after), deposits_micros=shadow.deposits_micros + times(price, delta))
 
 
-def _holding(shadow: Shadow, asset: Asset, position: Position) -> Shadow:
+def _holding(shadow: InfluencerPortfolio, asset: Asset, position: Position) -> InfluencerPortfolio:
     positions = {key: held for key, held in shadow.positions.items() if key != asset}
     if position.share_micros:
         return replace(shadow, positions={**positions, asset: position})
     return replace(shadow, positions=positions, realized_micros=shadow.realized_micros + position.realized_micros)
 
 
-def equity(shadow: Shadow, mark_of: MarkOf) -> int:
+def equity(shadow: InfluencerPortfolio, mark_of: MarkOf) -> int:
     """Cash plus every position at its newest price, in micros; less `deposits_micros` it is the profit so far."""
     worth = 0
     for asset, position in shadow.positions.items():

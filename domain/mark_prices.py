@@ -33,7 +33,7 @@ class Resolution(NamedTuple):
     at: int
 
 
-class Marks:
+class MarkPrices:
     """Every asset's marks in order, and its payout once its market is resolved. The first resolution stands."""
 
     def __init__(self, *, history: bool = False) -> None:

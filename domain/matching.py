@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from msgspec.structs import replace
 
-from domain.configuration import Directory
+from domain.configuration import Configuration
 from domain.events import (
     Action,
     ExecutionRequested,
@@ -56,7 +56,7 @@ _MINUTE = 60_000_000_000
 _DAY_MINUTES = 24 * 60
 
 
-def filter_of(directory: Directory, subscription: SubscriptionConfigured, group: GroupClosed) -> Filtered | None:
+def filter_of(directory: Configuration, subscription: SubscriptionConfigured, group: GroupClosed) -> Filtered | None:
     """None when the subscription wants the group."""
     influencer = directory.influencers.get(group.influencer_id)
     subscriber = directory.subscribers.get(subscription.subscriber_id)
@@ -121,7 +121,7 @@ def quote_of(outcome: QuoteCaptured | QuoteFailed) -> tuple[RequestedQuote | Non
 
 
 def match(
-    directory: Directory, outcome: QuoteCaptured | QuoteFailed, config_sequence: int
+    directory: Configuration, outcome: QuoteCaptured | QuoteFailed, config_sequence: int
 ) -> tuple[list[ExecutionRequested], GroupMatched]:
     """One request per active subscription that wants the group, and the summary of the fan-out."""
     group = outcome.group

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from domain import breakers
 from domain import portfolio as portfolios
-from domain.configuration import Directory
+from domain.configuration import Configuration
 from domain.events import CashDeposited, Event, PositionSettled, Venue
 from domain.ids import derived
-from domain.mark_prices import Asset, Marks, Resolution
+from domain.mark_prices import Asset, MarkPrices, Resolution
 from domain.micros import times
 from domain.portfolio import Portfolio
 
@@ -37,7 +37,13 @@ def payouts(
 
 
 def before_deciding(
-    portfolio: Portfolio, subscriber_id: str, directory: Directory, marks: Marks, *, now: int, config_sequence: int
+    portfolio: Portfolio,
+    subscriber_id: str,
+    directory: Configuration,
+    marks: MarkPrices,
+    *,
+    now: int,
+    config_sequence: int,
 ) -> Iterator[Event]:
     """What configuration and breakers bring about before the next decision: the configured deposit, looks, resets."""
     subscriber = directory.subscribers.get(subscriber_id)

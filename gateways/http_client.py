@@ -10,7 +10,7 @@ import aiohttp
 import msgspec
 import stamina
 
-from gateways.rate_limit import Limiter
+from gateways.rate_limit import RateLimiter
 from gateways.venue_errors import VenueUnavailableError, WireError
 
 TIMEOUT_SECONDS = 15.0
@@ -22,12 +22,12 @@ WORTH_ANOTHER_TRY = frozenset({408, 425, 429})
 Params = Mapping[str, str | Sequence[str]]
 
 
-class PolymarketClient:
+class HttpClient:
     """GET and POST with retries: network errors, 408, 425 (the venue restarts), 429, 5xx; `Retry-After` is obeyed."""
 
     def __init__(
         self,
-        limiter: Limiter,
+        limiter: RateLimiter,
         *,
         attempts: int = 5,
         first_wait_seconds: float = 0.25,

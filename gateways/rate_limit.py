@@ -3,7 +3,7 @@
 import asyncio
 
 
-class Limiter:
+class RateLimiter:
     """`rate_per_second` requests on average, `burst` at once. First come, first served."""
 
     def __init__(self, rate_per_second: float = 20.0, burst: int = 40) -> None:

@@ -22,7 +22,7 @@ from domain.events import (
 )
 from domain.paper_execution import fill_on_paper
 from domain.portfolio import Position, fill_position
-from handlers.live.configuration import Configuration
+from handlers.live.configuration import LiveConfiguration
 from streams import subjects
 from streams.envelope import Recorded
 from streams.errors import UnprocessableError
@@ -50,7 +50,7 @@ class Execute(Stage[Held]):
     follows = frozenset({"position.settled"})
     schema = 2
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, configuration: LiveConfiguration) -> None:
         self._configuration = configuration
 
     def initial(self, lane: Lane) -> Held:

@@ -18,13 +18,13 @@ from gateways.venue_errors import VenueUnavailableError, WireError
 from gateways.venue_types import Price
 from handlers import metrics
 from handlers.live.event_codec import codec
-from handlers.live.mark_prices import Valuation
+from handlers.live.mark_prices import LiveMarkPrices
 from handlers.resolve import Resolver
 from streams import subjects
 from streams.append import MAX_BATCH, Record, append_once
 from streams.connection import Connection
 from streams.errors import LogError, UnprocessableError
-from streams.reader import Feed, Stored, history
+from streams.reader import Stored, StreamSubscription, read_all
 from streams.topology import SIGNALS, info
 
 log = structlog.get_logger()
@@ -47,7 +47,7 @@ class Mark:
     def __init__(
         self,
         connection: Connection,
-        valuation: Valuation,
+        valuation: LiveMarkPrices,
         prices: Mapping[Venue, Prices],
         resolver: Resolver | None,
         clock: Callable[[], int],
@@ -69,9 +69,11 @@ class Mark:
         """Until `stop`. A venue that does not answer is asked again in the next slot."""
         found = await info(self._connection, SIGNALS.name)
         end = int(found["state"]["last_seq"]) if found else 0
-        async for batch in history(self._connection, SIGNALS.name, [_SIGNALS], newest=True):
+        async for batch in read_all(self._connection, SIGNALS.name, [_SIGNALS], newest=True):
             self._learn(batch)
-        feed = await Feed(self._connection, SIGNALS.name, [_SIGNALS], description="follows traded assets").open(end)
+        feed = await StreamSubscription(
+            self._connection, SIGNALS.name, [_SIGNALS], description="follows traded assets"
+        ).open(end)
         self.ready.set()
         works = [asyncio.create_task(self._follow(feed)), asyncio.create_task(self._mark())]
         if self._resolver is not None:
@@ -87,7 +89,7 @@ class Mark:
             await asyncio.gather(stopped, *works, return_exceptions=True)
             await feed.close()
 
-    async def _follow(self, feed: Feed) -> None:
+    async def _follow(self, feed: StreamSubscription) -> None:
         while True:
             await feed.wait()
             self._learn(feed.take(1000))

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 
-from domain.configuration import Directory
+from domain.configuration import Configuration
 from domain.matching import match
-from handlers.live.configuration import Configuration
+from handlers.live.configuration import LiveConfiguration
 from streams import subjects
 from streams.envelope import Recorded
 from streams.processing.stage import Output, Stage
@@ -20,7 +20,7 @@ class Match(Stage[None]):
     input_patterns = ("quotes.{}.>",)
     input_types = frozenset({"quote.captured", "quote.failed"})
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, configuration: LiveConfiguration) -> None:
         self._configuration = configuration
 
     def initial(self, lane: Lane) -> None:
@@ -39,7 +39,7 @@ class Match(Stage[None]):
         return list(_matched(directory, event, config_sequence))
 
 
-def _matched(directory: Directory, event: Recorded, config_sequence: int) -> Iterator[Output]:
+def _matched(directory: Configuration, event: Recorded, config_sequence: int) -> Iterator[Output]:
     requests, summary = match(directory, event.data, config_sequence)
     for request in requests:
         yield Output(subjects.requests(request.subscriber_id), request, request.request_id, request.group_id)

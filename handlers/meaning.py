@@ -37,7 +37,7 @@ MARKET_CHANNEL, PROFILE_CHANNEL = "market", "profile"
 
 _MOVEMENTS = {Kind.SPLIT: Action.SPLIT, Kind.MERGE: Action.MERGE, Kind.REDEEM: Action.REDEEM}
 
-Meaning = Trade | Movement | AccountSeeded | MarketDescribed | GapDetected | None
+DecodedRaw = Trade | Movement | AccountSeeded | MarketDescribed | GapDetected | None
 
 
 class PositionsReport(Struct):
@@ -51,7 +51,7 @@ class PositionsReport(Struct):
 _REPORT = msgspec.json.Decoder(PositionsReport)
 
 
-def meaning(raw: RawReceived) -> Meaning:
+def decode_raw(raw: RawReceived) -> DecodedRaw:
     """What one raw event says; None for what changes no position. Raises UnprocessableError."""
     channel, _, section = raw.channel.partition("@")
     try:
@@ -133,7 +133,7 @@ def _seeded(
     )
 
 
-def _activity(raw: RawReceived) -> Meaning:
+def _activity(raw: RawReceived) -> DecodedRaw:
     row = parse_activity(bytes(raw.payload))
     if row.wallet != raw.address:
         raise WireError(f"the row belongs to {row.wallet}, not to {raw.address}")

@@ -20,7 +20,7 @@ from domain.events import (
 from domain.influencer_account import Account, Movement, UnclearError
 from domain.signals import Trade
 from handlers.ingest.gap_subscription import GAP_TOKEN
-from handlers.meaning import meaning
+from handlers.meaning import decode_raw
 from streams import subjects
 from streams.envelope import Recorded
 from streams.errors import UnprocessableError
@@ -71,7 +71,7 @@ class Normalize(Stage[Known]):
 
 
 def _events(state: Known, raw: RawReceived) -> tuple[Event, ...]:
-    said = meaning(raw)
+    said = decode_raw(raw)
     account = state.accounts.get((raw.venue, raw.address), Account())
     match said:
         case Trade():

@@ -13,7 +13,7 @@ from msgspec import Struct
 from domain import breakers
 from domain import portfolio as portfolios
 from domain.decision import decide
-from domain.decision_inputs import look
+from domain.decision_inputs import decision_inputs_of
 from domain.events import (
     BreakerReset,
     BreakerTripped,
@@ -33,8 +33,8 @@ from domain.ids import derived
 from domain.mark_prices import Asset
 from domain.portfolio import Portfolio
 from domain.portfolio_maintenance import before_deciding, payouts
-from handlers.live.configuration import Configuration
-from handlers.live.mark_prices import Valuation
+from handlers.live.configuration import LiveConfiguration
+from handlers.live.mark_prices import LiveMarkPrices
 from streams import subjects
 from streams.envelope import Recorded
 from streams.errors import UnprocessableError
@@ -104,7 +104,7 @@ class Plan(Stage[Portfolios]):
     schema = 2
     follows = frozenset({"order.filled", "execution.completed"})
 
-    def __init__(self, configuration: Configuration, valuation: Valuation) -> None:
+    def __init__(self, configuration: LiveConfiguration, valuation: LiveMarkPrices) -> None:
         self._configuration = configuration
         self._valuation = valuation
 
@@ -174,7 +174,7 @@ class Plan(Stage[Portfolios]):
         for event in self._before(portfolio, request.subscriber_id, now):
             portfolio = portfolios.evolve(portfolio, event)
             yield _output(event, cause)
-        seen = look(
+        seen = decision_inputs_of(
             request,
             self._configuration.directory.controls,
             self._valuation.marks,

@@ -16,7 +16,7 @@ from domain.ids import derived, jitter
 from domain.reason_codes import Reason
 from gateways.venue_errors import VenueUnavailableError, WireError
 from gateways.venue_types import Captured
-from handlers.live.configuration import Configuration
+from handlers.live.configuration import LiveConfiguration
 from streams import subjects
 from streams.envelope import Recorded
 from streams.processing.stage import Output, Stage
@@ -47,7 +47,9 @@ class Quote(Stage[Wanted]):
     input_types = frozenset({"group.closed"})
     schema = 1
 
-    def __init__(self, configuration: Configuration, books: Mapping[Venue, Books], clock: Callable[[], int]) -> None:
+    def __init__(
+        self, configuration: LiveConfiguration, books: Mapping[Venue, Books], clock: Callable[[], int]
+    ) -> None:
         self._configuration = configuration
         self._books = books
         self._clock = clock

@@ -19,12 +19,12 @@ from gateways.polymarket.gamma import Gamma, Market
 from gateways.venue_errors import VenueUnavailableError, WireError
 from handlers import metrics
 from handlers.live.event_codec import codec
-from handlers.live.mark_prices import Valuation
+from handlers.live.mark_prices import LiveMarkPrices
 from streams import dead_letter_events, subjects
 from streams.append import Record, append_once
 from streams.connection import Connection
 from streams.errors import LogError
-from streams.retry import retrying
+from streams.retry import retry_forever
 
 log = structlog.get_logger()
 
@@ -54,7 +54,7 @@ class Resolver:
     def __init__(
         self,
         connection: Connection,
-        valuation: Valuation,
+        valuation: LiveMarkPrices,
         venue: Gamma,
         clock: Callable[[], int],
         *,
@@ -183,8 +183,8 @@ class Resolver:
         log.error("market.resolution_changed", market=resolution.market)
         metrics.DEAD.labels(STAGE).inc()
         said = ",".join(str(payout.price_micros) for payout in resolution.payouts)
-        await retrying(
-            lambda: dead_letter_events.bury(
+        await retry_forever(
+            lambda: dead_letter_events.dead_letter(
                 self._connection,
                 stage=STAGE,
                 stream="gamma",

@@ -35,7 +35,7 @@ class Record(NamedTuple):
     expected: int | None = None
 
 
-class Guard(NamedTuple):
+class ExpectedVersion(NamedTuple):
     """The last sequence that `subject` must have for the append to land; 0 = the subject has none.
 
     A subject with wildcards guards everything that matches it; that costs the server a look at all of those subjects
@@ -59,7 +59,7 @@ class Landed(NamedTuple):
 
 
 async def append(
-    connection: Connection, records: Sequence[Record], guard: Guard | None = None, *, timeout: float = 5.0
+    connection: Connection, records: Sequence[Record], guard: ExpectedVersion | None = None, *, timeout: float = 5.0
 ) -> Landed:
     """Append 1..1000 records of one stream, all or nothing.
 
@@ -90,8 +90,10 @@ async def append(
         raise UnknownOutcomeError(str(error)) from error
     body = msgspec.json.decode(answer.data)
     if "error" in body:
-        guards = [guard] if guard else [Guard(r.subject, r.expected) for r in records if r.expected is not None]
-        named = guards[0] if guards else Guard(records[-1].subject, 0)
+        guards = (
+            [guard] if guard else [ExpectedVersion(r.subject, r.expected) for r in records if r.expected is not None]
+        )
+        named = guards[0] if guards else ExpectedVersion(records[-1].subject, 0)
         raise error_of(body["error"], named.subject, named.sequence)
     return Landed(body["seq"] - count + 1, body["seq"], bool(body.get("duplicate")))
 
@@ -109,10 +111,10 @@ async def append_once(connection: Connection, records: Sequence[Record]) -> int:
         return sum(not one.duplicate for one in landed)
 
 
-def _expected(records: Sequence[Record], guard: Guard | None) -> dict[int, Guard]:
+def _expected(records: Sequence[Record], guard: ExpectedVersion | None) -> dict[int, ExpectedVersion]:
     """What is expected with each record that expects something, by the record's number from 1."""
     expected = {
-        number: Guard(record.subject, record.expected)
+        number: ExpectedVersion(record.subject, record.expected)
         for number, record in enumerate(records, 1)
         if record.expected is not None
     }
@@ -130,7 +132,7 @@ def _expected(records: Sequence[Record], guard: Guard | None) -> dict[int, Guard
     return expected
 
 
-def _headers(record: Record, expected: Guard | None, batch: str | None, number: int) -> dict[str, str]:
+def _headers(record: Record, expected: ExpectedVersion | None, batch: str | None, number: int) -> dict[str, str]:
     headers = {}
     if record.dedup_id is not None:
         headers["Nats-Msg-Id"] = record.dedup_id

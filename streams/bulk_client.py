@@ -140,7 +140,7 @@ def addresses(url: str) -> list[Address]:
     return found
 
 
-async def connect(url: str, name: str, *, tls: ssl.SSLContext | None = None, timeout: float = 5.0) -> "Wire":
+async def connect(url: str, name: str, *, tls: ssl.SSLContext | None = None, timeout: float = 5.0) -> "BulkConnection":
     """Connect to the first server of the URL that lets us in; `timeout` is for each.
 
     `tls` says which certificates to trust, the system's unless given. Raises RefusedError (credentials) or
@@ -148,7 +148,7 @@ async def connect(url: str, name: str, *, tls: ssl.SSLContext | None = None, tim
     """
     failures: list[LogError] = []
     for address in addresses(url):
-        wire = Wire()
+        wire = BulkConnection()
         try:
             async with asyncio.timeout(timeout):
                 await wire.open(address, name, tls)
@@ -167,7 +167,7 @@ async def connect(url: str, name: str, *, tls: ssl.SSLContext | None = None, tim
     raise kind("; ".join(map(str, failures)))
 
 
-class Wire(asyncio.Protocol):
+class BulkConnection(asyncio.Protocol):
     """One connection. `received` counts its bytes; `statuses` is for the reader to empty."""
 
     def __init__(self) -> None:

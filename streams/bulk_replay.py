@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 import msgspec
 import structlog
 
-from streams.bulk_client import Status, Wire, connect
+from streams.bulk_client import BulkConnection, Status, connect
 from streams.errors import DataLossError, LogError, RefusedError, UnavailableError
 
 log = structlog.get_logger()
@@ -165,7 +165,7 @@ class Replay:
         if self._failure is not None:
             raise self._failure
 
-    async def _connect(self) -> Wire:
+    async def _connect(self) -> BulkConnection:
         deadline = asyncio.get_running_loop().time() + self._patience
         pause = 0.05
         while True:
@@ -177,7 +177,7 @@ class Replay:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, 2.0)
 
-    async def _start(self, wire: Wire) -> None:
+    async def _start(self, wire: BulkConnection) -> None:
         # First what the stream holds, then the consumer: so nothing that is counted can lie in front of `front`.
         info = await wire.api(f"STREAM.INFO.{self._stream}")
         state, self._thins = info["state"], info["config"].get("max_msgs_per_subject", -1) > 0
@@ -217,7 +217,7 @@ class Replay:
             return True
         raise UnavailableError(f"consumer {self._consumer} ends at {reached} of {self._last}")
 
-    async def _consume(self, wire: Wire, first: int) -> dict[str, Any]:
+    async def _consume(self, wire: BulkConnection, first: int) -> dict[str, Any]:
         config = {
             "description": "replay",
             "deliver_policy": "by_start_sequence",
@@ -234,7 +234,7 @@ class Replay:
         # Counting what matches takes the server long when a large stream is not in its memory.
         return await wire.api(f"CONSUMER.CREATE.{self._stream}", body, timeout=60)
 
-    async def _stop(self, wire: Wire) -> None:
+    async def _stop(self, wire: BulkConnection) -> None:
         self.received += wire.received
         try:
             if self._consumer:
@@ -245,7 +245,7 @@ class Replay:
             wire.close()
             self._consumer = ""
 
-    def _ask(self, wire: Wire) -> None:
+    def _ask(self, wire: BulkConnection) -> None:
         # The server takes turns among pulls, so when half a pull's messages are left the pull before it is used up:
         # two are outstanding and both bounds hold.
         messages = self._pull_messages
@@ -260,7 +260,7 @@ class Replay:
             }
             wire.pull(self._stream, self._consumer, body)
 
-    async def _hear(self, wire: Wire) -> None:
+    async def _hear(self, wire: BulkConnection) -> None:
         """Wait for deliveries or statuses."""
         if await wire.wait(_SILENCE_SECONDS):
             return
@@ -269,7 +269,7 @@ class Replay:
             # A consumer that is there would have said that a pull ran out; one that is gone says nothing.
             raise UnavailableError(f"the pulls of consumer {self._consumer} are not answered")
 
-    async def _recount(self, wire: Wire) -> None:
+    async def _recount(self, wire: BulkConnection) -> None:
         # When a message takes a pull's bytes to the last one, the server ends the pull without a word (2.15), and what
         # else was asked for would stay in our credit. So whoever hears nothing looks whether a pull is waiting at all.
         try:
@@ -280,7 +280,7 @@ class Replay:
             self._credit = 0
             self._ask(wire)
 
-    async def _accept(self, wire: Wire) -> None:
+    async def _accept(self, wire: BulkConnection) -> None:
         subjects, replies, payloads = wire.take()
         statuses, wire.statuses = wire.statuses, []
         if replies:
@@ -322,7 +322,7 @@ class Replay:
         elif status.code == 409 and status.text != "Batch Completed":
             raise UnavailableError(f"the server ended a pull: {status.code} {status.text}")
 
-    async def _contiguous(self, wire: Wire, sequences: list[int]) -> int:
+    async def _contiguous(self, wire: BulkConnection, sequences: list[int]) -> int:
         expected = self.position + 1
         if not sequences or (sequences[0], sequences[-1]) == (expected, self.position + len(sequences)):
             return len(sequences)
@@ -334,7 +334,7 @@ class Replay:
             expected = sequence + 1
         return len(sequences)
 
-    async def _check_end(self, wire: Wire) -> None:
+    async def _check_end(self, wire: BulkConnection) -> None:
         if self._failure is not None or self._thins:
             return
         missing = self.total - self.done
@@ -360,7 +360,7 @@ class Replay:
         assert self._end is not None
         return self._end
 
-    async def _begins_at(self, wire: Wire) -> int:
+    async def _begins_at(self, wire: BulkConnection) -> int:
         return int((await wire.api(f"STREAM.INFO.{self._stream}"))["state"]["first_seq"])
 
 

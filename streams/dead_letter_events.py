@@ -48,7 +48,7 @@ class _Envelope(Struct, omit_defaults=True):
 _DECODER = msgspec.json.Decoder(_Envelope)
 
 
-async def bury(
+async def dead_letter(
     connection: Connection,
     *,
     stage: str,
@@ -102,4 +102,4 @@ def decode(payload: bytes) -> DeadLettered:
     return _DECODER.decode(payload).data
 
 
-__all__ = ["DEAD", "DEAD_TYPE", "DeadLettered", "bury", "decode"]
+__all__ = ["DEAD", "DEAD_TYPE", "DeadLettered", "dead_letter", "decode"]

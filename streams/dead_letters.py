@@ -17,7 +17,7 @@ from streams.connection import Connection
 from streams.dead_letter_events import DEAD_TYPE, DeadLettered
 from streams.envelope import Codec, Recorded
 from streams.errors import RefusedError, UnprocessableError
-from streams.reader import history
+from streams.reader import read_all
 from streams.subjects import partition_of
 from streams.topology import DEAD
 
@@ -27,7 +27,7 @@ RETRIED_TYPE = "dead_letter.retried"
 DROPPED_TYPE = "dead_letter.dropped"
 
 
-class LetterRetried(Struct, frozen=True, kw_only=True):
+class DeadLetterRetried(Struct, frozen=True, kw_only=True):
     """A letter goes through its stage again. Carries the whole event, so that the origin may be gone."""
 
     dead_id: str
@@ -41,7 +41,7 @@ class LetterRetried(Struct, frozen=True, kw_only=True):
     actor: str
 
 
-class LetterDropped(Struct, frozen=True, kw_only=True):
+class DeadLetterDropped(Struct, frozen=True, kw_only=True):
     """Somebody decided that a letter needs nothing more."""
 
     dead_id: str
@@ -51,7 +51,7 @@ class LetterDropped(Struct, frozen=True, kw_only=True):
     actor: str
 
 
-class Letter(NamedTuple):
+class DeadLetter(NamedTuple):
     """A dead letter, where it stands in DEAD, and what became of it: 'open', 'retried' or 'dropped'."""
 
     sequence: int
@@ -69,15 +69,15 @@ def retry_patterns(stage: str) -> str:
     return f"dead.retry.{stage}.{{}}"
 
 
-def payload_of(facts: DeadLettered | LetterRetried) -> bytes:
+def payload_of(facts: DeadLettered | DeadLetterRetried) -> bytes:
     """The event's bytes as they were."""
     return base64.b64decode(facts.payload) if facts.encoding == "base64" else facts.payload.encode()
 
 
-async def letters(connection: Connection, codec: Codec, stage: str | None = None) -> list[Letter]:
+async def letters(connection: Connection, codec: Codec, stage: str | None = None) -> list[DeadLetter]:
     """All letters, oldest first."""
-    found: dict[int, Letter] = {}
-    async for batch in history(connection, DEAD.name):
+    found: dict[int, DeadLetter] = {}
+    async for batch in read_all(connection, DEAD.name):
         for stored in batch:
             try:
                 event: Recorded = codec.decode(DEAD.name, stored.sequence, stored.subject, stored.payload)
@@ -85,7 +85,7 @@ async def letters(connection: Connection, codec: Codec, stage: str | None = None
                 log.warning("letter.unreadable", at=f"{DEAD.name}:{stored.sequence}", error=str(error))
                 continue
             if event.type == DEAD_TYPE:
-                found[event.sequence] = Letter(event.sequence, event.time, event.data, "open")
+                found[event.sequence] = DeadLetter(event.sequence, event.time, event.data, "open")
             elif event.type in (RETRIED_TYPE, DROPPED_TYPE):
                 state = "retried" if event.type == RETRIED_TYPE else "dropped"
                 letter = found.get(event.data.letter_sequence)
@@ -95,7 +95,13 @@ async def letters(connection: Connection, codec: Codec, stage: str | None = None
 
 
 async def retry(
-    connection: Connection, codec: Codec, letter: Letter, stages: frozenset[str], *, actor: str, now: Callable[[], int]
+    connection: Connection,
+    codec: Codec,
+    letter: DeadLetter,
+    stages: frozenset[str],
+    *,
+    actor: str,
+    now: Callable[[], int],
 ) -> int:
     """Ask the letter's stage to run it again; returns the sequence of the request. Raises RefusedError.
 
@@ -109,7 +115,7 @@ async def retry(
             f"letter {letter.sequence} comes from {facts.stage!r}, which has no input to run again; "
             "mend the cause, then drop the letter"
         )
-    event = LetterRetried(
+    event = DeadLetterRetried(
         dead_id=facts.dead_id,
         letter_sequence=letter.sequence,
         stage=facts.stage,
@@ -124,19 +130,19 @@ async def retry(
 
 
 async def drop(
-    connection: Connection, codec: Codec, letter: Letter, *, why: str, actor: str, now: Callable[[], int]
+    connection: Connection, codec: Codec, letter: DeadLetter, *, why: str, actor: str, now: Callable[[], int]
 ) -> int:
     """Close a letter for good, saying why. Raises RefusedError when it is closed already."""
     if letter.state != "open":
         raise RefusedError(f"letter {letter.sequence} is {letter.state} already")
-    event = LetterDropped(
+    event = DeadLetterDropped(
         dead_id=letter.facts.dead_id, letter_sequence=letter.sequence, stage=letter.facts.stage, why=why, actor=actor
     )
     return await _write(connection, codec, f"dead.dropped.{letter.facts.stage}", event, letter, now)
 
 
 async def _write(
-    connection: Connection, codec: Codec, subject: str, event: Struct, letter: Letter, now: Callable[[], int]
+    connection: Connection, codec: Codec, subject: str, event: Struct, letter: DeadLetter, now: Callable[[], int]
 ) -> int:
     closing = f"{letter.facts.dead_id}@{letter.sequence}"
     payload = codec.encode(

@@ -53,7 +53,7 @@ async def _get(connection: Connection, stream: str, body: dict[str, Any]) -> Sto
     return Stored(message["seq"], message["subject"], base64.b64decode(message.get("data", "")))
 
 
-class Feed:
+class StreamSubscription:
     """The messages of a stream that match, in stream order, each once, from `after` + 1 on.
 
     Every feed reads through an ephemeral consumer of its own, re-made whenever the server forgot it: what a second
@@ -132,7 +132,7 @@ class Feed:
         """How many messages have arrived and were not taken."""
         return len(self._buffer)
 
-    async def open(self, after: int) -> "Feed":
+    async def open(self, after: int) -> "StreamSubscription":
         """Start behind sequence `after`; returns self. `pending` says how many messages matched at that moment."""
         self._last = self._acked = after
         await self._start()
@@ -354,7 +354,7 @@ def _matcher(filters: Sequence[str]) -> Callable[[bytes], bool] | None:
     return matches
 
 
-async def history(
+async def read_all(
     connection: Connection,
     stream: str,
     filters: Sequence[str] = (),
@@ -369,7 +369,7 @@ async def history(
     """
     state = (await connection.api(f"STREAM.INFO.{stream}"))["state"]
     end = int(state["last_seq"])
-    feed = Feed(connection, stream, filters, batch=batch, newest=newest, description="history")
+    feed = StreamSubscription(connection, stream, filters, batch=batch, newest=newest, description="history")
     # Only the leader knows where the end is: a consumer may be served by a replica that is still catching up, and what
     # that one counts as left to deliver says nothing.
     feed.until = await _reach(connection, stream, feed.asked, end)

@@ -10,7 +10,7 @@ from streams.errors import UnavailableError, UnknownOutcomeError
 
 T = TypeVar("T")
 
-PATIENCE = 20.0
+RETRY_SECONDS = 20.0
 """Seconds to wait for a log that cannot serve: a cluster chooses a new leader in about five."""
 
 _QUIET_SECONDS = 2.0
@@ -22,7 +22,7 @@ class StoppedError(Exception):
     """Told to stop while waiting."""
 
 
-async def patiently(work: Callable[[], Awaitable[T]]) -> T:
+async def retry_until_available(work: Callable[[], Awaitable[T]]) -> T:
     """Repeat idempotent work for as long as the log cannot serve, up to PATIENCE; says so when it takes long."""
     now = asyncio.get_running_loop().time
     start, delay, told = now(), 0.02, False
@@ -31,16 +31,16 @@ async def patiently(work: Callable[[], Awaitable[T]]) -> T:
             return await work()
         except UnavailableError as error:
             waited = now() - start
-            if waited > PATIENCE:
+            if waited > RETRY_SECONDS:
                 raise
             if waited > _QUIET_SECONDS and not told:
-                log.warning("log.waiting", why=str(error), up_to_seconds=PATIENCE)
+                log.warning("log.waiting", why=str(error), up_to_seconds=RETRY_SECONDS)
                 told = True
         await asyncio.sleep(delay)
         delay = min(2 * delay, 0.5)
 
 
-async def retrying(work: Callable[[], Awaitable[None]], stop: asyncio.Event | None = None) -> None:
+async def retry_forever(work: Callable[[], Awaitable[None]], stop: asyncio.Event | None = None) -> None:
     """Repeat idempotent work until the log takes it. Raises StoppedError when told to stop meanwhile."""
     delay = 0.1
     while True:

@@ -10,7 +10,7 @@ from typing import Any
 
 from streams.connection import NOT_FOUND, Connection
 from streams.errors import RefusedError, TopologyError
-from streams.retry import patiently
+from streams.retry import retry_until_available
 
 _SECOND = 1_000_000_000
 _DAY = 24 * 3600 * _SECOND
@@ -86,7 +86,9 @@ async def apply(connection: Connection, replicas: int = 1) -> list[tuple[str, st
 
     Waits for a cluster that has no leader or too few nodes yet, as one that has just been started.
     """
-    return [(stream.name, await patiently(partial(_apply, connection, stream, replicas))) for stream in STREAMS]
+    return [
+        (stream.name, await retry_until_available(partial(_apply, connection, stream, replicas))) for stream in STREAMS
+    ]
 
 
 async def _apply(connection: Connection, stream: Stream, replicas: int) -> str:

@@ -20,7 +20,7 @@ from streams.connection import Connection
 from streams.dead_letter_events import DEAD_TYPE
 from streams.envelope import Recorded, nanoseconds
 from streams.errors import UnprocessableError
-from streams.reader import get, history
+from streams.reader import get, read_all
 from streams.topology import DEAD, EXECUTIONS, GROUPS, HISTORY, RAW, SIGNALS
 
 MAX_ATTEMPTS = 1000
@@ -210,7 +210,7 @@ class Tracer:
 
     async def _search(self, stream: str, subject: str, wanted: str, field: str) -> Recorded | None:
         """The event on a subject whose own id is the wanted one; for the few kinds that no read model holds."""
-        async for batch in history(self._connection, stream, [subject]):
+        async for batch in read_all(self._connection, stream, [subject]):
             for stored in batch:
                 if wanted.encode() in stored.payload:
                     event = self._codec.decode(stream, stored.sequence, stored.subject, stored.payload)
@@ -220,7 +220,7 @@ class Tracer:
 
     async def _dead(self) -> list[Recorded]:
         found = []
-        async for batch in history(self._connection, DEAD.name):
+        async for batch in read_all(self._connection, DEAD.name):
             for stored in batch:
                 try:
                     event = self._codec.decode(DEAD.name, stored.sequence, stored.subject, stored.payload)

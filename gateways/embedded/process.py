@@ -22,7 +22,7 @@ from pathlib import Path
 
 import structlog
 
-LAUNCHER = Path(__file__).with_name("launch.py")
+LAUNCHER = Path(__file__).with_name("exec_server.py")
 STOP_TIMEOUT_S = 20.0
 POLL_S = 0.05
 LOG_ROTATES_AT_BYTES = 16 * 1024 * 1024

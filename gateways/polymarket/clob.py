@@ -8,7 +8,7 @@ from msgspec import Raw, Struct
 
 from domain.events import Level
 from domain.micros import MICRO
-from gateways.http_client import PolymarketClient
+from gateways.http_client import HttpClient
 from gateways.polymarket import json_fields
 from gateways.venue_errors import WireError
 from gateways.venue_types import Book
@@ -51,7 +51,7 @@ def parse_book(payload: bytes) -> Book:
 class Clob:
     """Questions to the CLOB. All raise VenueUnavailableError or WireError."""
 
-    def __init__(self, client: PolymarketClient, base_url: str) -> None:
+    def __init__(self, client: HttpClient, base_url: str) -> None:
         self._client = client
         self._url = base_url.rstrip("/")
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Raw, Struct
 
-from gateways.http_client import PolymarketClient
+from gateways.http_client import HttpClient
 from gateways.polymarket import json_fields
 from gateways.polymarket.activity import KIND_OF_TYPE, Page, page
 from gateways.venue_errors import VenueUnavailableError, WireError
@@ -71,7 +71,7 @@ _HELD = msgspec.json.Decoder(_Held)
 class DataApi:
     """Questions about one wallet. All raise VenueUnavailableError or WireError."""
 
-    def __init__(self, client: PolymarketClient, base_url: str) -> None:
+    def __init__(self, client: HttpClient, base_url: str) -> None:
         self._client = client
         self._url = base_url.rstrip("/")
 

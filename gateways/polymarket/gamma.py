@@ -15,7 +15,7 @@ from msgspec import Raw, Struct
 from domain.events import MarketDescribed, MarketResolved, Outcome, Payout, Venue
 from domain.ids import derived
 from domain.micros import MICRO
-from gateways.http_client import Params, PolymarketClient
+from gateways.http_client import HttpClient, Params
 from gateways.polymarket import json_fields
 from gateways.venue_errors import WireError
 
@@ -183,7 +183,7 @@ def parse_profile(payload: bytes) -> Profile:
 class Gamma:
     """Questions to the Gamma API. All raise VenueUnavailableError or WireError."""
 
-    def __init__(self, client: PolymarketClient, base_url: str) -> None:
+    def __init__(self, client: HttpClient, base_url: str) -> None:
         self._client = client
         self._url = base_url.rstrip("/")
 

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from gateways.http_client import PolymarketClient
+from gateways.http_client import HttpClient
 from gateways.polymarket import json_fields
 from gateways.polymarket.log_parsing import Log, block_seconds, filter_of, log_id, quantity
 from gateways.polymarket.log_socket import WALLETS_PER_SUBSCRIPTION
@@ -57,12 +57,10 @@ _PLACE = msgspec.json.Decoder(_Place)
 _BLOCK = msgspec.json.Decoder(_Block | None)
 
 
-class Chain:
+class PolygonRpc:
     """Questions to a node. All raise VenueUnavailableError or WireError."""
 
-    def __init__(
-        self, client: PolymarketClient, http_url: str, *, blocks_per_request: int = BLOCKS_PER_REQUEST
-    ) -> None:
+    def __init__(self, client: HttpClient, http_url: str, *, blocks_per_request: int = BLOCKS_PER_REQUEST) -> None:
         self._client = client
         self._url = http_url
         self._span = blocks_per_request

@@ -10,7 +10,7 @@ from streams import subjects
 from streams.connection import Connection
 from streams.envelope import Codec
 from streams.errors import UnprocessableError
-from streams.reader import Feed
+from streams.reader import StreamSubscription
 from streams.topology import SIGNALS
 
 log = structlog.get_logger()
@@ -20,7 +20,7 @@ GAP_TOKEN = "_gap"
 _LOOK_SECONDS = 0.5
 
 
-async def follow_gaps(
+async def follow_detected_gaps(
     connection: Connection,
     codec: Codec,
     venue: Venue,
@@ -33,7 +33,9 @@ async def follow_gaps(
     `on_gap` only takes note: it must not wait. What cannot be read is logged and passed over.
     """
     pattern = f"signals.*.{subjects.token(venue.value)}.*.{GAP_TOKEN}"
-    feed = await Feed(connection, SIGNALS.name, [pattern], description=f"follows gaps of {venue.value}").open(after)
+    feed = await StreamSubscription(
+        connection, SIGNALS.name, [pattern], description=f"follows gaps of {venue.value}"
+    ).open(after)
     try:
         while not stop.is_set():
             if not await feed.wait(_LOOK_SECONDS):

@@ -23,8 +23,8 @@ from streams.errors import (
     UnknownOutcomeError,
     UnprocessableError,
 )
-from streams.reader import Stored, get, history
-from streams.retry import retrying
+from streams.reader import Stored, get, read_all
+from streams.retry import retry_forever
 from streams.topology import RAW
 
 log = structlog.get_logger()
@@ -33,7 +33,7 @@ _BATCH = 500
 _EMPTY = {"first_seq": 1, "last_seq": 0}
 
 
-class Recorder:
+class RawWriter:
     """An ordered queue in front of RAW; `put` waits when the log falls far behind."""
 
     def __init__(self, connection: Connection, clock: Callable[[], int]) -> None:
@@ -45,13 +45,13 @@ class Recorder:
     async def newest(self, pattern: str) -> list[RawReceived]:
         """The newest stored raw event of each subject that matches, oldest first."""
         found = []
-        async for batch in history(self._connection, RAW.name, [pattern], newest=True):
+        async for batch in read_all(self._connection, RAW.name, [pattern], newest=True):
             found += [raw for stored in batch if (raw := self._read(stored)) is not None]
         return found
 
     async def since(self, pattern: str, at_ns: int) -> AsyncIterator[RawReceived]:
         """The stored raw events that match and were seen since a time, oldest first."""
-        async for batch in history(self._connection, RAW.name, [pattern], after=await self._before(at_ns)):
+        async for batch in read_all(self._connection, RAW.name, [pattern], after=await self._before(at_ns)):
             for stored in batch:
                 if (raw := self._read(stored)) is not None:
                     yield raw
@@ -137,8 +137,8 @@ class Recorder:
 
     async def _bury(self, record: Record, error: str) -> None:
         log.error("raw.refused", id=record.dedup_id, error=error)
-        await retrying(
-            lambda: dead_letter_events.bury(
+        await retry_forever(
+            lambda: dead_letter_events.dead_letter(
                 self._connection,
                 stage="ingest",
                 stream=RAW.name,

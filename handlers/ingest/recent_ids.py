@@ -3,7 +3,7 @@
 from collections import OrderedDict
 
 
-class Seen(OrderedDict[str, None]):
+class RecentIds(OrderedDict[str, None]):
     """The newest ids, bounded; `add` says whether an id is new."""
 
     def __init__(self, limit: int = 200_000) -> None:

@@ -5,18 +5,18 @@ from collections.abc import Callable
 
 import structlog
 
-from domain.configuration import Directory
-from handlers.live.stream_follower import Following
+from domain.configuration import Configuration
+from handlers.live.stream_follower import StreamFollower
 from streams.connection import Connection
 from streams.envelope import Codec, nanoseconds
 from streams.errors import UnprocessableError
-from streams.reader import Feed, Stored, history
+from streams.reader import Stored, StreamSubscription, read_all
 from streams.topology import CONFIG
 
 log = structlog.get_logger()
 
 
-def fold(directory: Directory, codec: Codec, stored: Stored) -> None:
+def fold(directory: Configuration, codec: Codec, stored: Stored) -> None:
     """Fold one stored CONFIG event into a directory. What is not one is passed over: nobody can take it out again."""
     try:
         event = codec.decode(CONFIG.name, stored.sequence, stored.subject, stored.payload)
@@ -26,10 +26,10 @@ def fold(directory: Directory, codec: Codec, stored: Stored) -> None:
     directory.evolve(event.data, nanoseconds(event.time), stored.sequence)
 
 
-async def directory_at(connection: Connection, codec: Codec, sequence: int | None = None) -> tuple[Directory, int]:
+async def directory_at(connection: Connection, codec: Codec, sequence: int | None = None) -> tuple[Configuration, int]:
     """The directory as of a CONFIG sequence (None = now), and the last sequence it holds."""
-    directory, reached = Directory(), 0
-    async for batch in history(connection, CONFIG.name):
+    directory, reached = Configuration(), 0
+    async for batch in read_all(connection, CONFIG.name):
         for stored in batch:
             if sequence is not None and stored.sequence > sequence:
                 return directory, reached
@@ -38,7 +38,7 @@ async def directory_at(connection: Connection, codec: Codec, sequence: int | Non
     return directory, reached
 
 
-class Configuration:
+class LiveConfiguration:
     """The live directory of a process and the CONFIG sequence it has reached."""
 
     def __init__(self, connection: Connection, codec: Codec) -> None:
@@ -46,10 +46,10 @@ class Configuration:
         self._codec = codec
         self._moved = asyncio.Condition()
         self._listeners: list[Callable[[], None]] = []
-        feed = Feed(connection, CONFIG.name, description="follows configuration")
-        self._following = Following(feed, self._changed)
+        feed = StreamSubscription(connection, CONFIG.name, description="follows configuration")
+        self._following = StreamFollower(feed, self._changed)
         self.close, self.watch = self._following.close, self._following.watch
-        self.directory = Directory()
+        self.directory = Configuration()
         self.sequence = 0
 
     async def start(self) -> None:
@@ -65,7 +65,7 @@ class Configuration:
         async with self._moved:
             await self._moved.wait_for(lambda: self.sequence >= sequence)
 
-    async def at(self, sequence: int) -> Directory:
+    async def at(self, sequence: int) -> Configuration:
         """The directory as it was at an earlier sequence."""
         directory, _ = await directory_at(self._connection, self._codec, sequence)
         return directory

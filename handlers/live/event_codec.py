@@ -4,7 +4,7 @@ from msgspec import Struct
 
 from domain.events import CATALOGUE
 from streams.dead_letter_events import DEAD_TYPE, DeadLettered
-from streams.dead_letters import DROPPED_TYPE, RETRIED_TYPE, LetterDropped, LetterRetried
+from streams.dead_letters import DROPPED_TYPE, RETRIED_TYPE, DeadLetterDropped, DeadLetterRetried
 from streams.envelope import Codec, Recorded
 from streams.errors import UnprocessableError
 from streams.processing.checkpoint import CHECKPOINT_TYPE, Checkpoint
@@ -14,8 +14,8 @@ ALL: dict[str, type[Struct]] = {
     **CATALOGUE,
     CHECKPOINT_TYPE: Checkpoint,
     DEAD_TYPE: DeadLettered,
-    RETRIED_TYPE: LetterRetried,
-    DROPPED_TYPE: LetterDropped,
+    RETRIED_TYPE: DeadLetterRetried,
+    DROPPED_TYPE: DeadLetterDropped,
 }
 
 

@@ -2,12 +2,12 @@
 
 import structlog
 
-from domain.mark_prices import Marks
-from handlers.live.stream_follower import Following
+from domain.mark_prices import MarkPrices
+from handlers.live.stream_follower import StreamFollower
 from streams.connection import Connection
 from streams.envelope import Codec, nanoseconds
 from streams.errors import UnprocessableError
-from streams.reader import Feed, Stored, history
+from streams.reader import Stored, StreamSubscription, read_all
 from streams.topology import GROUPS, info
 
 log = structlog.get_logger()
@@ -15,7 +15,7 @@ log = structlog.get_logger()
 PATTERN = "marks.>"
 
 
-def fold(marks: Marks, codec: Codec, stored: Stored, until: int | None = None) -> bool:
+def fold(marks: MarkPrices, codec: Codec, stored: Stored, until: int | None = None) -> bool:
     """Fold one stored event of GROUPS; False, and not folded, when it was recorded after `until` (ns).
 
     What is not an event is passed over: nobody can take it out again.
@@ -31,32 +31,32 @@ def fold(marks: Marks, codec: Codec, stored: Stored, until: int | None = None) -
     return True
 
 
-async def every_mark(connection: Connection, codec: Codec, until: int | None = None) -> Marks:
+async def all_marks(connection: Connection, codec: Codec, until: int | None = None) -> MarkPrices:
     """All marks and resolutions of the log up to a time (ns; None = now), with their history."""
-    marks = Marks(history=True)
-    async for batch in history(connection, GROUPS.name, [PATTERN]):
+    marks = MarkPrices(history=True)
+    async for batch in read_all(connection, GROUPS.name, [PATTERN]):
         for stored in batch:
             if not fold(marks, codec, stored, until):
                 return marks
     return marks
 
 
-class Valuation:
+class LiveMarkPrices:
     """The newest mark of every asset and every resolution, as of a GROUPS sequence."""
 
     def __init__(self, connection: Connection, codec: Codec) -> None:
         self._connection = connection
         self._codec = codec
-        feed = Feed(connection, GROUPS.name, [PATTERN], description="follows marks")
-        self._following = Following(feed, self._marked)
+        feed = StreamSubscription(connection, GROUPS.name, [PATTERN], description="follows marks")
+        self._following = StreamFollower(feed, self._marked)
         self.close, self.watch = self._following.close, self._following.watch
-        self.marks = Marks()
+        self.marks = MarkPrices()
 
     async def start(self) -> None:
         """Load the newest of everything, then follow."""
         found = await info(self._connection, GROUPS.name)
         end = int(found["state"]["last_seq"]) if found else 0
-        async for batch in history(self._connection, GROUPS.name, [PATTERN], newest=True):
+        async for batch in read_all(self._connection, GROUPS.name, [PATTERN], newest=True):
             for stored in batch:
                 fold(self.marks, self._codec, stored)
         await self._following.start(end)

@@ -3,15 +3,15 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from streams.reader import Feed, Stored
+from streams.reader import Stored, StreamSubscription
 
 _BATCH = 1000
 
 
-class Following:
+class StreamFollower:
     """Gives what is appended to `take`, batch by batch, until it is closed or fails."""
 
-    def __init__(self, feed: Feed, take: Callable[[list[Stored]], Awaitable[None]]) -> None:
+    def __init__(self, feed: StreamSubscription, take: Callable[[list[Stored]], Awaitable[None]]) -> None:
         self._feed = feed
         self._take = take
         self._task: asyncio.Task[None] | None = None

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from domain.configuration import Directory
+from domain.configuration import Configuration
 from domain.events import (
     Event,
     Filters,
@@ -229,7 +229,7 @@ _HINTS = {
 }
 
 
-def parse(lines: Iterable[str], directory: Directory, actor: str) -> tuple[list[Event], list[BadLine]]:
+def parse(lines: Iterable[str], directory: Configuration, actor: str) -> tuple[list[Event], list[BadLine]]:
     """The events of a file in its order, and everything that is wrong with it, against what is configured already.
 
     Blank lines and lines that begin with # are passed over.
@@ -277,7 +277,7 @@ def _explained(error: Any) -> str:
 _KINDS = ("influencer", "subscriber", "subscription", "guardrail")
 
 
-def _references(numbered: list[tuple[int, Event]], directory: Directory) -> list[BadLine]:
+def _references(numbered: list[tuple[int, Event]], directory: Configuration) -> list[BadLine]:
     """Ids that are used must exist, here or already; an address belongs to one influencer."""
     bad = []
     influencers = set(directory.influencers) | {e.id for _, e in numbered if isinstance(e, InfluencerConfigured)}

@@ -9,7 +9,7 @@ import structlog
 from msgspec import structs
 
 from domain import default_portfolios
-from domain.configuration import Directory
+from domain.configuration import Configuration
 from domain.events import (
     ControlChanged,
     ControlState,
@@ -24,7 +24,7 @@ from handlers.live.configuration import directory_at
 from handlers.live.event_codec import codec
 from handlers.services.config_file import BadLine, key_of, line_of, parse
 from streams import subjects
-from streams.append import MAX_BATCH, WHOLE, Guard, Record, append
+from streams.append import MAX_BATCH, WHOLE, ExpectedVersion, Record, append
 from streams.connection import Connection
 from streams.errors import ConflictError
 
@@ -40,7 +40,7 @@ class Imported(NamedTuple):
     sequence: int
 
 
-def current(directory: Directory) -> Iterator[Event]:
+def current(directory: Configuration) -> Iterator[Event]:
     """Everything configured now, in an order in which it can be imported again."""
     yield from directory.guardrails.values()
     yield from directory.influencers.values()
@@ -48,13 +48,13 @@ def current(directory: Directory) -> Iterator[Event]:
     yield from directory.subscriptions.values()
 
 
-def exported(directory: Directory) -> Iterator[str]:
+def exported(directory: Configuration) -> Iterator[str]:
     """One JSON line per configured thing; importing them changes nothing."""
     for event in current(directory):
         yield msgspec.json.encode(line_of(event)).decode()
 
 
-def changes(directory: Directory, events: Iterable[Event], at: int, bankroll_micros: int = 0) -> list[Event]:
+def changes(directory: Configuration, events: Iterable[Event], at: int, bankroll_micros: int = 0) -> list[Event]:
     """The events that change the directory, with the portfolios of influencers that are enabled (none without a
     bankroll), behind every policy that subscriptions evaluate to and that is not stored: on the way to the last change
     too, because whoever follows may look between any two of them.
@@ -104,7 +104,7 @@ def changes(directory: Directory, events: Iterable[Event], at: int, bankroll_mic
     return [*missing.values(), *changed]
 
 
-def _known(directory: Directory, event: Event) -> Event | None:
+def _known(directory: Configuration, event: Event) -> Event | None:
     kind, key = key_of(event)
     match kind:
         case "influencer":
@@ -142,7 +142,7 @@ async def import_lines(
         try:
             for start in range(0, len(changed), MAX_BATCH):
                 part = changed[start : start + MAX_BATCH]
-                guard = Guard(WHOLE, sequence)
+                guard = ExpectedVersion(WHOLE, sequence)
                 sequence = (await append(connection, _records(part, now), guard, timeout=10)).last
                 for event in part:
                     written[_kind(event)] = written.get(_kind(event), 0) + 1

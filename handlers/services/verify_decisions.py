@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from domain import portfolio as portfolios
-from domain.configuration import Directory
+from domain.configuration import Configuration
 from domain.decision import RULES, decide
-from domain.decision_inputs import look
+from domain.decision_inputs import decision_inputs_of
 from domain.events import (
     CopyDecided,
     CopyQueued,
@@ -24,15 +24,15 @@ from domain.events import (
     OrderFilled,
     PositionSettled,
 )
-from domain.mark_prices import Marks
+from domain.mark_prices import MarkPrices
 from domain.portfolio import Portfolio
 from handlers.live.configuration import directory_at
 from handlers.live.event_codec import codec, readable
-from handlers.live.mark_prices import every_mark
+from handlers.live.mark_prices import all_marks
 from streams import subjects
 from streams.connection import Connection
 from streams.envelope import Recorded
-from streams.reader import Stored, get, history
+from streams.reader import Stored, get, read_all
 from streams.topology import EXECUTIONS, REQUESTS, info
 
 Progress = Callable[[int, int], None]
@@ -85,14 +85,14 @@ class Requests:
         return self._waiting.pop(request_id)
 
     async def _read(self) -> AsyncIterator[list[Stored]]:
-        async for batch in history(self._connection, REQUESTS.name):
+        async for batch in read_all(self._connection, REQUESTS.name):
             yield batch
 
 
-class Judge:
+class DecisionReplayer:
     """Folds portfolios as the plan stage did, and decides again."""
 
-    def __init__(self, directory: Directory, marks: Marks) -> None:
+    def __init__(self, directory: Configuration, marks: MarkPrices) -> None:
         self._directory = directory
         self._marks = marks
         self._portfolios: dict[str, Portfolio] = {}
@@ -117,7 +117,7 @@ class Judge:
         policy = self._directory.policy_named(stored.policy_hash)
         if policy is None:
             return None
-        seen = look(
+        seen = decision_inputs_of(
             request,
             self._directory.controls,
             self._marks,
@@ -177,13 +177,13 @@ async def verify(
 ) -> Verdict:
     """Decide again everything that was decided at or after `since` (ns; None = ever)."""
     directory, _ = await directory_at(connection, codec())
-    judge = Judge(directory, await every_mark(connection, codec()))
+    judge = DecisionReplayer(directory, await all_marks(connection, codec()))
     requests, decode = Requests(connection), codec()
     found = await info(connection, EXECUTIONS.name)
     end = int(found["state"]["last_seq"]) if found else 0
     decisions = equal = gone = other_rules = 0
     different: list[Difference] = []
-    async for batch in history(connection, EXECUTIONS.name):
+    async for batch in read_all(connection, EXECUTIONS.name):
         for stored in batch:
             event = readable(decode, EXECUTIONS.name, stored)
             if event is None or (not hasattr(event.data, "subscriber_id") and not isinstance(event.data, CopyQueued)):
@@ -218,8 +218,8 @@ async def verify_one(connection: Connection, decision: Recorded) -> Difference |
     if stored.rules != RULES:
         raise LookupError(f"version {stored.rules} of the rules decided it, and this is version {RULES}")
     directory, _ = await directory_at(connection, codec())
-    judge, decode = Judge(directory, await every_mark(connection, codec())), codec()
-    async for batch in history(connection, EXECUTIONS.name, [subjects.executions(stored.subscriber_id)]):
+    judge, decode = DecisionReplayer(directory, await all_marks(connection, codec())), codec()
+    async for batch in read_all(connection, EXECUTIONS.name, [subjects.executions(stored.subscriber_id)]):
         for one in batch:
             event = readable(decode, EXECUTIONS.name, one)
             # Others' events that it had seen may stand behind it.

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from domain import portfolio as portfolios
-from domain.configuration import Directory
+from domain.configuration import Configuration
 from domain.decision import decide
-from domain.decision_inputs import look
+from domain.decision_inputs import decision_inputs_of
 from domain.events import (
     CopyDecided,
     CopyQueued,
@@ -24,7 +24,7 @@ from domain.events import (
     QuoteCaptured,
     QuoteFailed,
 )
-from domain.mark_prices import Marks
+from domain.mark_prices import MarkPrices
 from domain.matching import match
 from domain.paper_execution import fill_on_paper
 from domain.portfolio import Portfolio, Position
@@ -36,7 +36,7 @@ from handlers.services.config_file import BadLine, parse
 from handlers.services.config_import import changes
 from streams.connection import Connection
 from streams.envelope import nanoseconds
-from streams.reader import history
+from streams.reader import read_all
 from streams.topology import EXECUTIONS, GROUPS, info
 
 ACTOR = "whatif"
@@ -66,7 +66,7 @@ class Comparison(NamedTuple):
     bad: list[BadLine]
 
 
-class Tally:
+class Totals:
     """Adds up decisions and fills, and measures portfolios against where they began."""
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ class Tally:
         self.notional += fill.notional_micros
         self.fees += fill.fee_micros
 
-    def outcome(self, of: dict[str, Portfolio], marks: Marks) -> Outcome:
+    def outcome(self, of: dict[str, Portfolio], marks: MarkPrices) -> Outcome:
         pnl = {
             subscriber_id: worth - self.began.get(subscriber_id, 0)
             for subscriber_id, portfolio in sorted(of.items())
@@ -102,19 +102,19 @@ class Tally:
         )
 
 
-def _gain(portfolio: Portfolio, marks: Marks) -> int:
+def _gain(portfolio: Portfolio, marks: MarkPrices) -> int:
     """Equity above what was paid in."""
     return portfolios.equity(portfolio, marks.mark) - portfolio.deposits_micros
 
 
-class Play:
+class Simulation:
     """Portfolios under another configuration, fed with what was recorded."""
 
-    def __init__(self, directory: Directory, of: dict[str, Portfolio], marks: Marks) -> None:
+    def __init__(self, directory: Configuration, of: dict[str, Portfolio], marks: MarkPrices) -> None:
         self._directory = directory
         self._marks = marks
         self.of = of
-        self.tally = Tally()
+        self.tally = Totals()
 
     def quoted(self, outcome: QuoteCaptured | QuoteFailed) -> None:
         """Match, decide and fill one recorded quote."""
@@ -125,7 +125,7 @@ class Play:
             policy_hash, policy = self._directory.policy_of(self._directory.subscriptions[request.subscription_id])
             assert policy_hash == request.policy_hash
             portfolio = self._before(request.subscriber_id, now, sequence)
-            seen = look(
+            seen = decision_inputs_of(
                 request,
                 self._directory.controls,
                 self._marks,
@@ -171,19 +171,21 @@ async def whatif(
 ) -> Comparison:
     """Run what was recorded from `since` (ns) on through the configuration in `lines`, laid over the present one."""
     directory, bad = await _other_directory(connection, lines, since)
-    nothing = Tally().outcome({}, Marks())
+    nothing = Totals().outcome({}, MarkPrices())
     if bad:
         return Comparison(since, 0, nothing, nothing, bad)
     began, ended, happened = await _happened(connection, since)
-    marks = Marks()
-    play = Play(directory, dict(began), marks)
+    marks = MarkPrices()
+    play = Simulation(directory, dict(began), marks)
     groups = await _replay(connection, play, marks, since, progress)
     for tally in (play.tally, happened):
-        tally.began = {subscriber_id: _gain(portfolio, Marks()) for subscriber_id, portfolio in began.items()}
+        tally.began = {subscriber_id: _gain(portfolio, MarkPrices()) for subscriber_id, portfolio in began.items()}
     return Comparison(since, groups, play.tally.outcome(play.of, marks), happened.outcome(ended, marks), [])
 
 
-async def _other_directory(connection: Connection, lines: Iterable[str], since: int) -> tuple[Directory, list[BadLine]]:
+async def _other_directory(
+    connection: Connection, lines: Iterable[str], since: int
+) -> tuple[Configuration, list[BadLine]]:
     directory, _ = await directory_at(connection, codec())
     events, bad = parse(lines, directory, ACTOR)
     if not bad:
@@ -195,12 +197,12 @@ async def _other_directory(connection: Connection, lines: Iterable[str], since: 
     return directory, bad
 
 
-async def _happened(connection: Connection, since: int) -> tuple[dict[str, Portfolio], dict[str, Portfolio], Tally]:
+async def _happened(connection: Connection, since: int) -> tuple[dict[str, Portfolio], dict[str, Portfolio], Totals]:
     """Portfolios as they were at `since` and as they are, and what was decided and filled between."""
-    decode, tally = codec(), Tally()
+    decode, tally = codec(), Totals()
     began: dict[str, Portfolio] = {}
     of: dict[str, Portfolio] = {}
-    async for batch in history(connection, EXECUTIONS.name):
+    async for batch in read_all(connection, EXECUTIONS.name):
         for stored in batch:
             event = readable(decode, EXECUTIONS.name, stored)
             subscriber_id = getattr(event.data, "subscriber_id", None) if event is not None else None
@@ -225,11 +227,11 @@ def _was_on_its_way(began: Portfolio | None, event: object) -> bool:
     return event.attempt_id in began.pending
 
 
-async def _replay(connection: Connection, play: Play, marks: Marks, since: int, progress: Progress) -> int:
+async def _replay(connection: Connection, play: Simulation, marks: MarkPrices, since: int, progress: Progress) -> int:
     decode, groups = codec(), 0
     found = await info(connection, GROUPS.name)
     end = int(found["state"]["last_seq"]) if found else 0
-    async for batch in history(connection, GROUPS.name):
+    async for batch in read_all(connection, GROUPS.name):
         for stored in batch:
             if not stored.subject.startswith((PATTERN[:-1], _QUOTES[:-1])):
                 continue

@@ -18,11 +18,11 @@ import asyncpg
 from msgspec import Struct
 
 from projections.engine import positions
-from projections.engine.errors import BAD_ROW, PoisonError, RebuildError
-from projections.engine.event_decoder import Folder, Unreadable
+from projections.engine.errors import BAD_ROW, RebuildError, UnprocessableRowError
+from projections.engine.event_decoder import EventDecoder, Unreadable
 from projections.engine.follow import recorded_at
 from projections.engine.projection import Projection, shape
-from projections.engine.row_batch import Rows
+from projections.engine.row_batch import RowBatch
 from projections.engine.schemas import Partitions, Place
 from streams.bulk_replay import Block, Replay
 from streams.envelope import Codec, Recorded
@@ -106,7 +106,7 @@ def job(
     return Job(nats_url, dsn, catalogue, tuple(projections), dict(places), dict(generations), shapes, dict(archives))
 
 
-class Filler:
+class BulkLoader:
     """Works on one chunk at a time, on connections of its own or on one that is given."""
 
     def __init__(self, job: Job) -> None:
@@ -118,7 +118,7 @@ class Filler:
         self._session: asyncpg.Connection[Any] | None = None
         self._owner: asyncpg.Connection[Any] | None = None
 
-    async def open(self, session: asyncpg.Connection[Any] | None = None) -> Filler:
+    async def open(self, session: asyncpg.Connection[Any] | None = None) -> BulkLoader:
         """Connect, or use a connection whose transaction is the caller's."""
         if session is not None:
             self._session = self._owner = session
@@ -147,7 +147,7 @@ class Filler:
                 await self.fill_within(chunk, turn, tell)
         except BAD_ROW as error:
             await self._locate(chunk)
-            raise PoisonError(
+            raise UnprocessableRowError(
                 ", ".join(chunk.positions), chunk.stream, chunk.after + 1, f"or one up to {chunk.until}", str(error)
             ) from error
 
@@ -157,7 +157,7 @@ class Filler:
             await self._fill(chunk, turn, tell)
 
     async def _fill(self, chunk: Chunk, turn: Turn, tell: Tell) -> None:
-        folder, rows = self._folder(chunk), Rows(self._schemas)
+        folder, rows = self._folder(chunk), RowBatch(self._schemas)
         reader, event_time = self._job.reader(chunk.stream, chunk.after, chunk.until, _BLOCK), None
         async with aclosing(reader.blocks()) as blocks:
             async for block in blocks:
@@ -184,11 +184,11 @@ class Filler:
                 async with self._open.transaction():
                     try:
                         async with self._open.transaction():
-                            rows = Rows(self._schemas)
+                            rows = RowBatch(self._schemas)
                             self._fold(folder, block, positions, rows)
                             await self._make_partitions(rows)
                             await rows.write(self._open)
-                    except (PoisonError, *BAD_ROW):
+                    except (UnprocessableRowError, *BAD_ROW):
                         await self._one_by_one(folder, block, positions, refuse)
                     await self._move(chunk.stream, positions, last, recorded_at(block.payloads[-1]))
                 positions = {name: max(position, last) for name, position in positions.items()}
@@ -198,11 +198,11 @@ class Filler:
             async with self._open.transaction():
                 await self._move(chunk.stream, positions, chunk.until, None)
 
-    def _folder(self, chunk: Chunk) -> Folder:
+    def _folder(self, chunk: Chunk) -> EventDecoder:
         chosen = [self._projections[name] for name in chunk.positions]
-        return Folder(self._codec, chunk.stream, chosen)
+        return EventDecoder(self._codec, chunk.stream, chosen)
 
-    def _take(self, folder: Folder, block: Block, chunk: Chunk, rows: Rows) -> None:
+    def _take(self, folder: EventDecoder, block: Block, chunk: Chunk, rows: RowBatch) -> None:
         """A block's rows, those of maps all at once."""
         if any(position != chunk.after for position in chunk.positions.values()):
             return self._fold(folder, block, chunk.positions, rows)
@@ -217,7 +217,7 @@ class Filler:
         return None
 
     def _fold(
-        self, folder: Folder, block: Block, positions: dict[str, int], rows: Rows, *, mapped: bool = False
+        self, folder: EventDecoder, block: Block, positions: dict[str, int], rows: RowBatch, *, mapped: bool = False
     ) -> None:
         """A block's rows event by event; `mapped`: but for those that maps have made."""
         merge = rows.merge
@@ -230,7 +230,7 @@ class Filler:
                 except Exception as error:
                     raise _poison(projection, folder.stream, event, f"{type(error).__name__}: {error}") from error
 
-    async def _one_by_one(self, folder: Folder, block: Block, positions: dict[str, int], refuse: Refuse) -> None:
+    async def _one_by_one(self, folder: EventDecoder, block: Block, positions: dict[str, int], refuse: Refuse) -> None:
         for event, projections in folder.events(zip(*block, strict=True), positions):
             if isinstance(event, Unreadable):
                 if projections:
@@ -242,7 +242,7 @@ class Filler:
 
     async def _alone(self, projection: Projection, event: Recorded) -> str | None:
         """Write one event's rows in a savepoint; why that cannot be done, or None."""
-        rows = Rows(self._schemas)
+        rows = RowBatch(self._schemas)
         try:
             rows.apply(projection.changes(event))
         except Exception as error:
@@ -266,7 +266,7 @@ class Filler:
                 async for block in blocks:
                     try:
                         async with self._open.transaction():
-                            rows = Rows(self._schemas)
+                            rows = RowBatch(self._schemas)
                             self._fold(folder, block, chunk.positions, rows)
                             await self._make_partitions(rows)
                             await rows.write(self._open)
@@ -279,7 +279,7 @@ class Filler:
         finally:
             await transaction.rollback()
 
-    async def _make_partitions(self, rows: Rows) -> None:
+    async def _make_partitions(self, rows: RowBatch) -> None:
         missing: dict[str, set[date]] = self._partitions.missing(rows.days())
         if not missing:
             return
@@ -323,6 +323,6 @@ def _no_collecting() -> Iterator[None]:
         gc.enable()
 
 
-def _poison(projection: Projection, stream: str, event: Recorded | Unreadable, reason: str) -> PoisonError:
+def _poison(projection: Projection, stream: str, event: Recorded | Unreadable, reason: str) -> UnprocessableRowError:
     what = f"{event.type} {event.id}" if isinstance(event, Recorded) else "unreadable"
-    return PoisonError(projection.name, stream, event.sequence, what, reason)
+    return UnprocessableRowError(projection.name, stream, event.sequence, what, reason)

@@ -19,7 +19,7 @@ class ProjectionError(Exception):
     """Anything that building read models may end with."""
 
 
-class LostPlaceError(ProjectionError):
+class LostPositionError(ProjectionError):
     pass
 
 
@@ -32,7 +32,7 @@ class OtherLogError(ProjectionError):
         self.stream = stream
 
 
-class PoisonError(ProjectionError):
+class UnprocessableRowError(ProjectionError):
     """`projection` cannot take the event at `stream`:`sequence`."""
 
     def __init__(self, projection: str, stream: str, sequence: int, event: str, reason: str) -> None:

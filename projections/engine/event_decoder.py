@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import astuple
 
 from projections.engine.mapping import Maker, Mapped
-from projections.engine.partial_structs import lean
+from projections.engine.partial_structs import partial_struct
 from projections.engine.projection import Projection
 from projections.engine.table import Values
 from streams.bulk_replay import Block
@@ -44,7 +44,7 @@ class OneByOneError(Exception):
     """A block holds events that others than our writers wrote, of types that are mapped."""
 
 
-class Folder:
+class EventDecoder:
     """Finds the projections that want an event of one stream, decoding only what is wanted.
 
     An event's type is read where our own writers put it; whatever does not look like theirs is decoded whole. Who maps
@@ -81,7 +81,7 @@ class Folder:
         parts = [_Part(_decoder(event), folding)] if folding else []
         if mapping:
             maps = [(each.name, mapped) for each in mapping for mapped in each.maps[name]]
-            facts = lean(event, {field for _, mapped in maps for field in mapped.fields})
+            facts = partial_struct(event, {field for _, mapped in maps for field in mapped.fields})
             bound = tuple((who, mapped, mapped.bind(facts.__struct_fields__)) for who, mapped in maps)
             parts.append(_Part(_decoder(facts), mapping, bound))
         return tuple(parts)

@@ -13,17 +13,17 @@ import structlog
 
 from projections.engine import metrics, positions, schemas
 from projections.engine.errors import BAD_ROW, passing
-from projections.engine.event_decoder import Folder, Unreadable
+from projections.engine.event_decoder import EventDecoder, Unreadable
 from projections.engine.projection import Projection
-from projections.engine.row_batch import Rows
-from projections.engine.status import Standing
-from projections.engine.table import moment
+from projections.engine.row_batch import RowBatch
+from projections.engine.status import ProjectionStatus
+from projections.engine.table import timestamp
 from streams import dead_letter_events, topology
 from streams.bulk_replay import Block
 from streams.connection import Connection
 from streams.envelope import Codec, Recorded
-from streams.reader import Feed, Stored
-from streams.retry import retrying
+from streams.reader import Stored, StreamSubscription
+from streams.retry import retry_forever
 from streams.topology import Stream
 
 log = structlog.get_logger()
@@ -35,7 +35,7 @@ _LOOK_SECONDS = 2.0
 Wanted = list[tuple[Recorded, tuple[Projection, ...]]]
 
 
-class StreamRun:
+class ProjectionFollower:
     """Reads a stream once for some projections, which have their tables and positions already."""
 
     def __init__(
@@ -43,7 +43,7 @@ class StreamRun:
         connection: Connection,
         codec: Codec,
         stream: Stream,
-        standings: Sequence[Standing],
+        projection_statuses: Sequence[ProjectionStatus],
         clock: Callable[[], int],
         *,
         writer: bool,
@@ -53,13 +53,15 @@ class StreamRun:
         self._stream = stream.name
         self._clock = clock
         self._writer = writer
-        self._projections = [standing.projection for standing in standings]
-        self._schema = standings[0].schema
-        self._positions = {each.name: each.positions[stream.name].position for each in standings}
-        self._generations = {each.name: each.generation for each in standings}
-        self._folder = Folder(codec, stream.name, self._projections)
+        self._projections = [standing.projection for standing in projection_statuses]
+        self._schema = projection_statuses[0].schema
+        self._positions = {each.name: each.positions[stream.name].position for each in projection_statuses}
+        self._generations = {each.name: each.generation for each in projection_statuses}
+        self._folder = EventDecoder(codec, stream.name, self._projections)
         self._schemas = {table.name: self._schema for each in self._projections for table in each.tables}
-        self._partitions = schemas.Partitions({each.name: each.place for each in standings}, self._projections)
+        self._partitions = schemas.Partitions(
+            {each.name: each.place for each in projection_statuses}, self._projections
+        )
         self._ahead: date | None = None
         self._rate = 0.0
         self._counted = (0.0, 0)
@@ -69,7 +71,7 @@ class StreamRun:
     async def run(self, dsn: str, stop: asyncio.Event) -> None:
         """Until `stop`. Raises what a lost database or log raises, LostPlaceError, or DataLossError."""
         session: asyncpg.Connection[Any] = await asyncpg.connect(dsn, timeout=10)
-        feed = Feed(
+        feed = StreamSubscription(
             self._connection,
             self._stream,
             name="projections",
@@ -119,9 +121,9 @@ class StreamRun:
             metrics.POSITION.labels(projection.name, self._stream).set(self._positions[projection.name])
         metrics.READ.labels(self._stream).inc(len(batch))
 
-    async def _rows(self, batch: list[Stored]) -> Rows:
+    async def _rows(self, batch: list[Stored]) -> RowBatch:
         """The rows of a batch, those of maps all at once; what cannot be folded is buried."""
-        rows, left, mapped = Rows(self._schemas), _block(batch), False
+        rows, left, mapped = RowBatch(self._schemas), _block(batch), False
         if max(self._positions.values()) < batch[0].sequence:
             try:
                 made, left = self._folder.mapped(left)
@@ -148,14 +150,14 @@ class StreamRun:
                 await self._bury("projections", event.sequence, event.subject, event.payload, event.reason)
         return wanted
 
-    async def _fold(self, projection: Projection, event: Recorded, rows: Rows) -> None:
+    async def _fold(self, projection: Projection, event: Recorded, rows: RowBatch) -> None:
         try:
             metrics.CHANGES.labels(projection.name).inc(rows.apply(projection.changes(event)))
         except Exception as error:
             log.exception("projection.failed", projection=projection.name, at=event.at)
             await self._refuse(projection, event, error)
 
-    async def _write(self, session: asyncpg.Connection[Any], rows: Rows) -> dict[str, set[date]]:
+    async def _write(self, session: asyncpg.Connection[Any], rows: RowBatch) -> dict[str, set[date]]:
         """The partitions that the rows needed and that were made, as the owner, in the same transaction."""
         missing = self._partitions.missing(rows.days())
         if missing:
@@ -174,7 +176,7 @@ class StreamRun:
         self, session: asyncpg.Connection[Any], projection: Projection, event: Recorded, made: dict[str, set[date]]
     ) -> None:
         """One event's rows of one projection in a savepoint: what the database refuses is buried, the rest goes on."""
-        rows = Rows(self._schemas)
+        rows = RowBatch(self._schemas)
         await self._fold(projection, event, rows)
         try:
             async with session.transaction():
@@ -201,7 +203,7 @@ class StreamRun:
 
     async def _make_ahead(self, session: asyncpg.Connection[Any]) -> None:
         """Partitions for today and the next days, once a day."""
-        today = moment(self._clock()).date()
+        today = timestamp(self._clock()).date()
         if today == self._ahead:
             return
         days = {today + timedelta(days=number) for number in range(_DAYS_AHEAD + 1)}
@@ -218,8 +220,8 @@ class StreamRun:
         await self._bury(f"projection.{projection.name}", event.sequence, event.subject, event.payload, reason)
 
     async def _bury(self, stage: str, sequence: int, subject: str, payload: bytes, error: str) -> None:
-        await retrying(
-            lambda: dead_letter_events.bury(
+        await retry_forever(
+            lambda: dead_letter_events.dead_letter(
                 self._connection,
                 stage=stage,
                 stream=self._stream,
@@ -262,7 +264,7 @@ class StreamRun:
     def _seconds_behind(self) -> float:
         if self._last_time is None:
             return 0.0
-        return max(0.0, (moment(self._clock()) - self._last_time).total_seconds())
+        return max(0.0, (timestamp(self._clock()) - self._last_time).total_seconds())
 
 
 class _Time(msgspec.Struct):

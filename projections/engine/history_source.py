@@ -40,7 +40,7 @@ async def _history(nats_url: str, archive: str | None, stream: str, extent: Exte
     if archive is None or (begins == 1 and not cold):
         return History(begins, None)
     # Only now, because most processes never read an archive.
-    from streams.archive.live_range import hot
+    from streams.archive.live_range import live_range
     from streams.archive.manifest import chain
     from streams.archive.store import Archive
 
@@ -48,7 +48,7 @@ async def _history(nats_url: str, archive: str | None, stream: str, extent: Exte
     known = await chain(store, stream)
     if not known.links or known.last < begins - 1:  # between archive and log something is missing
         return History(begins, archive if cold else None)
-    known.check(store, await hot(nats_url, stream))
+    known.check(store, await live_range(nats_url, stream))
     return History(known.lost[-1][1] + 1 if known.lost else known.links[0].first, archive)
 
 

@@ -1,4 +1,4 @@
-"""A filler in a process of its own: `python -m projections.worker`, steered over its pipes.
+"""A filler in a process of its own: `python -m projections.engine.load_worker`, steered over its pipes.
 
 Lines of JSON. In: first the job (base64 of a pickle), then {"chunk": [...]} and {"turn": true}. Out: "open",
 {"read": events}, "ready" (waiting for the turn), "done", or {"failed": kind, ...}. The end of stdin means that the
@@ -20,8 +20,8 @@ from typing import Any
 
 import structlog
 
-from projections.engine.bulk_load import Chunk, Filler, Job, Tell, Turn
-from projections.engine.errors import LostPlaceError, PoisonError, RebuildError, passing
+from projections.engine.runner.bulk_load import BulkLoader, Chunk, Job, Tell, Turn
+from projections.engine.runner.errors import LostPositionError, RebuildError, UnprocessableRowError, passing
 from streams.errors import DataLossError, UnavailableError
 
 _LONGEST_LINE = 2**24
@@ -39,7 +39,7 @@ class Worker:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "projections.engine.load_worker",
+            "projections.engine.runner.load_worker",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=_LONGEST_LINE,
@@ -95,12 +95,12 @@ class Worker:
 
 def _failure(error: Exception) -> dict[str, Any]:
     match error:
-        case PoisonError():
+        case UnprocessableRowError():
             facts = [error.projection, error.stream, error.sequence, error.event, error.reason]
             return {"failed": "poison", "facts": facts}
         case DataLossError():
             return {"failed": "loss", "facts": [error.stream, error.first, error.last]}
-        case LostPlaceError():
+        case LostPositionError():
             return {"failed": "place", "facts": [str(error)]}
         case RebuildError():
             return {"failed": "other", "facts": [str(error)]}
@@ -109,9 +109,9 @@ def _failure(error: Exception) -> dict[str, Any]:
 
 def _error(failure: dict[str, Any]) -> Exception:
     kinds: dict[str, type[Exception]] = {
-        "poison": PoisonError,
+        "poison": UnprocessableRowError,
         "loss": DataLossError,
-        "place": LostPlaceError,
+        "place": LostPositionError,
         "passing": UnavailableError,
         "other": RebuildError,
     }
@@ -124,7 +124,7 @@ async def _serve() -> None:
     job: Job = pickle.loads(base64.b64decode(await lines.readline()))
     heard: asyncio.Queue[Any] = asyncio.Queue()
     listening = asyncio.create_task(_listen(lines, heard))
-    filler = Filler(job)
+    filler = BulkLoader(job)
     try:
         job.check_code()
         await filler.open()

@@ -23,8 +23,8 @@ import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import astuple
 
-from projections.engine.partial_structs import lean
-from projections.engine.table import Add, Change, Insert, Table, Upsert, Values, moment, picking
+from projections.engine.partial_structs import partial_struct
+from projections.engine.table import Add, Change, Insert, Table, Upsert, Values, picking, timestamp
 from streams.envelope import Recorded
 
 _integers = msgspec.json.Decoder(list[int])
@@ -83,7 +83,7 @@ class Mapped:
         self.event = event
         self.sources = {name: _source(table, event, name, columns.get(name)) for name in table.columns}
         self._bound: dict[tuple[str, ...], Maker] = {}
-        lean(event, self.fields)  # refuses fields that there are not
+        partial_struct(event, self.fields)  # refuses fields that there are not
 
     @cached_property
     def fields(self) -> tuple[str, ...]:
@@ -130,7 +130,7 @@ class Mapped:
 
     @cached_property
     def _decode(self) -> Callable[[bytes], Any]:
-        return msgspec.json.Decoder(lean(self.event, self.fields)).decode
+        return msgspec.json.Decoder(partial_struct(self.event, self.fields)).decode
 
 
 def sequence_of(place: str | None) -> int:
@@ -174,7 +174,7 @@ def _maker(source: Source | None, kind: str, names: Sequence[str]) -> _Maker:
 
 
 def _time(value: int | None) -> Any:
-    return None if value is None else moment(value)
+    return None if value is None else timestamp(value)
 
 
 def _json(value: Any) -> str:
@@ -186,7 +186,7 @@ def _json_or_null(value: Any) -> str | None:
 
 
 _FORMS: dict[str, Callable[[Any], Any]] = {
-    "timestamptz": moment,
+    "timestamptz": timestamp,
     "timestamptz NULL": _time,
     "json": _json,
     "json NULL": _json_or_null,

@@ -17,8 +17,8 @@ import asyncpg
 import structlog
 
 from projections.engine import positions
-from projections.engine.bulk_load import Chunk, Filler, Job, Refuse, Tell, Turn
-from projections.engine.errors import LostPlaceError, RebuildError, passing
+from projections.engine.bulk_load import BulkLoader, Chunk, Job, Refuse, Tell, Turn
+from projections.engine.errors import LostPositionError, RebuildError, passing
 from projections.engine.load_worker import Worker
 
 log = structlog.get_logger()
@@ -43,7 +43,7 @@ class _Fills(Protocol):
     def close(self) -> None: ...
 
 
-class Build:
+class ParallelLoad:
     """Fills the tables of a job. Their schemas hold positions of every projection in every stream it reads."""
 
     def __init__(
@@ -78,7 +78,7 @@ class Build:
             try:
                 return await self._go(ends, what, only, alone)
             except Exception as error:
-                if not passing(error) and not isinstance(error, LostPlaceError):
+                if not passing(error) and not isinstance(error, LostPositionError):
                     raise
                 log.warning("rebuild.waits", why=str(error) or type(error).__name__, in_seconds=pause)
                 await asyncio.sleep(pause)
@@ -137,7 +137,7 @@ class Build:
         return [asyncio.create_task(self._inner()), *made] if self._inside and not alone else made
 
     async def _inner(self) -> _Fills:
-        return await Filler(self._job).open()
+        return await BulkLoader(self._job).open()
 
     async def _outer(self, pickled: bytes) -> _Fills:
         return await Worker(pickled).open()
@@ -169,7 +169,7 @@ class Build:
         while chunks:
             chunk = chunks.popleft()
             if self._refuse is not None:
-                assert isinstance(filler, Filler)
+                assert isinstance(filler, BulkLoader)
                 await filler.fill_leniently(chunk, self._refuse, self._tell)
                 continue
             turn, done = turns.next()

@@ -15,7 +15,7 @@ from msgspec import NODEFAULT, Raw, Struct, defstruct, field
 from msgspec.structs import FieldInfo, fields
 
 
-def lean(event: type[Struct], names: Collection[str]) -> type[Struct]:
+def partial_struct(event: type[Struct], names: Collection[str]) -> type[Struct]:
     """The lean struct of an event's. Raises ValueError for a name that is not one of its fields."""
     known = {found.name: found for found in fields(event)}
     if unknown := set(names) - known.keys():

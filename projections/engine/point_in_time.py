@@ -17,8 +17,8 @@ from projections.engine.history_source import check_front, check_whole, historie
 from projections.engine.parallel_load import CHUNK, LONG, Watch, unwatched
 from projections.engine.projection import Projection
 from projections.engine.schemas import Place
-from projections.engine.staging_tables import Construction
-from projections.engine.status import Extent, standings
+from projections.engine.staging_tables import StagingTables
+from projections.engine.status import Extent, projection_statuses
 from streams.connection import Connection, connect
 from streams.envelope import Codec
 from streams.reader import get
@@ -56,14 +56,14 @@ async def build_past(
     connection = await connect(nats_url, "vibe rebuild")
     try:
         await _check_schema(session, schema, resume)
-        stands = await standings(connection, session, projections)
+        stands = await projection_statuses(connection, session, projections)
         extents = {stream: extent for standing in stands for stream, extent in standing.extents.items()}
         found = await histories(nats_url, archive, extents, cold=cold)
         for standing in stands:
             check_whole(found, standing.name, standing.extents, shorten=shorten)
         archives = {stream: history.archive for stream, history in found.items() if history.archive is not None}
         ends = await _ends(connection, extents, archives, until)
-        construction = Construction(
+        construction = StagingTables(
             nats_url,
             dsn,
             codec,
@@ -82,7 +82,7 @@ async def build_past(
         for each in stands:
             await schemas.wake_autovacuum(session, schema, each.projection)
         if not shorten:
-            now = await standings(connection, session, projections)
+            now = await projection_statuses(connection, session, projections)
             check_front(found, {stream: extent for each in now for stream, extent in each.extents.items()})
         return ends
     finally:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import asyncpg
 import msgspec
 
-from projections.engine.errors import LostPlaceError
+from projections.engine.errors import LostPositionError
 
 CHANNEL = "vibe_projections"
 """Announcements: {"stream": name, "position": sequence, "projections": [names]}."""
@@ -37,7 +37,7 @@ _COLUMNS = {
 """`event_time` is when the last event was recorded, `rate` events per second lately."""
 
 
-class Position(NamedTuple):
+class StoredPosition(NamedTuple):
     """Where a projection stands in a stream, and what built its tables."""
 
     projection: str
@@ -69,23 +69,23 @@ async def prepare(session: asyncpg.Connection[Any], schema: str) -> None:
             await session.execute(f"ALTER TABLE {schema}.{TABLE} ADD COLUMN {name} {_COLUMNS[name]}")
 
 
-async def positions(session: asyncpg.Connection[Any], schema: str) -> dict[tuple[str, str], Position]:
+async def positions(session: asyncpg.Connection[Any], schema: str) -> dict[tuple[str, str], StoredPosition]:
     """All positions of a schema by (projection, stream); none while there is no such table."""
     try:
-        rows = await session.fetch(f"SELECT {', '.join(Position._fields)} FROM {schema}.{TABLE}")
+        rows = await session.fetch(f"SELECT {', '.join(StoredPosition._fields)} FROM {schema}.{TABLE}")
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.UndefinedColumnError):
         return {}
-    return {(row["projection"], row["stream"]): Position(*row) for row in rows}
+    return {(row["projection"], row["stream"]): StoredPosition(*row) for row in rows}
 
 
-async def begin(session: asyncpg.Connection[Any], schema: str, fresh: Sequence[Position]) -> None:
+async def begin(session: asyncpg.Connection[Any], schema: str, fresh: Sequence[StoredPosition]) -> None:
     """Store positions, in place of what their projections had."""
     await session.execute(
         f"DELETE FROM {schema}.{TABLE} WHERE projection = ANY($1)", list({each.projection for each in fresh})
     )
     await session.executemany(
-        f"INSERT INTO {schema}.{TABLE} ({', '.join(Position._fields)}) "
-        f"VALUES ({', '.join(f'${n + 1}' for n in range(len(Position._fields)))})",
+        f"INSERT INTO {schema}.{TABLE} ({', '.join(StoredPosition._fields)}) "
+        f"VALUES ({', '.join(f'${n + 1}' for n in range(len(StoredPosition._fields)))})",
         [tuple(each) for each in fresh],
     )
 
@@ -127,4 +127,4 @@ async def move(
     )
     if moved != len(names):
         at = ", ".join(f"{name} at {place[0]} of generation {place[1]}" for name, place in places.items())
-        raise LostPlaceError(f"{len(names) - moved} of these are no longer where they were in {stream}: {at}")
+        raise LostPositionError(f"{len(names) - moved} of these are no longer where they were in {stream}: {at}")

@@ -18,13 +18,13 @@ import structlog
 
 from projections.engine import metrics, positions, schemas
 from projections.engine.bulk_load import Refuse
-from projections.engine.errors import LostPlaceError, RebuildError, passing
+from projections.engine.errors import LostPositionError, RebuildError, passing
 from projections.engine.history_source import History, check_front, check_whole, histories
 from projections.engine.parallel_load import CHUNK, LONG, Watch, unwatched
 from projections.engine.projection import Projection
 from projections.engine.schemas import Place
-from projections.engine.staging_tables import Construction
-from projections.engine.status import Standing, standings
+from projections.engine.staging_tables import StagingTables
+from projections.engine.status import ProjectionStatus, projection_statuses
 from projections.engine.swap import BehindError, drop_generation, old_generations, swap
 from streams.connection import Connection, connect
 from streams.envelope import Codec
@@ -95,7 +95,7 @@ async def rebuild(
                 finally:
                     await connection.close()
         except Exception as error:
-            if not passing(error) and not isinstance(error, LostPlaceError):
+            if not passing(error) and not isinstance(error, LostPositionError):
                 raise
             resume = True
             log.warning("rebuild.waits", why=str(error) or type(error).__name__, in_seconds=pause)
@@ -159,20 +159,22 @@ class _Attempt:
         self.cold = self.shorten = False
         self._history: dict[str, History] = {}
 
-    async def run(self, projections: Sequence[Projection], resume: bool) -> AsyncIterator[tuple[Standing, int, int]]:
+    async def run(
+        self, projections: Sequence[Projection], resume: bool
+    ) -> AsyncIterator[tuple[ProjectionStatus, int, int]]:
         """Yields (what was replaced, its new generation, events read) after each swap."""
         session = self._session
         schema = await schemas.live_schema(session)
         await positions.prepare(session, schema)
         writer = await schemas.make_writer(session)
         await self._lock(projections)
-        stands = await standings(self._connection, session, projections)
+        stands = await projection_statuses(self._connection, session, projections)
         await self._find_history(stands)
         generations = {each.name: await self._generation(each) for each in stands}
         places = {name: Place(*[schemas.build_schema(name, number)] * 2) for name, number in generations.items()}
         for standing in stands:
             await self._sweep(standing, generations[standing.name], resume)
-        construction = Construction(
+        construction = StagingTables(
             self._nats_url,
             self._dsn,
             self._codec,
@@ -195,7 +197,7 @@ class _Attempt:
             yield standing, generations[standing.name], events[standing.name]
             await drop_generation(session, standing.name, standing.generation)
 
-    async def _find_history(self, stands: Sequence[Standing]) -> None:
+    async def _find_history(self, stands: Sequence[ProjectionStatus]) -> None:
         """Where it is read from. RebuildError when rows would be lost and may not be."""
         extents = {stream: extent for standing in stands for stream, extent in standing.extents.items()}
         self._history = await histories(self._nats_url, self.archive, extents, cold=self.cold)
@@ -213,11 +215,11 @@ class _Attempt:
                     raise RebuildError(f"{projection.name} is being rebuilt already; wait for it, or stop it first")
                 await asyncio.sleep(0.1)
 
-    async def _generation(self, standing: Standing) -> int:
+    async def _generation(self, standing: ProjectionStatus) -> int:
         used = await self._used(standing)
         return max(standing.generation, *used) + 1 if used else standing.generation + 1
 
-    async def _used(self, standing: Standing) -> list[int]:
+    async def _used(self, standing: ProjectionStatus) -> list[int]:
         """The generations whose schemas hold partitions of the live tables, whatever the positions say."""
         rows = await self._session.fetch(
             "SELECT DISTINCT n.nspname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
@@ -228,7 +230,7 @@ class _Attempt:
         )
         return [int(row["nspname"].rpartition("_")[2]) for row in rows]
 
-    async def _sweep(self, standing: Standing, generation: int, resume: bool) -> None:
+    async def _sweep(self, standing: ProjectionStatus, generation: int, resume: bool) -> None:
         """Remove what earlier rebuilds left behind."""
         kept = [standing.generation, *await self._used(standing)]
         if resume:
@@ -236,22 +238,22 @@ class _Attempt:
         for number in await old_generations(self._session, standing.name, kept):
             await drop_generation(self._session, standing.name, number)
 
-    async def _fill(self, construction: Construction) -> None:
+    async def _fill(self, construction: StagingTables) -> None:
         """Up to the log's end, until little is left."""
         what = "reading"
         while True:
-            found = await standings(self._connection, self._session, construction.projections)
+            found = await projection_statuses(self._connection, self._session, construction.projections)
             ends = {stream: extent.last for each in found for stream, extent in each.extents.items()}
             await construction.fill(ends, what)
             what = "catching up"
-            found = await standings(self._connection, self._session, construction.projections)
+            found = await projection_statuses(self._connection, self._session, construction.projections)
             ends = {stream: extent.last for each in found for stream, extent in each.extents.items()}
             if not self.shorten:
                 check_front(self._history, {name: extent for each in found for name, extent in each.extents.items()})
             if construction.reaching(await construction.positions(), ends) <= _NEAR:
                 return
 
-    async def _swap(self, construction: Construction, standing: Standing, generation: int) -> None:
+    async def _swap(self, construction: StagingTables, standing: ProjectionStatus, generation: int) -> None:
         self._watch("swapping", 0, 0)
         while True:
             try:

@@ -18,7 +18,7 @@ T = TypeVar("T")
 _MANY = 2_000
 
 
-class Rows:
+class RowBatch:
     """Collects changes; `write` stores them in the caller's transaction: COPY for new rows, one statement per shape
     of change otherwise, tables and keys in one order, because two streams may change the same rows at once. A table is
     changed either by Add alone or by the others.

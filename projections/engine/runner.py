@@ -18,11 +18,11 @@ import asyncpg
 import structlog
 
 from projections.engine import metrics, positions, schemas
-from projections.engine.errors import BAD_ARCHIVE, LOST, LostPlaceError, PoisonError, ProjectionError
-from projections.engine.follow import StreamRun
+from projections.engine.errors import BAD_ARCHIVE, LOST, LostPositionError, ProjectionError, UnprocessableRowError
+from projections.engine.follow import ProjectionFollower
 from projections.engine.projection import Projection
 from projections.engine.rebuild import rebuild
-from projections.engine.status import Standing, standings
+from projections.engine.status import ProjectionStatus, projection_statuses
 from streams.connection import Connection
 from streams.envelope import Codec
 from streams.errors import DataLossError, TopologyError
@@ -81,7 +81,7 @@ class Engine:
                 log.warning("projections.retry", error=str(error) or type(error).__name__, in_seconds=delay)
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 5.0)
-            except LostPlaceError as error:
+            except LostPositionError as error:
                 log.info("projections.reload", why=str(error))
             finally:
                 if session is not None:
@@ -100,16 +100,16 @@ class Engine:
             await asyncio.sleep(0.5)
         return True
 
-    async def _prepare(self, session: asyncpg.Connection[Any]) -> tuple[list[Standing], list[Standing]]:
+    async def _prepare(self, session: asyncpg.Connection[Any]) -> tuple[list[ProjectionStatus], list[ProjectionStatus]]:
         """Make what is missing; which projections are live, and which have to be rebuilt first."""
         schema = await schemas.live_schema(session)
         await positions.prepare(session, schema)
         self._writer = await schemas.make_writer(session)
         if self._writer:
             await schemas.grant(session, schema, (), positions.TABLE)
-        live: list[Standing] = []
-        outdated: list[Standing] = []
-        for standing in await standings(self._connection, session, self._projections):
+        live: list[ProjectionStatus] = []
+        outdated: list[ProjectionStatus] = []
+        for standing in await projection_statuses(self._connection, session, self._projections):
             standing.check_log()
             if standing.absent:
                 standing = await standing.create(session, writer=self._writer)
@@ -118,7 +118,9 @@ class Engine:
             (live if standing.outdated is None else outdated).append(standing)
         return live, outdated
 
-    async def _run(self, live: Sequence[Standing], outdated: Sequence[Standing], stop: asyncio.Event) -> None:
+    async def _run(
+        self, live: Sequence[ProjectionStatus], outdated: Sequence[ProjectionStatus], stop: asyncio.Event
+    ) -> None:
         """Follow the streams, and rebuild the outdated beside; ends when a rebuild is done, to load all again."""
         streams = {stream.name: stream for standing in live for stream in standing.projection.reads}
         tasks = [asyncio.create_task(self._follow(stream, live, stop)) for stream in streams.values()]
@@ -141,12 +143,12 @@ class Engine:
                 task.cancel()
             await asyncio.gather(*tasks, stopped, return_exceptions=True)
 
-    async def _follow(self, stream: Stream, live: Sequence[Standing], stop: asyncio.Event) -> None:
+    async def _follow(self, stream: Stream, live: Sequence[ProjectionStatus], stop: asyncio.Event) -> None:
         reading = [standing for standing in live if stream in standing.projection.reads]
-        run = StreamRun(self._connection, self._codec, stream, reading, self._clock, writer=self._writer)
+        run = ProjectionFollower(self._connection, self._codec, stream, reading, self._clock, writer=self._writer)
         await run.run(self._dsn, stop)
 
-    async def _rebuild(self, outdated: Sequence[Standing]) -> None:
+    async def _rebuild(self, outdated: Sequence[ProjectionStatus]) -> None:
         for standing in outdated:
             log.info("projections.engine.rebuild", projection=standing.projection.name, why=standing.outdated)
         chosen = [standing.projection for standing in outdated]
@@ -165,7 +167,7 @@ class Engine:
             )
         except (ProjectionError, *BAD_ARCHIVE) as error:
             # The old tables stay; the next start tries again.
-            names = [error.projection] if isinstance(error, PoisonError) else [each.name for each in chosen]
+            names = [error.projection] if isinstance(error, UnprocessableRowError) else [each.name for each in chosen]
             self._given_up.update(names)
             for name in names:
                 metrics.REBUILDS.labels(name, "failed").inc()

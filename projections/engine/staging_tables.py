@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from projections.engine import positions, schemas
-from projections.engine.bulk_load import Filler, Refuse, job
-from projections.engine.errors import PoisonError, RebuildError
-from projections.engine.event_decoder import Folder, Unreadable
+from projections.engine.bulk_load import BulkLoader, Refuse, job
+from projections.engine.errors import RebuildError, UnprocessableRowError
+from projections.engine.event_decoder import EventDecoder, Unreadable
 from projections.engine.history_source import History
-from projections.engine.parallel_load import CHUNK, LONG, Build, Watch, unwatched
+from projections.engine.parallel_load import CHUNK, LONG, ParallelLoad, Watch, unwatched
 from projections.engine.projection import Projection
 from projections.engine.schemas import Place
-from projections.engine.status import Standing
+from projections.engine.status import ProjectionStatus
 from projections.engine.table import Insert, Table
 from streams.envelope import Codec
 
@@ -39,7 +39,7 @@ class _Statement(NamedTuple):
     statement: str
 
 
-class Construction:
+class StagingTables:
     """Some projections being built, each in its place; `generations` are those that the positions will carry."""
 
     def __init__(
@@ -47,7 +47,7 @@ class Construction:
         nats_url: str,
         dsn: str,
         codec: Codec,
-        standings: Sequence[Standing],
+        projection_statuses: Sequence[ProjectionStatus],
         places: Mapping[str, Place],
         generations: Mapping[str, int],
         *,
@@ -60,12 +60,12 @@ class Construction:
     ) -> None:
         """`history`: where that of each stream is read from. `refuse`: pass over what cannot be folded rather than
         raise PoisonError. The rest: see Build."""
-        self.projections = [standing.projection for standing in standings]
+        self.projections = [standing.projection for standing in projection_statuses]
         self.places = dict(places)
         self._nats_url = nats_url
         self._dsn = dsn
         self._codec = codec
-        self._standings = {standing.name: standing for standing in standings}
+        self._standings = {standing.name: standing for standing in projection_statuses}
         self._generations = dict(generations)
         self._refuse = refuse
         self._history = dict(history)
@@ -78,7 +78,7 @@ class Construction:
         self._job = job(
             self._nats_url, self._dsn, self._codec, self.projections, self.places, self._generations, self._archives
         )
-        self._build = Build(self._job, **self._how)
+        self._build = ParallelLoad(self._job, **self._how)
 
     def forget(self, name: str) -> None:
         """One projection is no longer under construction."""
@@ -117,12 +117,12 @@ class Construction:
             await self.finish()  # what is refused is found by the keys
         return found
 
-    def _begins(self, standing: Standing) -> str:
+    def _begins(self, standing: ProjectionStatus) -> str:
         places = sorted(f"{stream}:{self._history[stream].begins}" for stream in standing.extents)
         return f"built from {', '.join(places)} on"
 
     async def _remake(
-        self, session: asyncpg.Connection[Any], place: Place, standing: Standing, *, writer: bool
+        self, session: asyncpg.Connection[Any], place: Place, standing: ProjectionStatus, *, writer: bool
     ) -> None:
         for table in standing.projection.tables:
             await session.execute(f"DROP TABLE IF EXISTS {place.schema}.{table.name}")
@@ -224,7 +224,7 @@ class Construction:
             return RebuildError(f"{table.name}: a key was doubled and is no longer; rebuild again")
         first = ""
         for stream, end in await self._ends(projection):
-            folder = Folder(self._codec, stream, [projection])
+            folder = EventDecoder(self._codec, stream, [projection])
             reader = self._job.reader(stream, 0, end)
             async with aclosing(reader.blocks()) as blocks:
                 async for block in blocks:
@@ -239,13 +239,13 @@ class Construction:
                             if first:
                                 why = f"{table.name} has a row {tuple(key)} already, from {first}"
                                 what = f"{event.type} {event.id}"
-                                return PoisonError(projection.name, stream, event.sequence, what, why)
+                                return UnprocessableRowError(projection.name, stream, event.sequence, what, why)
                             first = event.at
         return RebuildError(f"{table.name} holds two rows {tuple(key)}, but no two events insert it; rebuild again")
 
     async def _ends(self, projection: Projection) -> list[tuple[str, int]]:
         return [(stream, at) for (name, stream), at in (await self.positions()).items() if name == projection.name]
 
-    async def filler(self, session: asyncpg.Connection[Any]) -> Filler:
+    async def filler(self, session: asyncpg.Connection[Any]) -> BulkLoader:
         """A filler inside a transaction of the caller's."""
-        return await Filler(self._job).open(session)
+        return await BulkLoader(self._job).open(session)

@@ -11,7 +11,7 @@ import asyncpg
 
 from projections.engine import positions, schemas
 from projections.engine.errors import OtherLogError
-from projections.engine.positions import Position
+from projections.engine.positions import StoredPosition
 from projections.engine.projection import Projection, shape
 from projections.engine.schemas import Place
 from streams import topology
@@ -28,12 +28,12 @@ class Extent(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Standing:
+class ProjectionStatus:
     """One projection. `positions` and `extents` by stream; `schema` is the live one."""
 
     projection: Projection
     schema: str
-    positions: Mapping[str, Position]
+    positions: Mapping[str, StoredPosition]
     extents: Mapping[str, Extent]
     missing: tuple[str, ...]
     """Tables of the projection that do not exist."""
@@ -71,7 +71,7 @@ class Standing:
             for name, extent in self.extents.items()
         )
 
-    def marked(self, why: str) -> Standing:
+    def marked(self, why: str) -> ProjectionStatus:
         """The same, to be rebuilt for a reason."""
         return replace(self, outdated=why)
 
@@ -85,7 +85,7 @@ class Standing:
             if extent is not None and position.position > extent.last:
                 raise DataLossError(name, extent.last + 1, position.position)
 
-    async def create(self, session: asyncpg.Connection[Any], *, writer: bool) -> Standing:
+    async def create(self, session: asyncpg.Connection[Any], *, writer: bool) -> ProjectionStatus:
         """Make empty tables and positions at zero."""
         fresh = replace(self, positions=self.fresh(1), missing=())
         async with session.transaction():
@@ -95,10 +95,10 @@ class Standing:
             await positions.begin(session, self.schema, list(fresh.positions.values()))
         return fresh
 
-    def fresh(self, generation: int) -> dict[str, Position]:
+    def fresh(self, generation: int) -> dict[str, StoredPosition]:
         """Positions at zero, by stream, of tables that are to be built."""
         return {
-            name: Position(
+            name: StoredPosition(
                 self.name,
                 name,
                 self.projection.version,
@@ -114,9 +114,9 @@ class Standing:
         }
 
 
-async def standings(
+async def projection_statuses(
     connection: Connection, session: asyncpg.Connection[Any], projections: Sequence[Projection]
-) -> list[Standing]:
+) -> list[ProjectionStatus]:
     """Each projection's standing. Raises TopologyError for a stream that does not exist."""
     schema = await schemas.live_schema(session)
     stored = await positions.positions(session, schema)
@@ -127,7 +127,7 @@ async def standings(
         held = {stream: position for (name, stream), position in stored.items() if name == projection.name}
         missing = await schemas.missing_tables(session, schema, projection.tables)
         found.append(
-            Standing(
+            ProjectionStatus(
                 projection,
                 schema,
                 held,
@@ -139,7 +139,7 @@ async def standings(
     return found
 
 
-def _outdated(projection: Projection, held: Mapping[str, Position], missing: Sequence[str]) -> str | None:
+def _outdated(projection: Projection, held: Mapping[str, StoredPosition], missing: Sequence[str]) -> str | None:
     if not held:
         return None if len(missing) == len(projection.tables) else "its tables have no position"
     if missing:

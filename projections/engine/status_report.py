@@ -11,7 +11,7 @@ import asyncpg
 from projections.engine import positions, schemas
 from projections.engine.projection import Projection
 from projections.engine.runner import ENGINE_LOCK
-from projections.engine.status import Standing, standings
+from projections.engine.status import ProjectionStatus, projection_statuses
 from projections.engine.table import Table
 from streams.connection import Connection
 
@@ -19,7 +19,7 @@ _COUNTED = 1_000_000
 """Larger tables are not counted; the planner's estimate has to do."""
 
 
-class Listed(NamedTuple):
+class ProjectionReport(NamedTuple):
     """One read model. `positions` and `lag` (sequences not stored yet) by stream; `rate` in events per second.
 
     `state`: live, stopped (nobody runs the projections), new, outdated (with the reason), or building. `rows` are
@@ -38,9 +38,9 @@ class Listed(NamedTuple):
     last_event: datetime | None
 
 
-async def listing(
+async def status_report(
     connection: Connection, session: asyncpg.Connection[Any], projections: Sequence[Projection]
-) -> list[Listed]:
+) -> list[ProjectionReport]:
     """Each projection. Raises TopologyError for a stream that does not exist."""
     running = bool(
         await session.fetchval(
@@ -50,10 +50,15 @@ async def listing(
         )
     )
     now: datetime = await session.fetchval("SELECT now()")
-    return [await _listed(session, each, running, now) for each in await standings(connection, session, projections)]
+    return [
+        await _listed(session, each, running, now)
+        for each in await projection_statuses(connection, session, projections)
+    ]
 
 
-async def _listed(session: asyncpg.Connection[Any], standing: Standing, running: bool, now: datetime) -> Listed:
+async def _listed(
+    session: asyncpg.Connection[Any], standing: ProjectionStatus, running: bool, now: datetime
+) -> ProjectionReport:
     positions = {stream: found.position for stream, found in standing.positions.items()}
     lag = {stream: max(0, extent.last - positions.get(stream, 0)) for stream, extent in standing.extents.items()}
     tables = [table for table in standing.projection.tables if table.name not in standing.missing]
@@ -62,7 +67,7 @@ async def _listed(session: asyncpg.Connection[Any], standing: Standing, running:
     # A rate is as old as its last move: what has not moved for a while stands.
     moved = max((found.moved_at for found in standing.positions.values()), default=None)
     fresh = moved is not None and (now - moved).total_seconds() < 10
-    return Listed(
+    return ProjectionReport(
         standing.name,
         max((found.version for found in standing.positions.values()), default=standing.projection.version),
         await _state(session, standing, running),
@@ -76,7 +81,7 @@ async def _listed(session: asyncpg.Connection[Any], standing: Standing, running:
     )
 
 
-async def _state(session: asyncpg.Connection[Any], standing: Standing, running: bool) -> str:
+async def _state(session: asyncpg.Connection[Any], standing: ProjectionStatus, running: bool) -> str:
     building = await positions.positions(session, schemas.build_schema(standing.name, standing.generation + 1))
     if building:
         done = sum(found.position for found in building.values())

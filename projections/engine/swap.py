@@ -21,9 +21,9 @@ from projections.engine import positions, schemas
 from projections.engine.bulk_load import Chunk, Refuse
 from projections.engine.errors import BAD_ROW, RebuildError
 from projections.engine.parallel_load import Watch
-from projections.engine.positions import TABLE, Position
-from projections.engine.staging_tables import Construction
-from projections.engine.status import Standing
+from projections.engine.positions import TABLE, StoredPosition
+from projections.engine.staging_tables import StagingTables
+from projections.engine.status import ProjectionStatus
 from projections.engine.table import Table
 
 log = structlog.get_logger()
@@ -42,8 +42,8 @@ class BehindError(Exception):
 
 async def swap(
     session: asyncpg.Connection[Any],
-    construction: Construction,
-    standing: Standing,
+    construction: StagingTables,
+    standing: ProjectionStatus,
     generation: int,
     *,
     refuse: Refuse | None,
@@ -66,8 +66,8 @@ async def swap(
 
 async def _swap(
     session: asyncpg.Connection[Any],
-    construction: Construction,
-    standing: Standing,
+    construction: StagingTables,
+    standing: ProjectionStatus,
     generation: int,
     refuse: Refuse | None,
 ) -> None:
@@ -104,7 +104,7 @@ async def _swap(
 
 
 async def _catch_up(
-    session: asyncpg.Connection[Any], construction: Construction, chunk: Chunk, refuse: Refuse | None
+    session: asyncpg.Connection[Any], construction: StagingTables, chunk: Chunk, refuse: Refuse | None
 ) -> None:
     filler = await construction.filler(session)
     try:
@@ -120,7 +120,7 @@ async def _at_once() -> None:
     """It is our turn."""
 
 
-async def _exchange(session: asyncpg.Connection[Any], standing: Standing, built: str, generation: int) -> None:
+async def _exchange(session: asyncpg.Connection[Any], standing: ProjectionStatus, built: str, generation: int) -> None:
     """Move the live tables to their generation's schema and ours to the live one."""
     live, old = standing.schema, schemas.build_schema(standing.name, standing.generation)
     there = [table for table in standing.projection.tables if await _exists(session, live, table)]
@@ -169,7 +169,7 @@ async def _copy_grants(session: asyncpg.Connection[Any], old: str, new: str) -> 
         await session.execute(f"GRANT {row['rights']} ON {new} TO {row['grantee']}")
 
 
-async def _announce(session: asyncpg.Connection[Any], stands: Sequence[Position]) -> None:
+async def _announce(session: asyncpg.Connection[Any], stands: Sequence[StoredPosition]) -> None:
     for position in stands:
         said = {"stream": position.stream, "position": position.position, "projections": [position.projection]}
         await session.execute(f"SELECT pg_notify('{positions.CHANNEL}', $1)", msgspec.json.encode(said).decode())

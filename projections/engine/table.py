@@ -18,7 +18,7 @@ _FIXED = ("timestamptz", "bigint", "integer", "date", "boolean")
 
 
 @lru_cache(maxsize=4096)  # events of one decision carry the same few times
-def moment(nanoseconds: int) -> datetime:
+def timestamp(nanoseconds: int) -> datetime:
     """The UTC time of a nanosecond stamp, to the microsecond that Postgres keeps."""
     # By position, because the name costs as much as all the rest.
     return _EPOCH + timedelta(0, 0, nanoseconds // 1000)

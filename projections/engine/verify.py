@@ -19,14 +19,14 @@ import asyncpg
 
 from projections.engine import positions
 from projections.engine.bulk_load import Refuse
-from projections.engine.errors import PoisonError, RebuildError
+from projections.engine.errors import RebuildError, UnprocessableRowError
 from projections.engine.event_decoder import Unreadable
 from projections.engine.history_source import History, check_front, histories
 from projections.engine.parallel_load import CHUNK, LONG, Watch, unwatched
 from projections.engine.projection import Projection
 from projections.engine.schemas import Place
-from projections.engine.staging_tables import Construction
-from projections.engine.status import Standing, standings
+from projections.engine.staging_tables import StagingTables
+from projections.engine.status import ProjectionStatus, projection_statuses
 from projections.engine.table import Row, Table
 from streams.connection import Connection, connect
 from streams.envelope import Codec, Recorded
@@ -98,7 +98,7 @@ async def verify(
         how = {"chunk": chunk, "long": long}
         try:
             return await verification.run(projections, None, how)
-        except PoisonError:
+        except UnprocessableRowError:
             # Once more, the slow way: the live runner has passed over such events too.
             await sessions[0].execute(f"DROP SCHEMA IF EXISTS {scratch} CASCADE")
             passed: Counter[str] = Counter()
@@ -148,7 +148,7 @@ class _Verification:
         self.cold = False
 
     async def run(self, projections: Sequence[Projection], refuse: Refuse | None, how: dict[str, Any]) -> list[Check]:
-        stands = await standings(self._connection, self._live, projections)
+        stands = await projection_statuses(self._connection, self._live, projections)
         for standing in stands:
             _check_standing(standing)
         extents = {stream: extent for standing in stands for stream, extent in standing.extents.items()}
@@ -157,7 +157,7 @@ class _Verification:
         stands = [each for each in stands if not _cut_off(each, found)]
         if not stands:
             return short
-        construction = Construction(
+        construction = StagingTables(
             self._nats_url,
             self._dsn,
             self._codec,
@@ -176,7 +176,7 @@ class _Verification:
         await construction.finish(keys_only=True)
         async with self._snapshot(stands) as positions:
             await self._fill(construction, stands, positions)
-            now = await standings(self._connection, self._replayed, [each.projection for each in stands])
+            now = await projection_statuses(self._connection, self._replayed, [each.projection for each in stands])
             check_front(found, {stream: extent for each in now for stream, extent in each.extents.items()})
             checks: list[Check] = []
             for standing in stands:
@@ -187,7 +187,7 @@ class _Verification:
         return checks + short
 
     async def _fill(
-        self, construction: Construction, stands: Sequence[Standing], positions: dict[tuple[str, str], int]
+        self, construction: StagingTables, stands: Sequence[ProjectionStatus], positions: dict[tuple[str, str], int]
     ) -> None:
         """Bring the scratch tables to exactly these positions; projections that stand apart are filled apart."""
         ends: dict[str, dict[str, int]] = {}
@@ -202,7 +202,7 @@ class _Verification:
             await construction.fill(dict(group) if group else streams, "replaying", only=names)
 
     @asynccontextmanager
-    async def _snapshot(self, stands: Sequence[Standing]) -> AsyncIterator[dict[tuple[str, str], int]]:
+    async def _snapshot(self, stands: Sequence[ProjectionStatus]) -> AsyncIterator[dict[tuple[str, str], int]]:
         """The live rows and positions as of one moment, for the time of the block."""
         async with self._live.transaction(isolation="repeatable_read", readonly=True):
             # Locks before the snapshot: a swap cannot come between what is seen of one table and of the next.
@@ -244,7 +244,7 @@ class _Verification:
         return Difference(key, column, mine[column], theirs[column])
 
 
-def _check_standing(standing: Standing) -> None:
+def _check_standing(standing: ProjectionStatus) -> None:
     standing.check_log()
     if not standing.positions:
         raise RebuildError(f"{standing.name} has not been built yet: vibe run projections builds it")
@@ -255,7 +255,7 @@ def _check_standing(standing: Standing) -> None:
         )
 
 
-def _cut_off(standing: Standing, found: Mapping[str, History]) -> str | None:
+def _cut_off(standing: ProjectionStatus, found: Mapping[str, History]) -> str | None:
     for stream in standing.extents:
         if found[stream].begins > 1:
             return (

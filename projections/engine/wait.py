@@ -16,7 +16,9 @@ from projections.engine.positions import CHANNEL, TABLE
 Pool = asyncpg.pool.Pool
 
 
-async def passed(database: str | Pool[Any], projection: str, stream: str, sequence: int, timeout: float = 10.0) -> int:
+async def wait_until_stored(
+    database: str | Pool[Any], projection: str, stream: str, sequence: int, timeout: float = 10.0
+) -> int:
     """Wait until `projection` has stored everything of `stream` up to `sequence`; returns where it stands then.
 
     `database` is a DSN or a pool, of which one connection is held meanwhile. Raises TimeoutError that says how far it

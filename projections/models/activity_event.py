@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from domain.events import Action, FillObserved, GapDetected, RawReceived, SignalRecorded
 from projections.engine.projection import Projection
-from projections.engine.table import Change, Insert, Row, Table, moment
+from projections.engine.table import Change, Insert, Row, Table, timestamp
 from streams.envelope import Recorded
 from streams.topology import RAW, SIGNALS
 
@@ -100,8 +100,8 @@ def _row(
         "before_micros": 0,
         "after_micros": 0,
         "cash_micros": 0,
-        "event_time": moment(data.event_time),
-        "detect_time": moment(data.detect_time),
+        "event_time": timestamp(data.event_time),
+        "detect_time": timestamp(data.detect_time),
     }
 
 
@@ -121,6 +121,6 @@ def _of_raw(event: Recorded, raw: RawReceived, kind: str) -> Row:
         "before_micros": 0,
         "after_micros": 0,
         "cash_micros": 0,
-        "event_time": moment(raw.venue_time if raw.venue_time is not None else raw.detect_time),
-        "detect_time": moment(raw.detect_time),
+        "event_time": timestamp(raw.venue_time if raw.venue_time is not None else raw.detect_time),
+        "detect_time": timestamp(raw.detect_time),
     }

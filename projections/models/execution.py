@@ -10,7 +10,7 @@ import msgspec
 
 from domain.events import ExecutionCompleted, OrderSubmitted
 from projections.engine.projection import Projection
-from projections.engine.table import Change, Insert, Table, Update, moment
+from projections.engine.table import Change, Insert, Table, Update, timestamp
 from streams.envelope import Recorded
 from streams.topology import EXECUTIONS
 
@@ -74,7 +74,7 @@ class Executions(Projection):
                         "notional_micros": 0,
                         "fee_micros": 0,
                         "average_price_micros": 0,
-                        "submitted_at": moment(order.submitted_at),
+                        "submitted_at": timestamp(order.submitted_at),
                     },
                 )
             case ExecutionCompleted() as result:
@@ -89,7 +89,7 @@ class Executions(Projection):
                         "fee_micros": result.fee_micros,
                         "average_price_micros": result.average_price_micros,
                         "reasons": msgspec.json.encode(result.reasons).decode(),
-                        "completed_at": moment(result.completed_at),
+                        "completed_at": timestamp(result.completed_at),
                     },
                 )
 

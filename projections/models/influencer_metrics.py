@@ -10,7 +10,7 @@ from datetime import date
 
 from domain.events import CopyDecided, Decision, GapDetected, GroupClosed, OrderFilled, PositionState, SignalRecorded
 from projections.engine.projection import Projection
-from projections.engine.table import Add, Change, Table, moment
+from projections.engine.table import Add, Change, Table, timestamp
 from streams.envelope import Recorded
 from streams.topology import EXECUTIONS, GROUPS, SIGNALS
 
@@ -67,4 +67,4 @@ def _add(influencer_id: str, at: int, amounts: dict[str, int]) -> Add:
 
 
 def _day(at: int) -> date:
-    return moment(at).date()
+    return timestamp(at).date()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from domain.events import AccountSeeded, PositionState, SignalRecorded
 from domain.influencer_account import section_of
 from projections.engine.projection import Projection
-from projections.engine.table import Change, Table, Upsert, moment
+from projections.engine.table import Change, Table, Upsert, timestamp
 from streams.envelope import Recorded
 from streams.topology import SIGNALS
 
@@ -92,8 +92,8 @@ class InfluencerPositions(Projection):
                         "position_state": signal.position_state.value,
                         "signal_id": signal.signal_id,
                         "sequence": event.sequence,
-                        "event_time": moment(signal.event_time),
-                        "detect_time": moment(signal.detect_time),
+                        "event_time": timestamp(signal.event_time),
+                        "detect_time": timestamp(signal.detect_time),
                     },
                 )
             case AccountSeeded() as report:
@@ -103,7 +103,7 @@ class InfluencerPositions(Projection):
                     "venue": report.venue.value,
                     "section": report.section,
                     "sequence": event.sequence,
-                    "event_time": moment(report.event_time),
+                    "event_time": timestamp(report.event_time),
                 }
                 yield Upsert(
                     INFLUENCER_REPORT,
@@ -111,7 +111,7 @@ class InfluencerPositions(Projection):
                         **of,
                         "equity_micros": report.equity_micros,
                         "positions": len(report.positions),
-                        "detect_time": moment(report.detect_time),
+                        "detect_time": timestamp(report.detect_time),
                     },
                 )
                 for position in report.positions:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from domain.events import MarketDescribed, MarketResolved
 from projections.engine.projection import Projection
-from projections.engine.table import Change, Table, Upsert, moment
+from projections.engine.table import Change, Table, Upsert, timestamp
 from streams.envelope import Recorded
 from streams.topology import GROUPS
 
@@ -80,8 +80,8 @@ class Markets(Projection):
                         "min_share_micros": described.min_share_micros,
                         "fee_rate_micros": described.fee_rate_micros,
                         "accepting": described.accepting,
-                        "closes_at": moment(described.closes_at) if described.closes_at is not None else None,
-                        "described_at": moment(described.described_at),
+                        "closes_at": timestamp(described.closes_at) if described.closes_at is not None else None,
+                        "described_at": timestamp(described.described_at),
                     },
                 )
                 for number, outcome in enumerate(described.outcomes):
@@ -99,7 +99,7 @@ class Markets(Projection):
                             "price_micros": payout.price_micros,
                             "resolution_id": resolved.resolution_id,
                             "sequence": event.sequence,
-                            "resolved_at": moment(resolved.resolved_at),
-                            "detect_time": moment(resolved.detect_time),
+                            "resolved_at": timestamp(resolved.resolved_at),
+                            "detect_time": timestamp(resolved.detect_time),
                         },
                     )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from domain.events import BreakerReset, BreakerTripped, CopyDecided, EquityMarked
 from projections.engine.projection import Projection
-from projections.engine.table import Change, Table, Upsert, moment
+from projections.engine.table import Change, Table, Upsert, timestamp
 from streams.envelope import Recorded
 from streams.topology import EXECUTIONS
 
@@ -49,7 +49,7 @@ class PortfolioSnapshots(Projection):
 def _taken(
     event: Recorded, data: CopyDecided | EquityMarked | BreakerTripped | BreakerReset, source: str, at: int
 ) -> Change:
-    taken_at = moment(at)
+    taken_at = timestamp(at)
     return Upsert(
         PORTFOLIO_SNAPSHOT,
         {

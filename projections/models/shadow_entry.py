@@ -16,7 +16,7 @@ from domain.ids import derived
 from domain.influencer_account import section_of
 from domain.portfolio import cash_delta
 from projections.engine.projection import Projection
-from projections.engine.table import Change, Insert, Row, Table, moment
+from projections.engine.table import Change, Insert, Row, Table, timestamp
 from streams.envelope import Recorded
 from streams.topology import SIGNALS
 
@@ -89,8 +89,8 @@ class ShadowEntries(Projection):
                         "influencer_id": report.influencer_id,
                         "positions": len(report.positions),
                         "equity_micros": report.equity_micros,
-                        "event_time": moment(report.event_time),
-                        "detect_time": moment(report.detect_time),
+                        "event_time": timestamp(report.event_time),
+                        "detect_time": timestamp(report.detect_time),
                     },
                 )
                 for row in _reported(event, report):
@@ -117,8 +117,8 @@ def _line(event: Recorded, signal: SignalRecorded) -> Row:
         "cash_delta_micros": cash_delta(signal.trade_side, signal.notional_micros, fee),
         "price_micros": signal.price_micros,
         "fee_micros": fee,
-        "event_time": moment(signal.event_time),
-        "detect_time": moment(signal.detect_time),
+        "event_time": timestamp(signal.event_time),
+        "detect_time": timestamp(signal.detect_time),
     }
 
 
@@ -141,6 +141,6 @@ def _reported(event: Recorded, report: AccountSeeded) -> Iterator[Row]:
             "cash_delta_micros": 0,
             "price_micros": position.price_micros,
             "fee_micros": 0,
-            "event_time": moment(report.event_time),
-            "detect_time": moment(report.detect_time),
+            "event_time": timestamp(report.event_time),
+            "detect_time": timestamp(report.detect_time),
         }

@@ -3,7 +3,7 @@
     async for batch in replay(Archive(".vibe/archive"), url, "EXECUTIONS"):
         for stored in batch: ...
 
-Whatever is archived comes from the archive, the rest from `streams.replay`. Sequences must be contiguous over both;
+Whatever is archived comes from the archive, the rest from `streams.bulk_replay`. Sequences must be contiguous over both;
 what is missing is a DataLossError that names it. What an age limit took before anything was archived is not missing
 (the history begins behind it), and neither is a loss that the archive recorded, for readers who ask for `across`.
 """
@@ -12,10 +12,10 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from streams.archive.live_range import hot
+from streams.archive.live_range import live_range
 from streams.archive.manifest import Chain, Manifest, chain
 from streams.archive.parquet_file import blocks as file_blocks
-from streams.archive.run_in_thread import in_thread
+from streams.archive.run_in_thread import run_in_thread
 from streams.archive.store import Archive
 from streams.bulk_replay import Block, Replay
 from streams.errors import DataLossError
@@ -46,7 +46,7 @@ async def replay(
 
 class ArchivedReplay:
     """One replay, to be iterated once: `async for block in ArchivedReplay(...).blocks()`; the blocks are those of
-    `streams.replay`.
+    `streams.bulk_replay`.
 
     `total` is how many messages there were to read when it began, `done` how many have been yielded, `cold` how many
     of them came from the archive, `position` the sequence of the last one.
@@ -78,7 +78,7 @@ class ArchivedReplay:
     async def blocks(self) -> AsyncGenerator[Block, None]:
         """The blocks. See `replay` for what it raises."""
         known = await chain(self._archive, self._stream)
-        now = await hot(self._url, self._stream)
+        now = await live_range(self._url, self._stream)
         known.check(self._archive, now)
         end = min(now.last, self._until if self._until is not None else now.last)
         begins = known.links[0].first if known.links else now.first
@@ -116,10 +116,10 @@ class ArchivedReplay:
             async with self._archive.opened(link.file) as file:
                 found = file_blocks(file, link, self._block, after=self.position)
                 # The next block is decoded in a thread while the reader works on this one.
-                ahead = asyncio.create_task(in_thread(next, found, None))
+                ahead = asyncio.create_task(run_in_thread(next, found, None))
                 try:
                     while (block := await ahead) is not None:
-                        ahead = asyncio.create_task(in_thread(next, found, None))
+                        ahead = asyncio.create_task(run_in_thread(next, found, None))
                         if block.sequences[-1] > end:
                             keep = end - block.sequences[0] + 1
                             block = Block(block.sequences[:keep], block.subjects[:keep], block.payloads[:keep])

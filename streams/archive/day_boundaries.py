@@ -29,16 +29,16 @@ class _Timed(Struct, frozen=True, gc=False):
 _decode = msgspec.json.Decoder(_Timed).decode
 
 
-class Cut(NamedTuple):
+class DayBoundary(NamedTuple):
     """The last sequence of a UTC day such as 2026-11-20."""
 
     day: str
     last: int
 
 
-async def cuts(
+async def day_boundaries(
     url: str, stream: str, after: int, closed: str, *, until: int, progress: Callable[[int, int], None]
-) -> list[Cut]:
+) -> list[DayBoundary]:
     """The cuts of all days up to and with `closed` among the sequences `after` + 1 .. `until`, in order.
 
     Everything up to `until` is looked at: only then it is known that nothing older comes behind a cut.
@@ -49,7 +49,7 @@ async def cuts(
         async for block in blocks:
             days.add(block)
             progress(reader.done, reader.total)
-    return days.cuts(closed)
+    return days.boundaries(closed)
 
 
 class Days:
@@ -67,11 +67,11 @@ class Days:
         self._before = days[-1]
         self._last.update(zip(days, block.sequences, strict=True))
 
-    def cuts(self, closed: str) -> list[Cut]:
-        found: list[Cut] = []
+    def boundaries(self, closed: str) -> list[DayBoundary]:
+        found: list[DayBoundary] = []
         for day in sorted(self._last):
             if day and day.decode() <= closed and self._last[day] > (found[-1].last if found else 0):
-                found.append(Cut(day.decode(), self._last[day]))
+                found.append(DayBoundary(day.decode(), self._last[day]))
         return found
 
 

@@ -14,12 +14,12 @@ import msgspec
 import structlog
 
 from streams.archive.arrow_rows import VERSION
-from streams.archive.day_boundaries import Cut, cuts, day_of
+from streams.archive.day_boundaries import DayBoundary, day_boundaries, day_of
 from streams.archive.errors import DamagedError, OverlappedError, OvertakenError
-from streams.archive.live_range import hot
+from streams.archive.live_range import live_range
 from streams.archive.manifest import Chain, Manifest, chain, file_name, first_of
 from streams.archive.parquet_file import Writing, blocks
-from streams.archive.run_in_thread import in_thread
+from streams.archive.run_in_thread import run_in_thread
 from streams.archive.store import Archive
 from streams.bulk_replay import Block, Replay
 from streams.envelope import rfc3339
@@ -94,7 +94,7 @@ class _Run:
         # Of today (or of a clock that is ahead a little): nothing is closed. Further ahead it is a clock gone wrong.
         if waiting and not closed < waiting <= _day(self._now_ns + 86_400 * _SECOND):
             self._lost = (known.last + 1, after) if known.last and after > known.last else None
-            found = await cuts(
+            found = await day_boundaries(
                 self._url,
                 self._stream,
                 after,
@@ -119,7 +119,7 @@ class _Run:
 
     async def _look(self, known: Chain) -> tuple[int, int, str]:
         """(the sequence to begin behind, the end of the stream, the day of the next event or '' when there is none)."""
-        log_now = await hot(self._url, self._stream)
+        log_now = await live_range(self._url, self._stream)
         self._created = log_now.created
         known.check(self._archive, log_now)
         after = max(known.last, log_now.first - 1)
@@ -132,7 +132,7 @@ class _Run:
                 return after, log_now.last, day_of(block.payloads[0]).decode() or "0000-00-00"
         return after, log_now.last, ""
 
-    async def _write(self, after: int, found: list[Cut]) -> None:
+    async def _write(self, after: int, found: list[DayBoundary]) -> None:
         reader = Replay(self._url, self._stream, after=after, until=found[-1].last)
         writing: Writing | None = None
         position, first, days = after, after + 1, iter(found)
@@ -147,7 +147,7 @@ class _Run:
                         here = min(cut.last - block.sequences[0] + 1, self._file_events - writing.count)
                         part, block = _split(block, here)
                         # In a thread: meanwhile the next messages arrive.
-                        await in_thread(writing.add, part)
+                        await run_in_thread(writing.add, part)
                         full = writing.count >= self._file_events or writing.payload_bytes >= FILE_BYTES
                         if part.sequences[-1] == cut.last or full:
                             await self._finish(writing, cut.day, first, part.sequences[-1])
@@ -174,7 +174,7 @@ class _Run:
 
     async def _finish(self, writing: Writing, day: str, first: int, last: int) -> None:
         self._day = day = max(self._day, day)
-        with await in_thread(writing.close) as spool:
+        with await run_in_thread(writing.close) as spool:
             name = file_name(self._stream, day, first, last)
             manifest = Manifest(
                 stream=self._stream,
@@ -205,7 +205,7 @@ class _Run:
 
     async def _verify(self, manifest: Manifest) -> None:
         async with self._archive.opened(manifest.file) as file:
-            await in_thread(_drain, file, manifest)
+            await run_in_thread(_drain, file, manifest)
 
     async def _add(self, manifest: Manifest) -> None:
         if not await self._archive.create(manifest.name, msgspec.json.format(msgspec.json.encode(manifest))):
@@ -221,7 +221,7 @@ class _Run:
 
     async def _sweep(self, known: Chain) -> None:
         """Remove files of interrupted runs that the chain has passed: no run can add them to it any more."""
-        await in_thread(self._archive.forget_torn, self._stream)
+        await run_in_thread(self._archive.forget_torn, self._stream)
         if known.strays:
             now = await chain(self._archive, self._stream)
             for name in known.strays & now.strays:

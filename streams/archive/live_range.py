@@ -2,14 +2,14 @@
 
 from typing import Any, NamedTuple, cast
 
-from streams.bulk_client import Wire, connect
+from streams.bulk_client import BulkConnection, connect
 from streams.connection import Connection
 from streams.envelope import nanoseconds
 from streams.errors import TopologyError
 from streams.topology import info
 
 
-class Hot(NamedTuple):
+class LiveRange(NamedTuple):
     """A stream in the log: when it was created, its sequences (`first` is `last` + 1 when it is empty), its age limit
     (ns, 0 = none), and when the log stored the message `oldest` (ns), 0 when nothing was asked for or found."""
 
@@ -20,7 +20,7 @@ class Hot(NamedTuple):
     stored_ns: int = 0
 
 
-async def hot(url: str, stream: str, *, behind: int | None = None) -> Hot:
+async def live_range(url: str, stream: str, *, behind: int | None = None) -> LiveRange:
     """The state of a stream; with `behind`, also when the first message behind that sequence was stored.
 
     Raises TopologyError when there is no such stream, or what the log raises when it cannot be reached.
@@ -35,12 +35,12 @@ async def hot(url: str, stream: str, *, behind: int | None = None) -> Hot:
         stored_ns = 0
         if behind is not None and max(behind + 1, first) <= last:
             stored_ns = await _stored(wire, stream, max(behind + 1, first))
-        return Hot(found["created"], max(first, 1), last, int(found["config"].get("max_age", 0)), stored_ns)
+        return LiveRange(found["created"], max(first, 1), last, int(found["config"].get("max_age", 0)), stored_ns)
     finally:
         wire.close()
 
 
-async def _stored(wire: Wire, stream: str, sequence: int) -> int:
+async def _stored(wire: BulkConnection, stream: str, sequence: int) -> int:
     answer: dict[str, Any] = await wire.api(f"STREAM.MSG.GET.{stream}", {"seq": sequence})
     whole, _, fraction = answer["message"]["time"].rstrip("Z").partition(".")
     return nanoseconds(f"{whole}.{fraction[:6] or 0}Z")

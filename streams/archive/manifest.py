@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from streams.archive.errors import AnotherLogError, BrokenChainError
-from streams.archive.live_range import Hot
+from streams.archive.live_range import LiveRange
 from streams.archive.store import Archive
 from streams.errors import DataLossError
 
@@ -88,7 +88,7 @@ class Chain(NamedTuple):
     def lost(self) -> list[tuple[int, int]]:
         return [link.lost for link in self.links if link.lost is not None]
 
-    def check(self, archive: Archive, log: Hot) -> None:
+    def check(self, archive: Archive, log: LiveRange) -> None:
         """Raises AnotherLogError when the log's stream is not the archived one, DataLossError when it ends before."""
         if self.links and self.links[-1].created != log.created:
             raise AnotherLogError(archive.url, self.stream, self.links[-1].created, log.created)

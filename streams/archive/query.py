@@ -17,10 +17,10 @@ import pyarrow as pa
 
 from streams.archive.arrow_rows import SCHEMA, encoded, extend
 from streams.archive.errors import QueryError
-from streams.archive.live_range import hot
+from streams.archive.live_range import live_range
 from streams.archive.manifest import Chain, chain
 from streams.archive.object_store_files import PROTOCOL, Files, address
-from streams.archive.run_in_thread import in_thread
+from streams.archive.run_in_thread import run_in_thread
 from streams.archive.store import Archive
 from streams.bulk_replay import Block, Replay
 
@@ -135,7 +135,7 @@ async def session(
 async def _load(
     database: duckdb.DuckDBPyConnection, url: str, known: Chain, archive: Archive, progress: Progress
 ) -> int:
-    now = await hot(url, known.stream)
+    now = await live_range(url, known.stream)
     known.check(archive, now)
     name = known.stream.lower()
     database.register("empty", pa.Table.from_batches([], SCHEMA))
@@ -148,11 +148,11 @@ async def _load(
             async for block in incoming:
                 extend(held, block)
                 if len(held.sequences) >= _INSERT_ROWS:
-                    await in_thread(_insert, database, name, held)
+                    await run_in_thread(_insert, database, name, held)
                     held = Block([], [], [])
                 progress(f"{known.stream}: reading what is not archived", reader.done, reader.total)
     if held.sequences:
-        await in_thread(_insert, database, name, held)
+        await run_in_thread(_insert, database, name, held)
     columns = ", ".join(f'"{field.name}"' for field in SCHEMA)
     shown = columns.removesuffix(', "head", "tail"') + ", head || coalesce(encode(data), ''::BLOB) || tail AS payload"
     parts = [f'SELECT {columns} FROM "hot_{name}"']

@@ -8,7 +8,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def run_in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Like asyncio.to_thread, which leaves its thread running: a file must not be closed under Arrow's hands."""
     running = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
     try:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
-from streams.archive.live_range import hot
+from streams.archive.live_range import live_range
 from streams.archive.manifest import chain
 from streams.archive.store import Archive
 from streams.envelope import rfc3339
@@ -47,7 +47,7 @@ class Coverage(NamedTuple):
 async def coverage(archive: Archive, url: str, stream: str, *, now_ns: int) -> Coverage:
     """The coverage of a stream at `now_ns`. Raises what `read.replay` raises before its first block."""
     known = await chain(archive, stream)
-    now = await hot(url, stream, behind=known.last)
+    now = await live_range(url, stream, behind=known.last)
     known.check(archive, now)
     lost = known.lost
     if known.last and now.first > known.last + 1:

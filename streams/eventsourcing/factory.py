@@ -11,9 +11,9 @@ from streams import topology
 from streams.errors import TopologyError
 from streams.eventsourcing.events import JetStreamAggregateRecorder
 from streams.eventsourcing.notifications import JetStreamApplicationRecorder
-from streams.eventsourcing.sync_bridge import Bridge
+from streams.eventsourcing.sync_bridge import SyncBridge
 from streams.eventsourcing.tracking import JetStreamProcessRecorder, JetStreamTrackingRecorder
-from streams.retry import patiently
+from streams.retry import retry_until_available
 from streams.topology import Stream
 
 
@@ -30,7 +30,7 @@ class Factory(InfrastructureFactory[JetStreamTrackingRecorder]):
 
     def __init__(self, env: Environment | EnvType | None) -> None:
         super().__init__(env)
-        self._bridge: Bridge | None = None
+        self._bridge: SyncBridge | None = None
         replicas = self.env.get(self.NATS_REPLICAS, "1")
         if replicas not in ("1", "2", "3", "4", "5"):
             raise OSError(f"{self.NATS_REPLICAS} is {replicas!r}; expected the number of copies of a stream, 1 to 5")
@@ -65,16 +65,16 @@ class Factory(InfrastructureFactory[JetStreamTrackingRecorder]):
         if self._bridge is not None:
             self._bridge.close()
 
-    def _stream(self, purpose: str) -> tuple[Bridge, str]:
+    def _stream(self, purpose: str) -> tuple[SyncBridge, str]:
         if self._bridge is None:
-            self._bridge = Bridge(self.env.get(self.NATS_URL, "nats://127.0.0.1:4222"))
+            self._bridge = SyncBridge(self.env.get(self.NATS_URL, "nats://127.0.0.1:4222"))
         parts = [self.env.get(self.NATS_STREAM, ""), self.env.name.lower(), purpose]
         name = re.sub(r"[^A-Za-z0-9_-]", "_", "_".join(part for part in parts if part))
         make = strtobool(self.env.get(self.CREATE_TABLE, "yes"))
-        self._bridge.run(patiently(partial(self._find, self._bridge, name, purpose, make)))
+        self._bridge.run(retry_until_available(partial(self._find, self._bridge, name, purpose, make)))
         return self._bridge, name
 
-    async def _find(self, bridge: Bridge, name: str, purpose: str, make: bool) -> None:
+    async def _find(self, bridge: SyncBridge, name: str, purpose: str, make: bool) -> None:
         stream = Stream(name, (f"es.{name}.>",), 0, f"eventsourcing: {purpose} of {self.env.name or 'an application'}")
         wanted: dict[str, Any] = stream.config(self._replicas)
         if purpose == "tracking":  # positions, not history

@@ -9,8 +9,8 @@ from eventsourcing.persistence import ApplicationRecorder, Notification, StoredE
 from streams.eventsourcing import serialization
 from streams.eventsourcing.events import JetStreamAggregateRecorder
 from streams.eventsourcing.stream_io import PAGE
-from streams.reader import Feed, Stored
-from streams.retry import patiently
+from streams.reader import Stored, StreamSubscription
+from streams.retry import retry_until_available
 
 
 class JetStreamApplicationRecorder(JetStreamAggregateRecorder, ApplicationRecorder):
@@ -75,7 +75,7 @@ class JetStreamSubscription(Subscription[JetStreamApplicationRecorder]):
         super().__init__(recorder, gt, topics)
         self._bridge = recorder.bridge
         self._arrived: deque[Notification] = deque()
-        self._feed: Feed | None = None
+        self._feed: StreamSubscription | None = None
 
     def __next__(self) -> Notification:
         while not self._has_been_stopped:
@@ -94,7 +94,7 @@ class JetStreamSubscription(Subscription[JetStreamApplicationRecorder]):
 
     async def _more(self) -> list[Notification]:
         if self._feed is None:
-            self._feed = await patiently(self._open)
+            self._feed = await retry_until_available(self._open)
         feed = self._feed
         if not self._has_been_stopped:
             await feed.wait()
@@ -104,8 +104,8 @@ class JetStreamSubscription(Subscription[JetStreamApplicationRecorder]):
         wanted = frozenset(self._topics)
         return [found for stored in feed.take(PAGE) if (found := self._recorder.notification(stored, wanted))]
 
-    async def _open(self) -> Feed:
-        feed = Feed(self._bridge.connection, self._recorder.stream, description="subscription")
+    async def _open(self) -> StreamSubscription:
+        feed = StreamSubscription(self._bridge.connection, self._recorder.stream, description="subscription")
         try:
             return await feed.open(self._last_notification_id or 0)
         except BaseException:

@@ -9,8 +9,8 @@ from eventsourcing.persistence import ProgrammingError
 from streams import retry
 from streams.append import MAX_BATCH, Record
 from streams.errors import ConflictError
-from streams.eventsourcing.stream_io import Journal, new_commit
-from streams.eventsourcing.sync_bridge import Bridge
+from streams.eventsourcing.stream_io import StreamIO, new_commit
+from streams.eventsourcing.sync_bridge import SyncBridge
 
 Decide = Callable[[str], Awaitable[list[Record]]]
 """Makes the records of a commit from its name, guarded by what the log says now; IntegrityError when it may not be."""
@@ -19,9 +19,9 @@ Decide = Callable[[str], Awaitable[list[Record]]]
 class StreamRecorder:
     """A recorder over one stream of the log. The stream exists already."""
 
-    def __init__(self, bridge: Bridge, stream: str) -> None:
+    def __init__(self, bridge: SyncBridge, stream: str) -> None:
         self.bridge = bridge
-        self._journal = Journal(bridge.connection, stream)
+        self._journal = StreamIO(bridge.connection, stream)
 
     @property
     def stream(self) -> str:
@@ -31,7 +31,7 @@ class StreamRecorder:
     async def _commit(self, decide: Decide) -> int:
         """Decide and append; decide again whenever somebody else wrote in between. The first sequence."""
         now = asyncio.get_running_loop().time
-        deadline, commit = now() + retry.PATIENCE, new_commit()
+        deadline, commit = now() + retry.RETRY_SECONDS, new_commit()
         while True:
             try:
                 return await self._journal.append(await decide(commit), commit)

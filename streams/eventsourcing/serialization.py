@@ -15,7 +15,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from streams.subjects import token
 
 
-class Form(Struct, frozen=True, omit_defaults=True, kw_only=True):
+class Serialization(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One event. `newest` is the highest version on the subject up to here, where that is not the event's own."""
 
     specversion: str
@@ -54,7 +54,7 @@ class Row(Struct, frozen=True, kw_only=True):
     commit: str
 
 
-_FORM = msgspec.json.Decoder(Form)
+_FORM = msgspec.json.Decoder(Serialization)
 _ROW = msgspec.json.Decoder(Row)
 
 
@@ -71,7 +71,7 @@ def encode(event: StoredEvent, stream: str, commit: str, newest: int) -> bytes:
     """The stored bytes of an event; `newest` is the highest version on its subject, this event included."""
     text = _is_json(event.state)
     return msgspec.json.encode(
-        Form(
+        Serialization(
             specversion="1.0",
             type=event.topic,
             source=f"eventsourcing/{stream}",
@@ -87,7 +87,7 @@ def encode(event: StoredEvent, stream: str, commit: str, newest: int) -> bytes:
     )
 
 
-def decode(payload: bytes) -> Form:
+def decode(payload: bytes) -> Serialization:
     return _FORM.decode(payload)
 
 

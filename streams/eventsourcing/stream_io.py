@@ -28,7 +28,7 @@ from streams.errors import (
     UnknownOutcomeError,
 )
 from streams.reader import Stored
-from streams.retry import patiently
+from streams.retry import retry_until_available
 
 PAGE = 1000
 _ANSWER_SECONDS = 5.0
@@ -48,7 +48,7 @@ def new_commit() -> str:
     return f"{_INSTANCE}-{next(_NUMBER):x}"
 
 
-class Journal:
+class StreamIO:
     """Reads and appends of one stream."""
 
     def __init__(self, connection: Connection, stream: str) -> None:
@@ -63,7 +63,7 @@ class Journal:
         Raises UnknownOutcomeError when it cannot be found out within PATIENCE.
         """
         now = asyncio.get_running_loop().time
-        deadline, delay, unknown = now() + retry.PATIENCE, 0.02, False
+        deadline, delay, unknown = now() + retry.RETRY_SECONDS, 0.02, False
         reason: LogError
         while True:
             try:
@@ -87,7 +87,7 @@ class Journal:
 
     async def last(self, subject: str) -> Stored | None:
         """The newest message of a subject (wildcards allowed), from the leader."""
-        return await patiently(lambda: reader.last(self._connection, self.stream, subject))
+        return await retry_until_available(lambda: reader.last(self._connection, self.stream, subject))
 
     async def read(self, subject: str | None, after: int, end: int, limit: int | None = None) -> list[Stored]:
         """The first `limit` messages of a subject (None = of the whole stream) behind `after`, up to sequence `end`.
@@ -96,15 +96,15 @@ class Journal:
         DataLossError at a hole.
         """
         now = asyncio.get_running_loop().time
-        deadline = now() + retry.PATIENCE
+        deadline = now() + retry.RETRY_SECONDS
         found: list[Stored] = []
         while after < end and (limit is None or len(found) < limit):
             wanted = PAGE if limit is None else min(PAGE, limit - len(found))
-            page = await patiently(partial(self._page, subject, after + 1, wanted))
+            page = await retry_until_available(partial(self._page, subject, after + 1, wanted))
             for stored in page:
                 if subject is None and stored.sequence != after + 1:
                     raise DataLossError(self.stream, after + 1, stored.sequence - 1)
-                after, deadline = stored.sequence, now() + retry.PATIENCE
+                after, deadline = stored.sequence, now() + retry.RETRY_SECONDS
                 if after > end:
                     return found
                 found.append(stored)
@@ -123,7 +123,7 @@ class Journal:
             if record.expected is None:
                 continue
             try:
-                found = await patiently(partial(self._first, record.subject, record.expected + 1))
+                found = await retry_until_available(partial(self._first, record.subject, record.expected + 1))
             except UnavailableError as error:
                 raise UnknownOutcomeError(str(error)) from error
             if found is not None:

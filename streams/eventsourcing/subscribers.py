@@ -30,10 +30,10 @@ from domain.portfolio import Portfolio
 from streams import subjects, topology
 from streams.envelope import nanoseconds
 from streams.errors import LogError, TopologyError, UnprocessableError
-from streams.eventsourcing.stream_io import Journal
-from streams.eventsourcing.sync_bridge import Bridge
+from streams.eventsourcing.stream_io import StreamIO
+from streams.eventsourcing.sync_bridge import SyncBridge
 from streams.reader import Stored
-from streams.retry import patiently
+from streams.retry import retry_until_available
 from streams.topology import EXECUTIONS
 
 
@@ -60,7 +60,7 @@ def load_subscriber(
     Raises LogError, or UnprocessableError for an event that the catalogue does not know.
     """
     try:
-        bridge = Bridge(url)
+        bridge = SyncBridge(url)
         try:
             bridge.run(_check(bridge))
             recorder = SubscriberRecorder(bridge, at_time_ns)
@@ -87,9 +87,9 @@ class RecordedState(StoredEvent):
 class SubscriberRecorder(AggregateRecorder):
     """The events of subscribers on EXECUTIONS, up to a time. Versions are stream sequences, so they have gaps."""
 
-    def __init__(self, bridge: Bridge, until_ns: int | None = None) -> None:
+    def __init__(self, bridge: SyncBridge, until_ns: int | None = None) -> None:
         self._bridge = bridge
-        self._journal = Journal(bridge.connection, EXECUTIONS.name)
+        self._journal = StreamIO(bridge.connection, EXECUTIONS.name)
         self._until = until_ns
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
@@ -159,8 +159,8 @@ class SubscriberMapper(Mapper[str]):
         )
 
 
-async def _check(bridge: Bridge) -> None:
-    if await patiently(lambda: topology.info(bridge.connection, EXECUTIONS.name)) is None:
+async def _check(bridge: SyncBridge) -> None:
+    if await retry_until_available(lambda: topology.info(bridge.connection, EXECUTIONS.name)) is None:
         raise TopologyError(f"stream {EXECUTIONS.name} does not exist; run: vibe streams apply")
 
 

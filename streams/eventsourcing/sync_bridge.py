@@ -29,7 +29,7 @@ from streams.errors import ConflictError, DuplicateError, LogError, RefusedError
 T = TypeVar("T")
 
 
-class Bridge:
+class SyncBridge:
     """Any thread may call; the calls of one thread run one after the other.
 
     It ends with `close`, or when nobody holds it any more: applications of the library are often never closed.

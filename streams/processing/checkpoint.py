@@ -94,7 +94,7 @@ async def load(connection: Connection, stream: str, subject: str) -> tuple[int, 
     return stored.sequence, _DECODER.decode(stored.payload).data
 
 
-class Standing(NamedTuple):
+class StoredCheckpoint(NamedTuple):
     """A checkpoint and where it stands in the log."""
 
     subject: str
@@ -102,7 +102,7 @@ class Standing(NamedTuple):
     checkpoint: Checkpoint
 
 
-async def overlapping(connection: Connection, stream: str, subject: str, lane: Lane) -> list[Standing]:
+async def overlapping(connection: Connection, stream: str, subject: str, lane: Lane) -> list[StoredCheckpoint]:
     """The newest checkpoints of all lanes, of whatever layout, that share a partition with `lane`; `subject` is that
     of the lane's own."""
     pattern = f"{subject.rpartition('.')[0]}.*"
@@ -113,11 +113,11 @@ async def overlapping(connection: Connection, stream: str, subject: str, lane: L
         if int(first) <= lane.last and lane.first <= int(end):
             sequence, checkpoint = await load(connection, stream, name)
             if checkpoint is not None:
-                found.append(Standing(name, sequence, checkpoint))
+                found.append(StoredCheckpoint(name, sequence, checkpoint))
     return found
 
 
-def merged(start: Checkpoint, lane: Lane, standing: Sequence[Standing]) -> Checkpoint:
+def merged(start: Checkpoint, lane: Lane, standing: Sequence[StoredCheckpoint]) -> Checkpoint:
     """`start` as the checkpoint of a lane that takes over from others: it reads on from the partition that is least
     far and passes over what the others have done. Raises HalfStoredError.
 

@@ -13,12 +13,12 @@ import structlog
 from msgspec.structs import replace
 
 from streams import metrics, subjects
-from streams.append import MAX_BATCH, Guard, Record, append
+from streams.append import MAX_BATCH, ExpectedVersion, Record, append
 from streams.connection import Connection
 from streams.envelope import Codec
 from streams.errors import ConflictError, UnavailableError, UnknownOutcomeError
 from streams.processing import checkpoint as checkpoints
-from streams.processing.checkpoint import Checkpoint, Standing
+from streams.processing.checkpoint import Checkpoint, StoredCheckpoint
 from streams.processing.stage import Output
 from streams.subjects import Lane
 from streams.topology import Stream
@@ -31,7 +31,7 @@ INSTANCE = f"{os.getpid():x}-{os.urandom(4).hex()}"
 _TAKEOVERS = 5
 
 
-class Step(NamedTuple):
+class Outcome(NamedTuple):
     """What one input event (or the clock, a courier or a retry, with sequence 0) led to; `done` outputs of it are
     stored already. `retry` is the request's sequence in DEAD, `config_sequence` how far CONFIG was when it was handled:
     what is stored in parts is handled again as of then."""
@@ -99,7 +99,7 @@ class Committer:
                 refused = error
         raise FencedError(str(refused))
 
-    async def _take_over(self, standing: list[Standing], rivals: list[Standing]) -> None:
+    async def _take_over(self, standing: list[StoredCheckpoint], rivals: list[StoredCheckpoint]) -> None:
         reached = checkpoints.merged(replace(self.reached, commit=self._next_commit()), self._lane, standing)
         now = self._clock()
         records = [
@@ -130,7 +130,9 @@ class Committer:
         self._commits += 1
         return f"{self._stage}-{self._lane.name}-{self._writer}-{self._commits}"
 
-    async def commit(self, steps: list[Step], config_sequence: int, on_stored: Callable[[Output, int], None]) -> None:
+    async def commit(
+        self, steps: list[Outcome], config_sequence: int, on_stored: Callable[[Output, int], None]
+    ) -> None:
         """Store every output in order, in as few atomic batches as fit, each with its checkpoint.
 
         `on_stored` gets each output with its sequence. Raises FencedError.
@@ -139,7 +141,7 @@ class Committer:
         chosen: list[tuple[Output, int]] = []
         position, retried = self.reached.position, self.reached.retried
 
-        async def store(half: Step | None = None, done: int = 0) -> None:
+        async def store(half: Outcome | None = None, done: int = 0) -> None:
             before = self.reached
             # A tick or an outcome may come between the parts of an event: they are still to be finished.
             part = (before.part_of, before.parts_done) if position == before.position else (0, 0)
@@ -215,7 +217,7 @@ class Committer:
         delay = 0.05
         while True:
             try:
-                landed = await append(self._connection, records, Guard(self._subject, self.guard))
+                landed = await append(self._connection, records, ExpectedVersion(self._subject, self.guard))
                 return landed.last
             except ConflictError as error:
                 why: Exception = error

@@ -14,7 +14,7 @@ Work = Callable[[], Awaitable[list[Output]]]
 _PAUSE_SECONDS = 1.0
 
 
-class Couriers:
+class EffectRunner:
     """At most one courier per intent. An intent is open until its outcome is folded; one that fails goes again."""
 
     def __init__(self, wake: asyncio.Event) -> None:

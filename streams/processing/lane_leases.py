@@ -22,7 +22,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from streams.append import Guard, Record, append
+from streams.append import ExpectedVersion, Record, append
 from streams.connection import Connection
 from streams.errors import ConflictError, LogError
 from streams.reader import last
@@ -31,7 +31,7 @@ from streams.topology import LEASES
 
 log = structlog.get_logger()
 
-BEAT_SECONDS = 1.0
+HEARTBEAT_SECONDS = 1.0
 DEAD_SECONDS = 3.0
 """Without a beat for this long an instance is replaced; with the beat and the load, well inside five seconds."""
 
@@ -47,7 +47,7 @@ class Member(Struct):
     layout: int = 0
 
 
-class Roster(Struct):
+class LeaseTable(Struct):
     """Who lives and who owns what: instance -> member, lane name -> instance; all lanes are of one layout."""
 
     members: dict[str, Member] = {}
@@ -55,7 +55,7 @@ class Roster(Struct):
     layout: int = 0
 
 
-class Beats:
+class Heartbeats:
     """How long each member's counter has stood still, by this observer's clock, while it was looking."""
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class Beats:
 
     def look(self, now: float) -> None:
         """Say that the roster was read. After a gap nobody's silence is known: all may have been cut off alike."""
-        if now - self._looked > 2 * BEAT_SECONDS:
+        if now - self._looked > 2 * HEARTBEAT_SECONDS:
             self._seen.clear()
         self._looked = now
 
@@ -83,7 +83,7 @@ def fair_shares(lanes: int, owned: Mapping[str, int]) -> dict[str, int]:
     return {name: share + (place < extra) for place, name in enumerate(order)}
 
 
-class Ownership:
+class LaneLeases:
     """One instance's part in the sharing of one stage's lanes.
 
     `take(lane)` is called when a lane becomes ours and must start work without waiting for its end; `leave(lane)`
@@ -113,7 +113,7 @@ class Ownership:
         self._owned: set[str] = set()
         self._leaving: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
-        self._beats = Beats()
+        self._beats = Heartbeats()
         self._standing_by = 0
         self._self = Member(0, _place(), os.getpid(), _started(os.getpid()), len(self._lanes))
         self._confirmed = -1e9
@@ -149,7 +149,7 @@ class Ownership:
                 if stopping and not self._owned and not self._leaving:
                     return
                 try:
-                    async with asyncio.timeout(BEAT_SECONDS):
+                    async with asyncio.timeout(HEARTBEAT_SECONDS):
                         await self._wake.wait()
                 except TimeoutError:
                     continue
@@ -187,7 +187,7 @@ class Ownership:
                 return
             await asyncio.sleep(0.01)
 
-    def _must_stand_by(self, roster: Roster) -> bool:
+    def _must_stand_by(self, roster: LeaseTable) -> bool:
         """True while instances live that cut the stage into other lanes: two layouts at once would do work twice."""
         own = len(self._lanes)
         others = [name for name, member in roster.members.items() if member.layout == roster.layout]
@@ -202,7 +202,7 @@ class Ownership:
         self._standing_by = standing_by
         return bool(standing_by)
 
-    def _settle(self, roster: Roster, stopping: bool) -> set[str]:
+    def _settle(self, roster: LeaseTable, stopping: bool) -> set[str]:
         """Write our part into the roster; the lanes that are ours once it is stored."""
         self._self.beat += 1
         roster.layout = len(self._lanes)
@@ -249,7 +249,7 @@ class Ownership:
     def _busy(self) -> bool:
         return any(not task.done() for task in self._leaving.values())
 
-    def _bury_dead(self, roster: Roster, now: float) -> None:
+    def _bury_dead(self, roster: LeaseTable, now: float) -> None:
         for name, member in list(roster.members.items()):
             if name == self.instance:
                 continue
@@ -259,16 +259,16 @@ class Ownership:
                 del roster.members[name]
         roster.lanes = {lane: owner for lane, owner in roster.lanes.items() if owner in roster.members}
 
-    async def _read(self) -> tuple[int, Roster]:
+    async def _read(self) -> tuple[int, LeaseTable]:
         stored = await last(self._connection, LEASES.name, self._subject)
         if stored is None:
-            return 0, Roster()
-        return stored.sequence, msgspec.json.decode(stored.payload, type=Roster)
+            return 0, LeaseTable()
+        return stored.sequence, msgspec.json.decode(stored.payload, type=LeaseTable)
 
-    async def _write(self, roster: Roster, sequence: int) -> bool:
+    async def _write(self, roster: LeaseTable, sequence: int) -> bool:
         record = Record(self._subject, msgspec.json.encode(roster))
         try:
-            await append(self._connection, [record], Guard(self._subject, sequence), timeout=2)
+            await append(self._connection, [record], ExpectedVersion(self._subject, sequence), timeout=2)
         except ConflictError:
             return False
         return True

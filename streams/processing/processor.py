@@ -18,15 +18,15 @@ from streams.connection import Connection
 from streams.envelope import Codec, Recorded, peek_type
 from streams.errors import LogError, RefusedError, UnavailableError, UnprocessableError
 from streams.processing import snapshots
-from streams.processing.commit import INSTANCE, Committer, FencedError, Step
-from streams.processing.effects import Couriers
+from streams.processing.commit import INSTANCE, Committer, FencedError, Outcome
+from streams.processing.effects import EffectRunner
 from streams.processing.stage import Output, Stage
-from streams.reader import Feed, Stored, history
-from streams.retry import StoppedError, retrying
+from streams.reader import Stored, StreamSubscription, read_all
+from streams.retry import StoppedError, retry_forever
 from streams.subjects import Lane, partition_of
 from streams.topology import DEAD
 
-__all__ = ["INSTANCE", "FencedError", "LaneWorker", "Step"]
+__all__ = ["INSTANCE", "FencedError", "LaneWorker", "Outcome"]
 
 log = structlog.get_logger()
 
@@ -73,8 +73,8 @@ class LaneWorker(Generic[S]):
         self._on_step = on_step
         self._log = log.bind(stage=stage.name, lane=lane.name)
         self._wake = asyncio.Event()
-        self._couriers = Couriers(self._wake)
-        self._feeds: list[Feed] = []
+        self._couriers = EffectRunner(self._wake)
+        self._feeds: list[StreamSubscription] = []
         self._in_flight: asyncio.Task[None] | None = None
         self._saving: asyncio.Task[None] | None = None
         self._input_types = frozenset(name.encode() for name in stage.input_types)
@@ -137,7 +137,7 @@ class LaneWorker(Generic[S]):
         self._own = self._commits.guard
         if stage.state_patterns:
             filters = lane.filters(*stage.state_patterns)
-            async for batch in history(self._connection, stage.writes.name, filters, after=snapshot_at):
+            async for batch in read_all(self._connection, stage.writes.name, filters, after=snapshot_at):
                 for stored in batch:
                     self._evolve_stored(stored)
                 self._applied = max(self._applied, batch[-1].sequence)
@@ -188,7 +188,7 @@ class LaneWorker(Generic[S]):
         self._state = stage.initial(lane)
         return 0
 
-    async def _open_follow(self) -> Feed | None:
+    async def _open_follow(self) -> StreamSubscription | None:
         if not self._stage.follows:
             return None
         return await self._feed(
@@ -197,9 +197,9 @@ class LaneWorker(Generic[S]):
 
     async def _feed(
         self, stream: str, patterns: tuple[str, ...] | list[str], after: int, description: str, name: str | None = None
-    ) -> Feed:
+    ) -> StreamSubscription:
         stage, lane = self._stage, self._lane
-        feed = Feed(
+        feed = StreamSubscription(
             self._connection,
             stream,
             lane.filters(*patterns),
@@ -255,7 +255,7 @@ class LaneWorker(Generic[S]):
         if timeout != 0.0:
             await self._input.wait(timeout)
 
-    async def _pass_on(self, steps: list[Step], batch: list[Stored]) -> None:
+    async def _pass_on(self, steps: list[Outcome], batch: list[Stored]) -> None:
         """Commit what the steps led to, if anything, behind the commit before; acknowledge the batch."""
         idle = bool(batch) and batch[-1].sequence - self._commits.reached.position >= _IDLE_CHECKPOINT
         if not (idle or self._buried or any(step.outputs or step.retry for step in steps)):
@@ -278,7 +278,7 @@ class LaneWorker(Generic[S]):
                 task.cancel()
                 raise
 
-    async def _commit(self, steps: list[Step], batch: list[Stored]) -> None:
+    async def _commit(self, steps: list[Outcome], batch: list[Stored]) -> None:
         def stored(output: Output, sequence: int) -> None:
             self._own = sequence
             self._stage.stored(self._state, output, sequence)
@@ -302,7 +302,7 @@ class LaneWorker(Generic[S]):
                     self._evolve_stored(stored)
             self._applied = taken[-1].sequence
 
-    async def _fold(self, batch: list[Stored]) -> list[Step]:
+    async def _fold(self, batch: list[Stored]) -> list[Outcome]:
         """Decode and handle each input event, in order; what cannot be handled is buried and passed over."""
         stream = self._stage.reads.name
         ahead = self._commits.reached.ahead
@@ -322,7 +322,7 @@ class LaneWorker(Generic[S]):
                 else:
                     outputs = await self._handled(stored, event)
                 self._evolve(outputs[done:])
-            steps.append(Step(stored.sequence, outputs, done, config_sequence=config))
+            steps.append(Outcome(stored.sequence, outputs, done, config_sequence=config))
             if stored.sequence >= self._half:
                 self._half = 0
         return steps
@@ -357,7 +357,7 @@ class LaneWorker(Generic[S]):
             await self._bury(event.stream, stored, f"{type(error).__name__}: {error}", suffix)
         return []
 
-    async def _fold_retries(self) -> list[Step]:
+    async def _fold_retries(self) -> list[Outcome]:
         """Dead letters that somebody wants run again: handled like input, their place kept in the checkpoint.
 
         They wait while the parts of an event are still to be finished, which must find the state as it was.
@@ -365,13 +365,13 @@ class LaneWorker(Generic[S]):
         requests = [] if self._half else self._retries.take(_READ)
         return [await self._fold_retry(request) for request in requests]
 
-    async def _fold_retry(self, request: Stored) -> Step:
-        nothing = Step(0, [], retry=request.sequence)
+    async def _fold_retry(self, request: Stored) -> Outcome:
+        nothing = Outcome(0, [], retry=request.sequence)
         reached = self._commits.reached
         if reached.ahead and request.sequence <= reached.reached(int(request.subject.rpartition(".")[2]))[1]:
             return nothing
         try:
-            wanted: dead_letters.LetterRetried = self._codec.decode(
+            wanted: dead_letters.DeadLetterRetried = self._codec.decode(
                 DEAD.name, request.sequence, request.subject, request.payload
             ).data
             stored = Stored(wanted.sequence, wanted.subject, dead_letters.payload_of(wanted))
@@ -392,21 +392,21 @@ class LaneWorker(Generic[S]):
             for output in await self._handled(stored, event, work, suffix)
         ]
         self._evolve(outputs[done:])
-        return Step(0, outputs, done, request.sequence, config)
+        return Outcome(0, outputs, done, request.sequence, config)
 
-    def _fold_outcomes(self) -> list[Step]:
+    def _fold_outcomes(self) -> list[Outcome]:
         steps = []
         for outputs in self._couriers.take():
             self._evolve(outputs)
-            steps.append(Step(0, outputs))
+            steps.append(Outcome(0, outputs))
         return steps
 
-    def _fold_tick(self) -> list[Step]:
+    def _fold_tick(self) -> list[Outcome]:
         if _now() < self._settled:
             return []
         outputs = list(self._stage.tick(self._state, self._clock()))
         self._evolve(outputs)
-        return [Step(0, outputs)] if outputs else []
+        return [Outcome(0, outputs)] if outputs else []
 
     async def _decode(self, stream: str, stored: Stored, suffix: str = "") -> Recorded | None:
         name = peek_type(stored.payload)
@@ -420,8 +420,8 @@ class LaneWorker(Generic[S]):
 
     async def _bury(self, stream: str, stored: Stored, error: str, suffix: str = "") -> None:
         self._log.warning("event.dead", at=f"{stream}:{stored.sequence}", error=error)
-        await retrying(
-            lambda: dead_letter_events.bury(
+        await retry_forever(
+            lambda: dead_letter_events.dead_letter(
                 self._connection,
                 stage=self._stage.name,
                 stream=stream,

@@ -14,7 +14,7 @@ from streams import topology
 from streams.append import Record, append
 from streams.connection import Connection
 from streams.errors import LogError
-from streams.reader import history, last
+from streams.reader import last, read_all
 from streams.subjects import Lane
 from streams.topology import SNAPSHOTS
 
@@ -80,7 +80,9 @@ async def load(connection: Connection, stage: str, lane: Lane, schema: int, stre
         why = "it was taken of another log"
     else:
         parts = []
-        async for batch in history(connection, SNAPSHOTS.name, [_subject(stage, lane, head.generation, "*")], batch=64):
+        async for batch in read_all(
+            connection, SNAPSHOTS.name, [_subject(stage, lane, head.generation, "*")], batch=64
+        ):
             parts += [(stored.subject, stored.payload) for stored in batch]
         state = b"".join(payload for _, payload in sorted(parts)[: head.parts])
         if len(state) == head.size and _digest(state) == head.digest:

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 from streams.connection import Connection
 from streams.envelope import Codec
 from streams.processing.commit import INSTANCE
-from streams.processing.lane_leases import Ownership
+from streams.processing.lane_leases import LaneLeases
 from streams.processing.processor import LaneWorker
 from streams.processing.stage import Stage
 from streams.subjects import Lane
@@ -35,7 +35,7 @@ class StageRunner(Generic[S]):
         self._running: dict[Lane, tuple[asyncio.Task[None], asyncio.Event, LaneWorker[S]]] = {}
         self._failure: BaseException | None = None
         self._over = asyncio.Event()
-        self.ownership = Ownership(
+        self.ownership = LaneLeases(
             connection, stage.name, lanes, instance, take=self._take, leave=self._leave, lost=self._lost
         )
 

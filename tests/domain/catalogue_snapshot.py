@@ -1,4 +1,4 @@
-"""Freeze the schemas of new events: `python -m tests.domain.freeze`.
+"""Freeze the schemas of new events: `python -m tests.domain.catalogue_snapshot`.
 
 Adds what is not frozen yet to catalogue.json: a stored name, a new word of an enumeration, or a new field with a
 default (old events keep their meaning). Whatever else differs from what is frozen is refused: stored events must be

@@ -5,7 +5,7 @@ from typing import Any
 from msgspec import structs
 
 from domain.decision import decide
-from domain.decision_inputs import Seen
+from domain.decision_inputs import DecisionInputs
 from domain.events import (
     BreakerLimit,
     BreakerTripped,
@@ -31,7 +31,7 @@ GONE = deposited("-10000", id="dep-2")
 
 
 def deciding(
-    request: ExecutionRequested, *history: Event, policy: Policy = USUAL, ms: int = 1000, seen: Seen = SEEN
+    request: ExecutionRequested, *history: Event, policy: Policy = USUAL, ms: int = 1000, seen: DecisionInputs = SEEN
 ) -> Outcome[Portfolio]:
     """The decision, `ms` after the influencer traded, of a subscriber who deposited 10,000 USD and has this history."""
     return given(PORTFOLIO, deposited("10000"), *history).when(decide, request, policy, seen, now=at(ms))

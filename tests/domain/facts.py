@@ -9,8 +9,8 @@ from typing import Any
 from msgspec import structs
 
 from domain import groups, influencer_account, portfolio
-from domain.configuration import Directory
-from domain.decision_inputs import Seen
+from domain.configuration import Configuration
+from domain.decision_inputs import DecisionInputs
 from domain.events import (
     AccountSeeded,
     Action,
@@ -315,9 +315,9 @@ def on_polymarket(
     return structs.replace(made, **{**usual, **changes})
 
 
-def seen(**changes: Any) -> Seen:
+def seen(**changes: Any) -> DecisionInputs:
     """Nothing is switched off, marked or resolved; CONFIG is at 7, executions at 3, marks at 5."""
-    usual = Seen(ControlState.RUNNING, False, None, False, lambda asset: None, 3, 7, 5)
+    usual = DecisionInputs(ControlState.RUNNING, False, None, False, lambda asset: None, 3, 7, 5)
     return usual._replace(**changes)
 
 
@@ -506,9 +506,9 @@ def subscription(
     )
 
 
-def directory(*events: Event, ms: int = -1000) -> Directory:
+def directory(*events: Event, ms: int = -1000) -> Configuration:
     """What these events configure, recorded a second before anything happens."""
-    made = Directory()
+    made = Configuration()
     for event in events:
         made.evolve(event, at(ms))
     return made

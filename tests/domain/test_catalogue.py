@@ -13,7 +13,7 @@ from tests.domain.facts import captured, decided, deposited, group_closed, reque
 WHAT_TO_DO = """
 An event that is in logs must not change. Undo the change, or store the new schema under a new stored name
 (or version) with an upcaster beside the event. Never edit tests/domain/catalogue.json."""
-NOT_FROZEN = "\nNew events and new words of an enumeration are frozen by: python -m tests.domain.freeze"
+NOT_FROZEN = "\nNew events and new words of an enumeration are frozen by: python -m tests.domain.catalogue_snapshot"
 
 
 def test_no_frozen_event_has_changed() -> None:

@@ -2,7 +2,7 @@
 
 from msgspec import structs
 
-from domain.configuration import Directory
+from domain.configuration import Configuration
 from domain.default_portfolios import EXEC_GLOBAL, exec_user, wanted
 from domain.events import (
     Event,
@@ -22,7 +22,7 @@ from tests.domain.facts import BOB, at, directory, influencer, subscriber
 BANKROLL = micros("100000")
 
 
-def enabling(known: Directory, *influencers: InfluencerConfigured) -> list[Event]:
+def enabling(known: Configuration, *influencers: InfluencerConfigured) -> list[Event]:
     """What is missing after each influencer was enabled, one after the other."""
     found: list[Event] = []
     for one in influencers:

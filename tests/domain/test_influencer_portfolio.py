@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from domain.events import AccountSeeded, Action, Event, SeededPosition, Venue
 from domain.influencer_account import Account, is_stale
-from domain.influencer_portfolio import Shadow, equity, evolve, initial
+from domain.influencer_portfolio import InfluencerPortfolio, equity, evolve, initial
 from domain.mark_prices import Asset, Mark
 from domain.micros import micros, times
 from domain.signals import Trade
@@ -54,7 +54,7 @@ def told(*happened: Happening, accounts: Accounts | None = None) -> list[Event]:
     return events
 
 
-def shadow(*happened: Happening) -> Shadow:
+def shadow(*happened: Happening) -> InfluencerPortfolio:
     state = initial
     for event in told(*happened):
         state = evolve(state, event)
@@ -65,11 +65,11 @@ def priced(price: str, ms: int = 10_000) -> dict[Asset, Mark]:
     return dict.fromkeys((BTC, ON_YES, ON_NO), Mark(1, micros(price), at(ms)))
 
 
-def realized(shadow: Shadow) -> int:
+def realized(shadow: InfluencerPortfolio) -> int:
     return shadow.realized_micros + sum(position.realized_micros for position in shadow.positions.values())
 
 
-def profit(shadow: Shadow, marks: dict[Asset, Mark]) -> int:
+def profit(shadow: InfluencerPortfolio, marks: dict[Asset, Mark]) -> int:
     return equity(shadow, marks.get) - shadow.deposits_micros
 
 
@@ -326,6 +326,6 @@ def test_a_snapshot_and_the_tail_are_the_whole(happened: list[Happening], cut: i
     state = initial
     for number, event in enumerate(events):
         if number == cut:
-            state = msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=Shadow)
+            state = msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=InfluencerPortfolio)
         state = evolve(state, event)
     assert state == shadow(wallet((YES, "5")), *happened)

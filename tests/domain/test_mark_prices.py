@@ -4,7 +4,7 @@ from hypothesis import given as given_any
 from hypothesis import strategies as st
 
 from domain.events import Event, MarkCaptured, MarketResolved, MarkSource, Payout, Venue
-from domain.mark_prices import Mark, Marks, Resolution
+from domain.mark_prices import Mark, MarkPrices, Resolution
 from domain.micros import MICRO, micros
 from tests.domain.facts import at, deposited
 
@@ -35,9 +35,9 @@ def resolved(yes: str = "1", no: str = "0", *, id: str = "res-1", ms: int = 0) -
     )
 
 
-def marks(*events: Event, history: bool = False) -> Marks:
+def marks(*events: Event, history: bool = False) -> MarkPrices:
     """The marks after these, stored under sequences 10, 20, 30, ..."""
-    made = Marks(history=history)
+    made = MarkPrices(history=history)
     for number, event in enumerate(events, 1):
         made.evolve(event, number * 10)
     return made
@@ -90,7 +90,7 @@ def test_the_first_resolution_stands() -> None:
 
 
 def test_what_changed_is_told_to_whoever_folds() -> None:
-    made = Marks()
+    made = MarkPrices()
     assert made.evolve(mark("0.4"), 1) == (YES,)
     assert made.evolve(resolved(), 2) == (YES, NO)
     assert made.evolve(resolved(id="res-2"), 3) == ()

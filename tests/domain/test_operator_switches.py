@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from domain.decision_inputs import look
+from domain.decision_inputs import decision_inputs_of
 from domain.events import (
     Check,
     ControlChanged,
@@ -15,7 +15,7 @@ from domain.events import (
     Payout,
     Venue,
 )
-from domain.mark_prices import Marks
+from domain.mark_prices import MarkPrices
 from domain.micros import micros
 from domain.operator_switches import Controls
 from domain.reason_codes import Reason
@@ -37,10 +37,10 @@ def looking(*switches: tuple[ControlTarget, str, ControlState], detect_ms: int =
     for number, (target, id, state) in enumerate(switches, 1):
         event = ControlChanged(target=target, id=id, state=state, actor="ops", note="")
         controls.evolve(event, at(100 * number), 10 * number)
-    return look(
+    return decision_inputs_of(
         requested(detect_time=at(detect_ms)),
         controls,
-        Marks(),
+        MarkPrices(),
         portfolio_sequence=3,
         config_sequence=sequence,
         marks_sequence=5,
@@ -111,12 +111,14 @@ def test_controls_a_blocked_market_may_be_named_by_its_asset() -> None:
         target=ControlTarget.MARKET, id="yes", state=ControlState.DISABLED, actor="ops", note="wash trading"
     )
     controls.evolve(blocked, at(0), 7)
-    saw = look(on_polymarket(), controls, Marks(), portfolio_sequence=3, config_sequence=7, marks_sequence=5)
+    saw = decision_inputs_of(
+        on_polymarket(), controls, MarkPrices(), portfolio_sequence=3, config_sequence=7, marks_sequence=5
+    )
     assert saw.disabled is Reason.MARKET_BLOCKED
 
 
 def test_controls_and_marks_are_seen_as_of_their_sequences() -> None:
-    marks = Marks(history=True)
+    marks = MarkPrices(history=True)
     marks.evolve(
         MarketResolved(
             resolution_id="r",
@@ -130,7 +132,7 @@ def test_controls_and_marks_are_seen_as_of_their_sequences() -> None:
     )
 
     def as_of(sequence: int) -> bool:
-        return look(
+        return decision_inputs_of(
             on_polymarket(), Controls(), marks, portfolio_sequence=3, config_sequence=7, marks_sequence=sequence
         ).resolved
 

@@ -26,7 +26,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 USER = """
 import asyncio, dataclasses, json, sys
 from pathlib import Path
-from gateways.servers import servers
+from gateways.embedded import servers
 
 async def main():
     async with servers(Path(sys.argv[1]), Path(sys.argv[2])) as at:

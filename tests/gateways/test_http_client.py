@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gateways.http_client import LONGEST_PAUSE_SECONDS, PolymarketClient
-from gateways.rate_limit import Limiter
+from gateways.http_client import LONGEST_PAUSE_SECONDS, HttpClient
+from gateways.rate_limit import RateLimiter
 from gateways.venue_errors import VenueUnavailableError, WireError
 
 Answer = Callable[[web.Request], web.Response]
@@ -65,9 +65,9 @@ async def serving() -> AsyncIterator[LocalServer]:
 
 
 @asynccontextmanager
-async def client(limiter: Limiter | None = None, **options: Any) -> AsyncIterator[PolymarketClient]:
+async def client(limiter: RateLimiter | None = None, **options: Any) -> AsyncIterator[HttpClient]:
     options = {"attempts": 4, "first_wait_seconds": 0.005, "timeout_seconds": 2.0} | options
-    async with PolymarketClient(limiter or Limiter(rate_per_second=1000, burst=1000), **options) as one:
+    async with HttpClient(limiter or RateLimiter(rate_per_second=1000, burst=1000), **options) as one:
         yield one
 
 
@@ -77,7 +77,7 @@ def says(body: Any, status: int = 200, **headers: str) -> Answer:
     )
 
 
-class HeardPauses(Limiter):
+class HeardPauses(RateLimiter):
     """A limiter that notes the pauses it is told, and does not take them."""
 
     def __init__(self) -> None:
@@ -227,7 +227,7 @@ async def test_a_retry_after_may_be_a_date() -> None:
 # --- the limiter ---------------------------------------------------------------------------------------------
 
 
-async def passed(limiter: Limiter, count: int) -> list[float]:
+async def passed(limiter: RateLimiter, count: int) -> list[float]:
     """When each of `count` turns came, in seconds from now."""
     began = time.monotonic()
     times = []
@@ -238,13 +238,13 @@ async def passed(limiter: Limiter, count: int) -> list[float]:
 
 
 async def test_a_burst_goes_at_once_and_the_rest_at_the_rate() -> None:
-    times = await passed(Limiter(rate_per_second=50, burst=5), 10)
+    times = await passed(RateLimiter(rate_per_second=50, burst=5), 10)
     assert times[4] < 0.06
     assert times[9] >= 0.095
 
 
 async def test_what_is_not_used_is_saved_up_to_the_burst() -> None:
-    limiter = Limiter(rate_per_second=100, burst=3)
+    limiter = RateLimiter(rate_per_second=100, burst=3)
     await passed(limiter, 3)
     await asyncio.sleep(0.1)
     times = await passed(limiter, 4)
@@ -253,7 +253,7 @@ async def test_what_is_not_used_is_saved_up_to_the_burst() -> None:
 
 
 async def test_first_come_first_served() -> None:
-    limiter = Limiter(rate_per_second=200, burst=1)
+    limiter = RateLimiter(rate_per_second=200, burst=1)
     served: list[int] = []
 
     async def one(number: int) -> None:
@@ -265,7 +265,7 @@ async def test_first_come_first_served() -> None:
 
 
 async def test_after_a_pause_they_go_one_by_one() -> None:
-    limiter = Limiter(rate_per_second=50, burst=40)
+    limiter = RateLimiter(rate_per_second=50, burst=40)
     await limiter.turn()
     limiter.pause(0.1)
     limiter.pause(0.01)
@@ -275,7 +275,7 @@ async def test_after_a_pause_they_go_one_by_one() -> None:
 
 
 async def test_a_pause_holds_those_who_wait_already() -> None:
-    limiter = Limiter(rate_per_second=20, burst=1)
+    limiter = RateLimiter(rate_per_second=20, burst=1)
     await limiter.turn()
     waiting = asyncio.create_task(passed(limiter, 1))
     await asyncio.sleep(0.01)
@@ -284,7 +284,7 @@ async def test_a_pause_holds_those_who_wait_already() -> None:
 
 
 async def test_one_who_gives_up_does_not_hold_the_line() -> None:
-    limiter = Limiter(rate_per_second=20, burst=1)
+    limiter = RateLimiter(rate_per_second=20, burst=1)
     await limiter.turn()
     first, second = (asyncio.create_task(limiter.turn()) for _ in range(2))
     await asyncio.sleep(0)
@@ -296,4 +296,4 @@ async def test_one_who_gives_up_does_not_hold_the_line() -> None:
 @pytest.mark.parametrize(("rate", "burst"), [(0, 1), (-1.0, 1), (1.0, 0)])
 def test_a_limiter_that_lets_nobody_go_is_refused(rate: float, burst: int) -> None:
     with pytest.raises(ValueError, match="expected"):
-        Limiter(rate, burst)
+        RateLimiter(rate, burst)

@@ -13,7 +13,7 @@ from msgspec import Raw
 from gateways.polymarket import log_socket
 from gateways.polymarket.log_parsing import EXCHANGES, EXCHANGES_V1, FILLED, FILLED_V1, Log, log_id, parse_log
 from gateways.polymarket.log_socket import Connected, fills
-from gateways.polymarket.polygon_rpc import PUSD, Chain
+from gateways.polymarket.polygon_rpc import PUSD, PolygonRpc
 from gateways.venue_errors import VenueUnavailableError, WireError
 from tests.gateways.test_http_client import client
 from tests.gateways.test_polymarket_log_parsing import BUY, OWNER, log, topic
@@ -304,9 +304,9 @@ async def test_a_wallet_that_is_no_address_is_refused_at_once() -> None:
 
 
 @asynccontextmanager
-async def chain(local: LocalNode, **options: Any) -> AsyncIterator[Chain]:
+async def chain(local: LocalNode, **options: Any) -> AsyncIterator[PolygonRpc]:
     async with client() as ask:
-        one = Chain(ask, local.url, **options)
+        one = PolygonRpc(ask, local.url, **options)
         one._first_pause = 0.005
         yield one
 
@@ -401,7 +401,7 @@ async def test_a_log_without_its_blocks_time_gets_it_from_the_block() -> None:
         assert [method for method, _ in local.calls] == ["eth_getLogs", *["eth_getBlockByHash"] * 2]
 
 
-Question = Callable[[Chain], Awaitable[Any]]
+Question = Callable[[PolygonRpc], Awaitable[Any]]
 
 
 @pytest.mark.parametrize(

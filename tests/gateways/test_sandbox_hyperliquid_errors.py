@@ -10,7 +10,7 @@ from aiohttp import web
 
 from gateways.sandbox.hyperliquid import FlowSource, Limits
 from gateways.sandbox.hyperliquid.subscriptions import Subscription, Topic
-from gateways.sandbox.hyperliquid.websocket_hub import Connection, Hub
+from gateways.sandbox.hyperliquid.websocket_hub import Connection, WebsocketHub
 from tests.gateways.test_sandbox_hyperliquid_ws import ORIGIN_NS, Clock, connected, played, serving
 
 PARSING = "Error parsing JSON into valid websocket request: "
@@ -86,7 +86,7 @@ def test_the_limits_are_the_venues() -> None:
 
 async def test_who_leaves_is_listened_for_no_longer() -> None:
     limits, topic = Limits(), Topic("trades", "BTC")
-    hub = Hub(limits)
+    hub = WebsocketHub(limits)
     connection = Connection(web.WebSocketResponse(), asyncio.Transport(), "127.0.0.1", limits)
     hub.admit(connection)
     hub.subscribe(connection, Subscription(topic, {}))

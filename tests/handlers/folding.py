@@ -7,12 +7,12 @@ from typing import Any, Generic, TypeVar, cast
 import msgspec
 from msgspec import Raw
 
-from domain.configuration import Directory
+from domain.configuration import Configuration
 from domain.events import Event, RawReceived, TradeSide, Venue
 from gateways.hyperliquid.parsing import TradeHead, raw_id
-from handlers.live.configuration import Configuration
+from handlers.live.configuration import LiveConfiguration
 from handlers.live.event_codec import codec
-from handlers.live.mark_prices import Valuation
+from handlers.live.mark_prices import LiveMarkPrices
 from handlers.services.config_file import parse
 from handlers.services.config_import import changes
 from streams.connection import Connection
@@ -143,9 +143,9 @@ LINES = [
 ]
 
 
-def valued(*events: Event) -> Valuation:
+def valued(*events: Event) -> LiveMarkPrices:
     """Marks and resolutions stored under sequences 10, 20, 30, ..., followed by nobody."""
-    valuation = Valuation(cast(Connection, None), CODEC)
+    valuation = LiveMarkPrices(cast(Connection, None), CODEC)
     for number, event in enumerate(events, 1):
         valuation.marks.evolve(event, number * 10)
     return valuation
@@ -153,13 +153,13 @@ def valued(*events: Event) -> Valuation:
 
 def configured(
     lines: Iterable[str] = LINES, *, sequence: int = 10, at: int = NOW - 100 * SECOND, bankroll_micros: int = 0
-) -> Configuration:
+) -> LiveConfiguration:
     """A configuration that has read these lines and follows nothing; influencers have portfolios with a bankroll."""
-    configuration = Configuration(cast(Connection, None), CODEC)
-    directory = Directory()
+    configuration = LiveConfiguration(cast(Connection, None), CODEC)
+    directory = Configuration()
     events, bad = parse(lines, directory, "tests")
     assert not bad
-    for event in changes(Directory(), events, at, bankroll_micros):
+    for event in changes(Configuration(), events, at, bankroll_micros):
         directory.evolve(event, at)
     configuration.directory, configuration.sequence = directory, sequence
     return configuration

@@ -21,7 +21,7 @@ from domain.events import (
 from domain.micros import times
 from domain.reason_codes import Reason
 from handlers.execute import Execute
-from handlers.live.configuration import Configuration
+from handlers.live.configuration import LiveConfiguration
 from streams import subjects
 from streams.errors import UnprocessableError
 from tests.handlers.folding import NOW, Folding, configured
@@ -30,7 +30,7 @@ from tests.streams.examples import example
 USD = 1_000_000
 
 
-def decision(configuration: Configuration, number: int = 1, **fields: Any) -> CopyDecided:
+def decision(configuration: LiveConfiguration, number: int = 1, **fields: Any) -> CopyDecided:
     """Ann buys 3 shares; the book has 2 at 100 and 5 at 101."""
     policy_hash, _ = configuration.directory.policy_of(configuration.directory.subscriptions["ann-alice"])
     return example(

@@ -11,20 +11,20 @@ import pytest
 from msgspec import Raw
 
 from domain.events import Event, MarkCaptured, MarketDescribed, MarketResolved, MarkSource, Venue
-from gateways.http_client import PolymarketClient
+from gateways.http_client import HttpClient
 from gateways.polymarket.gamma import Gamma
-from gateways.rate_limit import Limiter
+from gateways.rate_limit import RateLimiter
 from gateways.sandbox.polymarket import FlowSource, PolymarketSandbox
 from gateways.venue_errors import VenueUnavailableError
 from gateways.venue_types import Price
 from handlers.live.event_codec import codec
-from handlers.live.mark_prices import Valuation
+from handlers.live.mark_prices import LiveMarkPrices
 from handlers.mark import Mark
 from handlers.resolve import Resolver
 from streams import subjects
 from streams.append import Record, append
 from streams.connection import Connection
-from streams.reader import history
+from streams.reader import read_all
 from streams.topology import DEAD, GROUPS
 from tests.domain.facts import signal
 
@@ -77,7 +77,7 @@ async def stored(log: Connection, kind: type[Event]) -> list[Any]:
     decode = codec().decode
     return [
         event.data
-        async for batch in history(log, GROUPS.name)
+        async for batch in read_all(log, GROUPS.name)
         for one in batch
         if isinstance((event := decode(GROUPS.name, one.sequence, one.subject, one.payload)).data, kind)
     ]
@@ -86,8 +86,8 @@ async def stored(log: Connection, kind: type[Event]) -> list[Any]:
 @asynccontextmanager
 async def marking(
     log: Connection, prices: Mapping[Venue, FakePrices], clock: Time, *, instances: int = 1
-) -> AsyncIterator[Valuation]:
-    valuation = Valuation(log, codec())
+) -> AsyncIterator[LiveMarkPrices]:
+    valuation = LiveMarkPrices(log, codec())
     await valuation.start()
     stop = asyncio.Event()
     marks = [Mark(log, valuation, prices, None, clock, every_seconds=SLOT_SECONDS) for _ in range(instances)]
@@ -168,7 +168,7 @@ async def test_a_new_valuation_begins_with_the_newest_marks(log: Connection) -> 
         await rounds(prices, 2)
         prices.prices_of["BTC"] = 103
         await rounds(prices, 2)
-    again = Valuation(log, codec())
+    again = LiveMarkPrices(log, codec())
     await again.start()
     try:
         mark = again.marks.mark(("hyperliquid", "BTC"))
@@ -182,10 +182,10 @@ async def test_a_new_valuation_begins_with_the_newest_marks(log: Connection) -> 
 
 
 @asynccontextmanager
-async def resolving(log: Connection, venue: PolymarketSandbox) -> AsyncIterator[tuple[Valuation, Resolver]]:
-    valuation = Valuation(log, codec())
+async def resolving(log: Connection, venue: PolymarketSandbox) -> AsyncIterator[tuple[LiveMarkPrices, Resolver]]:
+    valuation = LiveMarkPrices(log, codec())
     await valuation.start()
-    async with PolymarketClient(Limiter(200, 200)) as client:
+    async with HttpClient(RateLimiter(200, 200)) as client:
         resolver = Resolver(
             log,
             valuation,
@@ -216,7 +216,7 @@ async def until(log: Connection, kind: type[Event], count: int) -> list[Any]:
 
 
 async def letters(log: Connection) -> list[str]:
-    return [one.payload.decode() async for batch in history(log, DEAD.name) for one in batch]
+    return [one.payload.decode() async for batch in read_all(log, DEAD.name) for one in batch]
 
 
 async def test_a_token_that_cannot_be_looked_up_is_nothing_to_the_markets_beside_it(

@@ -15,7 +15,7 @@ from domain.events import (
     Venue,
 )
 from domain.reason_codes import Reason
-from handlers.live.configuration import Configuration
+from handlers.live.configuration import LiveConfiguration
 from handlers.live.event_codec import codec
 from handlers.match import Match
 from handlers.services.config_import import import_lines
@@ -112,7 +112,7 @@ def test_nobody_copies_a_stranger() -> None:
 
 async def test_the_second_part_of_a_fan_out_sees_the_configuration_of_the_first(log: Connection) -> None:
     early = await import_lines(log, LINES, actor="tests", now=NOW - 10)
-    configuration = Configuration(log, codec())
+    configuration = LiveConfiguration(log, codec())
     await configuration.start()
     try:
         stage = Match(configuration)

@@ -22,7 +22,7 @@ from domain.ids import derived
 from domain.influencer_account import Movement
 from domain.signals import REMOVED, Trade
 from gateways.hyperliquid.parsing import ZERO_HASH
-from handlers.meaning import meaning
+from handlers.meaning import decode_raw
 from streams.errors import UnprocessableError
 from tests.handlers.folding import ALICE, BOB, NOW, SECOND, account, trade
 from tests.handlers.raws import MARKET, NO, THEN, YES, activity, chain, fill, market, moved, positions, raw
@@ -32,7 +32,7 @@ TX = "0x" + "0c" * 32
 
 def said(event: RawReceived) -> Trade:
     """The trade that a raw event tells of."""
-    found = meaning(event)
+    found = decode_raw(event)
     assert isinstance(found, Trade)
     return found
 
@@ -95,7 +95,7 @@ def test_dust_is_kept_and_spot_has_no_chain_of_positions() -> None:
 
 
 def test_an_account_report_of_a_section() -> None:
-    report = meaning(account(("xyz:GOLD", "-3.5"), section="xyz", worth="1234.567891"))
+    report = decode_raw(account(("xyz:GOLD", "-3.5"), section="xyz", worth="1234.567891"))
     assert report == AccountSeeded(
         seed_id=derived("seed", f"hl:account:xyz:{ALICE}:1794999998000"),
         influencer_id="alice",
@@ -143,7 +143,7 @@ def test_equal_rows_are_told_apart_by_their_number() -> None:
 )
 def test_a_movement(kind: str, asset: str) -> None:
     event = moved(kind, 12.5, 12.25, asset=asset)
-    assert meaning(event) == Movement(
+    assert decode_raw(event) == Movement(
         source_event_id=event.raw_id,
         venue=Venue.POLYMARKET,
         influencer_id="alice",
@@ -160,7 +160,7 @@ def test_a_movement(kind: str, asset: str) -> None:
 
 def test_a_conversion_is_a_gap() -> None:
     event = moved("CONVERSION", 3, 0)
-    assert meaning(event) == GapDetected(
+    assert decode_raw(event) == GapDetected(
         gap_id=derived("gap", event.raw_id),
         kind=GapKind.CONVERSION,
         influencer_id="alice",
@@ -177,11 +177,11 @@ def test_a_conversion_is_a_gap() -> None:
 
 @pytest.mark.parametrize("kind", ["REWARD", "MAKER_REBATE", "DEPOSIT", "YIELD"])
 def test_what_moves_money_alone_means_nothing(kind: str) -> None:
-    assert meaning(moved(kind, 5, 5, conditionId="")) is None
+    assert decode_raw(moved(kind, 5, 5, conditionId="")) is None
 
 
 def test_a_positions_report_is_as_of_the_activity_it_agrees_with() -> None:
-    report = meaning(positions((YES, 10.5), (NO, 0), as_of=THEN - 7))
+    report = decode_raw(positions((YES, 10.5), (NO, 0), as_of=THEN - 7))
     assert isinstance(report, AccountSeeded)
     assert report.positions == (SeededPosition(YES, 10_500_000, None, MARKET, 300_000),)
     assert (report.section, report.event_time, report.equity_micros) == ("", (THEN - 7) * SECOND, None)
@@ -193,20 +193,20 @@ def test_a_positions_report_is_as_of_the_activity_it_agrees_with() -> None:
 def test_a_wallet_is_worth_its_positions_and_its_cash(
     value: float | None, cash: int | None, equity: int | None
 ) -> None:
-    report = meaning(positions((YES, 1), value=value, cash=cash))
+    report = decode_raw(positions((YES, 1), value=value, cash=cash))
     assert isinstance(report, AccountSeeded)
     assert report.equity_micros == equity
 
 
 def test_a_market_is_described() -> None:
-    described = meaning(market())
+    described = decode_raw(market())
     assert isinstance(described, MarketDescribed)
     assert (described.market, described.outcomes) == (MARKET, (Outcome(YES, "Yes"), Outcome(NO, "No")))
     assert (described.accepting, described.described_at) == (True, NOW)
 
 
 def test_a_profile_means_nothing_to_a_position() -> None:
-    assert meaning(raw("pm:profile:1", "profile", b"{}")) is None
+    assert decode_raw(raw("pm:profile:1", "profile", b"{}")) is None
 
 
 # --- what is refused ---------------------------------------------------------------------------------------
@@ -233,14 +233,14 @@ def test_a_profile_means_nothing_to_a_position() -> None:
 )
 def test_what_cannot_be_understood_is_refused(event: RawReceived, why: str) -> None:
     with pytest.raises(UnprocessableError, match=why):
-        meaning(event)
+        decode_raw(event)
 
 
 @pytest.mark.parametrize("channel", ["activity", "chain", "positions", "market"])
 @pytest.mark.parametrize("payload", [b"[]", b"null", b"{}", b'"x"', b'{"positions":[{"asset":"x"}]}', b"{"])
 def test_junk_is_refused_and_nothing_else_happens(channel: str, payload: bytes) -> None:
     with pytest.raises(UnprocessableError):
-        meaning(raw("pm:x:1", channel, payload))
+        decode_raw(raw("pm:x:1", channel, payload))
 
 
 def test_junk_beside_a_good_report_is_refused() -> None:
@@ -248,4 +248,4 @@ def test_junk_beside_a_good_report_is_refused() -> None:
     for broken in ({"value": [1]}, {"cash": "1.5"}, {"cash": 7}):
         report = raw("pm:x:1", "positions", msgspec.json.encode(wire | broken))
         with pytest.raises(UnprocessableError):
-            meaning(structs.replace(report, payload=Raw(bytes(report.payload))))
+            decode_raw(structs.replace(report, payload=Raw(bytes(report.payload))))

@@ -42,8 +42,8 @@ from domain.ids import derived
 from domain.paper_execution import fill_on_paper
 from domain.portfolio import Position
 from domain.reason_codes import Reason
-from handlers.live.configuration import Configuration
-from handlers.live.mark_prices import Valuation
+from handlers.live.configuration import LiveConfiguration
+from handlers.live.mark_prices import LiveMarkPrices
 from handlers.plan import HOLD_NS, LOOK_NS, Plan, Portfolios
 from handlers.services.config_import import import_lines
 from streams import subjects
@@ -67,7 +67,9 @@ def quote(mid: float = 100, size: int = 50) -> RequestedQuote:
     return RequestedQuote("q", bid, ask, ((ask, size * USD),), 10_000, NOW)
 
 
-def request(configuration: Configuration, number: int = 1, *, mid: float = 100, **fields: Any) -> ExecutionRequested:
+def request(
+    configuration: LiveConfiguration, number: int = 1, *, mid: float = 100, **fields: Any
+) -> ExecutionRequested:
     """Ann is to copy 10 % of Alice's buy of 500 USD at 100, in a deep and narrow book."""
     policy_hash, _ = configuration.directory.policy_of(configuration.directory.subscriptions["ann-alice"])
     return example(
@@ -101,17 +103,17 @@ def request(configuration: Configuration, number: int = 1, *, mid: float = 100, 
     )
 
 
-def on_polymarket(configuration: Configuration, number: int = 1, **fields: Any) -> ExecutionRequested:
+def on_polymarket(configuration: LiveConfiguration, number: int = 1, **fields: Any) -> ExecutionRequested:
     """The same in outcome tokens at 0.50."""
     usual: dict[str, Any] = {"venue": Venue.POLYMARKET, "asset": "yes", "market": "race", "after_micros": 1000 * USD}
     return request(configuration, number, mid=0.5, **(usual | {"quote": quote(0.5, 10_000)} | fields))
 
 
-def planning(configuration: Configuration, valuation: Valuation | None = None) -> Folding[Portfolios]:
+def planning(configuration: LiveConfiguration, valuation: LiveMarkPrices | None = None) -> Folding[Portfolios]:
     return Folding(Plan(configuration, valuation or valued()))
 
 
-def executed(lane: Folding[Portfolios], configuration: Configuration, decision: CopyDecided) -> None:
+def executed(lane: Folding[Portfolios], configuration: LiveConfiguration, decision: CopyDecided) -> None:
     """What the stage that executes writes for a decision."""
     portfolio = lane.state.of[decision.subscriber_id]
     asset = (decision.venue.value, decision.asset)
@@ -122,7 +124,7 @@ def executed(lane: Folding[Portfolios], configuration: Configuration, decision: 
     lane.given(*fill_on_paper(decision, position, copied, policy, now=NOW))
 
 
-def bought(lane: Folding[Portfolios], configuration: Configuration, wanted: ExecutionRequested) -> CopyDecided:
+def bought(lane: Folding[Portfolios], configuration: LiveConfiguration, wanted: ExecutionRequested) -> CopyDecided:
     """A request decided and executed."""
     *_, decision = lane.when(wanted)
     assert isinstance(decision, CopyDecided)
@@ -142,7 +144,7 @@ def resolved(*, yes: float = 1, id: str = "res-1") -> MarketResolved:
     )
 
 
-def moves(valuation: Valuation, *events: Event) -> None:
+def moves(valuation: LiveMarkPrices, *events: Event) -> None:
     """More of GROUPS."""
     for event in events:
         valuation.marks.evolve(event, valuation.marks.sequence + 10)
@@ -245,7 +247,7 @@ def test_other_modes_are_skipped_with_the_reason(mode: Mode, reason: Reason) -> 
 # --- breakers ----------------------------------------------------------------------------------------------
 
 
-def losing(configuration: Configuration, valuation: Valuation) -> Folding[Portfolios]:
+def losing(configuration: LiveConfiguration, valuation: LiveMarkPrices) -> Folding[Portfolios]:
     """Ann holds 10 BTC from 100 USD each, in a portfolio of 10,000 USD, looked at this day."""
     lane = planning(configuration, valuation)
     *_, decided = lane.when(request(configuration))
@@ -453,12 +455,12 @@ def test_without_anything_held_the_clock_is_not_asked_for() -> None:
 # --- the portfolio that copies everyone --------------------------------------------------------------------
 
 
-def everyone() -> Configuration:
+def everyone() -> LiveConfiguration:
     return configured([*LINES, BULLISH], bankroll_micros=10_000 * USD)
 
 
 def for_everyone(
-    configuration: Configuration, number: int, influencer: str, detected: int, **fields: Any
+    configuration: LiveConfiguration, number: int, influencer: str, detected: int, **fields: Any
 ) -> ExecutionRequested:
     """A request of EXEC_GLOBAL, detected so many milliseconds after NOW."""
     directory = configuration.directory
@@ -475,7 +477,7 @@ def for_everyone(
     return request(configuration, number, **(usual | fields))
 
 
-def due_of(configuration: Configuration, wanted: ExecutionRequested) -> int:
+def due_of(configuration: LiveConfiguration, wanted: ExecutionRequested) -> int:
     policy = configuration.directory.policy_named(wanted.policy_hash)
     assert policy is not None
     return wanted.detect_time + (policy.latency_ms + policy.latency_jitter_ms) * MS + HOLD_NS
@@ -642,7 +644,7 @@ def test_a_snapshot_and_the_tail_are_the_whole_log(happened: list[tuple[str, int
 
 async def test_a_request_from_a_configuration_to_come_does_not_keep_a_worker_from_stopping(log: Connection) -> None:
     await import_lines(log, LINES, actor="tests", now=NOW)
-    configuration = Configuration(log, CODEC)
+    configuration = LiveConfiguration(log, CODEC)
     await configuration.start()
     wanted = request(configuration, config_sequence=1_000_000)
     payload = CODEC.encode(wanted, id="r", source="tests", time_ns=NOW)

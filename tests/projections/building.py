@@ -21,7 +21,7 @@ from projections.models.signal_group import SignalGroups
 from projections.models.trade_event import TradeEvents
 from streams.connection import Connection
 from streams.dead_letter_events import DeadLettered, decode
-from streams.reader import history
+from streams.reader import read_all
 from tests.streams.deadlines import settled
 
 CORE: tuple[Projection, ...] = (
@@ -109,4 +109,4 @@ async def contents(dsn: str, projections: Sequence[Projection] = CORE) -> dict[s
 
 async def letters(connection: Connection) -> list[DeadLettered]:
     """Everything in DEAD, in order."""
-    return [decode(stored.payload) async for batch in history(connection, "DEAD") for stored in batch]
+    return [decode(stored.payload) async for batch in read_all(connection, "DEAD") for stored in batch]

@@ -10,7 +10,7 @@ from msgspec import Struct
 from handlers.live.event_codec import codec
 from projections.engine import schemas
 from projections.engine.projection import Projection
-from projections.engine.row_batch import Rows
+from projections.engine.row_batch import RowBatch
 from projections.engine.schemas import Partitions, Place
 from projections.models import PROJECTIONS
 from streams.append import MAX_BATCH, Record, append
@@ -45,7 +45,7 @@ async def tables(dsn: str, projections: Sequence[Projection] = PROJECTIONS) -> A
 
 async def stored(session: Session, events: Iterable[Recorded], projections: Sequence[Projection] = PROJECTIONS) -> None:
     """Fold events into the tables, all in one batch."""
-    rows = Rows()
+    rows = RowBatch()
     for event in events:
         for projection in projections:
             reads = any(stream.name == event.stream for stream in projection.reads)

@@ -14,11 +14,11 @@ import pytest
 from domain.events import CashDeposited, SignalRecorded
 from gateways.embedded import Addresses
 from handlers.live.event_codec import codec
-from projections.engine.errors import LostPlaceError, OtherLogError
-from projections.engine.follow import StreamRun
+from projections.engine.errors import LostPositionError, OtherLogError
+from projections.engine.follow import ProjectionFollower
 from projections.engine.projection import Projection
 from projections.engine.runner import Engine
-from projections.engine.status import standings
+from projections.engine.status import projection_statuses
 from projections.engine.table import Add, Change, Insert, Table, Update
 from streams import subjects
 from streams.append import Record, append
@@ -164,10 +164,12 @@ async def test_two_writers_of_one_stream_the_slower_loses_its_place(
     reading = [projection for projection in CORE if EXECUTIONS in projection.reads]
     stop = asyncio.Event()
     session = await asyncpg.connect(database)
-    stands = await standings(log, session, reading)
+    stands = await projection_statuses(log, session, reading)
     await session.close()
     runs = [
-        asyncio.create_task(StreamRun(log, codec(), EXECUTIONS, stands, time.time_ns, writer=True).run(database, stop))
+        asyncio.create_task(
+            ProjectionFollower(log, codec(), EXECUTIONS, stands, time.time_ns, writer=True).run(database, stop)
+        )
         for _ in range(2)
     ]
     await asyncio.sleep(0)
@@ -176,7 +178,7 @@ async def test_two_writers_of_one_stream_the_slower_loses_its_place(
     async with asyncio.timeout(20):
         done, _ = await asyncio.wait(runs, return_when=asyncio.FIRST_COMPLETED)
     for each in done:
-        with pytest.raises(LostPlaceError, match=r"no longer where they were in EXECUTIONS"):
+        with pytest.raises(LostPositionError, match=r"no longer where they were in EXECUTIONS"):
             each.result()
     await settled(lambda: behind(log, database, reading), lambda left: not left["position EXECUTIONS"])
     stop.set()

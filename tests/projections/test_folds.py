@@ -25,7 +25,7 @@ from domain.reason_codes import Reason
 from handlers.live.event_codec import ALL, codec
 from projections.engine.mapping import sequence_of
 from projections.engine.projection import Projection
-from projections.engine.table import Add, Change, Insert, Update, Upsert, moment
+from projections.engine.table import Add, Change, Insert, Update, Upsert, timestamp
 from projections.models import PROJECTIONS
 from projections.models.copy_attempt import COPY_ATTEMPT, CopyAttempts
 from projections.models.event_count import EVENT_COUNT, EventCounts
@@ -276,4 +276,4 @@ def test_names_of_projections_and_tables_are_their_own() -> None:
 def test_places_and_moments() -> None:
     assert [sequence_of(place) for place in ("RAW:12", None, "")] == [12, 0, 0]
 
-    assert moment(1_700_000_000_123_456_999) == AT.replace(microsecond=123_456)
+    assert timestamp(1_700_000_000_123_456_999) == AT.replace(microsecond=123_456)

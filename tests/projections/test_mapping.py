@@ -12,11 +12,11 @@ from msgspec import Struct
 
 from domain.events import CopyDecided, MarkCaptured, OrderFilled, PositionChanged
 from handlers.live.event_codec import ALL, codec
-from projections.engine.event_decoder import Folder, OneByOneError, Unreadable
+from projections.engine.event_decoder import EventDecoder, OneByOneError, Unreadable
 from projections.engine.mapping import CAUSE, SEQUENCE, From, add, insert, sequence_of, sequences_of, upsert
 from projections.engine.projection import Projection, shape
-from projections.engine.row_batch import Rows
-from projections.engine.table import Add, Change, Table, moment
+from projections.engine.row_batch import RowBatch
+from projections.engine.table import Add, Change, Table, timestamp
 from projections.models import PROJECTIONS
 from projections.models.copy_attempt import CopyAttempts
 from projections.models.event_count import EventCounts
@@ -58,7 +58,7 @@ def history(names: list[str], chance: random.Random, count: int = 60) -> list[by
     return made
 
 
-def waiting(rows: Rows) -> dict[str, Any]:
+def waiting(rows: RowBatch) -> dict[str, Any]:
     return {name: getattr(rows, name) for name in ("_appended", "_new", "_whole", "_parts", "_sums", "appended")}
 
 
@@ -66,8 +66,8 @@ def waiting(rows: Rows) -> dict[str, Any]:
 def test_rows_made_at_once_are_those_made_one_by_one(projection: Projection) -> None:
     chance = random.Random(projection.name)
     payloads = history([*projection.maps, "execution.requested"], chance)
-    folder = Folder(CODEC, "EXECUTIONS", [projection])
-    alone, together = Rows(), Rows()
+    folder = EventDecoder(CODEC, "EXECUTIONS", [projection])
+    alone, together = RowBatch(), RowBatch()
     for event, (wanting,) in folder.events(zip(*block(payloads), strict=True), {projection.name: 0}):
         assert isinstance(event, Recorded)
         alone.merge(wanting.changes(event))
@@ -86,7 +86,7 @@ def test_rows_made_at_once_are_those_made_one_by_one(projection: Projection) -> 
 def test_who_folds_gets_what_is_left() -> None:
     fills, counts = ExecutableFills(), EventCounts()
     payloads = history(["order.filled", "position.changed"], random.Random(1))
-    folder = Folder(CODEC, "EXECUTIONS", [fills, counts, Positions()])
+    folder = EventDecoder(CODEC, "EXECUTIONS", [fills, counts, Positions()])
     made, left = folder.mapped(block(payloads))
     assert [each.mapped.table.name for each in made] == ["executable_fill", "position"]
     assert left == block(payloads), "everything is counted"
@@ -98,7 +98,7 @@ def test_who_folds_gets_what_is_left() -> None:
 
 def test_a_block_with_a_bad_event_gives_nothing() -> None:
     payloads = history(["order.filled"], random.Random(2), 5)
-    folder = Folder(CODEC, "EXECUTIONS", [ExecutableFills()])
+    folder = EventDecoder(CODEC, "EXECUTIONS", [ExecutableFills()])
     for bad in (payloads[2].replace(b'"BUY"', b'"UP"'), stored(example(OrderFilled, filled_at=10**30), 3)):
         with pytest.raises((msgspec.MsgspecError, OverflowError)):
             folder.mapped(block([*payloads, bad]))
@@ -106,7 +106,7 @@ def test_a_block_with_a_bad_event_gives_nothing() -> None:
 
 def test_what_others_wrote_sends_its_block_one_by_one() -> None:
     ours, theirs = stored(example(OrderFilled), 1), b" " + stored(example(OrderFilled), 2)
-    folder = Folder(CODEC, "EXECUTIONS", [ExecutableFills()])
+    folder = EventDecoder(CODEC, "EXECUTIONS", [ExecutableFills()])
     with pytest.raises(OneByOneError):
         folder.mapped(block([ours, theirs]))
     told = list(folder.events(zip(*block([ours, theirs]), strict=True), {"executable_fill": 0}))
@@ -120,7 +120,7 @@ def test_what_others_wrote_sends_its_block_one_by_one() -> None:
 def test_what_only_some_can_read_is_mapped_all_the_same() -> None:
     attempts, counts = CopyAttempts(), EventCounts()
     bad = stored(example(CopyDecided, levels=((1, 2),)), 1).replace(b'"levels":[[1,2]]', b'"levels":"none"')
-    folder = Folder(CODEC, "EXECUTIONS", [attempts, counts])
+    folder = EventDecoder(CODEC, "EXECUTIONS", [attempts, counts])
     positions = {"copy_attempt": 0, "event_count": 0}
     made, left = folder.mapped(block([bad]))
     ((lost, wanting),) = folder.events(zip(*left, strict=True), positions, folded=True)
@@ -155,7 +155,7 @@ def test_where_columns_come_from() -> None:
     assert of(said).row == {"fill_id": "THE ORDER_ID", "seen": 3, "said": "constant"}  # type: ignore[union-attr]
     assert of(upsert(LAST, OrderFilled, cause=CAUSE), filled_at=5_000).row == {  # type: ignore[union-attr]
         "order_id": "the order_id",
-        "filled_at": moment(5_000),
+        "filled_at": timestamp(5_000),
         "cause": 12,
     }
     assert of(add(SUMS, OrderFilled, fills=1)) == Add(SUMS, ("hyperliquid",), {"fee_micros": 7, "fills": 1})

@@ -15,7 +15,7 @@ from domain.events import (
     Status,
 )
 from projections.engine.projection import Projection
-from projections.engine.table import moment
+from projections.engine.table import timestamp
 from projections.models.audit_log import AuditLog
 from projections.models.guardrail import Guardrails
 from projections.models.influencer import Influencers
@@ -75,12 +75,16 @@ async def test_the_newest_configuration_is_what_counts(database: str) -> None:
         )
         found = {one.influencer_id: one for one in await influencers(session)}
         assert found["ann"].label == "Ann the second"
-        assert (found["ann"].subscribers, found["ann"].since, found["ann"].control) == (0, moment(at(6000)), "enabled")
+        assert (found["ann"].subscribers, found["ann"].since, found["ann"].control) == (
+            0,
+            timestamp(at(6000)),
+            "enabled",
+        )
         assert (found["bob"].subscribers, found["bob"].status, found["bob"].control) == (1, "paused", "disabled")
         assert found["ann"].addresses == influencer("ann").addresses
         sam = await subscriber(session, "sam")
         assert sam is not None
-        assert (sam.subscriptions, sam.control, sam.cash_micros, sam.since) == (1, "disabled", 0, moment(at(3000)))
+        assert (sam.subscriptions, sam.control, sam.cash_micros, sam.since) == (1, "disabled", 0, timestamp(at(3000)))
         await configured(session, switched(ControlTarget.SUBSCRIBER, "sam", ControlState.ENABLED), first=10)
         sam = await subscriber(session, "sam")
         assert sam is not None
@@ -142,7 +146,7 @@ async def test_every_change_is_in_the_audit_log(database: str) -> None:
         assert by_sequence[2].event == {"scope": "global", "values": {"spread_bps": 20}, "actor": "ops"}
         assert (by_sequence[2].actor, by_sequence[2].kind) == ("ops", "guardrail.configured")
         assert by_sequence[3].actor == ""
-        assert by_sequence[1].recorded_at == moment(at(1000))
+        assert by_sequence[1].recorded_at == timestamp(at(1000))
         state = await session.fetchrow("SELECT state, actor, note FROM control WHERE target = 'engine'")
         assert tuple(state or ()) == ("paused", "ops", "why")
         limits = await session.fetchval("SELECT limits::text FROM policy WHERE policy_hash = 'abc'")
@@ -154,4 +158,4 @@ async def test_a_status_is_that_of_the_newest_event(database: str, second: str) 
     async with tables(database, NEEDED) as session:
         await configured(session, influencer("ann"), influencer("ann", status=Status(second)))
         (found,) = await influencers(session)
-        assert (found.status, found.since) == (second, moment(at(2000)))
+        assert (found.status, found.since) == (second, timestamp(at(2000)))

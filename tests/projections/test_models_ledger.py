@@ -25,7 +25,7 @@ from domain.events import (
 )
 from domain.micros import MICRO, micros, times
 from projections.engine.projection import Projection
-from projections.engine.table import moment
+from projections.engine.table import timestamp
 from projections.models.ledger_entry import LedgerEntries
 from projections.models.market import Markets
 from projections.models.market_price_snapshot import MarketPriceSnapshots
@@ -189,7 +189,7 @@ async def test_facts_are_taken_as_they_are_and_the_newest_of_a_minute_stays(data
         await booked(session, older, event)
         await booked(session, next_minute, first=10)
         rows = await session.fetch("SELECT minute, equity_micros, source, sequence FROM portfolio_snapshot ORDER BY 1")
-        begin = moment(at(0)).replace(second=0, microsecond=0)
+        begin = timestamp(at(0)).replace(second=0, microsecond=0)
         assert [tuple(row) for row in rows] == [
             (begin, micros("777"), source, 2),
             (begin + timedelta(minutes=1), micros("600"), source, 10),
@@ -206,7 +206,7 @@ async def test_minutes_without_a_fact_are_valued_from_books_and_marks(database: 
         await marked(session, "110", 4 * MINUTE)
         await marked(session, "130", 8 * MINUTE)
         await booked(session, structs.replace(decided(decided_at=at(9 * MINUTE)), equity_micros=5), first=20)
-        begin = moment(at(0))
+        begin = timestamp(at(0))
         found = await snapshots(session, "sam", begin, begin + timedelta(minutes=10))
         told = [(one.equity_micros // MICRO, one.source) for one in found]
         books = [0, 1000, 1000, 1000, 1020, 1020, 1040, 1040, 1050]

@@ -12,12 +12,12 @@ from msgspec import structs
 from domain import influencer_portfolio as domain
 from domain.events import AccountSeeded, Action, Event, MarkCaptured, MarkSource, SeededPosition, SignalRecorded, Venue
 from domain.influencer_account import is_stale
-from domain.influencer_portfolio import Shadow
+from domain.influencer_portfolio import InfluencerPortfolio
 from domain.mark_prices import Mark
 from domain.micros import MICRO, micros
 from domain.signals import Trade
 from projections.engine.projection import Projection
-from projections.engine.table import Insert, moment
+from projections.engine.table import Insert, timestamp
 from projections.models.influencer_position import InfluencerPositions
 from projections.models.market import Markets
 from projections.models.market_price_snapshot import MarketPriceSnapshots
@@ -62,9 +62,9 @@ def reported(size: str, price: str | None, *, asset: str = "BTC", ms: int = 0) -
     return structs.replace(seeded(ms=ms), seed_id=f"{asset}@{ms}", positions=(position,))
 
 
-def facts_of(found: Shadow | ShadowPortfolio) -> dict[str, Any]:
+def facts_of(found: InfluencerPortfolio | ShadowPortfolio) -> dict[str, Any]:
     """What both sides say of one address."""
-    if isinstance(found, Shadow):
+    if isinstance(found, InfluencerPortfolio):
         positions = {
             asset: (held.share_micros, held.cost_micros, held.realized_micros, held.mark_micros)
             for asset, held in found.positions.items()
@@ -98,7 +98,7 @@ async def agreed(session: Session, events: list[Event], *, until: int = NEWEST) 
             expected = domain.evolve(expected, event)
     await stored(session, in_the_log(events), NEEDED)
     found = await shadow(session, "ann", until=until)
-    assert facts_of(found[0] if found else Shadow()) == facts_of(expected)
+    assert facts_of(found[0] if found else InfluencerPortfolio()) == facts_of(expected)
     if found:
         assert found[0].equity_micros == domain.equity(expected, lambda asset: None)
     if until == NEWEST:
@@ -266,7 +266,7 @@ async def test_minutes_of_a_shadow(database: str) -> None:
     )
     async with tables(database, NEEDED) as session:
         await stored(session, in_the_log(events), NEEDED)
-        since = moment(at(0))
+        since = timestamp(at(0))
         found = await shadow_snapshots(session, "ann", since - timedelta(minutes=1), since + timedelta(minutes=5))
         assert [one.profit_micros // MICRO for one in found] == [0, 0, 49, 49, 79, 79, 79]
         later = await shadow_snapshots(session, "ann", since + timedelta(minutes=2), since + timedelta(minutes=5))

@@ -25,7 +25,7 @@ from domain.events import (
 from domain.micros import MICRO, micros
 from domain.reason_codes import Reason
 from projections.engine.projection import Projection
-from projections.engine.table import moment
+from projections.engine.table import timestamp
 from projections.models.activity_event import ActivityEvents
 from projections.models.guardrail import Guardrails
 from projections.models.influencer import Influencers
@@ -111,7 +111,7 @@ async def test_activity_is_what_is_no_trade(database: str) -> None:
             ("GAP", "r1", 0),
         ]
         assert (found[4].before_micros, found[4].after_micros, found[4].detail) == (MICRO, 3 * MICRO, "START_POSITION")
-        assert [one.kind for one in await activities(session, "ann", before=moment(at(3)), limit=1)] == ["SPLIT"]
+        assert [one.kind for one in await activities(session, "ann", before=timestamp(at(3)), limit=1)] == ["SPLIT"]
         assert [one.signal_id for one in await trades(session, "ann")] == ["s3", "s2", "s1"]
 
 
@@ -172,7 +172,7 @@ async def test_an_influencer_by_day_and_its_round_trips(database: str) -> None:
         assert (found.profit_micros, found.best_micros) == (micros("9"), micros("29"))
         assert (found.worst_micros, found.drawdown_micros) == (micros("-20"), micros("20"))
         assert (found.active_days, found.signals_per_day_micros) == (3, 4 * MICRO // 3)
-        day: date = moment(at(0)).date()
+        day: date = timestamp(at(0)).date()
         assert (found.first_day, found.last_day) == (day, day + timedelta(days=2))
         later = await influencer_metrics(session, "ann", day + timedelta(days=1), day + timedelta(days=2))
         assert later is not None
@@ -236,8 +236,8 @@ async def test_a_market_with_prices_and_payouts(database: str) -> None:
         found = await market(session, "polymarket", "race")
         assert found is not None
         assert [one.payout_micros for one in found.outcomes] == [MICRO, 0]
-        assert (found.resolved_at, found.closes_at) == (moment(at(10)), moment(at(30)))
-        begin = moment(at(0))
+        assert (found.resolved_at, found.closes_at) == (timestamp(at(10)), timestamp(at(30)))
+        begin = timestamp(at(0))
         series = await marks(session, "polymarket", "yes", begin + timedelta(days=1), begin + timedelta(days=2))
         assert [one.price_micros for one in series] == [600_000, 700_000]
         assert await marks(session, "hyperliquid", "yes", begin, begin + timedelta(days=2)) == []

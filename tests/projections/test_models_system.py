@@ -8,7 +8,7 @@ from msgspec import structs
 
 from domain.events import Decision, Event, ExecutionRequested, OrderSubmitted, PositionState, RawReceived
 from projections.engine.projection import Projection
-from projections.engine.table import moment
+from projections.engine.table import timestamp
 from projections.models.system_checkpoint import SystemCheckpoints
 from projections.models.system_metrics import BEYOND, BUCKETS, SystemMetrics, bucket
 from projections.queries.system import checkpoints, latencies, minutes
@@ -42,7 +42,7 @@ async def test_counts_per_minute(database: str) -> None:
         )
         letter = example(DeadLettered)
         await stored(session, [recorded(letter, "DEAD", 1, at=at(MINUTE))], NEEDED)
-        begin = moment(at(0)).replace(second=0)
+        begin = timestamp(at(0)).replace(second=0)
         first, second = await minutes(session, begin, begin + timedelta(minutes=2))
         assert (first.minute, first.raw_events, first.signals, first.requests, first.executed) == (begin, 1, 2, 1, 0)
         assert (second.executed, second.skipped, second.orders, second.dead_letters) == (1, 1, 1, 1)
@@ -58,7 +58,7 @@ async def test_percentiles_lie_in_the_bucket_of_the_exact_value(database: str) -
     historic = structs.replace(signal("old", ms=-(10**6)), position_state=PositionState.HISTORIC)
     async with tables(database, NEEDED) as session:
         await told(session, *((event, "SIGNALS", n * 500) for n, event in enumerate([*made, historic])))
-        begin = moment(at(0)).replace(second=0)
+        begin = timestamp(at(0)).replace(second=0)
         (found,) = await latencies(session, begin, begin + timedelta(minutes=10), (1, 50, 95, 99, 100))
         assert (found.hop, found.events) == ("detect", len(took))
         assert found.mean_us == sum(took) // len(took)
@@ -89,7 +89,7 @@ async def test_hops_and_clocks_that_disagree(database: str) -> None:
             (structs.replace(decided(), detect_time=at(0), decided_at=at(900)), "EXECUTIONS", 0),
             (raw, "RAW", 3),
         )
-        begin = moment(at(0)).replace(second=0)
+        begin = timestamp(at(0)).replace(second=0)
         found = {one.hop: one.mean_us for one in await latencies(session, begin, begin + timedelta(minutes=1))}
         assert found == {"detect": 0, "decide": 900_000, "record": 3_000}
 
@@ -108,5 +108,5 @@ async def test_the_newest_checkpoint_of_each_lane(database: str) -> None:
             ("plan", "00-15", 9, False),
             ("plan", "00-31", 5, True),
         ]
-        assert found[1].reached_at == moment(at(2))
+        assert found[1].reached_at == timestamp(at(2))
         assert (found[1].sequence, found[1].config_sequence, found[1].reads) == (2, 3, "REQUESTS")

@@ -6,8 +6,8 @@ import pytest
 from domain.events import CopyDecided, Event, OrderFilled, PositionChanged, Venue
 from domain.reason_codes import Reason
 from handlers.live.event_codec import codec
-from projections.engine.event_decoder import Folder, Unreadable
-from projections.engine.partial_structs import lean
+from projections.engine.event_decoder import EventDecoder, Unreadable
+from projections.engine.partial_structs import partial_struct
 from projections.engine.projection import Projection
 from projections.models.copy_attempt import CopyAttempts
 from projections.models.event_count import EventCounts
@@ -31,7 +31,7 @@ def stored(event: Event) -> bytes:
 
 
 def events(payload: bytes, *projections: Projection) -> list[tuple[Recorded | Unreadable, tuple[Projection, ...]]]:
-    folder = Folder(CODEC, "EXECUTIONS", projections)
+    folder = EventDecoder(CODEC, "EXECUTIONS", projections)
     return list(folder.events([(41, b"a.b", payload)], {each.name: 0 for each in projections}))
 
 
@@ -69,9 +69,11 @@ def test_an_unknown_value_is_unreadable_for_everybody_once() -> None:
 
 def test_a_field_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValueError, match="OrderFilled has no field prize_micros, only fill_id"):
-        lean(OrderFilled, ["fill_id", "prize_micros"])
+        partial_struct(OrderFilled, ["fill_id", "prize_micros"])
 
 
 def test_tuples_of_structs_stay_encoded() -> None:
-    kinds = {field.name: field.type for field in msgspec.structs.fields(lean(CopyDecided, ["checks", "asset"]))}
+    kinds = {
+        field.name: field.type for field in msgspec.structs.fields(partial_struct(CopyDecided, ["checks", "asset"]))
+    }
     assert kinds == {"asset": str, "checks": msgspec.Raw}

@@ -12,7 +12,7 @@ from msgspec import structs
 from domain.events import SignalRecorded, Status
 from domain.micros import MICRO
 from projections.engine.projection import Projection
-from projections.engine.table import moment
+from projections.engine.table import timestamp
 from projections.models.influencer import Influencers
 from projections.models.influencer_metrics import InfluencerMetrics
 from projections.models.shadow_entry import ShadowEntries
@@ -173,10 +173,10 @@ async def test_only_the_active_count_and_only_the_span(database: str) -> None:
         await stored(session, [recorded(one, "SIGNALS", n) for n, one in enumerate(signals(steps))], NEEDED)
         (found,) = await leaderboard(session)
         assert (found.trader.influencer_id, found.trader.trips, found.age_days) == ("ann", 2, 1)
-        day = moment(at(DAY)).date()
+        day = timestamp(at(DAY)).date()
         (found,) = await leaderboard(session, day)
         assert (found.trader.trips, found.trader.volume_micros) == (1, 200 * MICRO)
-        assert found.trader.first_day == moment(at(0)).date()
+        assert found.trader.first_day == timestamp(at(0)).date()
         assert await leaderboard(session, min_trips=3) == []
 
 

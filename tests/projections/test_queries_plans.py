@@ -9,7 +9,7 @@ import pytest
 
 from domain.events import Event, MarkCaptured
 from projections.engine import schemas
-from projections.engine.table import moment
+from projections.engine.table import timestamp
 from projections.models import PROJECTIONS
 from projections.queries import (
     attempts,
@@ -32,7 +32,7 @@ from tests.streams.examples import example
 
 ROWS = 12_000
 DAYS = 4
-BEGIN = moment(at(0)).replace(hour=0, minute=0, second=0, microsecond=0)
+BEGIN = timestamp(at(0)).replace(hour=0, minute=0, second=0, microsecond=0)
 PEOPLE = 400
 
 AT = f"'{BEGIN}'::timestamptz + n * interval '{DAYS} days' / {ROWS}"

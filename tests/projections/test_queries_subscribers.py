@@ -11,7 +11,7 @@ from msgspec import structs
 from domain.events import Decision, Event, OrderSubmitted, TradeSide
 from domain.micros import MICRO, times
 from projections.engine.projection import Projection
-from projections.engine.table import moment
+from projections.engine.table import timestamp
 from projections.models.copy_attempt import CopyAttempts
 from projections.models.executable_fill import ExecutableFills
 from projections.models.execution import Executions
@@ -149,7 +149,7 @@ async def test_copying_is_counted_as_by_hand(database: str, seed: int) -> None:
         found = await subscriber_metrics(session, "sam")
         assert found.copying == by_hand("", history.of[""])
         assert list(found.copying_by_influencer) == [by_hand(who, history.of[who]) for who in ("ann", "bob")]
-        half = await subscriber_metrics(session, "sam", moment(at(0)), moment(at(30 * HOUR)))
+        half = await subscriber_metrics(session, "sam", timestamp(at(0)), timestamp(at(30 * HOUR)))
         assert half.copying == by_hand("", history.of[""][:30])
         assert half.by_influencer == found.by_influencer, "profit is since the beginning"
         finished = found.copying.filled + found.copying.partial + found.copying.unfilled

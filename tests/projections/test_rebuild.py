@@ -17,7 +17,7 @@ from handlers.live.event_codec import codec
 from projections.engine import rebuild as rebuilding
 from projections.engine import schemas
 from projections.engine import swap as swapping
-from projections.engine.errors import PoisonError, RebuildError
+from projections.engine.errors import RebuildError, UnprocessableRowError
 from projections.engine.point_in_time import build_past
 from projections.engine.projection import Projection
 from projections.engine.rebuild import Rebuilt, rebuild
@@ -348,7 +348,7 @@ async def test_a_poison_event_stops_a_rebuild_and_is_named(
     before = await contents(database, (Notes(),))
     assert [row[0] for row in before["note"]] == ["1", "2", "3", "4"]
     assert [(letter.stage, letter.sequence) for letter in await letters(log)] == [("projection.note", 4)]
-    with pytest.raises(PoisonError, match=why) as caught:
+    with pytest.raises(UnprocessableRowError, match=why) as caught:
         await rebuilt(running, database, (Notes(),))
     assert "the event EXECUTIONS:4 (cash.deposited EXECUTIONS.3) cannot be folded" in str(caught.value)
     assert "--bury" in str(caught.value)
@@ -373,7 +373,7 @@ async def test_a_key_in_two_chunks_is_named_when_there_are_keys_already(
     await tell(log, [deposit("1"), deposit("2")])
     await build()
     await tell(log, [deposit(str(number)) for number in (3, 4, 5, 6, 3, 7)])
-    with pytest.raises(PoisonError, match=r"(?s)the event EXECUTIONS:7 .*already exists"):
+    with pytest.raises(UnprocessableRowError, match=r"(?s)the event EXECUTIONS:7 .*already exists"):
         async with asyncio.timeout(30):
             await build(resume=True, chunk=2, long=1)
 
@@ -390,7 +390,7 @@ async def test_a_bad_event_among_mapped_ones_is_named(
     before = await contents(database, (ExecutableFills(),))
     assert [row[0] for row in before["executable_fill"]] == ["fil_1", "fil_3"]
     assert [letter.sequence for letter in await letters(log)] == [2]
-    with pytest.raises(PoisonError, match=r"the event EXECUTIONS:2 \(order.filled EXECUTIONS.1\)"):
+    with pytest.raises(UnprocessableRowError, match=r"the event EXECUTIONS:2 \(order.filled EXECUTIONS.1\)"):
         await rebuilt(running, database, (ExecutableFills(),))
     assert await contents(database, (ExecutableFills(),)) == before
 
@@ -399,7 +399,7 @@ async def test_junk_stops_only_who_wants_every_event(log: Connection, running: A
     await tell(log, list(walks(1, 3)))
     await append(log, [Record("executions.1.ann", b"junk")])
     await rebuilt(running, database, (Positions(),))
-    with pytest.raises(PoisonError, match=r"event_count: the event EXECUTIONS:\d+ \(unreadable\)"):
+    with pytest.raises(UnprocessableRowError, match=r"event_count: the event EXECUTIONS:\d+ \(unreadable\)"):
         await rebuilt(running, database)
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from projections.engine.row_batch import Rows
-from projections.engine.table import Add, Change, Insert, Row, Table, Update, Upsert, moment
+from projections.engine.row_batch import RowBatch
+from projections.engine.table import Add, Change, Insert, Row, Table, Update, Upsert, timestamp
 from projections.models import PROJECTIONS
 
 THING = Table(
@@ -93,7 +93,7 @@ async def test_merged_batches_equal_changes_made_one_by_one(database: str, seed:
                 await connection.execute(statement)
         model: Model = {table.name: {} for table in TABLES}
         for _ in range(6):
-            rows, count = Rows(), chance.randint(1, 40)
+            rows, count = RowBatch(), chance.randint(1, 40)
             for _ in range(count):
                 change = any_change(chance, model)
                 before = copy.deepcopy(change)
@@ -120,7 +120,7 @@ def normal(model: Model) -> Model:
 
 
 def test_a_second_insert_is_refused_and_nothing_of_its_event_stays() -> None:
-    rows = Rows()
+    rows = RowBatch()
     row = {"name": "p", "size": 1, "label": None, "seen": True}
     rows.apply([Insert(WHOLE, row)])
     with pytest.raises(ValueError, match=r"whole \('p',\) is inserted twice"):
@@ -138,7 +138,7 @@ async def test_an_insert_over_a_stored_row_fails_whole(database: str) -> None:
             await connection.execute(statement)
         row = {"name": "p", "size": 1, "label": None, "seen": True}
         for expected in (None, asyncpg.UniqueViolationError):
-            rows = Rows()
+            rows = RowBatch()
             rows.apply([Insert(WHOLE, row | {"name": f"new {expected}"}), Insert(WHOLE, row)])
             if expected is None:
                 async with connection.transaction():
@@ -175,9 +175,9 @@ def test_a_day_is_a_time_of_the_key() -> None:
 
 def test_rows_know_their_days() -> None:
     table = Table("t", ("id", "at"), {"id": "text", "at": "timestamptz"}, append_only=True, by_day="at")
-    rows = Rows()
+    rows = RowBatch()
     late = datetime(2026, 11, 20, 23, 30, tzinfo=timezone(-timedelta(hours=1)))
-    rows.apply([Insert(table, {"id": "a", "at": late}), Insert(table, {"id": "b", "at": moment(0)})])
+    rows.apply([Insert(table, {"id": "a", "at": late}), Insert(table, {"id": "b", "at": timestamp(0)})])
     assert rows.days() == {"t": {date(2026, 11, 21), date(1970, 1, 1)}}
     rows.apply([Insert(table, {"id": "c", "at": None})])
     with pytest.raises(TypeError, match=r"t\.at must be a time, not None"):

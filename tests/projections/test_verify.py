@@ -12,7 +12,7 @@ from handlers.live.event_codec import codec
 from projections.engine.errors import RebuildError
 from projections.engine.point_in_time import build_past, last_recorded
 from projections.engine.projection import Projection
-from projections.engine.status import standings
+from projections.engine.status import projection_statuses
 from projections.engine.verify import Check, Difference, verify
 from projections.models.copy_attempt import CopyAttempts
 from projections.models.event_count import EventCounts
@@ -159,7 +159,7 @@ async def test_a_time_finds_the_last_event_recorded_by_then(log: Connection, dat
         records.append(Record("executions.1.ann", payload if number not in (7, 8) else b"junk"))
     await append(log, records)
     session = await asyncpg.connect(database)
-    (standing,) = await standings(log, session, (Positions(),))
+    (standing,) = await projection_statuses(log, session, (Positions(),))
     await session.close()
     extent = standing.extents["EXECUTIONS"]
 

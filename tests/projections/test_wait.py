@@ -6,7 +6,7 @@ import time
 import asyncpg
 import pytest
 
-from projections.engine.wait import passed
+from projections.engine.wait import wait_until_stored
 from projections.models.position import Positions
 from streams.connection import Connection
 from tests.projections.building import engine
@@ -25,12 +25,12 @@ async def test_told_when_the_rows_are_there(log: Connection, database: str) -> N
         await asyncio.wait_for(running.ready.wait(), 10)
         for first in (1, 21, 41):
             last = await end(log) + 1
-            waiting = asyncio.create_task(passed(pool, "position", "EXECUTIONS", last, 10))
+            waiting = asyncio.create_task(wait_until_stored(pool, "position", "EXECUTIONS", last, 10))
             await asyncio.sleep(0.05)
             assert not waiting.done()
             await tell(log, list(walks(first, 20)))
             assert await waiting >= last
-            assert await passed(database, "position", "EXECUTIONS", await end(log), 10) == await end(log)
+            assert await wait_until_stored(database, "position", "EXECUTIONS", await end(log), 10) == await end(log)
             assert await pool.fetchval("SELECT max(share_micros) FROM position") == first + 18
 
 
@@ -38,7 +38,7 @@ async def test_it_does_not_ask_twice(log: Connection, database: str) -> None:
     """Told by the transaction that moves the position: while nothing moves, nothing is asked."""
     async with engine(log, database, (Positions(),)) as running:
         await asyncio.wait_for(running.ready.wait(), 10)
-        waiting = asyncio.create_task(passed(database, "position", "EXECUTIONS", 1, 10))
+        waiting = asyncio.create_task(wait_until_stored(database, "position", "EXECUTIONS", 1, 10))
         session = await asyncpg.connect(database)
         query = (
             "SELECT max(query_start) FROM pg_stat_activity WHERE query LIKE '%SELECT position%' "
@@ -59,18 +59,18 @@ async def test_it_does_not_ask_twice(log: Connection, database: str) -> None:
 async def test_too_late_says_how_far_it_is(log: Connection, database: str) -> None:
     await tell(log, list(walks(1, 5)))
     with pytest.raises(TimeoutError, match=r"position has not passed EXECUTIONS:9 within 0.1 s; it is nowhere yet"):
-        await passed(database, "position", "EXECUTIONS", 9, 0.1)
+        await wait_until_stored(database, "position", "EXECUTIONS", 9, 0.1)
     async with engine(log, database, (Positions(),)):
         last = await end(log)
-        await passed(database, "position", "EXECUTIONS", last, 10)
+        await wait_until_stored(database, "position", "EXECUTIONS", last, 10)
         with pytest.raises(TimeoutError, match=rf"it is at {last}"):
-            await passed(database, "position", "EXECUTIONS", last + 1, 0.2)
+            await wait_until_stored(database, "position", "EXECUTIONS", last + 1, 0.2)
 
 
 async def test_a_lost_connection_is_made_again(log: Connection, database: str) -> None:
     async with engine(log, database, (Positions(),)) as running:
         await asyncio.wait_for(running.ready.wait(), 10)
-        waiting = asyncio.create_task(passed(database, "position", "EXECUTIONS", 1, 10))
+        waiting = asyncio.create_task(wait_until_stored(database, "position", "EXECUTIONS", 1, 10))
         await asyncio.sleep(0.2)
         session = await asyncpg.connect(database)
         await session.execute(

@@ -17,14 +17,14 @@ from streams.append import MAX_BATCH, Record, append
 from streams.connection import Connection
 from streams.dead_letter_events import DEAD_TYPE, DeadLettered
 from streams.dead_letter_events import decode as decode_letter
-from streams.dead_letters import DROPPED_TYPE, RETRIED_TYPE, LetterDropped, LetterRetried
+from streams.dead_letters import DROPPED_TYPE, RETRIED_TYPE, DeadLetterDropped, DeadLetterRetried
 from streams.envelope import Codec, Recorded
 from streams.errors import UnprocessableError
 from streams.processing import checkpoint
 from streams.processing.checkpoint import CHECKPOINT_TYPE, Checkpoint
 from streams.processing.processor import LaneWorker
 from streams.processing.stage import Output, Stage
-from streams.reader import history
+from streams.reader import read_all
 from streams.subjects import Lane, lanes, partition
 from streams.topology import GROUPS, SIGNALS
 
@@ -72,8 +72,8 @@ CATALOGUE: dict[str, type[Struct]] = {
     "test.ticked": Ticked,
     CHECKPOINT_TYPE: Checkpoint,
     DEAD_TYPE: DeadLettered,
-    RETRIED_TYPE: LetterRetried,
-    DROPPED_TYPE: LetterDropped,
+    RETRIED_TYPE: DeadLetterRetried,
+    DROPPED_TYPE: DeadLetterDropped,
 }
 CODEC = Codec(CATALOGUE)
 
@@ -194,14 +194,14 @@ async def written(connection: Connection) -> list[Recorded]:
     """Every output in GROUPS, in order, checkpoints aside."""
     return [
         CODEC.decode("GROUPS", stored.sequence, stored.subject, stored.payload)
-        async for batch in history(connection, "GROUPS", ["groups.*.test.>"])
+        async for batch in read_all(connection, "GROUPS", ["groups.*.test.>"])
         for stored in batch
     ]
 
 
 async def letters(connection: Connection) -> list[DeadLettered]:
     """Everything in DEAD, in order."""
-    return [decode_letter(stored.payload) async for batch in history(connection, "DEAD") for stored in batch]
+    return [decode_letter(stored.payload) async for batch in read_all(connection, "DEAD") for stored in batch]
 
 
 async def checkpoints(connection: Connection, lane_count: int, stage: str = "counting") -> dict[str, Checkpoint]:

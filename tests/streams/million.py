@@ -33,9 +33,9 @@ from domain.events import (
 )
 from domain.portfolio import Portfolio, cash_delta
 from domain.reason_codes import Reason
-from handlers.live.configuration import Configuration
+from handlers.live.configuration import LiveConfiguration
 from handlers.live.event_codec import codec
-from handlers.live.mark_prices import Valuation
+from handlers.live.mark_prices import LiveMarkPrices
 from handlers.plan import Plan, Portfolios
 from streams import subjects
 from streams.append import MAX_BATCH, Record, append
@@ -154,7 +154,7 @@ async def live(connection: Connection, events: Iterator[Record], count: int) -> 
 
 async def started(connection: Connection) -> tuple[float, dict[str, Portfolio]]:
     """Run the plan stage on four lanes until it is ready, and stop it: (seconds to get ready, all portfolios)."""
-    stage = Plan(Configuration(connection, _CODEC), Valuation(connection, _CODEC))
+    stage = Plan(LiveConfiguration(connection, _CODEC), LiveMarkPrices(connection, _CODEC))
     runner = StageRunner(connection, _CODEC, stage, lanes(4), time.time_ns)
     stop, began = asyncio.Event(), time.perf_counter()
     running = asyncio.create_task(runner.run(stop))

@@ -6,10 +6,10 @@ import pytest
 
 from gateways.embedded import Addresses
 from streams import topology
-from streams.append import MAX_BATCH, Guard, Record, append
+from streams.append import MAX_BATCH, ExpectedVersion, Record, append
 from streams.connection import Connection, connect
 from streams.errors import ConflictError, DuplicateError, RefusedError, UnavailableError, UnknownOutcomeError
-from streams.reader import history
+from streams.reader import read_all
 from tests.streams.proxy import proxied
 
 SUBJECT = "executions.7.ann"
@@ -21,7 +21,7 @@ def records(count: int, subject: str = SUBJECT, *, ids: str = "") -> list[Record
 
 async def stored(connection: Connection) -> list[tuple[str, bytes]]:
     return [
-        (message.subject, message.payload) async for batch in history(connection, "EXECUTIONS") for message in batch
+        (message.subject, message.payload) async for batch in read_all(connection, "EXECUTIONS") for message in batch
     ]
 
 
@@ -44,29 +44,31 @@ async def test_a_guard_that_does_not_hold_stores_nothing(log: Connection, count:
     await append(log, records(4))
     for expected in (0, 3, 5):
         with pytest.raises(ConflictError, match=SUBJECT) as conflict:
-            await append(log, [*records(count - 1, "executions.1.bob"), *records(1)], Guard(SUBJECT, expected))
+            await append(
+                log, [*records(count - 1, "executions.1.bob"), *records(1)], ExpectedVersion(SUBJECT, expected)
+            )
         assert (conflict.value.subject, conflict.value.expected, conflict.value.actual) == (SUBJECT, expected, 4)
     assert len(await stored(log)) == 4
-    landed = await append(log, [*records(count - 1, "executions.1.bob"), *records(1)], Guard(SUBJECT, 4))
+    landed = await append(log, [*records(count - 1, "executions.1.bob"), *records(1)], ExpectedVersion(SUBJECT, 4))
     assert landed.last == await last_sequence(log) == 4 + count
 
 
 async def test_a_guard_of_none_yet(log: Connection) -> None:
     await append(log, records(3, "executions.1.bob"))
-    await append(log, records(2), Guard(SUBJECT, 0))
+    await append(log, records(2), ExpectedVersion(SUBJECT, 0))
     with pytest.raises(ConflictError):
-        await append(log, records(2), Guard(SUBJECT, 0))
+        await append(log, records(2), ExpectedVersion(SUBJECT, 0))
 
 
 async def test_a_guard_on_a_subject_that_is_not_in_the_batch_is_refused(log: Connection) -> None:
     with pytest.raises(RefusedError, match=r"guarded subject executions\.1\.bob"):
-        await append(log, records(3), Guard("executions.1.bob", 0))
+        await append(log, records(3), ExpectedVersion("executions.1.bob", 0))
     assert await stored(log) == []
 
 
 async def test_only_one_of_many_rivals_wins(log: Connection) -> None:
     results = await asyncio.gather(
-        *(append(log, records(2), Guard(SUBJECT, 0)) for _ in range(20)), return_exceptions=True
+        *(append(log, records(2), ExpectedVersion(SUBJECT, 0)) for _ in range(20)), return_exceptions=True
     )
     assert sum(not isinstance(result, Exception) for result in results) == 1
     assert {type(result) for result in results if isinstance(result, Exception)} == {ConflictError}
@@ -123,7 +125,7 @@ async def test_a_batch_for_two_streams_stores_nothing(log: Connection) -> None:
     with pytest.raises((RefusedError, UnavailableError)):
         await append(log, [*records(2), Record("config.a.b", b"")], timeout=2)
     assert await stored(log) == []
-    assert [batch async for batch in history(log, "CONFIG")] == []
+    assert [batch async for batch in read_all(log, "CONFIG")] == []
 
 
 @pytest.mark.parametrize(
@@ -167,11 +169,13 @@ async def test_a_stream_that_does_not_exist_is_no_success(log: Connection) -> No
 @pytest.mark.parametrize("count", [1, 3])
 async def test_a_guard_with_wildcards_watches_everything_that_matches(log: Connection, count: int) -> None:
     around = SUBJECT.rpartition(".")[0] + ".*"
-    first = await append(log, records(count), Guard(around, 0))
-    elsewhere = await append(log, [Record(SUBJECT.rpartition(".")[0] + ".other", b"x")], Guard(around, first.last))
+    first = await append(log, records(count), ExpectedVersion(around, 0))
+    elsewhere = await append(
+        log, [Record(SUBJECT.rpartition(".")[0] + ".other", b"x")], ExpectedVersion(around, first.last)
+    )
     with pytest.raises(ConflictError) as refused:
-        await append(log, records(count), Guard(around, first.last))
+        await append(log, records(count), ExpectedVersion(around, first.last))
     assert refused.value.expected == first.last
     assert refused.value.actual in (elsewhere.last, None)
-    landed = await append(log, records(count), Guard(around, elsewhere.last))
+    landed = await append(log, records(count), ExpectedVersion(around, elsewhere.last))
     assert landed.last == elsewhere.last + count

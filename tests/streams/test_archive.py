@@ -194,10 +194,10 @@ async def test_without_an_archive_the_history_begins_where_the_log_does(cold: Co
 
 KILLED = """
 import asyncio, os, signal, sys
-from streams.archive.rows import COLUMNS
+from streams.archive.arrow_rows import COLUMNS
 from streams.archive.store import Archive
-from streams.archive.write import _Run, archive_stream
-from streams.replay import Replay
+from streams.archive.export import _Run, archive_stream
+from streams.bulk_replay import Replay
 from streams.topology import RAW
 
 async def killed(self, manifest):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.archive.arrow_rows import SCHEMA, Digest, decoded, encoded
-from streams.archive.day_boundaries import Cut, Days, day_of
+from streams.archive.day_boundaries import DayBoundary, Days, day_of
 from streams.bulk_replay import Block
 from streams.envelope import nanoseconds, rfc3339
 from tests.streams.archiving import DAY, at, day, payload
@@ -135,37 +135,37 @@ def test_the_day_of_an_event(stored: bytes, expected: bytes) -> None:
     assert day_of(stored) == expected
 
 
-def found(times: list[int | None], closed: int, blocks: int = 3) -> list[Cut]:
+def found(times: list[int | None], closed: int, blocks: int = 3) -> list[DayBoundary]:
     days = Days()
     payloads = [payload(time) if time is not None else b"timeless" for time in times]
     for start in range(0, len(payloads), blocks):
         days.add(block(payloads[start : start + blocks], start + 1))
-    return days.cuts(day(closed))
+    return days.boundaries(day(closed))
 
 
 def test_a_day_ends_where_nothing_older_follows() -> None:
     times: list[int | None] = [at(1, 10), at(2, 1), at(1, 86_399), at(2, 2), at(3, 0), at(2, 86_399), at(3, 5)]
-    assert found(times, closed=2) == [Cut(day(1), 3), Cut(day(2), 6)]
-    assert found(times, closed=1) == [Cut(day(1), 3)]
+    assert found(times, closed=2) == [DayBoundary(day(1), 3), DayBoundary(day(2), 6)]
+    assert found(times, closed=1) == [DayBoundary(day(1), 3)]
     assert found([at(2), at(3)], closed=1) == []
 
 
 def test_an_event_behind_its_day_takes_what_is_in_front_with_it() -> None:
-    assert found([at(2), at(3), at(1)], closed=2) == [Cut(day(1), 3)]
+    assert found([at(2), at(3), at(1)], closed=2) == [DayBoundary(day(1), 3)]
 
 
 def test_a_message_without_a_time_belongs_to_the_day_before_it() -> None:
-    assert found([None, at(1), None, None, at(2), None], closed=1) == [Cut(day(1), 4)]
+    assert found([None, at(1), None, None, at(2), None], closed=1) == [DayBoundary(day(1), 4)]
     assert found([None, None], closed=1) == []
 
 
 @given(st.lists(st.integers(0, 5 * 24), min_size=1, max_size=60), st.integers(1, 6), st.integers(1, 7))
 def test_cuts_are_the_first_sequences_from_which_on_all_is_later(hours: list[int], closed: int, blocks: int) -> None:
     times = [at(1) + hour * DAY // 24 for hour in hours]
-    expected: list[Cut] = []
+    expected: list[DayBoundary] = []
     for number in range(1, closed + 1):
         last = max((place for place, time in enumerate(times, 1) if time < at(number + 1)), default=0)
         if last > (expected[-1].last if expected else 0):
-            expected.append(Cut(day(number), last))
+            expected.append(DayBoundary(day(number), last))
     assert found(list(times), closed, blocks) == expected
     assert nanoseconds(rfc3339(at(1))) == at(1)

@@ -14,7 +14,7 @@ import uvloop
 from gateways.embedded import Addresses
 from gateways.embedded.ports import HOST
 from streams import bulk_replay as module
-from streams.bulk_client import Arrived, Wire, connect
+from streams.bulk_client import Arrived, BulkConnection, connect
 from streams.bulk_replay import Block, IncompleteError, Replay, replay
 from streams.errors import DataLossError, RefusedError, UnavailableError
 from tests.streams.own_server import CONF, OwnServer, own_server
@@ -35,7 +35,7 @@ class Server:
 
     _numbers = itertools.count(1)
 
-    def __init__(self, url: str, wire: Wire) -> None:
+    def __init__(self, url: str, wire: BulkConnection) -> None:
         self.url = url
         self.wire = wire
         self._made: list[str] = []
@@ -188,7 +188,7 @@ async def test_pulls_that_end_without_a_word(server: Server, monkeypatch: pytest
     silences = 0
     recount = Replay._recount
 
-    async def counted(reader: Replay, wire: Wire) -> None:
+    async def counted(reader: Replay, wire: BulkConnection) -> None:
         nonlocal silences
         silences += 1
         await recount(reader, wire)
@@ -303,7 +303,7 @@ async def test_a_connection_lost_at_the_end_hides_no_hole(server: Server, monkey
     begins_at = Replay._begins_at
     failing = [True]
 
-    async def lost(reader: Replay, wire: Wire) -> int:
+    async def lost(reader: Replay, wire: BulkConnection) -> int:
         if failing:
             failing.pop()
             raise UnavailableError("connection lost")
@@ -557,10 +557,10 @@ async def test_a_connection_that_falls_silent(server: Server, monkeypatch: pytes
 
 async def test_a_delivery_that_went_missing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = await server.stream(numbered(10_000, size=300), **FAST)
-    take = Wire.take
+    take = BulkConnection.take
     losing = [True]
 
-    def lossy(wire: Wire) -> Arrived:
+    def lossy(wire: BulkConnection) -> Arrived:
         taken = take(wire)
         if losing and len(taken.replies) > 1:
             losing.pop()
@@ -568,7 +568,7 @@ async def test_a_delivery_that_went_missing(server: Server, monkeypatch: pytest.
                 del column[len(column) // 2]
         return taken
 
-    monkeypatch.setattr(Wire, "take", lossy)
+    monkeypatch.setattr(BulkConnection, "take", lossy)
     reader = Replay(server.url, stream, [f"{stream}.>"])
     read = await everything(reader)
     assert read.sequences == list(range(1, 10_001))

@@ -15,7 +15,7 @@ from eventsourcing.utils import Environment
 from msgspec import Struct
 
 from streams import subjects, topology
-from streams.append import Guard, Record, append
+from streams.append import ExpectedVersion, Record, append
 from streams.bulk_replay import Replay
 from streams.connection import Connection
 from streams.envelope import Codec, Recorded
@@ -24,8 +24,8 @@ from streams.eventsourcing import Factory
 from streams.processing.checkpoint import CHECKPOINT_TYPE, Checkpoint
 from streams.processing.processor import LaneWorker
 from streams.processing.stage import Output, Stage
-from streams.reader import history, last
-from streams.retry import patiently
+from streams.reader import last, read_all
+from streams.retry import retry_until_available
 from streams.topology import EXECUTIONS, RAW, REQUESTS
 from tests.streams.cluster import CONFIGURATIONS, NODES, Cluster, cluster_in, connected
 from tests.streams.deadlines import eventually
@@ -136,7 +136,7 @@ async def test_readers_of_a_replica_that_lags_behind_wait_for_all_of_it(cluster:
             blocks = Replay(cluster.url(leader), "RAW", after=end - 50, until=end).blocks()
             return [sequence async for block in blocks for sequence in block.sequences]
         filters = [subject] if number % 3 == 1 else []
-        return [one.sequence async for batch in history(reader, "RAW", filters, after=end - 50) for one in batch]
+        return [one.sequence async for batch in read_all(reader, "RAW", filters, after=end - 50) for one in batch]
 
     for first in range(0, 120, 12):
         found = await asyncio.gather(*(read(number) for number in range(first, first + 12)))
@@ -168,7 +168,9 @@ class Writer:
         records = [Record(self.subject, f"{number}.{part}".encode()) for part in range(BATCH)]
         while True:
             try:
-                landed = await append(self._connection, records, Guard(self.subject, self._sequence), timeout=1.0)
+                landed = await append(
+                    self._connection, records, ExpectedVersion(self.subject, self._sequence), timeout=1.0
+                )
                 self._sequence = landed.last
                 return
             except LogError:
@@ -203,7 +205,7 @@ async def test_acknowledged_batches_outlive_the_leader(cluster: Cluster, log: Co
     await bring_back(cluster, lost, log)
 
     assert sum(writer.unknown for writer in writers) > 0
-    stored = [message async for page in history(log, RAW.name) for message in page]
+    stored = [message async for page in read_all(log, RAW.name) for message in page]
     for writer in writers:
         mine = [message for message in stored if message.subject == writer.subject]
         wanted = [f"{number}.{part}".encode() for number in range(writer.acked) for part in range(BATCH)]
@@ -258,7 +260,7 @@ async def ask(connection: Connection, number: int) -> None:
 async def answers(connection: Connection) -> Counter[int]:
     """How often each question was answered."""
     found: Counter[int] = Counter()
-    async for page in history(connection, EXECUTIONS.name):
+    async for page in read_all(connection, EXECUTIONS.name):
         for message in page:
             event = CODEC.decode(EXECUTIONS.name, message.sequence, message.subject, message.payload)
             if isinstance(event.data, Answered):
@@ -290,7 +292,7 @@ async def test_a_stage_works_on_when_the_leader_is_lost(cluster: Cluster, log: C
     enough.set()
     await running[1]
     async with asyncio.timeout(60):
-        while len(found := await patiently(lambda: answers(log))) < asked:
+        while len(found := await retry_until_available(lambda: answers(log))) < asked:
             await asyncio.sleep(0.1)
     stop.set()
     await running[0]

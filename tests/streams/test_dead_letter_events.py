@@ -8,7 +8,7 @@ import pytest
 from streams import dead_letter_events
 from streams.connection import Connection
 from streams.dead_letter_events import DeadLettered
-from streams.reader import history
+from streams.reader import read_all
 
 NOW = 1_795_000_000_000_000_000
 
@@ -22,11 +22,11 @@ async def bury(log: Connection, payload: bytes = b"payload", **fields: Any) -> N
         "error": "why",
         "now": NOW,
     } | fields
-    await dead_letter_events.bury(log, payload=payload, **given)
+    await dead_letter_events.dead_letter(log, payload=payload, **given)
 
 
 async def letters(log: Connection) -> list[DeadLettered]:
-    return [dead_letter_events.decode(stored.payload) async for batch in history(log, "DEAD") for stored in batch]
+    return [dead_letter_events.decode(stored.payload) async for batch in read_all(log, "DEAD") for stored in batch]
 
 
 def payload_of(letter: DeadLettered) -> bytes:

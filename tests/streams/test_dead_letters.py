@@ -11,14 +11,14 @@ from gateways.embedded import Addresses
 from streams import dead_letter_events
 from streams.append import Record, append
 from streams.connection import Connection, connect
-from streams.dead_letters import Letter, drop, letters, retry, retry_subject
+from streams.dead_letters import DeadLetter, drop, letters, retry, retry_subject
 from streams.envelope import Recorded
 from streams.errors import RefusedError, UnprocessableError
-from streams.processing.lane_leases import Roster
+from streams.processing.lane_leases import LeaseTable
 from streams.processing.processor import LaneWorker
 from streams.processing.stage import Output
 from streams.processing.stage_runner import StageRunner
-from streams.reader import history
+from streams.reader import read_all
 from streams.subjects import Lane, lanes, partition
 from tests.streams.counting import (
     BURST,
@@ -71,20 +71,20 @@ async def counted(connection: Connection, outputs: int) -> list[Recorded]:
     return await written(connection)
 
 
-async def buried(connection: Connection, count: int, state: str = "open") -> list[Letter]:
+async def buried(connection: Connection, count: int, state: str = "open") -> list[DeadLetter]:
     """The letters in a state, once there are so many."""
 
-    async def look() -> list[Letter]:
+    async def look() -> list[DeadLetter]:
         return [letter for letter in await letters(connection, CODEC) if letter.state == state]
 
     return await settled(look, lambda found: len(found) >= count)
 
 
-async def retry_now(connection: Connection, letter: Letter) -> int:
+async def retry_now(connection: Connection, letter: DeadLetter) -> int:
     return await retry(connection, CODEC, letter, STAGES, actor="tests", now=time.time_ns)
 
 
-async def drop_now(connection: Connection, letter: Letter) -> int:
+async def drop_now(connection: Connection, letter: DeadLetter) -> int:
     return await drop(connection, CODEC, letter, why="of no use", actor="tests", now=time.time_ns)
 
 
@@ -92,7 +92,7 @@ async def states(connection: Connection) -> dict[str, str]:
     return {letter.facts.dead_id: letter.state for letter in await letters(connection, CODEC)}
 
 
-async def refused(log: Connection, inputs: Sequence[Given], numbers: Sequence[int]) -> list[Letter]:
+async def refused(log: Connection, inputs: Sequence[Given], numbers: Sequence[int]) -> list[DeadLetter]:
     """The inputs were counted, but for those numbers, which are dead letters now."""
     await feed_in(log, inputs)
     good = [given for given in inputs if given.number not in numbers]
@@ -152,7 +152,7 @@ async def test_two_people_close_a_letter_at_the_same_moment(
             assert [type(answer) for answer in answers if not isinstance(answer, int)] == [RefusedError]
     finally:
         await other.close()
-    stored = [each async for batch in history(log, "DEAD") for each in batch]
+    stored = [each async for batch in read_all(log, "DEAD") for each in batch]
     assert len(stored) == 2 * len(found), "one event closes one letter"
 
 
@@ -234,7 +234,7 @@ async def test_a_dropped_letter_stays_dropped(log: Connection) -> None:
 
 
 async def test_a_letter_of_a_stage_without_input_is_refused_with_advice(log: Connection) -> None:
-    await dead_letter_events.bury(
+    await dead_letter_events.dead_letter(
         log, stage="ingest", stream="RAW", sequence=0, subject="raw.1.x", payload=b"{", error="not JSON", now=1
     )
     (letter,) = await letters(log, CODEC)
@@ -271,7 +271,7 @@ async def test_a_retry_goes_to_the_instance_that_owns_the_lane(log: Connection, 
     assert len(await letters(log, CODEC)) == KEYS, "no letter of a letter"
 
 
-def evenly_shared(found: Roster) -> bool:
+def evenly_shared(found: LeaseTable) -> bool:
     owners = list(found.lanes.values())
     return {name: owners.count(name) for name in found.members} == {"a": 2, "b": 2}
 

@@ -35,7 +35,7 @@ from streams.errors import (
     UnknownOutcomeError,
 )
 from streams.eventsourcing import Factory, serialization
-from streams.eventsourcing.sync_bridge import Bridge, translated
+from streams.eventsourcing.sync_bridge import SyncBridge, translated
 
 NUMBERS = itertools.count(1)
 
@@ -186,7 +186,7 @@ def test_an_insert_without_an_answer_loses_to_whoever_was_faster(
 
 def test_an_insert_that_stays_without_an_answer_says_so(factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = factory.application_recorder()
-    monkeypatch.setattr(retry, "PATIENCE", 0.1)
+    monkeypatch.setattr(retry, "RETRY_SECONDS", 0.1)
     monkeypatch.setattr(log, "append", Wire(*["dropped"] * 100).append)
     with pytest.raises(OperationalError, match="no answer"):
         recorder.insert_events([event("one", 1)])
@@ -233,7 +233,7 @@ def test_nothing_works_once_the_factory_is_closed(factory: Factory) -> None:
 
 def test_streams_of_another_kind_are_refused(factory: Factory, running: Addresses) -> None:
     name = f"{factory.env['NATS_STREAM']}_shop_events"
-    bridge = Bridge(running.nats_url)
+    bridge = SyncBridge(running.nats_url)
     config = {"name": name, "subjects": [f"es.{name}.>"], "storage": "file", "allow_direct": True}
     bridge.run(bridge.connection.api(f"STREAM.CREATE.{name}", config))
     with pytest.raises(ProgrammingError, match="allow_atomic"):
@@ -255,7 +255,7 @@ def test_a_missing_stream_is_not_an_empty_one(factory: Factory) -> None:
 
 def test_missing_events_are_never_passed_over(factory: Factory, running: Addresses) -> None:
     name = f"{factory.env['NATS_STREAM']}_shop_events"
-    bridge = Bridge(running.nats_url)
+    bridge = SyncBridge(running.nats_url)
     config = {"name": name, "subjects": [f"es.{name}.>"], "allow_direct": True, "allow_atomic": True}
     bridge.run(bridge.connection.api(f"STREAM.CREATE.{name}", config))
     factory.env["CREATE_TABLE"] = "n"

@@ -22,7 +22,7 @@ from streams.eventsourcing import (
     JetStreamProcessRecorder,
     JetStreamTrackingRecorder,
 )
-from streams.eventsourcing.sync_bridge import Bridge
+from streams.eventsourcing.sync_bridge import SyncBridge
 from tests.streams.cluster import Cluster, cluster_in
 
 MODULE = "streams.eventsourcing"
@@ -61,7 +61,7 @@ class OnOneServer:
         yield
         self.factory.close()
         gc.collect()  # closes the applications that the library's tests leave open
-        bridge = Bridge(url)
+        bridge = SyncBridge(url)
         names = bridge.run(bridge.connection.api("STREAM.NAMES"))["streams"] or ()
         for name in names:
             if name.startswith(f"{prefix}_"):

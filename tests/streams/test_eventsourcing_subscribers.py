@@ -17,7 +17,7 @@ from streams.envelope import Codec
 from streams.errors import TopologyError, UnprocessableError
 from streams.eventsourcing import Subscriber, load_subscriber
 from streams.eventsourcing.subscribers import SubscriberRecorder
-from streams.eventsourcing.sync_bridge import Bridge
+from streams.eventsourcing.sync_bridge import SyncBridge
 from streams.topology import EXECUTIONS
 from tests.domain.facts import T0, decided, deposited, filled
 
@@ -123,7 +123,7 @@ async def test_errors_of_the_log_stay_ours(running: Addresses, log: Connection) 
 
 async def test_the_recorder_shows_names_and_data_and_writes_nothing(running: Addresses, log: Connection) -> None:
     lived = await live(log)
-    bridge = await asyncio.to_thread(Bridge, running.nats_url)
+    bridge = await asyncio.to_thread(SyncBridge, running.nats_url)
     recorder = SubscriberRecorder(bridge)
     found = await asyncio.to_thread(recorder.select_events, "sam", gt=lived[0][0], lte=lived[2][0])
     assert [event.originator_version for event in found] == [lived[1][0], lived[2][0]]

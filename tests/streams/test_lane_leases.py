@@ -20,8 +20,8 @@ from streams.errors import LogError, UnavailableError
 from streams.processing import processor, snapshots
 from streams.processing.checkpoint import HalfStoredError
 from streams.processing.commit import Committer
-from streams.processing.lane_leases import Member, Roster, _has_gone, _started, fair_shares
-from streams.processing.processor import FencedError, LaneWorker, Step
+from streams.processing.lane_leases import LeaseTable, Member, _has_gone, _started, fair_shares
+from streams.processing.processor import FencedError, LaneWorker, Outcome
 from streams.processing.stage import Output
 from streams.processing.stage_runner import StageRunner
 from streams.reader import last
@@ -125,9 +125,9 @@ async def reachable(connection: Connection) -> None:
     await settled(answers, bool)
 
 
-async def roster(connection: Connection) -> Roster:
+async def roster(connection: Connection) -> LeaseTable:
     found = await last(connection, "LEASES", "leases.counting")
-    return msgspec.json.decode(found.payload, type=Roster) if found else Roster()
+    return msgspec.json.decode(found.payload, type=LeaseTable) if found else LeaseTable()
 
 
 async def shares(connection: Connection) -> dict[str, int]:
@@ -406,21 +406,21 @@ async def test_a_worker_of_the_old_layout_is_refused_once_its_partitions_are_tak
     new = Committer(log, CODEC, "counting", Lane(0, 7), SIGNALS, GROUPS, time.time_ns)
     assert await new.load() == ["00-15"]
     with pytest.raises(FencedError):
-        await old.commit([Step(41, [])], 0, lambda output, sequence: None)
+        await old.commit([Outcome(41, [])], 0, lambda output, sequence: None)
     with pytest.raises(FencedError):
         await old.confirm()
     other = Committer(log, CODEC, "counting", Lane(8, 15), SIGNALS, GROUPS, time.time_ns)
     assert await other.load() == [], "superseded already"
     assert other.reached.position == old.reached.position
     # Two layouts that fight for a partition take turns; none is ever believed with an old position.
-    await new.commit([Step(41, [])], 0, lambda output, sequence: None)
+    await new.commit([Outcome(41, [])], 0, lambda output, sequence: None)
     again = Committer(log, CODEC, "counting", Lane(0, 15), SIGNALS, GROUPS, time.time_ns)
     assert await again.load() == ["00-07", "08-15"]
     assert again.reached.reached(3) == (41, 0)
     assert again.reached.reached(12) == (old.reached.position, 0)
     for beaten in (new, other):
         with pytest.raises(FencedError):
-            await beaten.commit([Step(42, [])], 0, lambda output, sequence: None)
+            await beaten.commit([Outcome(42, [])], 0, lambda output, sequence: None)
 
 
 async def test_lanes_do_not_change_in_the_middle_of_an_event(log: Connection) -> None:

@@ -11,7 +11,7 @@ from gateways.embedded import Addresses
 from streams.append import Record, append
 from streams.connection import Connection, connect
 from streams.errors import DataLossError, RefusedError
-from streams.reader import Feed, Stored, get, history, last
+from streams.reader import Stored, StreamSubscription, get, last, read_all
 from tests.streams.deadlines import settled
 from tests.streams.own_server import own_server
 from tests.streams.proxy import proxied
@@ -28,7 +28,7 @@ def numbers(messages: Sequence[Stored]) -> list[int]:
     return [int(message.payload) for message in messages]
 
 
-async def taken(feed: Feed, count: int, within: float = 20.0) -> list[Stored]:
+async def taken(feed: StreamSubscription, count: int, within: float = 20.0) -> list[Stored]:
     """So many messages from a feed."""
     found: list[Stored] = []
     async with asyncio.timeout(within):
@@ -38,7 +38,7 @@ async def taken(feed: Feed, count: int, within: float = 20.0) -> list[Stored]:
     return found
 
 
-async def nothing_more(feed: Feed) -> bool:
+async def nothing_more(feed: StreamSubscription) -> bool:
     return not await feed.wait(0.3) and not feed.take(10)
 
 
@@ -69,14 +69,14 @@ async def test_one_message_by_place_or_by_subject(log: Connection) -> None:
 async def test_a_history_is_whole_and_in_order(log: Connection, filters: Any, after: int, expected: range) -> None:
     await write(log, 1, 5_000)
     async with asyncio.timeout(5):
-        found = [stored async for batch in history(log, "RAW", filters, after=after, batch=300) for stored in batch]
+        found = [stored async for batch in read_all(log, "RAW", filters, after=after, batch=300) for stored in batch]
     assert numbers(found) == list(expected)
     assert [stored.sequence for stored in found] == list(expected)
 
 
 async def test_an_empty_history_ends_at_once(log: Connection) -> None:
     async with asyncio.timeout(2):
-        assert [batch async for batch in history(log, "RAW")] == []
+        assert [batch async for batch in read_all(log, "RAW")] == []
 
 
 async def test_a_history_ends_although_more_is_written(log: Connection) -> None:
@@ -92,7 +92,7 @@ async def test_a_history_ends_although_more_is_written(log: Connection) -> None:
     flowing = asyncio.create_task(flow())
     try:
         async with asyncio.timeout(10):
-            found = [stored async for batch in history(log, "RAW", batch=200) for stored in batch]
+            found = [stored async for batch in read_all(log, "RAW", batch=200) for stored in batch]
     finally:
         stop.set()
         await flowing
@@ -107,7 +107,7 @@ async def test_a_named_feed_resumes_and_its_durable_consumer_shows_the_lag(log: 
         state = await log.api("CONSUMER.INFO.RAW.reader")
         return int(state["num_pending"] + state["num_ack_pending"])
 
-    feed = await Feed(log, "RAW", ["raw.1.>"], name="reader", batch=20, description="odd ones").open(0)
+    feed = await StreamSubscription(log, "RAW", ["raw.1.>"], name="reader", batch=20, description="odd ones").open(0)
     assert feed.pending == 50
     first = await taken(feed, 30)
     assert await waiting() == 50
@@ -120,7 +120,7 @@ async def test_a_named_feed_resumes_and_its_durable_consumer_shows_the_lag(log: 
     assert await waiting() == 10
     assert numbers(first + rest) == list(range(1, 101, 2))
 
-    again = await Feed(log, "RAW", ["raw.1.>"], name="reader", batch=20).open(rest[-11].sequence)
+    again = await StreamSubscription(log, "RAW", ["raw.1.>"], name="reader", batch=20).open(rest[-11].sequence)
     assert again.pending == 10
     assert numbers(await taken(again, 10)) == numbers(rest[-10:])
     assert await nothing_more(again)
@@ -130,7 +130,7 @@ async def test_a_named_feed_resumes_and_its_durable_consumer_shows_the_lag(log: 
 
 async def test_the_durable_consumer_is_made_again_when_it_was_deleted(log: Connection) -> None:
     await write(log, 1, 10)
-    feed = await Feed(log, "RAW", name="reader", batch=20).open(0)
+    feed = await StreamSubscription(log, "RAW", name="reader", batch=20).open(0)
     found = await taken(feed, 10)
     await log.api("CONSUMER.DELETE.RAW.reader")
     await feed.ack(found[7])
@@ -147,9 +147,9 @@ async def test_the_durable_consumer_is_made_again_when_it_was_deleted(log: Conne
 
 async def test_two_feeds_of_one_name_do_not_take_each_others_messages(log: Connection) -> None:
     await write(log, 1, 300)
-    one = await Feed(log, "RAW", ["raw.>"], name="reader", batch=10).open(0)
+    one = await StreamSubscription(log, "RAW", ["raw.>"], name="reader", batch=10).open(0)
     found = await taken(one, 5)
-    other = await Feed(log, "RAW", ["raw.>"], name="reader", batch=10).open(120)
+    other = await StreamSubscription(log, "RAW", ["raw.>"], name="reader", batch=10).open(120)
     theirs = await taken(other, 5)
     found += await taken(one, 200)
     theirs += await taken(other, 175)
@@ -162,7 +162,7 @@ async def test_two_feeds_of_one_name_do_not_take_each_others_messages(log: Conne
 
 async def test_a_consumer_deleted_behind_its_back(log: Connection) -> None:
     await write(log, 1, 50)
-    feed = await Feed(log, "RAW", batch=10).open(0)
+    feed = await StreamSubscription(log, "RAW", batch=10).open(0)
     found = await taken(feed, 50)
     (name,) = (await log.api("CONSUMER.NAMES.RAW"))["consumers"]
     # A request that meets the deletion gets no answer; one that waits is told of it.
@@ -180,7 +180,7 @@ async def test_a_connection_cut_in_the_middle(log: Connection, running: Addresse
     await write(log, 1, 1_000)
     async with proxied(running.nats_url) as proxy:
         through = await connect(proxy.url, "through the proxy")
-        feed = await Feed(through, "RAW", name="reader", batch=100).open(0)
+        feed = await StreamSubscription(through, "RAW", name="reader", batch=100).open(0)
         found = await taken(feed, 120)
         for first in (1_001, 1_501):
             proxy.cut_at(b"CONSUMER.MSG.NEXT")
@@ -196,7 +196,7 @@ async def test_a_message_lost_on_the_way_is_noticed_and_read_again(log: Connecti
     await write(log, 1, 100)
     async with proxied(running.nats_url) as proxy:
         through = await connect(proxy.url, "through the proxy")
-        filtered = await Feed(through, "RAW", ["raw.1.>"], batch=20).open(0)
+        filtered = await StreamSubscription(through, "RAW", ["raw.1.>"], batch=20).open(0)
         found = await taken(filtered, 50)
         proxy.drop_message(b" raw.1.x ")
         for first in range(101, 201, 10):
@@ -213,8 +213,8 @@ async def test_the_server_is_killed_in_the_middle(tmp_path: Path, name: str | No
     async with own_server(tmp_path) as server:
         writer, reader = await connect(server.url, "writer"), await connect(server.url, "reader")
         await write(writer, 1, 3_000)
-        feed = await Feed(reader, "RAW", name=name, batch=100).open(0)
-        filtered = await Feed(reader, "RAW", ["raw.1.>"], name=name and "odd", batch=100).open(0)
+        feed = await StreamSubscription(reader, "RAW", name=name, batch=100).open(0)
+        filtered = await StreamSubscription(reader, "RAW", ["raw.1.>"], name=name and "odd", batch=100).open(0)
         found, odd = await taken(feed, 150), await taken(filtered, 150)
         for kill in range(2):
             await server.kill()
@@ -247,7 +247,7 @@ async def test_a_hole_is_data_loss(log: Connection) -> None:
     await holed(log)
     for sequence in (7, 8, 15):
         await log.api("STREAM.MSG.DELETE.HOLED", {"seq": sequence})
-    feed = await Feed(log, "HOLED").open(0)
+    feed = await StreamSubscription(log, "HOLED").open(0)
     assert numbers(await taken(feed, 6)) == [1, 2, 3, 4, 5, 6], "what comes before the hole is whole"
     async with asyncio.timeout(5):
         await feed.wait()
@@ -257,13 +257,13 @@ async def test_a_hole_is_data_loss(log: Connection) -> None:
     await feed.close()
     with pytest.raises(DataLossError, match=r"15\.\.15"):
         async with asyncio.timeout(5):
-            assert [numbers(batch) async for batch in history(log, "HOLED", after=10)]
+            assert [numbers(batch) async for batch in read_all(log, "HOLED", after=10)]
 
 
 async def test_a_hole_right_behind_the_place_where_reading_starts(log: Connection) -> None:
     await holed(log)
     await log.api("STREAM.MSG.DELETE.HOLED", {"seq": 11})
-    feed = await Feed(log, "HOLED").open(10)
+    feed = await StreamSubscription(log, "HOLED").open(10)
     with pytest.raises(DataLossError, match=r"11\.\.11"):
         await taken(feed, 1)
     await feed.close()
@@ -271,7 +271,7 @@ async def test_a_hole_right_behind_the_place_where_reading_starts(log: Connectio
 
 async def test_a_hole_that_appears_while_reading(log: Connection) -> None:
     await holed(log)
-    feed = await Feed(log, "HOLED", batch=4).open(0)
+    feed = await StreamSubscription(log, "HOLED", batch=4).open(0)
     found = await taken(feed, 20)
     await log.api("STREAM.PURGE.HOLED")
     await write(log, 21, 3, stream="holed")
@@ -289,11 +289,11 @@ async def test_what_the_age_limit_dropped_is_no_hole(log: Connection) -> None:
     await settled(state, lambda seen: seen["messages"] == 0, 10)
     body = {"name": "HOLED", "subjects": ["holed.>"], "storage": "file", "allow_atomic": True, "max_age": 0}
     await log.api("STREAM.UPDATE.HOLED", body)
-    assert [batch async for batch in history(log, "HOLED")] == []
+    assert [batch async for batch in read_all(log, "HOLED")] == []
     await write(log, 21, 5, stream="holed")
     assert (await state())["first_seq"] == 21
-    found = [stored async for batch in history(log, "HOLED") for stored in batch]
+    found = [stored async for batch in read_all(log, "HOLED") for stored in batch]
     assert numbers(found) == [21, 22, 23, 24, 25]
-    feed = await Feed(log, "HOLED", name="reader").open(3)
+    feed = await StreamSubscription(log, "HOLED", name="reader").open(3)
     assert numbers(await taken(feed, 5)) == [21, 22, 23, 24, 25]
     await feed.close()

@@ -17,7 +17,7 @@ from streams.append import Record, append
 from streams.connection import Connection
 from streams.envelope import Recorded
 from streams.processing import processor, snapshots
-from streams.processing.commit import Committer, Step
+from streams.processing.commit import Committer, Outcome
 from streams.processing.snapshots import Head
 from streams.subjects import Lane
 from streams.topology import GROUPS, SIGNALS
@@ -253,7 +253,7 @@ async def test_a_worker_that_was_replaced_saves_nothing(
         other = Committer(log, CODEC, "counting", WHOLE, SIGNALS, GROUPS, time.time_ns)
         await other.load()
         await other.commit(
-            [Step(20, [output(Counted("key-1", 21, 5), "counted.21")])], 0, lambda output, sequence: None
+            [Outcome(20, [output(Counted("key-1", 21, 5), "counted.21")])], 0, lambda output, sequence: None
         )
         ticked = CODEC.encode(Ticked("key-1", 1), id="t", source="other", time_ns=0)
         await append(log, [Record(subjects.groups("key-1", "test", "key-1"), ticked)])
@@ -284,7 +284,7 @@ async def test_a_load_that_saw_more_than_its_checkpoint_saves_no_wrong_cut(
         other = Committer(log, CODEC, "counting", WHOLE, SIGNALS, GROUPS, time.time_ns)
         await other.load()
         await other.commit(
-            [Step(20, [output(Counted("key-1", 21, 5), "counted.21")])], 0, lambda output, sequence: None
+            [Outcome(20, [output(Counted("key-1", 21, 5), "counted.21")])], 0, lambda output, sequence: None
         )
         return found
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from streams import subjects
 from streams.connection import Connection
-from streams.reader import history
+from streams.reader import read_all
 from streams.subjects import PARTITIONS, Lane, lanes, partition, token
 
 
@@ -75,7 +75,7 @@ async def test_partitions_are_those_of_the_server(log: Connection) -> None:
     for key in keys:
         answer = await log.request(f"keys.{key}", b"")
         assert "error" not in json.loads(answer.data)
-    stored = [message.subject async for batch in history(log, "PARTED") for message in batch]
+    stored = [message.subject async for batch in read_all(log, "PARTED") for message in batch]
     assert stored == [f"parted.{partition(key)}.{key}" for key in keys]
     assert len({partition(key) for key in keys}) > 60
 

@@ -18,7 +18,7 @@ from gateways.embedded import servers
 from handlers.live.event_codec import codec
 from streams.connection import Connection, connect
 from streams.envelope import Recorded
-from streams.reader import history
+from streams.reader import read_all
 from streams.topology import HISTORY
 from vibe.app.settings import nats_conf
 
@@ -77,7 +77,7 @@ class Ends(NamedTuple):
         found: defaultdict[str, list[Recorded]] = defaultdict(list)
         decode = codec().decode
         for stream in HISTORY:
-            async for batch in history(self.connection, stream.name):
+            async for batch in read_all(self.connection, stream.name):
                 for stored in batch:
                     event = decode(stream.name, stored.sequence, stored.subject, stored.payload)
                     found[event.type].append(event)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from projections.engine.table import moment
+from projections.engine.table import timestamp
 from projections.models.ledger_entry import LEDGER_ENTRY
 from streams import topology
 from streams.errors import LogError
@@ -17,7 +17,7 @@ from tests.streams.archiving import at, put, spread
 from tests.system.command import ends, vibe
 from tests.system.test_export_command import created
 from vibe.cli.archive import _chosen, _day
-from vibe.cli.time_arguments import BadMomentError
+from vibe.cli.time_arguments import BadTimeError
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ async def folder(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Path
                 "entry_id": f"led_{number}",
                 "sequence": number,
                 "cash_delta_micros": -number * 1_234_567,
-                "booked_at": moment(at(number, 1.5)),
+                "booked_at": timestamp(at(number, 1.5)),
             }
             await now.database.copy_records_to_table("ledger_entry", records=[tuple(row.values())], columns=list(row))
         yield folder
@@ -78,7 +78,7 @@ def test_streams_and_days_that_cannot_be_meant_are_explained() -> None:
     with pytest.raises(LogError, match="'LEASES' is no stream with a history; use one of RAW, SIGNALS"):
         _chosen("LEASES")
     assert _day("2026-11-20") == "2026-11-20"
-    with pytest.raises(BadMomentError, match="--until 'yesterday' is not a UTC day such as 2026-11-20"):
+    with pytest.raises(BadTimeError, match="--until 'yesterday' is not a UTC day such as 2026-11-20"):
         _day("yesterday")
 
 

@@ -62,7 +62,7 @@ async def broken(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tupl
     async with ends(folder) as at:
         await topology.apply(at.connection)
         await append(at.connection, [raw(MALFORMED, 1), raw(b'"<b>[/b]"', 2)])
-        await dead_letter_events.bury(
+        await dead_letter_events.dead_letter(
             at.connection,
             stage="ingest",
             stream="RAW",

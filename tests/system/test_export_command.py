@@ -16,7 +16,7 @@ import pytest
 import vibe.cli.export as export_module
 from projections.engine.table import Table
 from vibe.cli.export import Format, NothingToExportError, What, _complete, _moment, export
-from vibe.cli.time_arguments import BadMomentError
+from vibe.cli.time_arguments import BadTimeError
 
 NOON = datetime(2026, 11, 1, 12, 0, 0, 1, tzinfo=UTC)
 LARGEST = 2**63 - 1
@@ -118,7 +118,7 @@ async def test_since_and_until_meet_without_gap_or_overlap(database: str) -> Non
 def test_moments_are_named_after_their_option() -> None:
     assert _moment("--since", "12") == (12, None)
     assert _moment("--until", "1970-01-02") == (None, 86_400 * 10**9)
-    with pytest.raises(BadMomentError, match="--since 'yesterday' is neither a sequence of EXECUTIONS"):
+    with pytest.raises(BadTimeError, match="--since 'yesterday' is neither a sequence of EXECUTIONS"):
         _moment("--since", "yesterday")
 
 

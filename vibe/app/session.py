@@ -17,7 +17,7 @@ from vibe.app.folder_lock import exclusive
 from vibe.app.settings import Settings, polymarket_settings
 from vibe.app.supervisor import Supervisor
 from vibe.app.worker_process import stop_on_signals, unless
-from vibe.cli.dashboard import Watch
+from vibe.cli.dashboard import Dashboard
 from vibe.cli.output import print_json
 
 log = structlog.get_logger()
@@ -36,9 +36,9 @@ async def run_up(settings: Settings, config: Path | None, seconds: float | None,
         demo.refuse_demo(settings.data_dir)
     with exclusive(settings.data_dir):
         stop = stop_on_signals(terminal=True)
-        say = speaker(as_json)
+        say = progress_reporter(as_json)
         async with AsyncExitStack() as stack:
-            house = await unless(stop, stack.enter_async_context(system.house(settings, say)))
+            house = await unless(stop, stack.enter_async_context(system.running_system(settings, say)))
             await unless(stop, _configure(house, config, time.time_ns()))
             system.start_stages(house.supervisor)
             await unless(stop, system.prepared(house.supervisor))
@@ -57,7 +57,7 @@ async def run_demo(settings: Settings, seed: int, seconds: float | None, as_json
     """`vibe demo`; returns the exit code."""
     with exclusive(settings.data_dir):
         stop = stop_on_signals(terminal=True)
-        say = speaker(as_json)
+        say = progress_reporter(as_json)
         playing = demo.scenario(settings, seed)
         port, polymarket_port = demo.free_port(), demo.free_port()
         environment = {
@@ -66,7 +66,7 @@ async def run_demo(settings: Settings, seed: int, seconds: float | None, as_json
             **polymarket_settings(f"http://127.0.0.1:{polymarket_port}"),
         }
         async with AsyncExitStack() as stack:
-            house = await unless(stop, stack.enter_async_context(system.house(settings, say, environment)))
+            house = await unless(stop, stack.enter_async_context(system.running_system(settings, say, environment)))
             supervisor = house.supervisor
             arguments = [SANDBOX, "--port", str(port), "--polymarket-port", str(polymarket_port)]
             arguments += ["--seed", str(seed), "--origin-ns", str(demo.EPOCH_NS)]
@@ -98,7 +98,7 @@ async def _played(supervisor: Supervisor) -> None:
     await asyncio.sleep(_LAST_STORED_SECONDS)
 
 
-async def _configure(house: system.House, config: Path | None, now: int) -> None:
+async def _configure(house: system.RunningSystem, config: Path | None, now: int) -> None:
     bankroll = house.settings.bankroll_micros
     imported = await system.configure(house.connection, config, now, "vibe up --config", bankroll)
     if imported is not None and imported.bad:
@@ -108,7 +108,7 @@ async def _configure(house: system.House, config: Path | None, now: int) -> None
 
 
 async def _until(
-    house: system.House,
+    house: system.RunningSystem,
     stop: asyncio.Event,
     seconds: float | None,
     as_json: bool,
@@ -127,7 +127,7 @@ async def _until(
     if not as_json and console.is_terminal:
         live = Live(console=console, refresh_per_second=4, transient=False)
         live.start()
-        watching = asyncio.create_task(Watch(house, title).run(live, over))
+        watching = asyncio.create_task(Dashboard(house, title).run(live, over))
     try:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -139,7 +139,7 @@ async def _until(
             live.stop()
 
 
-async def _end(house: system.House, say: Callable[[str], None], as_json: bool, *, drain: bool) -> int:
+async def _end(house: system.RunningSystem, say: Callable[[str], None], as_json: bool, *, drain: bool) -> int:
     code = 0
     if drain:
         try:
@@ -172,11 +172,11 @@ def _print(closing: dict[str, Any]) -> None:
         console.print(f"see where one decision came from:  vibe trace {closing['sample_attempt_id']}")
 
 
-def _where(house: system.House) -> str:
+def _where(house: system.RunningSystem) -> str:
     return f"event log {house.addresses.nats_url}, read models and logs in {house.settings.data_dir}"
 
 
-def speaker(as_json: bool) -> Callable[[str], None]:
+def progress_reporter(as_json: bool) -> Callable[[str], None]:
     """Progress for people: on stderr, so that stdout stays clean."""
     console = Console(stderr=True)
 

@@ -37,7 +37,7 @@ class NotDrainedError(Exception):
 
 
 @dataclass
-class House:
+class RunningSystem:
     """Everything that runs, for whoever watches it."""
 
     settings: Settings
@@ -49,9 +49,9 @@ class House:
 
 
 @asynccontextmanager
-async def house(
+async def running_system(
     settings: Settings, progress: Callable[[str], None], environment: dict[str, str] | None = None
-) -> AsyncIterator[House]:
+) -> AsyncIterator[RunningSystem]:
     """Servers running, streams applied, no stage started yet; everything stops at the end."""
     async with servers(
         settings.data_dir,
@@ -72,7 +72,7 @@ async def house(
             settings.data_dir / "logs",
         )
         try:
-            yield House(settings, addresses, connection, database, supervisor)
+            yield RunningSystem(settings, addresses, connection, database, supervisor)
         finally:
             await supervisor.stop()
             await connection.close()
@@ -89,7 +89,7 @@ async def configure(
         return await import_lines(connection, lines, actor=actor, now=now, bankroll_micros=bankroll_micros)
 
 
-async def import_demo(running: House, lines: Iterable[str], now: int) -> None:
+async def import_demo(running: RunningSystem, lines: Iterable[str], now: int) -> None:
     """The demo's own configuration, recorded on the scenario's clock."""
     bankroll = running.settings.bankroll_micros
     imported = await import_lines(running.connection, lines, actor="vibe demo", now=now, bankroll_micros=bankroll)
@@ -110,7 +110,7 @@ async def ready(supervisor: Supervisor) -> None:
     await supervisor.all(lambda child: child.ready.wait(), _START_SECONDS, "ready")
 
 
-async def drain(running: House, progress: Callable[[str], None]) -> None:
+async def drain(running: RunningSystem, progress: Callable[[str], None]) -> None:
     """Take no more input, then wait until every event has gone the whole way. Raises NotDrainedError."""
     await running.supervisor.stop("ingest")
     deadline = time.monotonic() + DRAIN_SECONDS

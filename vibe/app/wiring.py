@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from domain.events import Venue
-from gateways.http_client import PolymarketClient
+from gateways.http_client import HttpClient
 from gateways.hyperliquid.books import VenueBooks
 from gateways.hyperliquid.info_client import Budget, InfoClient
 from gateways.hyperliquid.prices import VenuePrices
@@ -16,16 +16,16 @@ from gateways.polymarket.books import PolymarketBooks
 from gateways.polymarket.clob import Clob
 from gateways.polymarket.data_api import DataApi
 from gateways.polymarket.gamma import Gamma
-from gateways.polymarket.polygon_rpc import Chain
+from gateways.polymarket.polygon_rpc import PolygonRpc
 from gateways.polymarket.prices import PolymarketPrices
-from gateways.rate_limit import Limiter
+from gateways.rate_limit import RateLimiter
 from handlers.execute import Execute
 from handlers.group import Group
-from handlers.ingest.hyperliquid.ingest import Ingest
+from handlers.ingest.hyperliquid.ingest import HyperliquidIngest
 from handlers.ingest.polymarket.ingest import PolymarketIngest
-from handlers.live.configuration import Configuration
+from handlers.live.configuration import LiveConfiguration
 from handlers.live.event_codec import codec
-from handlers.live.mark_prices import Valuation
+from handlers.live.mark_prices import LiveMarkPrices
 from handlers.mark import Mark, Prices
 from handlers.match import Match
 from handlers.normalize import Normalize
@@ -72,10 +72,10 @@ class Process:
         self._connection: Connection = await connect(self._nats_url, f"vibe {' '.join(self._stages)}")
         self._resources.push_async_callback(self._connection.close)
         await topology.verify(self._connection)
-        self._configuration = Configuration(self._connection, codec())
+        self._configuration = LiveConfiguration(self._connection, codec())
         self._resources.push_async_callback(self._configuration.close)
         await self._configuration.start()
-        self._valuation = Valuation(self._connection, codec())
+        self._valuation = LiveMarkPrices(self._connection, codec())
         if any(name in _VALUED for name in self._stages):
             self._resources.push_async_callback(self._valuation.close)
             await self._valuation.start()
@@ -131,14 +131,14 @@ class Process:
         """Both venues: each waits by itself until somebody there is followed."""
         settings = self._settings
         info = await self._info("ingest")
-        hyperliquid = Ingest(self._connection, self._configuration, info, settings.hyperliquid_ws_url, clock)
+        hyperliquid = HyperliquidIngest(self._connection, self._configuration, info, settings.hyperliquid_ws_url, clock)
         client = await self._polymarket("ingest")
         polymarket = PolymarketIngest(
             self._connection,
             self._configuration,
             DataApi(client, settings.polymarket_data_url),
             Gamma(client, settings.polymarket_gamma_url),
-            Chain(client, settings.polygon_http_url),
+            PolygonRpc(client, settings.polygon_http_url),
             settings.polygon_ws_url,
             clock,
         )
@@ -184,5 +184,5 @@ class Process:
         client = InfoClient(self._settings.hyperliquid_api_url, budget=Budget(HYPERLIQUID_WEIGHT[name]))
         return await self._resources.enter_async_context(client)
 
-    async def _polymarket(self, name: str) -> PolymarketClient:
-        return await self._resources.enter_async_context(PolymarketClient(Limiter(*POLYMARKET_RATE[name])))
+    async def _polymarket(self, name: str) -> HttpClient:
+        return await self._resources.enter_async_context(HttpClient(RateLimiter(*POLYMARKET_RATE[name])))

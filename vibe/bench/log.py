@@ -17,7 +17,7 @@ from typing import Any
 from msgspec import Struct
 
 from streams import topology
-from streams.append import Guard, Record, append
+from streams.append import ExpectedVersion, Record, append
 from streams.bulk_client import connect as connect_wire
 from streams.connection import Connection, connect
 from streams.dead_letter_events import DEAD_TYPE, DeadLettered
@@ -146,7 +146,7 @@ async def _append(connection: Connection, url: str, events: int) -> dict[str, li
             await _make(connection, IN)
             guard, begun = 0, time.perf_counter()
             for _ in range(events // _BATCH):
-                guard = (await append(connection, records, Guard("bench_in.checkpoint", guard))).last
+                guard = (await append(connection, records, ExpectedVersion("bench_in.checkpoint", guard))).last
             rates["append"].append(round(events / (time.perf_counter() - begun)))
 
             await _make(connection, IN)

@@ -39,7 +39,7 @@ from handlers.live.event_codec import codec
 from projections.engine import positions
 from projections.engine.projection import Projection
 from projections.engine.rebuild import rebuild
-from projections.engine.row_batch import Rows
+from projections.engine.row_batch import RowBatch
 from projections.engine.table import Insert, Upsert
 from projections.engine.verify import verify
 from projections.models import PROJECTIONS
@@ -306,7 +306,7 @@ async def _library(connection: Connection, url: str, dsn: str) -> float:
     schemas = {table.name: "library" for each in CHOSEN for table in each.tables}
 
     async def write(position: int, event: Any) -> None:
-        rows, name = Rows(schemas), codec_.name(event)
+        rows, name = RowBatch(schemas), codec_.name(event)
         recorded = Recorded("EXECUTIONS", position, "", b"", name, "", "", "", None, None, event)
         for each in CHOSEN:
             if name in each.types:

@@ -14,7 +14,7 @@ from typing import Any
 import nats
 from nats.js.api import AckPolicy, ConsumerConfig
 
-from streams.bulk_client import Wire, addresses, connect
+from streams.bulk_client import BulkConnection, addresses, connect
 from streams.bulk_replay import Replay
 from streams.errors import LogError, UnavailableError
 
@@ -71,7 +71,7 @@ async def _timed(rates: list[int], events: int, run: Awaitable[int]) -> int:
     return result
 
 
-async def _fill(wire: Wire, stream: str, events: int, size: int, headed: bool) -> int:
+async def _fill(wire: BulkConnection, stream: str, events: int, size: int, headed: bool) -> int:
     config = {
         "name": stream,
         "subjects": [f"{stream}.>"],
@@ -137,7 +137,7 @@ async def _fetch(url: str, stream: str, events: int) -> int:
     return events
 
 
-class _Counter(Wire):
+class _Counter(BulkConnection):
     """A connection that, once `wanted` is set, only counts."""
 
     wanted = 0

@@ -20,10 +20,10 @@ from streams.archive.store import Archive
 from streams.errors import LogError
 from streams.topology import HISTORY, Stream
 from vibe.app.clock import Clock
-from vibe.app.session import speaker
+from vibe.app.session import progress_reporter
 from vibe.app.settings import Settings, nats_conf
 from vibe.cli.output import print_json, show, table
-from vibe.cli.time_arguments import BadMomentError
+from vibe.cli.time_arguments import BadTimeError
 
 _SHOWN_ROWS = 1000
 
@@ -35,7 +35,11 @@ async def run_archive(settings: Settings, stream: str | None, until: str | None,
     done: list[Archived] = []
     failed: dict[str, str] = {}
     async with servers(
-        settings.data_dir, nats_conf(), nats_url=settings.nats_url, postgres_dsn=settings.dsn, progress=speaker(False)
+        settings.data_dir,
+        nats_conf(),
+        nats_url=settings.nats_url,
+        postgres_dsn=settings.dsn,
+        progress=progress_reporter(False),
     ) as at:
         for one in chosen:
             with _phases(json) as progress:
@@ -56,7 +60,11 @@ async def run_status(settings: Settings, metrics: Path | None, json: bool) -> in
     """Exit code 1 when something is at risk."""
     archive = Archive(settings.archive)
     async with servers(
-        settings.data_dir, nats_conf(), nats_url=settings.nats_url, postgres_dsn=settings.dsn, progress=speaker(False)
+        settings.data_dir,
+        nats_conf(),
+        nats_url=settings.nats_url,
+        postgres_dsn=settings.dsn,
+        progress=progress_reporter(False),
     ) as at:
         found = [await coverage(archive, at.nats_url, one.name, now_ns=Clock()()) for one in HISTORY]
     if metrics is not None:
@@ -77,7 +85,7 @@ async def run_query(settings: Settings, sql: str, json: bool) -> int:
             nats_conf(),
             nats_url=settings.nats_url,
             postgres_dsn=settings.dsn,
-            progress=speaker(False),
+            progress=progress_reporter(False),
         ) as at,
         AsyncExitStack() as stack,
     ):
@@ -111,7 +119,7 @@ def _day(text: str | None) -> str | None:
     try:
         return date.fromisoformat(text).isoformat()
     except ValueError as error:
-        raise BadMomentError(f"--until {text!r} is not a UTC day such as 2026-11-20") from error
+        raise BadTimeError(f"--until {text!r} is not a UTC day such as 2026-11-20") from error
 
 
 @contextmanager

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gateways.embedded import servers
-from vibe.app.session import speaker
+from vibe.app.session import progress_reporter
 from vibe.app.settings import Settings, nats_conf
 from vibe.bench import log, projections
 from vibe.cli.output import print_json, show, table
 
 
 async def run_bench_log(settings: Settings, json: bool, events: int) -> int:
-    say = speaker(json)
+    say = progress_reporter(json)
     async with servers(settings.data_dir / "bench", nats_conf(), postgres_dsn=settings.dsn, progress=say) as at:
         figures = await log.measure(at.nats_url, events=events, progress=say)
     if json:
@@ -23,7 +23,7 @@ async def run_bench_log(settings: Settings, json: bool, events: int) -> int:
 
 
 async def run_bench_projections(settings: Settings, json: bool, events: int) -> int:
-    say = speaker(json)
+    say = progress_reporter(json)
     async with servers(settings.data_dir / "bench", nats_conf(), postgres_dsn=settings.dsn, progress=say) as at:
         figures = await projections.measure(at.nats_url, at.postgres_dsn, events=events, progress=say)
     if json:

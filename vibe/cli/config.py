@@ -16,14 +16,14 @@ from handlers.services.config_import import current, exported, import_lines
 from streams import topology
 from vibe.app.clock import Clock
 from vibe.app.settings import Settings
-from vibe.cli.connections import ends
+from vibe.cli.connections import open_connections
 from vibe.cli.output import bar, print_json, show, table
 
 
 async def run_config_import(settings: Settings, file: Path, actor: str, json: bool) -> int:
     lines = sys.stdin if str(file) == "-" else file.open(encoding="utf-8")
     with lines:
-        async with ends(settings) as at:
+        async with open_connections(settings) as at:
             await topology.apply(at.connection, settings.replicas)
             with bar("importing", json) as progress:
                 imported = await import_lines(
@@ -55,7 +55,7 @@ async def run_config_import(settings: Settings, file: Path, actor: str, json: bo
 
 
 async def run_config_export(settings: Settings) -> int:
-    async with ends(settings) as at:
+    async with open_connections(settings) as at:
         await topology.verify(at.connection)
         directory, _ = await directory_at(at.connection, codec())
         for line in exported(directory):
@@ -64,7 +64,7 @@ async def run_config_export(settings: Settings) -> int:
 
 
 async def run_config_show(settings: Settings, json: bool) -> int:
-    async with ends(settings) as at:
+    async with open_connections(settings) as at:
         await topology.verify(at.connection)
         directory, sequence = await directory_at(at.connection, codec())
     if json:

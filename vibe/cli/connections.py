@@ -10,26 +10,30 @@ import asyncpg
 
 from gateways.embedded import servers
 from streams.connection import Connection, connect
-from vibe.app.session import speaker
+from vibe.app.session import progress_reporter
 from vibe.app.settings import Settings, nats_conf
 
 
-class Ends(NamedTuple):
+class Connections(NamedTuple):
     connection: Connection
     database: asyncpg.Connection[Any]
     nats_url: str
 
 
 @asynccontextmanager
-async def ends(settings: Settings) -> AsyncIterator[Ends]:
+async def open_connections(settings: Settings) -> AsyncIterator[Connections]:
     """Connections to the log and to Postgres; streams exist afterwards."""
     async with servers(
-        settings.data_dir, nats_conf(), nats_url=settings.nats_url, postgres_dsn=settings.dsn, progress=speaker(False)
+        settings.data_dir,
+        nats_conf(),
+        nats_url=settings.nats_url,
+        postgres_dsn=settings.dsn,
+        progress=progress_reporter(False),
     ) as at:
         connection = await connect(at.nats_url, "vibe")
         database = await asyncpg.connect(at.postgres_dsn, timeout=10)
         try:
-            yield Ends(connection, database, at.nats_url)
+            yield Connections(connection, database, at.nats_url)
         finally:
             database.terminate()
             await connection.close()

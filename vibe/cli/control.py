@@ -11,7 +11,7 @@ from handlers.services.config_import import control
 from streams import topology
 from vibe.app.clock import Clock
 from vibe.app.settings import Settings
-from vibe.cli.connections import ends
+from vibe.cli.connections import open_connections
 from vibe.cli.output import print_json, show, table
 
 
@@ -26,7 +26,7 @@ async def run_control(
     clock: Clock,
 ) -> int:
     """Store one switch; exit code 1 for somebody whom nobody knows."""
-    async with ends(settings) as at:
+    async with open_connections(settings) as at:
         await topology.verify(at.connection)
         directory, _ = await directory_at(at.connection, codec())
         known = {
@@ -53,7 +53,7 @@ async def run_control(
 
 async def run_show(settings: Settings, json: bool) -> int:
     """What is switched otherwise than usual."""
-    async with ends(settings) as at:
+    async with open_connections(settings) as at:
         await topology.verify(at.connection)
         directory, sequence = await directory_at(at.connection, codec())
     switched = directory.controls.now()

@@ -11,7 +11,7 @@ from rich.text import Text
 from domain.micros import decimal_text
 from projections.engine.errors import passing
 from vibe.app import pipeline_lag
-from vibe.app.system import House
+from vibe.app.system import RunningSystem
 
 _ROWS = (
     ("ingest", "raw events", ("raw.received",), ""),
@@ -24,10 +24,10 @@ _ROWS = (
 )
 
 
-class Watch:
+class Dashboard:
     """Draws what a running house does, about twice a second."""
 
-    def __init__(self, house: House, title: str) -> None:
+    def __init__(self, house: RunningSystem, title: str) -> None:
         self._house = house
         self._title = title
         self._before: dict[str, int] = {}

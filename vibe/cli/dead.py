@@ -10,17 +10,17 @@ from rich.markup import escape
 from handlers.live.event_codec import codec
 from streams import dead_letters, topology
 from streams.connection import Connection
-from streams.dead_letters import Letter, payload_of
+from streams.dead_letters import DeadLetter, payload_of
 from streams.errors import RefusedError
 from vibe.app.clock import Clock
 from vibe.app.settings import Settings
 from vibe.app.wiring import FOLDS
-from vibe.cli.connections import ends
+from vibe.cli.connections import open_connections
 from vibe.cli.output import print_json, show, table
 
 
 async def run_list(settings: Settings, stage: str | None, everything: bool, json: bool) -> int:
-    async with ends(settings) as at:
+    async with open_connections(settings) as at:
         await topology.verify(at.connection)
         found = await dead_letters.letters(at.connection, codec(), stage)
     shown = [letter for letter in found if everything or letter.state == "open"]
@@ -47,7 +47,7 @@ async def run_list(settings: Settings, stage: str | None, everything: bool, json
 
 
 async def run_show(settings: Settings, number: int, json: bool) -> int:
-    async with ends(settings) as at:
+    async with open_connections(settings) as at:
         await topology.verify(at.connection)
         letter = await _letter(at.connection, number)
     if json:
@@ -61,7 +61,7 @@ async def run_show(settings: Settings, number: int, json: bool) -> int:
 
 
 async def run_retry(settings: Settings, numbers: Sequence[int], everything: bool, stage: str | None, json: bool) -> int:
-    async with ends(settings) as at:
+    async with open_connections(settings) as at:
         await topology.verify(at.connection)
         chosen = await _chosen(at.connection, numbers, everything, stage)
         done: list[dict[str, Any]] = []
@@ -77,7 +77,7 @@ async def run_retry(settings: Settings, numbers: Sequence[int], everything: bool
 
 
 async def run_drop(settings: Settings, numbers: Sequence[int], why: str, json: bool) -> int:
-    async with ends(settings) as at:
+    async with open_connections(settings) as at:
         await topology.verify(at.connection)
         done: list[dict[str, Any]] = []
         if not numbers:
@@ -93,7 +93,9 @@ async def run_drop(settings: Settings, numbers: Sequence[int], why: str, json: b
     return _report(done, json, "dropped")
 
 
-async def _chosen(connection: Connection, numbers: Sequence[int], everything: bool, stage: str | None) -> list[Letter]:
+async def _chosen(
+    connection: Connection, numbers: Sequence[int], everything: bool, stage: str | None
+) -> list[DeadLetter]:
     if everything == bool(numbers):
         raise RefusedError("name the letters, or say --all")
     found = {letter.sequence: letter for letter in await dead_letters.letters(connection, codec(), stage)}
@@ -105,11 +107,11 @@ async def _chosen(connection: Connection, numbers: Sequence[int], everything: bo
     return [found[number] for number in numbers]
 
 
-async def _letter(connection: Connection, number: int) -> Letter:
+async def _letter(connection: Connection, number: int) -> DeadLetter:
     return (await _chosen(connection, [number], False, None))[0]
 
 
-def _summary(letter: Letter) -> dict[str, Any]:
+def _summary(letter: DeadLetter) -> dict[str, Any]:
     facts = letter.facts
     return {
         "letter": letter.sequence,

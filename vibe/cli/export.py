@@ -17,15 +17,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from projections.engine.table import Table
-from projections.engine.table import moment as timestamp
+from projections.engine.table import Table, timestamp
 from projections.models.copy_attempt import COPY_ATTEMPT
 from projections.models.executable_fill import EXECUTABLE_FILL
 from projections.models.ledger_entry import LEDGER_ENTRY
 from vibe.app.settings import Settings
-from vibe.cli.connections import ends
+from vibe.cli.connections import open_connections
 from vibe.cli.output import bar, print_json
-from vibe.cli.time_arguments import BadMomentError, moment
+from vibe.cli.time_arguments import BadTimeError, time_argument
 
 What = Literal["ledger", "attempts", "fills"]
 Format = Literal["parquet", "csv"]
@@ -83,7 +82,7 @@ async def run_export(
     if to_stdout and (form != "csv" or json):
         _complain("--out - is for --format csv, without --json; name a file")
         return 2
-    async with ends(settings) as at:
+    async with open_connections(settings) as at:
         with bar(f"exporting {what}", json) as progress:
             try:
                 if to_stdout:
@@ -252,9 +251,9 @@ async def _complete(out: Path) -> AsyncIterator[IO[bytes]]:
 
 def _moment(option: str, text: str | None) -> tuple[int | None, int | None]:
     try:
-        return moment(text) if text is not None else (None, None)
-    except BadMomentError as error:
-        raise BadMomentError(str(error).replace("--at", option, 1)) from error
+        return time_argument(text) if text is not None else (None, None)
+    except BadTimeError as error:
+        raise BadTimeError(str(error).replace("--at", option, 1)) from error
 
 
 def _complain(text: str) -> None:

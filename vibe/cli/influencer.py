@@ -5,17 +5,17 @@ from typing import Any
 from rich.console import Console
 
 from domain.events import Venue
-from domain.influencer_portfolio import Shadow, equity
-from domain.mark_prices import Marks
+from domain.influencer_portfolio import InfluencerPortfolio, equity
+from domain.mark_prices import MarkPrices
 from domain.micros import decimal_text
 from handlers.live.configuration import directory_at
 from handlers.live.event_codec import codec
-from handlers.live.mark_prices import every_mark
-from handlers.services.influencer_portfolio import Shadows, shadows
+from handlers.live.mark_prices import all_marks
+from handlers.services.influencer_portfolio import InfluencerPortfolios, influencer_portfolios
 from streams import topology
 from vibe.app.clock import Clock
 from vibe.app.settings import Settings
-from vibe.cli.connections import ends
+from vibe.cli.connections import open_connections
 from vibe.cli.output import print_json, show, table
 from vibe.cli.time_arguments import ago
 
@@ -23,7 +23,7 @@ from vibe.cli.time_arguments import ago
 async def run_influencer_show(settings: Settings, influencer_id: str, at: str | None, json: bool) -> int:
     """Exit code 1 for an influencer who is not configured."""
     until = ago(at, Clock()()) if at else None
-    async with ends(settings) as open_ends:
+    async with open_connections(settings) as open_ends:
         await topology.verify(open_ends.connection)
         directory, _ = await directory_at(open_ends.connection, codec())
         influencer = directory.influencers.get(influencer_id)
@@ -33,8 +33,8 @@ async def run_influencer_show(settings: Settings, influencer_id: str, at: str | 
                 markup=False,
             )
             return 1
-        found = await shadows(open_ends.connection, influencer, until)
-        marks = await every_mark(open_ends.connection, codec(), until)
+        found = await influencer_portfolios(open_ends.connection, influencer, until)
+        marks = await all_marks(open_ends.connection, codec(), until)
     if json:
         facts = _facts(influencer_id, influencer.venue, found, marks)
         print_json(facts)
@@ -43,7 +43,7 @@ async def run_influencer_show(settings: Settings, influencer_id: str, at: str | 
     return 0
 
 
-def _facts(influencer_id: str, venue: Venue, found: Shadows, marks: Marks) -> dict[str, Any]:
+def _facts(influencer_id: str, venue: Venue, found: InfluencerPortfolios, marks: MarkPrices) -> dict[str, Any]:
     return {
         "influencer_id": influencer_id,
         "venue": venue.value,
@@ -53,7 +53,7 @@ def _facts(influencer_id: str, venue: Venue, found: Shadows, marks: Marks) -> di
     }
 
 
-def _portfolio(one: Shadow, marks: Marks) -> dict[str, Any]:
+def _portfolio(one: InfluencerPortfolio, marks: MarkPrices) -> dict[str, Any]:
     worth = equity(one, marks.mark)
     return {
         "deposits_micros": one.deposits_micros,
@@ -76,7 +76,7 @@ def _portfolio(one: Shadow, marks: Marks) -> dict[str, Any]:
     }
 
 
-def _show(influencer_id: str, found: Shadows, marks: Marks) -> None:
+def _show(influencer_id: str, found: InfluencerPortfolios, marks: MarkPrices) -> None:
     console = Console()
     console.print(f"{influencer_id}, SHADOW_USER as of SIGNALS:{found.sequence}", markup=False, highlight=False)
     for address, one in found.of.items():

@@ -19,7 +19,7 @@ from projections.queries.subscribers import Copying, SubscriberMetrics
 from vibe.app import pipeline_lag
 from vibe.app.clock import Clock
 from vibe.app.settings import Settings
-from vibe.cli.connections import ends
+from vibe.cli.connections import open_connections
 from vibe.cli.output import print_json, show, table
 from vibe.cli.time_arguments import ago
 
@@ -31,7 +31,7 @@ class NotBuiltError(Exception):
 @asynccontextmanager
 async def _read_models(settings: Settings) -> AsyncIterator[asyncpg.Connection[Any]]:
     """The database; on stderr, how far behind the log it is. Raises NotBuiltError."""
-    async with ends(settings) as at:
+    async with open_connections(settings) as at:
         try:
             yield at.database
         except asyncpg.UndefinedTableError as error:

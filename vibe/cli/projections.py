@@ -22,17 +22,17 @@ from projections.engine.parallel_load import Watch
 from projections.engine.point_in_time import build_past
 from projections.engine.projection import Projection
 from projections.engine.rebuild import begun, rebuild
-from projections.engine.status_report import listing
+from projections.engine.status_report import status_report
 from projections.engine.verify import Check, verify
 from projections.models import PROJECTIONS
 from streams import dead_letter_events, topology
 from streams.connection import Connection, connect
 from streams.envelope import Recorded
 from vibe.app.clock import Clock
-from vibe.app.session import speaker
+from vibe.app.session import progress_reporter
 from vibe.app.settings import Settings, nats_conf
 from vibe.cli.output import print_json, show, table
-from vibe.cli.time_arguments import BadMomentError, moment
+from vibe.cli.time_arguments import BadTimeError, time_argument
 
 _LINE_SECONDS = 2.0
 
@@ -46,7 +46,11 @@ class _Ends(NamedTuple):
 @asynccontextmanager
 async def _ends(settings: Settings, json: bool) -> AsyncIterator[_Ends]:
     async with servers(
-        settings.data_dir, nats_conf(), nats_url=settings.nats_url, postgres_dsn=settings.dsn, progress=speaker(json)
+        settings.data_dir,
+        nats_conf(),
+        nats_url=settings.nats_url,
+        postgres_dsn=settings.dsn,
+        progress=progress_reporter(json),
     ) as at:
         connection = await connect(at.nats_url, "vibe projections")
         try:
@@ -70,7 +74,7 @@ async def run_list(settings: Settings, json: bool) -> int:
     async with _ends(settings, json) as at:
         session = await asyncpg.connect(at.dsn, timeout=10)
         try:
-            found = await listing(at.connection, session, PROJECTIONS)
+            found = await status_report(at.connection, session, PROJECTIONS)
         finally:
             session.terminate()
     if json:
@@ -169,9 +173,9 @@ async def _past(
     end: int | datetime | None = None
     if until is not None:
         try:
-            sequence, nanoseconds = moment(until)
-        except BadMomentError as error:
-            raise BadMomentError(str(error).replace("--at", "--until")) from None
+            sequence, nanoseconds = time_argument(until)
+        except BadTimeError as error:
+            raise BadTimeError(str(error).replace("--at", "--until")) from None
         end = sequence
         if nanoseconds is not None:
             end = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=nanoseconds // 1000)
@@ -260,7 +264,7 @@ def _burial(connection: Connection) -> Refuse:
     """What a rebuild with --bury does with events that it cannot take: what the live runner does."""
 
     async def bury(projection: Projection | None, event: Recorded | Unreadable, why: str) -> None:
-        await dead_letter_events.bury(
+        await dead_letter_events.dead_letter(
             connection,
             stage=f"projection.{projection.name}" if projection is not None else "projections",
             stream=event.stream,

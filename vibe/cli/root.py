@@ -20,11 +20,11 @@ from vibe.app.folder_lock import FolderBusyError
 from vibe.app.observability import configure_logging
 from vibe.app.session import BadConfigError
 from vibe.app.settings import settings
-from vibe.cli.time_arguments import BadMomentError
+from vibe.cli.time_arguments import BadTimeError
 
 EXPECTED = (
     BadConfigError,
-    BadMomentError,
+    BadTimeError,
     FolderBusyError,
     LogError,
     NotADemoError,

@@ -14,7 +14,7 @@ from rich.console import Console
 from gateways.embedded import servers
 from gateways.sandbox import hyperliquid, polymarket
 from vibe.app.clock import Clock
-from vibe.app.session import speaker
+from vibe.app.session import progress_reporter
 from vibe.app.settings import Settings, nats_conf, polymarket_settings
 from vibe.app.wiring import STAGES
 from vibe.app.worker_process import Parent, run_alone, run_supervised, stop_on_signals
@@ -32,7 +32,11 @@ async def run_stages(settings: Settings, stages: tuple[str, ...]) -> int:
         await run_supervised(settings, settings.nats_url, settings.dsn, stages)
         return 0
     async with servers(
-        settings.data_dir, nats_conf(), nats_url=settings.nats_url, postgres_dsn=settings.dsn, progress=speaker(False)
+        settings.data_dir,
+        nats_conf(),
+        nats_url=settings.nats_url,
+        postgres_dsn=settings.dsn,
+        progress=progress_reporter(False),
     ) as at:
         await run_alone(settings, at.nats_url, at.postgres_dsn, stages)
     return 0
@@ -90,7 +94,9 @@ async def run_sandbox(
             if over.done():
                 parent.say("done")
         else:
-            speaker(False)(f"sandbox on ports {port} and {polymarket_port or '-'}; Ctrl-C stops it; to use it:")
+            progress_reporter(False)(
+                f"sandbox on ports {port} and {polymarket_port or '-'}; Ctrl-C stops it; to use it:"
+            )
             for name, value in addresses.items():
                 sys.stdout.write(f"export {name}={value}\n")
             sys.stdout.flush()

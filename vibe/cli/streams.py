@@ -9,12 +9,12 @@ from rich.console import Console
 from streams import topology
 from vibe.app import pipeline_lag
 from vibe.app.settings import Settings
-from vibe.cli.connections import ends
+from vibe.cli.connections import open_connections
 from vibe.cli.output import print_json, show, table
 
 
 async def run_lag(settings: Settings, json: bool) -> int:
-    async with ends(settings) as at:
+    async with open_connections(settings) as at:
         await topology.verify(at.connection)
         lags = await pipeline_lag.lags(at.connection)
         if json:
@@ -28,7 +28,7 @@ async def run_lag(settings: Settings, json: bool) -> int:
 
 
 async def run_streams_apply(settings: Settings, json: bool) -> int:
-    async with ends(settings) as at:
+    async with open_connections(settings) as at:
         done = await topology.apply(at.connection, settings.replicas)
         if json:
             print_json(dict(done))
@@ -40,7 +40,7 @@ async def run_streams_apply(settings: Settings, json: bool) -> int:
 
 async def run_streams_show(settings: Settings, json: bool) -> int:
     shown: list[dict[str, Any]] = []
-    async with ends(settings) as at:
+    async with open_connections(settings) as at:
         for stream in topology.STREAMS:
             found = await topology.info(at.connection, stream.name)
             if found is None:

@@ -5,27 +5,27 @@ from typing import Any
 
 from rich.console import Console
 
-from domain.mark_prices import Marks
+from domain.mark_prices import MarkPrices
 from domain.micros import decimal_text
 from domain.portfolio import equity, price_of, realized
 from handlers.live.event_codec import codec
-from handlers.live.mark_prices import every_mark
+from handlers.live.mark_prices import all_marks
 from streams.envelope import rfc3339
 from streams.eventsourcing import Subscriber, load_subscriber
 from vibe.app.settings import Settings
-from vibe.cli.connections import ends
+from vibe.cli.connections import open_connections
 from vibe.cli.output import print_json, show, table
-from vibe.cli.time_arguments import moment
+from vibe.cli.time_arguments import time_argument
 
 
 async def run_subscriber_show(settings: Settings, subscriber_id: str, at: str | None, json: bool) -> int:
-    sequence, time_ns = moment(at) if at else (None, None)
-    async with ends(settings) as open_ends:
+    sequence, time_ns = time_argument(at) if at else (None, None)
+    async with open_connections(settings) as open_ends:
         found = await asyncio.to_thread(
             load_subscriber, open_ends.nats_url, subscriber_id, at_sequence=sequence, at_time_ns=time_ns
         )
         until = found.time_ns if at and found.events else None
-        marks = await every_mark(open_ends.connection, codec(), until)
+        marks = await all_marks(open_ends.connection, codec(), until)
     if not found.events:
         when = f" as of {at}" if at else ""
         Console(stderr=True).print(
@@ -42,7 +42,7 @@ async def run_subscriber_show(settings: Settings, subscriber_id: str, at: str | 
     return 0
 
 
-def _facts(found: Subscriber, marks: Marks) -> dict[str, Any]:
+def _facts(found: Subscriber, marks: MarkPrices) -> dict[str, Any]:
     portfolio = found.portfolio
     return {
         "subscriber_id": found.id,
@@ -80,7 +80,7 @@ def _facts(found: Subscriber, marks: Marks) -> dict[str, Any]:
     }
 
 
-def _show(found: Subscriber, marks: Marks) -> None:
+def _show(found: Subscriber, marks: MarkPrices) -> None:
     console, portfolio = Console(), found.portfolio
     console.print(
         f"{found.id} as of EXECUTIONS:{found.version}, {rfc3339(found.time_ns)} ({found.events:,} events)",

@@ -4,18 +4,18 @@ import re
 from datetime import UTC, datetime
 
 
-class BadMomentError(ValueError):
+class BadTimeError(ValueError):
     """Neither a sequence nor a time."""
 
 
-def moment(text: str) -> tuple[int | None, int | None]:
+def time_argument(text: str) -> tuple[int | None, int | None]:
     """(sequence, None) or (None, nanoseconds) of '--at'; a time without an offset is UTC. Raises BadMomentError."""
     if re.fullmatch(r"\d+", text):
         return int(text), None
     try:
         at = datetime.fromisoformat(text)
     except ValueError as error:
-        raise BadMomentError(
+        raise BadTimeError(
             f"--at {text!r} is neither a sequence of EXECUTIONS such as 1234 nor a time such as 2026-11-01T12:00:00Z"
         ) from error
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
@@ -36,9 +36,9 @@ def ago(text: str, now: int) -> int:
     if match is not None:
         return now - int(match[1]) * _SECONDS[match[2]] * 1_000_000_000
     try:
-        _, time_ns = moment(text)
-    except BadMomentError:
+        _, time_ns = time_argument(text)
+    except BadTimeError:
         time_ns = None
     if time_ns is None:
-        raise BadMomentError(f"{text!r} is neither a span such as 24h or 7d nor a time such as 2026-11-01T12:00:00Z")
+        raise BadTimeError(f"{text!r} is neither a span such as 24h or 7d nor a time such as 2026-11-01T12:00:00Z")
     return time_ns

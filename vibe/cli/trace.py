@@ -9,7 +9,7 @@ from rich.console import Console
 from streams import topology
 from vibe.app import pipeline_lag
 from vibe.app.settings import Settings
-from vibe.cli.connections import ends
+from vibe.cli.connections import open_connections
 from vibe.cli.trace_rendering import as_json, show_trace
 from vibe.trace import Tracer
 from vibe.trace_verify import verified
@@ -19,7 +19,7 @@ async def run_trace(settings: Settings, wanted: str, json: bool, limit: int, ver
     if not wanted.strip():
         Console(stderr=True).print("vibe trace: an empty id; give one of a decision, order, fill, ...", soft_wrap=True)
         return 2
-    async with ends(settings) as at:
+    async with open_connections(settings) as at:
         await topology.verify(at.connection)
         found = await Tracer(at.connection, at.database).trace(wanted)
         if found is None:

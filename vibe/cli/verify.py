@@ -9,7 +9,7 @@ from handlers.services.verify_decisions import Difference, Verdict, verify
 from streams import topology
 from vibe.app.clock import Clock
 from vibe.app.settings import Settings
-from vibe.cli.connections import ends
+from vibe.cli.connections import open_connections
 from vibe.cli.output import bar, print_json
 from vibe.cli.time_arguments import ago
 
@@ -18,7 +18,7 @@ _SHOWN = 20
 
 async def run_verify(settings: Settings, since: str | None, json: bool) -> int:
     """Exit code 1 when one decision comes out different."""
-    async with ends(settings) as at:
+    async with open_connections(settings) as at:
         await topology.verify(at.connection)
         begin = ago(since, Clock()()) if since else None
         with bar("deciding again", json) as progress:

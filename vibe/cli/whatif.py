@@ -12,7 +12,7 @@ from streams import topology
 from streams.envelope import rfc3339
 from vibe.app.clock import Clock
 from vibe.app.settings import Settings
-from vibe.cli.connections import ends
+from vibe.cli.connections import open_connections
 from vibe.cli.output import bar, print_json, show, table
 from vibe.cli.time_arguments import ago
 
@@ -20,7 +20,7 @@ from vibe.cli.time_arguments import ago
 async def run_whatif(settings: Settings, config: Path, since: str, json: bool) -> int:
     """Exit code 1 when the file has bad lines: nothing is compared then."""
     begin = ago(since, Clock()())
-    async with ends(settings) as at:
+    async with open_connections(settings) as at:
         await topology.verify(at.connection)
         with config.open(encoding="utf-8") as lines, bar("playing again", json) as progress:
             compared = await whatif(at.connection, lines, since=begin, progress=progress)

@@ -18,7 +18,7 @@ from typing import Final, Literal
 from gateways.sandbox.hyperliquid.books import book_after
 from gateways.sandbox.hyperliquid.coins import COINS, Coin
 from gateways.sandbox.hyperliquid.market_data import ZERO_HASH, Book
-from gateways.sandbox.hyperliquid.trader_behaviour import Choice, Desk, script
+from gateways.sandbox.hyperliquid.trader_behaviour import TraderAction, TraderView, script
 from gateways.sandbox.hyperliquid.traders import CROWD, INFLUENCERS, MAKERS
 
 NOISE: Final = "noise"
@@ -79,7 +79,7 @@ class _Flow:
         self.seed = seed
         self.rng = random.Random(f"flow:{seed}")
         self.books = opening_books(seed)
-        self.desk = Desk(self.rng)
+        self.desk = TraderView(self.rng)
         self.scripts = script(self.rng)
         self.oids = 400_000_000_000 + self.rng.randrange(100_000_000_000)
         self.block = 900_000_000 + self.rng.randrange(100_000_000)
@@ -119,7 +119,7 @@ class _Flow:
             return self.rng.randint(1_400, 2_200)
         return round(self.pace[actor] * self.rng.uniform(0.5, 1.5))
 
-    def _choose(self, actor: str, at: int) -> Choice | int:
+    def _choose(self, actor: str, at: int) -> TraderAction | int:
         """What the influencer does now, or the offset in ms at which it may try again."""
         steps = self.scripts.get(actor)
         if steps is None:
@@ -133,7 +133,7 @@ class _Flow:
             del self.scripts[actor]
         return self.desk.sized(actor, coin, effect, self.books)
 
-    def _act(self, index: int, at: int, actor: str, choice: Choice) -> Action:
+    def _act(self, index: int, at: int, actor: str, choice: TraderAction) -> Action:
         coin, buying = choice.coin, choice.buying
         making = self.rng.random() < _MAKER_SHARE
         slicing = not making and self.rng.random() < _TWAP_SHARE

@@ -12,7 +12,7 @@ from gateways.sandbox.hyperliquid import frames, info
 from gateways.sandbox.hyperliquid.faults import FaultOrder, Faults
 from gateways.sandbox.hyperliquid.subscriptions import Unparsable, parse
 from gateways.sandbox.hyperliquid.venue import Source, Venue
-from gateways.sandbox.hyperliquid.websocket_hub import Connection, Hub, Limits
+from gateways.sandbox.hyperliquid.websocket_hub import Connection, Limits, WebsocketHub
 
 _BAD_BODY: Final = "Failed to deserialize the JSON body into the target type"
 # How long a closing server waits for clients to read what is queued.
@@ -62,7 +62,7 @@ async def serve(
     limits: Limits | None = None,
 ) -> Sandbox:
     """Start a venue that plays `source` at once; port 0 takes a free one. `clock` answers ns since the epoch."""
-    faults, hub = Faults(), Hub(limits or Limits())
+    faults, hub = Faults(), WebsocketHub(limits or Limits())
     venue = Venue(source, hub, faults, clock)
     routes = _Routes(venue)
     app = web.Application(client_max_size=_LARGEST_BODY)

@@ -49,7 +49,7 @@ def script(rng: random.Random) -> dict[str, deque[Step]]:
 
 
 @dataclass(frozen=True)
-class Choice:
+class TraderAction:
     """What an influencer wants: to trade `size` base units (positive) of `coin`, as a buyer or as a seller."""
 
     coin: Coin
@@ -58,7 +58,7 @@ class Choice:
     size: Decimal
 
 
-class Desk:
+class TraderView:
     """The positions of the influencers and the times of their last actions, while a flow is being made."""
 
     def __init__(self, rng: random.Random) -> None:
@@ -77,7 +77,7 @@ class Desk:
     def quiet(self, coin: str, at: int) -> bool:
         return at >= self.quiet_from(coin)
 
-    def choose(self, actor: str, at: int, books: Mapping[str, Book], reserved: Collection[str]) -> Choice | int:
+    def choose(self, actor: str, at: int, books: Mapping[str, Book], reserved: Collection[str]) -> TraderAction | int:
         """A random choice among the quiet coins, or the offset in ms from which there is one."""
         allowed = [coin.name for coin in COINS if coin.name not in reserved]
         quiet = [coin for coin in allowed if self.quiet(coin, at)]
@@ -100,7 +100,7 @@ class Desk:
             weights["reduce"] = 2.0
         return weights
 
-    def sized(self, actor: str, coin_name: str, effect: Effect, books: Mapping[str, Book]) -> Choice:
+    def sized(self, actor: str, coin_name: str, effect: Effect, books: Mapping[str, Book]) -> TraderAction:
         """`effect` with a direction and a size that really cause it, given the position."""
         coin, px = BY_NAME[coin_name], _mid(books[coin_name])
         position = self._positions[actor].get(coin_name, Decimal(0))
@@ -108,18 +108,18 @@ class Desk:
         room = max(_SMALLEST, _LARGEST - abs(position) * px)
         match effect:
             case "open":
-                return Choice(coin, effect, self._rng.random() < 0.5, coin.size(usd, px))
+                return TraderAction(coin, effect, self._rng.random() < 0.5, coin.size(usd, px))
             case "add":
-                return Choice(coin, effect, position > 0, coin.size(min(usd, room), px))
+                return TraderAction(coin, effect, position > 0, coin.size(min(usd, room), px))
             case "reduce":
                 most = (abs(position) * Decimal("0.85")).quantize(coin.lot, rounding=ROUND_DOWN)
-                return Choice(coin, effect, position < 0, max(coin.lot, min(coin.size(usd, px), most)))
+                return TraderAction(coin, effect, position < 0, max(coin.lot, min(coin.size(usd, px), most)))
             case "close":
-                return Choice(coin, effect, position < 0, abs(position))
+                return TraderAction(coin, effect, position < 0, abs(position))
             case "flip":
-                return Choice(coin, effect, position < 0, abs(position) + coin.size(min(usd, room), px))
+                return TraderAction(coin, effect, position < 0, abs(position) + coin.size(min(usd, room), px))
 
-    def done(self, actor: str, at: int, choice: Choice) -> None:
+    def done(self, actor: str, at: int, choice: TraderAction) -> None:
         """Take note that `actor` traded `choice` at offset `at`."""
         positions, coin = self._positions[actor], choice.coin.name
         self._last_ms[coin] = at

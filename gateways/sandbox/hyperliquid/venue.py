@@ -10,7 +10,7 @@ from gateways.sandbox.hyperliquid.faults import Faults
 from gateways.sandbox.hyperliquid.market import Market
 from gateways.sandbox.hyperliquid.market_data import Book, Fill, Trade
 from gateways.sandbox.hyperliquid.subscriptions import Subscription, Topic
-from gateways.sandbox.hyperliquid.websocket_hub import Connection, Hub
+from gateways.sandbox.hyperliquid.websocket_hub import Connection, WebsocketHub
 
 _MIDS_EVERY_S: Final = 1.0
 _BOOK_EVERY_S: Final = 5.0
@@ -37,7 +37,7 @@ class Source(Protocol):
 class Venue:
     """The market, the sockets and the clock (ns) under one source."""
 
-    def __init__(self, source: Source, hub: Hub, faults: Faults, clock: Callable[[], int]) -> None:
+    def __init__(self, source: Source, hub: WebsocketHub, faults: Faults, clock: Callable[[], int]) -> None:
         self.market = Market()
         self.hub = hub
         self.faults = faults

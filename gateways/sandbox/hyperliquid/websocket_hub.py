@@ -75,7 +75,7 @@ class Connection:
         self._transport.close()
 
 
-class Hub:
+class WebsocketHub:
     """Routes frames to subscribers and keeps the limits."""
 
     def __init__(self, limits: Limits) -> None:

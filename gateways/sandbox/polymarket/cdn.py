@@ -16,7 +16,7 @@ class _Kept:
     at_ns: int
 
 
-class Cache:
+class Cdn:
     """Bodies by URL, with the venue's time at which they were made."""
 
     def __init__(self) -> None:

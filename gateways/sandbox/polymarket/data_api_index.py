@@ -21,7 +21,7 @@ class Pending:
     entry: Entry | None
 
 
-class Feed:
+class DataApiIndex:
     """Rows in ascending order of (timestamp, sequence), which is the order in which they are mined."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 
 from gateways.sandbox.polymarket import data_v1, data_v2
-from gateways.sandbox.polymarket.cdn import MAX_AGE_S, Cache
+from gateways.sandbox.polymarket.cdn import MAX_AGE_S, Cdn
 from gateways.sandbox.polymarket.query import BadRequestError, Parameters
 from gateways.sandbox.polymarket.venue import Venue
 
@@ -40,7 +40,7 @@ class DataRoutes:
 
     def __init__(self, venue: Venue) -> None:
         self._venue = venue
-        self._cache = Cache()
+        self._cache = Cdn()
         self._traces = itertools.count(1)
 
     async def answer(self, request: web.Request) -> web.Response:

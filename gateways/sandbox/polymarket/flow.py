@@ -16,7 +16,7 @@ from gateways.sandbox.polymarket.books import Book, book_after
 from gateways.sandbox.polymarket.ledger import HALF, Entry, Kind, Ledger
 from gateways.sandbox.polymarket.markets import BRIEF, CANCELLED, MARKETS, ONE, Listing
 from gateways.sandbox.polymarket.matching import Matcher, Part, parts
-from gateways.sandbox.polymarket.trader_behaviour import HABITS, Desk
+from gateways.sandbox.polymarket.trader_behaviour import HABITS, TraderView
 from gateways.sandbox.polymarket.trader_intents import Hit, Idle, Regroup, Take
 from gateways.sandbox.polymarket.traders import (
     CROWD,
@@ -80,7 +80,7 @@ class _Flow:
         self.books = opening_books(seed)
         self.mids = {listing.name: listing.opening_micros for listing in MARKETS}
         self.open = list(MARKETS)
-        self.desk = Desk(self.rng, self.ledger, self.books, self.open)
+        self.desk = TraderView(self.rng, self.ledger, self.books, self.open)
         self.matcher = Matcher(seed, self.rng, self.ledger)
         self.index = 0
 

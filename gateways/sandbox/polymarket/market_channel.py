@@ -14,16 +14,16 @@ from gateways.sandbox.polymarket.actions import Match, Quote
 from gateways.sandbox.polymarket.books import Level
 from gateways.sandbox.polymarket.market_state import MarketState
 from gateways.sandbox.polymarket.markets import BY_TOKEN, ONE
-from gateways.sandbox.polymarket.websocket_hub import Connection, Sockets
+from gateways.sandbox.polymarket.websocket_hub import Connection, WebsocketHub
 
 PONG: Final = b"PONG"
 INVALID: Final = b"INVALID OPERATION"
 
 
-class Channel:
+class MarketChannel:
     """Subscriptions of the market sockets."""
 
-    def __init__(self, sockets: Sockets, markets: dict[str, MarketState]) -> None:
+    def __init__(self, sockets: WebsocketHub, markets: dict[str, MarketState]) -> None:
         self._sockets = sockets
         self._markets = markets
         self._assets: dict[Connection, set[str]] = {}

@@ -10,7 +10,7 @@ from gateways.sandbox.polymarket.chain import BadFilterError, Chain, Filter, Log
 from gateways.sandbox.polymarket.faults import Faults
 from gateways.sandbox.polymarket.ledger import Ledger
 from gateways.sandbox.polymarket.markets import BY_TOKEN
-from gateways.sandbox.polymarket.websocket_hub import Connection, Sockets
+from gateways.sandbox.polymarket.websocket_hub import Connection, WebsocketHub
 
 _PARSE, _INVALID, _UNKNOWN, _ARGUMENT, _SERVER = -32700, -32600, -32601, -32602, -32000
 _ADDRESS_DIGITS: Final = 40
@@ -25,7 +25,7 @@ class _RefusedError(Exception):
 class Node:
     """Answers calls; pushes logs and heads to those who subscribed. `ledger` is what the chain's blocks add up to."""
 
-    def __init__(self, chain: Chain, ledger: Ledger, sockets: Sockets, faults: Faults, log_blocks: int) -> None:
+    def __init__(self, chain: Chain, ledger: Ledger, sockets: WebsocketHub, faults: Faults, log_blocks: int) -> None:
         self._chain = chain
         self._ledger = ledger
         self._sockets = sockets

@@ -36,7 +36,7 @@ class _Burst:
 
 
 @dataclass
-class Desk:
+class TraderView:
     """What the habits look at. `open` are the markets one may trade in."""
 
     rng: random.Random
@@ -72,7 +72,7 @@ class Desk:
         return side[0][0] if side else None
 
 
-def _eager_taker(desk: Desk) -> tuple[Wish, int]:
+def _eager_taker(desk: TraderView) -> tuple[Wish, int]:
     rng, gap_ms = desk.rng, desk.rng.randint(1_300, 2_300)
     scripted = _scripted_taker(desk)
     if scripted is not None:
@@ -100,7 +100,7 @@ def _buy(rng: random.Random, listing: Listing, outcome: int, price: int) -> Take
     return Take(listing, outcome, True, shares if rng.random() < 0.5 else shares // _CENT * _CENT)
 
 
-def _scripted_taker(desk: Desk) -> Wish | None:
+def _scripted_taker(desk: TraderView) -> Wish | None:
     """Buy in the brief market; then open, raise, reduce and close in one where nothing was held."""
     account = desk.ledger.account(TAKER.address)
     step = desk.steps[TAKER.address]
@@ -122,7 +122,7 @@ def _scripted_taker(desk: Desk) -> Wish | None:
     return Take(listing, 0, False, shares // 2 // _CENT * _CENT if step == 4 else shares)
 
 
-def _quiet_maker(desk: Desk) -> tuple[Wish, int]:
+def _quiet_maker(desk: TraderView) -> tuple[Wish, int]:
     rng, gap_ms = desk.rng, desk.rng.randint(1_200, 2_000)
     account = desk.ledger.account(MAKER.address)
     poor = account.cash_micros < MAKER.deposit_micros // _POOR
@@ -144,7 +144,7 @@ def _quiet_maker(desk: Desk) -> tuple[Wish, int]:
     return Hit(rng.choice(desk.open), rng.randrange(2), rng.random() < 0.5, sizes), gap_ms
 
 
-def _dripper(desk: Desk) -> tuple[Wish, int]:
+def _dripper(desk: TraderView) -> tuple[Wish, int]:
     rng = desk.rng
     burst = desk.burst
     if burst is None or burst.left <= 0 or burst.listing not in desk.open:
@@ -164,7 +164,7 @@ def _dripper(desk: Desk) -> tuple[Wish, int]:
     return (Take(burst.listing, burst.outcome, False, shares) if shares else Idle()), gap_ms
 
 
-def _next_burst(desk: Desk) -> _Burst:
+def _next_burst(desk: TraderView) -> _Burst:
     rng = desk.rng
     held = desk.held(DRIPPER.address, 12 * ONE)
     fills = rng.randint(4, 7)
@@ -174,7 +174,7 @@ def _next_burst(desk: Desk) -> _Burst:
     return _Burst(rng.choice(desk.open), rng.randrange(2), True, fills)
 
 
-def _scripted_splitter(desk: Desk) -> Wish | None:
+def _scripted_splitter(desk: TraderView) -> Wish | None:
     """Split in the brief market and sell a leg of it; split elsewhere and merge a part back."""
     rng, step = desk.rng, desk.steps[SPLITTER.address]
     brief = next((listing for listing in desk.open if listing.brief), None)
@@ -192,7 +192,7 @@ def _scripted_splitter(desk: Desk) -> Wish | None:
     return None
 
 
-def _tidy_splitter(desk: Desk) -> tuple[Wish, int]:
+def _tidy_splitter(desk: TraderView) -> tuple[Wish, int]:
     rng, gap_ms = desk.rng, desk.rng.randint(1_700, 2_600)
     account = desk.ledger.account(SPLITTER.address)
     scripted = _scripted_splitter(desk)
@@ -216,7 +216,7 @@ def _tidy_splitter(desk: Desk) -> tuple[Wish, int]:
     return Idle(), gap_ms
 
 
-HABITS: Final[dict[str, Callable[[Desk], tuple[Wish, int]]]] = {
+HABITS: Final[dict[str, Callable[[TraderView], tuple[Wish, int]]]] = {
     TAKER.address: _eager_taker,
     MAKER.address: _quiet_maker,
     DRIPPER.address: _dripper,

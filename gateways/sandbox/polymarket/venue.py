@@ -15,17 +15,17 @@ from gateways.sandbox.polymarket.abi import Emitted
 from gateways.sandbox.polymarket.actions import Action, Close, Match, Move, Quote, Resolve
 from gateways.sandbox.polymarket.books import Disturbance
 from gateways.sandbox.polymarket.chain import Chain
-from gateways.sandbox.polymarket.data_api_index import Feed
+from gateways.sandbox.polymarket.data_api_index import DataApiIndex
 from gateways.sandbox.polymarket.faults import Faults
 from gateways.sandbox.polymarket.ledger import Entry, Ledger
-from gateways.sandbox.polymarket.market_channel import Channel
+from gateways.sandbox.polymarket.market_channel import MarketChannel
 from gateways.sandbox.polymarket.market_state import MarketState
 from gateways.sandbox.polymarket.markets import ONE, Listing
 from gateways.sandbox.polymarket.redemption import redemptions
 from gateways.sandbox.polymarket.rows import Row, row_of
 from gateways.sandbox.polymarket.rpc import Node
 from gateways.sandbox.polymarket.sources import Source
-from gateways.sandbox.polymarket.websocket_hub import Limits, Sockets
+from gateways.sandbox.polymarket.websocket_hub import Limits, WebsocketHub
 
 MS: Final = 1_000_000
 # A match is settled in the first block made so long after it.
@@ -50,7 +50,7 @@ class Venue:
     def __init__(self, source: Source, faults: Faults, clock: Callable[[], int], limits: Limits) -> None:
         self.limits = limits
         self.faults = faults
-        self.feed = Feed()
+        self.feed = DataApiIndex()
         self._clock = clock
         self._paused_at: int | None = None
         self._lost_ns = 0
@@ -60,8 +60,8 @@ class Venue:
         self.chain = Chain(source.seed, origin_ns)
         self.chain.head = self.chain.first - _BLOCKS_BEFORE
         self.markets = source.markets(origin_ns)
-        self.sockets = Sockets(faults)
-        self.channel = Channel(self.sockets, self.markets)
+        self.sockets = WebsocketHub(faults)
+        self.channel = MarketChannel(self.sockets, self.markets)
         self._mined = Ledger()
         self._matched = Ledger()
         self.node = Node(self.chain, self._mined, self.sockets, faults, limits.log_blocks)

@@ -65,7 +65,7 @@ class Connection:
         await self._ws.close(code=frame)
 
 
-class Sockets:
+class WebsocketHub:
     """All connections, and the faults that sending goes through."""
 
     def __init__(self, faults: Faults) -> None:

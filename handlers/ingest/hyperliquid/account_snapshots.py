@@ -17,9 +17,9 @@ from domain.events import RawReceived, Venue
 from gateways.hyperliquid.info_client import InfoClient
 from gateways.hyperliquid.parsing import MILLISECOND, parse_account
 from gateways.venue_errors import VenueUnavailableError, WireError
-from handlers.ingest.hyperliquid.ordered_writer import Intake
-from handlers.ingest.raw_writer import Recorder
-from handlers.live.configuration import Configuration
+from handlers.ingest.hyperliquid.ordered_writer import OrderedWriter
+from handlers.ingest.raw_writer import RawWriter
+from handlers.live.configuration import LiveConfiguration
 from handlers.meaning import ACCOUNT_CHANNEL
 
 log = structlog.get_logger()
@@ -36,7 +36,7 @@ _FIRST, _URGENT, _AGAIN = 0, 1, 2
 """Trades wait for it; trades would wait for it; it was reported before."""
 
 
-class AccountSeeder:
+class AccountSnapshots:
     """Fetches account reports of followed addresses and records them as raw events.
 
     `newest_ms` says the newest block time that the feed has delivered.
@@ -45,9 +45,9 @@ class AccountSeeder:
     def __init__(
         self,
         info: InfoClient,
-        configuration: Configuration,
-        recorder: Recorder,
-        intake: Intake,
+        configuration: LiveConfiguration,
+        recorder: RawWriter,
+        intake: OrderedWriter,
         newest_ms: Callable[[], int],
         clock: Callable[[], int],
     ) -> None:

@@ -21,9 +21,9 @@ from gateways.hyperliquid.fill_parsing import FILLS_CHANNEL, fill_id, is_perpetu
 from gateways.hyperliquid.info_client import InfoClient
 from gateways.hyperliquid.parsing import MILLISECOND
 from gateways.venue_errors import VenueUnavailableError, WireError
-from handlers.ingest.hyperliquid.account_snapshots import AccountSeeder
-from handlers.ingest.hyperliquid.ordered_writer import Intake
-from handlers.live.configuration import Configuration
+from handlers.ingest.hyperliquid.account_snapshots import AccountSnapshots
+from handlers.ingest.hyperliquid.ordered_writer import OrderedWriter
+from handlers.live.configuration import LiveConfiguration
 
 log = structlog.get_logger()
 
@@ -57,9 +57,9 @@ class Backfill:
     def __init__(
         self,
         info: InfoClient,
-        configuration: Configuration,
-        intake: Intake,
-        seeder: AccountSeeder,
+        configuration: LiveConfiguration,
+        intake: OrderedWriter,
+        seeder: AccountSnapshots,
         clock: Callable[[], int],
         misread: Callable[[str, str], Awaitable[None]],
     ) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 REPLAY = 30
 
 
-class Overlap:
+class GapDetector:
     """How far every coin has come; coins that were never seen have come to `stored_ms`, the newest in the log (0)."""
 
     def __init__(self, stored_ms: int = 0) -> None:

@@ -24,19 +24,19 @@ from gateways.hyperliquid.info_client import InfoClient
 from gateways.hyperliquid.parsing import FRAME, MILLISECOND, RAW_TRADES, TRADE_HEAD, TradeHead, raw_id
 from gateways.venue_errors import VenueUnavailableError, WireError
 from handlers import metrics
-from handlers.ingest.gap_subscription import follow_gaps
+from handlers.ingest.gap_subscription import follow_detected_gaps
 from handlers.ingest.hyperliquid import backfill
-from handlers.ingest.hyperliquid.account_snapshots import AccountSeeder
+from handlers.ingest.hyperliquid.account_snapshots import AccountSnapshots
 from handlers.ingest.hyperliquid.backfill import Backfill
-from handlers.ingest.hyperliquid.gap_detector import Overlap
-from handlers.ingest.hyperliquid.ordered_writer import Intake, time_ms
-from handlers.ingest.raw_writer import Recorder
-from handlers.live.configuration import Configuration
+from handlers.ingest.hyperliquid.gap_detector import GapDetector
+from handlers.ingest.hyperliquid.ordered_writer import OrderedWriter, time_ms
+from handlers.ingest.raw_writer import RawWriter
+from handlers.live.configuration import LiveConfiguration
 from handlers.live.event_codec import codec
 from handlers.meaning import TRADES_CHANNEL
 from streams import dead_letter_events, topology
 from streams.connection import Connection
-from streams.retry import retrying
+from streams.retry import retry_forever
 from streams.topology import SIGNALS
 
 log = structlog.get_logger()
@@ -54,13 +54,13 @@ _EMPTY: dict[str, Any] = {"state": {"last_seq": 0}}
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-class Ingest:
+class HyperliquidIngest:
     """Follows the public trades of every coin and records what concerns the followed addresses."""
 
     def __init__(
         self,
         connection: Connection,
-        configuration: Configuration,
+        configuration: LiveConfiguration,
         info: InfoClient,
         ws_url: str,
         clock: Callable[[], int],
@@ -70,10 +70,10 @@ class Ingest:
         self._info = info
         self._ws_url = ws_url
         self._clock = clock
-        self._recorder = Recorder(connection, clock)
-        self._intake = Intake(self._recorder)
-        self._overlap = Overlap()
-        self._seeder = AccountSeeder(
+        self._recorder = RawWriter(connection, clock)
+        self._intake = OrderedWriter(self._recorder)
+        self._overlap = GapDetector()
+        self._seeder = AccountSnapshots(
             info, configuration, self._recorder, self._intake, lambda: self._overlap.newest_ms, clock
         )
         self._backfill = Backfill(info, configuration, self._intake, self._seeder, clock, self._misread)
@@ -126,10 +126,10 @@ class Ingest:
         async for raw in self._recorder.since(_OURS, reach_ms * MILLISECOND):
             if raw.channel in (TRADES_CHANNEL, FILLS_CHANNEL):
                 self._intake.known(raw)
-        self._overlap = Overlap(self._stored_ms)
+        self._overlap = GapDetector(self._stored_ms)
 
     async def _gaps(self, after: int, stop: asyncio.Event) -> None:
-        await follow_gaps(self._connection, codec(), Venue.HYPERLIQUID, after, self._backfill.on_gap, stop)
+        await follow_detected_gaps(self._connection, codec(), Venue.HYPERLIQUID, after, self._backfill.on_gap, stop)
         await asyncio.Event().wait()  # stopping is the reader's to say
 
     async def _coins(self, stop: asyncio.Event) -> list[str]:
@@ -266,8 +266,8 @@ class Ingest:
 
     async def _bury(self, text: str, error: str, now: int) -> None:
         digest = blake2b(text.encode(), digest_size=12).hexdigest()
-        await retrying(
-            lambda: dead_letter_events.bury(
+        await retry_forever(
+            lambda: dead_letter_events.dead_letter(
                 self._connection,
                 stage=STAGE,
                 stream="feed",

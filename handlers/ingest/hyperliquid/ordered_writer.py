@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from domain.events import RawReceived
 from handlers import metrics
-from handlers.ingest.raw_writer import Recorder
-from handlers.ingest.recent_ids import Seen
+from handlers.ingest.raw_writer import RawWriter
+from handlers.ingest.recent_ids import RecentIds
 
 HOLD_SECONDS = 5.0
 """The longest that a trade may be held back."""
@@ -24,12 +24,12 @@ def time_ms(raw_id: str) -> int:
     return int(raw_id.rsplit(":", 4)[1])
 
 
-class Intake:
+class OrderedWriter:
     """Trades and fills on their way to the recorder. `activity` counts them by address."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: RawWriter) -> None:
         self._recorder = recorder
-        self._seen = Seen()
+        self._seen = RecentIds()
         self._held: dict[str, list[RawReceived]] = {}
         self._until: dict[str, float] = {}
         self.activity: Counter[str] = Counter()

@@ -30,7 +30,7 @@ class Refused(NamedTuple):
     error: str
 
 
-class Window(NamedTuple):
+class ActivityPage(NamedTuple):
     """The rows of a wallet from a whole second on, oldest first."""
 
     rows: tuple[Row, ...]
@@ -48,7 +48,7 @@ class Window(NamedTuple):
         return self.rows[-1].activity.event_time // SECOND if self.rows else 0
 
 
-def read(payloads: Sequence[Raw], wallet: str, start_s: int, now: int) -> Window:
+def read(payloads: Sequence[Raw], wallet: str, start_s: int, now: int) -> ActivityPage:
     """Sort out a response that starts at the whole second `start_s`; `now` in ns.
 
     Rows are numbered among those of their key before anything is left out, so a number never depends on what else can
@@ -77,4 +77,4 @@ def read(payloads: Sequence[Raw], wallet: str, start_s: int, now: int) -> Window
             continue
         rows.append(Row(row_id, payload, activity))
     rows.sort(key=lambda row: row.activity.event_time)
-    return Window(tuple(rows), tuple(refused), strange)
+    return ActivityPage(tuple(rows), tuple(refused), strange)

@@ -13,16 +13,16 @@ from gateways.polymarket.data_api import DataApi
 from gateways.polymarket.gamma import Gamma
 from gateways.venue_errors import VenueUnavailableError
 from handlers.ingest.polymarket import metrics as metrics
-from handlers.ingest.polymarket.activity_page import Row, Window, read
-from handlers.ingest.polymarket.dead_letters import UNREADABLE, Letters, digest
+from handlers.ingest.polymarket.activity_page import ActivityPage, Row, read
+from handlers.ingest.polymarket.dead_letters import UNREADABLE, DeadLetters, digest
 from handlers.ingest.polymarket.outbox import Outbox
-from handlers.ingest.polymarket.wallet_state import SECOND, Pace, Wallet
+from handlers.ingest.polymarket.wallet_state import SECOND, PollSettings, WalletState
 from handlers.meaning import ACTIVITY_CHANNEL, MARKET_CHANNEL
 
 log = structlog.get_logger()
 
 
-class Sweeper:
+class ActivityPoll:
     """Fetches windows and records what is new in them; one sweep of a wallet at a time."""
 
     def __init__(
@@ -30,9 +30,9 @@ class Sweeper:
         data_api: DataApi,
         gamma: Gamma,
         outbox: Outbox,
-        letters: Letters,
+        letters: DeadLetters,
         clock: Callable[[], int],
-        pace: Pace,
+        pace: PollSettings,
     ) -> None:
         self._data_api = data_api
         self._gamma = gamma
@@ -43,7 +43,7 @@ class Sweeper:
         self.stalled = False
         """While True, nothing that the API serves moves where windows start: it may show late what it hides now."""
 
-    async def fetch(self, wallet: Wallet, start_s: int) -> Window:
+    async def fetch(self, wallet: WalletState, start_s: int) -> ActivityPage:
         """The wallet's activity from a whole second on; what cannot be read is buried.
 
         Raises VenueUnavailableError, or WireError when the response as a whole cannot be read.
@@ -58,7 +58,7 @@ class Sweeper:
             log.warning("polymarket.strange_rows", wallet=wallet.address, rows=window.strange, start_s=start_s)
         return window
 
-    async def sweep(self, wallet: Wallet) -> int:
+    async def sweep(self, wallet: WalletState) -> int:
         """Fetch and record; the number of new rows. Raises VenueUnavailableError or WireError: try again later."""
         start = wallet.window(self._pace.overlap)
         try:
@@ -71,7 +71,7 @@ class Sweeper:
             wallet.reach(start)
         return new
 
-    async def record(self, wallet: Wallet, window: Window) -> tuple[int, bool]:
+    async def record(self, wallet: WalletState, window: ActivityPage) -> tuple[int, bool]:
         """Hand on the rows that were never seen; how many, and whether that was all of them.
 
         The description of a market goes before its first row that names no asset; while Gamma does not answer, such a
@@ -94,16 +94,16 @@ class Sweeper:
             self._advance(wallet, row.activity.event_time // SECOND)
         return len(fresh), True
 
-    def _advance(self, wallet: Wallet, second: int) -> None:
+    def _advance(self, wallet: WalletState, second: int) -> None:
         if not self.stalled:
             wallet.last_seen_s = max(wallet.last_seen_s, second)
 
-    def _pair(self, wallet: Wallet, row: Row) -> None:
+    def _pair(self, wallet: WalletState, row: Row) -> None:
         activity = row.activity
         if activity.kind is Kind.TRADE and activity.side is not None:
             wallet.joins.row((activity.transaction, activity.asset, activity.side), activity.share_micros)
 
-    async def _describe(self, wallet: Wallet, fresh: list[Row]) -> dict[str, bytes] | None:
+    async def _describe(self, wallet: WalletState, fresh: list[Row]) -> dict[str, bytes] | None:
         """The Gamma objects of the markets that have to go first; None while Gamma does not answer."""
         wanted = list(dict.fromkeys(row.activity.market for row in fresh if _needs_market(wallet, row)))
         try:
@@ -116,7 +116,7 @@ class Sweeper:
             await self._letters.write(key, subject=wallet.address, payload=",".join(wanted).encode(), error=str(error))
             return {}
 
-    async def _put_market(self, wallet: Wallet, market: str, described: dict[str, bytes]) -> None:
+    async def _put_market(self, wallet: WalletState, market: str, described: dict[str, bytes]) -> None:
         payload = described.get(market)
         if payload is None:
             log.warning("polymarket.market_not_listed", wallet=wallet.address, market=market)
@@ -126,6 +126,6 @@ class Sweeper:
         await self._outbox.put(wallet, self._outbox.event(wallet, MARKET_CHANNEL, raw_id, payload))
 
 
-def _needs_market(wallet: Wallet, row: Row) -> bool:
+def _needs_market(wallet: WalletState, row: Row) -> bool:
     activity = row.activity
     return bool(activity.market) and not activity.asset and activity.market not in wallet.described

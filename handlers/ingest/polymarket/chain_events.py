@@ -6,21 +6,21 @@ import re
 from domain.signals import REMOVED
 from gateways.polymarket.log_parsing import ChainFill, Log, log_id, parse_log
 from handlers.ingest.polymarket import metrics as metrics
-from handlers.ingest.polymarket.dead_letters import UNREADABLE, Letters, digest
+from handlers.ingest.polymarket.dead_letters import UNREADABLE, DeadLetters, digest
 from handlers.ingest.polymarket.fill_matching import FillKey
 from handlers.ingest.polymarket.outbox import Outbox
-from handlers.ingest.polymarket.poll_queue import Schedule
+from handlers.ingest.polymarket.poll_queue import PollQueue
 from handlers.ingest.polymarket.reorg_tracker import taken_back
-from handlers.ingest.polymarket.wallet_state import Pace, Wallet
+from handlers.ingest.polymarket.wallet_state import PollSettings, WalletState
 from handlers.meaning import CHAIN_CHANNEL
 
 _ADDRESS = re.compile(rb"[0-9a-fA-F]{40}(?![0-9a-fA-F])")
 
 
-class Logs:
+class ChainEvents:
     """Takes logs in, in whatever order and however often they come."""
 
-    def __init__(self, schedule: Schedule, outbox: Outbox, letters: Letters, pace: Pace) -> None:
+    def __init__(self, schedule: PollQueue, outbox: Outbox, letters: DeadLetters, pace: PollSettings) -> None:
         self._schedule = schedule
         self._outbox = outbox
         self._letters = letters
@@ -51,7 +51,7 @@ class Logs:
             self._schedule.urge(wallet, now + self._pace.row_after)
         await self._outbox.put(wallet, self._outbox.event(wallet, CHAIN_CHANNEL, raw_id, payload, message.venue_time))
 
-    async def _take_back(self, wallet: Wallet, raw_id: str, fill: ChainFill, message: Log) -> None:
+    async def _take_back(self, wallet: WalletState, raw_id: str, fill: ChainFill, message: Log) -> None:
         metrics.LOGS.labels("removed").inc()
         wallet.standing.remove(raw_id.removesuffix(REMOVED), fill)
         wallet.joins.removed(key_of(fill), fill.share_micros)

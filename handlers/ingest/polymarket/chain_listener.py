@@ -11,7 +11,7 @@ import structlog
 
 from gateways.polymarket.log_parsing import Log
 from gateways.polymarket.log_socket import Connected, fills
-from gateways.polymarket.polygon_rpc import Chain
+from gateways.polymarket.polygon_rpc import PolygonRpc
 from gateways.venue_errors import VenueUnavailableError
 from handlers.ingest.polymarket import metrics as metrics
 from handlers.ingest.polymarket.dead_letters import UNREADABLE
@@ -26,12 +26,12 @@ _GATHERED_SECONDS = 0.2
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 
 
-class Listener:
+class ChainListener:
     """Keeps one subscription for the wallets it was told of last."""
 
     def __init__(
         self,
-        chain: Chain,
+        chain: PolygonRpc,
         ws_url: str,
         take: Callable[[Log], Awaitable[None]],
         *,

@@ -8,10 +8,10 @@ import structlog
 
 from gateways.venue_errors import WireError
 from handlers import metrics
-from handlers.ingest.recent_ids import Seen
+from handlers.ingest.recent_ids import RecentIds
 from streams import dead_letter_events
 from streams.connection import Connection
-from streams.retry import retrying
+from streams.retry import retry_forever
 
 log = structlog.get_logger()
 
@@ -20,21 +20,21 @@ UNREADABLE = (WireError, msgspec.MsgspecError, UnicodeError, RecursionError)
 """What reading hostile bytes may end in."""
 
 
-class Letters:
+class DeadLetters:
     """The way to DEAD. What was written is remembered here, and by the server for a day."""
 
     def __init__(self, connection: Connection, clock: Callable[[], int]) -> None:
         self._connection = connection
         self._clock = clock
-        self._written = Seen(50_000)
+        self._written = RecentIds(50_000)
 
     async def write(self, key: str, *, subject: str, payload: bytes, error: str) -> bool:
         """Bury a payload under the id `ingest:{key}`; False when that was done before. Waits until the log takes it."""
         if not self._written.add(key):
             return False
         log.warning("polymarket.unreadable", key=key[:200], error=error[:500])
-        await retrying(
-            lambda: dead_letter_events.bury(
+        await retry_forever(
+            lambda: dead_letter_events.dead_letter(
                 self._connection,
                 stage=STAGE,
                 stream="polymarket",

@@ -22,7 +22,7 @@ class _Fills(Struct):
     logs: list[tuple[int, float]] = []
 
 
-class Joins:
+class FillMatching:
     """The unpaired fills of one wallet. Sizes in micros, moments in seconds of any one clock."""
 
     def __init__(self) -> None:

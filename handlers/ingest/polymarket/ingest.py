@@ -15,23 +15,23 @@ from msgspec import Raw
 from domain.events import RawReceived, Venue
 from gateways.polymarket.data_api import DataApi
 from gateways.polymarket.gamma import Gamma, Profile
-from gateways.polymarket.polygon_rpc import Chain
-from handlers.ingest.gap_subscription import follow_gaps
+from gateways.polymarket.polygon_rpc import PolygonRpc
+from handlers.ingest.gap_subscription import follow_detected_gaps
 from handlers.ingest.polymarket import metrics as metrics
-from handlers.ingest.polymarket.activity_poll import Sweeper
-from handlers.ingest.polymarket.chain_events import Logs
-from handlers.ingest.polymarket.chain_listener import Listener
-from handlers.ingest.polymarket.dead_letters import Letters
+from handlers.ingest.polymarket.activity_poll import ActivityPoll
+from handlers.ingest.polymarket.chain_events import ChainEvents
+from handlers.ingest.polymarket.chain_listener import ChainListener
+from handlers.ingest.polymarket.dead_letters import DeadLetters
 from handlers.ingest.polymarket.outbox import Outbox
-from handlers.ingest.polymarket.poll_queue import Schedule
-from handlers.ingest.polymarket.poller import Turns
-from handlers.ingest.polymarket.position_snapshots import Seeder
-from handlers.ingest.polymarket.recovery import Memory
+from handlers.ingest.polymarket.poll_queue import PollQueue
+from handlers.ingest.polymarket.poller import Poller
+from handlers.ingest.polymarket.position_snapshots import PositionSnapshots
+from handlers.ingest.polymarket.recovery import Recovery
 from handlers.ingest.polymarket.stall_detector import Progress
-from handlers.ingest.polymarket.wallet_resolver import Roster
-from handlers.ingest.polymarket.wallet_state import SECOND, Pace, Wallet
-from handlers.ingest.raw_writer import Recorder
-from handlers.live.configuration import Configuration
+from handlers.ingest.polymarket.wallet_resolver import WalletResolver
+from handlers.ingest.polymarket.wallet_state import SECOND, PollSettings, WalletState
+from handlers.ingest.raw_writer import RawWriter
+from handlers.live.configuration import LiveConfiguration
 from handlers.live.event_codec import codec
 from handlers.meaning import PROFILE_CHANNEL
 from streams import topology
@@ -44,7 +44,7 @@ log = structlog.get_logger()
 GAPS_BACK = 50_000
 """Newest signals looked through at the start for gaps that no report has healed."""
 _RECALLED_AT_ONCE = 8
-AS_DOCUMENTED = Pace()
+AS_DOCUMENTED = PollSettings()
 """The pace that fits the delays and limits that the venue documents."""
 
 
@@ -54,14 +54,14 @@ class PolymarketIngest:
     def __init__(
         self,
         connection: Connection,
-        configuration: Configuration,
+        configuration: LiveConfiguration,
         data_api: DataApi,
         gamma: Gamma,
-        chain: Chain,
+        chain: PolygonRpc,
         ws_url: str,
         clock: Callable[[], int],
         *,
-        pace: Pace = AS_DOCUMENTED,
+        pace: PollSettings = AS_DOCUMENTED,
     ) -> None:
         self.ready = asyncio.Event()
         """Set once the venue has answered for the first time, or when nobody is followed."""
@@ -69,18 +69,18 @@ class PolymarketIngest:
         self._configuration = configuration
         self._clock = clock
         self._pace = pace
-        self._recorder = Recorder(connection, clock)
-        self._letters = Letters(connection, clock)
+        self._recorder = RawWriter(connection, clock)
+        self._letters = DeadLetters(connection, clock)
         self._outbox = Outbox(self._recorder, clock, pace.hold)
-        self._memory = Memory(connection, clock)
-        self._schedule = Schedule(pace, clock)
-        self._sweeper = Sweeper(data_api, gamma, self._outbox, self._letters, clock, pace)
-        seeder = Seeder(data_api, chain, self._sweeper, self._outbox, self._letters, pace)
-        self._turns = Turns(self._schedule, self._sweeper, seeder, self._letters, clock, pace, answered=self.ready.set)
+        self._memory = Recovery(connection, clock)
+        self._schedule = PollQueue(pace, clock)
+        self._sweeper = ActivityPoll(data_api, gamma, self._outbox, self._letters, clock, pace)
+        seeder = PositionSnapshots(data_api, chain, self._sweeper, self._outbox, self._letters, pace)
+        self._turns = Poller(self._schedule, self._sweeper, seeder, self._letters, clock, pace, answered=self.ready.set)
         self._progress = Progress(data_api, clock, pace, stalled=self._stalled, moving=self._moving)
-        logs = Logs(self._schedule, self._outbox, self._letters, pace)
-        self._listener = Listener(chain, ws_url, logs.take, connected=self.ready.set, again=self._reconnected)
-        self._roster = Roster(
+        logs = ChainEvents(self._schedule, self._outbox, self._letters, pace)
+        self._listener = ChainListener(chain, ws_url, logs.take, connected=self.ready.set, again=self._reconnected)
+        self._roster = WalletResolver(
             gamma,
             data_api,
             self._letters,
@@ -90,8 +90,8 @@ class PolymarketIngest:
             changed=self._refresh,
             answered=self.ready.set,
         )
-        self._known: dict[str, Wallet] = {}
-        self._active: dict[str, Wallet] = {}
+        self._known: dict[str, WalletState] = {}
+        self._active: dict[str, WalletState] = {}
         self._arriving: dict[str, asyncio.Task[None]] = {}
         self._recalling = asyncio.Semaphore(_RECALLED_AT_ONCE)
         self._somebody = asyncio.Event()
@@ -114,7 +114,7 @@ class PolymarketIngest:
                 self._turns.run(),
                 self._watch(),
                 self._reconcile(),
-                follow_gaps(self._connection, codec(), Venue.POLYMARKET, after, self._turns.gap, stop),
+                follow_detected_gaps(self._connection, codec(), Venue.POLYMARKET, after, self._turns.gap, stop),
             )
         ]
         stopped = asyncio.create_task(stop.wait())
@@ -161,7 +161,7 @@ class PolymarketIngest:
         if self._active:
             self._somebody.set()
 
-    def _hand_over(self, wallet: Wallet, influencer: str) -> None:
+    def _hand_over(self, wallet: WalletState, influencer: str) -> None:
         """A wallet that belongs to somebody else from now on needs a report of its own under that name."""
         if wallet.influencer_id != influencer:
             wallet.influencer_id = influencer
@@ -171,7 +171,7 @@ class PolymarketIngest:
         """Begin with what RAW holds of a wallet."""
         back = self._clock() // SECOND - self._pace.start_back
         while True:
-            wallet = Wallet(address, influencer, since_s=back)
+            wallet = WalletState(address, influencer, since_s=back)
             wallet.reach(back)
             try:
                 async with self._recalling:

@@ -8,8 +8,8 @@ from msgspec import Raw
 
 from domain.events import RawReceived, Venue
 from handlers.ingest.polymarket import metrics as metrics
-from handlers.ingest.polymarket.wallet_state import Wallet
-from handlers.ingest.raw_writer import Recorder
+from handlers.ingest.polymarket.wallet_state import WalletState
+from handlers.ingest.raw_writer import RawWriter
 
 log = structlog.get_logger()
 
@@ -17,14 +17,14 @@ log = structlog.get_logger()
 class Outbox:
     """In front of the recorder: the order of a wallet's events is the order in which they are put."""
 
-    def __init__(self, recorder: Recorder, clock: Callable[[], int], hold_seconds: float) -> None:
+    def __init__(self, recorder: RawWriter, clock: Callable[[], int], hold_seconds: float) -> None:
         self._recorder = recorder
         self._clock = clock
         self._hold_seconds = hold_seconds
         self._timers: dict[str, asyncio.Task[None]] = {}
 
     def event(
-        self, wallet: Wallet, channel: str, raw_id: str, payload: bytes, venue_time: int | None = None
+        self, wallet: WalletState, channel: str, raw_id: str, payload: bytes, venue_time: int | None = None
     ) -> RawReceived:
         """A raw event of a wallet, detected now."""
         return RawReceived(
@@ -38,7 +38,7 @@ class Outbox:
             venue_time=venue_time,
         )
 
-    async def put(self, wallet: Wallet, raw: RawReceived) -> None:
+    async def put(self, wallet: WalletState, raw: RawReceived) -> None:
         """Record it, after what is held back for its wallet."""
         if not wallet.holding:
             await self._recorder.put(raw)
@@ -51,7 +51,7 @@ class Outbox:
         """Record it before what is held back."""
         await self._recorder.put(raw)
 
-    async def release(self, wallet: Wallet) -> None:
+    async def release(self, wallet: WalletState) -> None:
         """Record what was held back, and hold nothing back from now on."""
         timer = self._timers.pop(wallet.address, None)
         if timer is not None and timer is not asyncio.current_task():
@@ -69,7 +69,7 @@ class Outbox:
         await asyncio.gather(*self._timers.values(), return_exceptions=True)
         self._timers.clear()
 
-    async def _expire(self, wallet: Wallet) -> None:
+    async def _expire(self, wallet: WalletState) -> None:
         await asyncio.sleep(self._hold_seconds)
         log.warning("polymarket.released_unseeded", wallet=wallet.address, events=len(wallet.held))
         metrics.SEEDS.labels("late").inc()

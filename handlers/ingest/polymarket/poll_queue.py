@@ -4,29 +4,29 @@ import asyncio
 from collections.abc import Callable
 
 from handlers.ingest.polymarket import metrics as metrics
-from handlers.ingest.polymarket.wallet_state import SECOND, Pace, Wallet
+from handlers.ingest.polymarket.wallet_state import SECOND, PollSettings, WalletState
 
 
-class Schedule:
+class PollQueue:
     """The order of sweeps. Wallets that traded within the hour are due more often; nobody starves."""
 
-    def __init__(self, pace: Pace, clock: Callable[[], int]) -> None:
+    def __init__(self, pace: PollSettings, clock: Callable[[], int]) -> None:
         self._pace = pace
         self._clock = clock
-        self.wallets: dict[str, Wallet] = {}
+        self.wallets: dict[str, WalletState] = {}
         self._woken = asyncio.Event()
 
-    def follow(self, wallets: dict[str, Wallet]) -> None:
+    def follow(self, wallets: dict[str, WalletState]) -> None:
         """Sweep these and no others."""
         self.wallets = wallets
         self._woken.set()
 
-    def urge(self, wallet: Wallet, at: float) -> None:
+    def urge(self, wallet: WalletState, at: float) -> None:
         """Sweep a wallet at this loop time, before whoever only waits for his turn."""
         wallet.urgent_at = at if wallet.urgent_at is None else min(wallet.urgent_at, at)
         self._woken.set()
 
-    async def next(self) -> Wallet:
+    async def next(self) -> WalletState:
         """The wallet whose turn it is, marked busy; waits until somebody is due."""
         while True:
             now = asyncio.get_running_loop().time()
@@ -41,7 +41,7 @@ class Schedule:
             except TimeoutError:
                 pass
 
-    def done(self, wallet: Wallet, *, failed: bool) -> None:
+    def done(self, wallet: WalletState, *, failed: bool) -> None:
         """Give a wallet back after its sweep."""
         now = asyncio.get_running_loop().time()
         wallet.busy = False
@@ -54,9 +54,9 @@ class Schedule:
             self.urge(wallet, now + self._pace.row_again)
         self._woken.set()
 
-    def due(self, now: float) -> tuple[Wallet | None, float | None]:
+    def due(self, now: float) -> tuple[WalletState | None, float | None]:
         """Who is next at this loop time; when nobody is, how long until somebody will be (None = nobody is there)."""
-        best: tuple[float, float, Wallet] | None = None
+        best: tuple[float, float, WalletState] | None = None
         wait: float | None = None
         oldest = 0.0
         for wallet in self.wallets.values():
@@ -72,7 +72,7 @@ class Schedule:
         metrics.BEHIND.set(oldest)
         return (None, wait) if best is None else (best[2], 0.0)
 
-    def _urgency(self, wallet: Wallet, now: float) -> tuple[tuple[float, float], float]:
+    def _urgency(self, wallet: WalletState, now: float) -> tuple[tuple[float, float], float]:
         """How urgent a wallet is, and the seconds until it is due (at most 0 = now).
 
         Urgency is (1 + the seconds since what was announced for it should be there, or 0; the part of its interval
@@ -88,6 +88,6 @@ class Schedule:
                 urgency = (1.0 + now - wallet.urgent_at, urgency[1])
         return urgency, max(left, wallet.not_before - now)
 
-    def _interval(self, wallet: Wallet) -> float:
+    def _interval(self, wallet: WalletState) -> float:
         hot = wallet.last_seen_s > self._clock() // SECOND - self._pace.hot_for
         return self._pace.hot if hot else self._pace.cold

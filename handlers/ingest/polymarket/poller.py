@@ -9,11 +9,11 @@ from msgspec import Struct
 from domain.events import GapDetected
 from gateways.venue_errors import VenueUnavailableError
 from handlers.ingest.polymarket import metrics as metrics
-from handlers.ingest.polymarket.activity_poll import Sweeper
-from handlers.ingest.polymarket.dead_letters import UNREADABLE, Letters
-from handlers.ingest.polymarket.poll_queue import Schedule
-from handlers.ingest.polymarket.position_snapshots import Seeder
-from handlers.ingest.polymarket.wallet_state import SECOND, Pace, Wallet
+from handlers.ingest.polymarket.activity_poll import ActivityPoll
+from handlers.ingest.polymarket.dead_letters import UNREADABLE, DeadLetters
+from handlers.ingest.polymarket.poll_queue import PollQueue
+from handlers.ingest.polymarket.position_snapshots import PositionSnapshots
+from handlers.ingest.polymarket.wallet_state import SECOND, PollSettings, WalletState
 
 log = structlog.get_logger()
 
@@ -28,17 +28,17 @@ class _Gap(Struct):
     tries: int = 0
 
 
-class Turns:
+class Poller:
     """Works off the schedule. A wallet that fails waits a little; the others do not wait for it."""
 
     def __init__(
         self,
-        schedule: Schedule,
-        sweeper: Sweeper,
-        seeder: Seeder,
-        letters: Letters,
+        schedule: PollQueue,
+        sweeper: ActivityPoll,
+        seeder: PositionSnapshots,
+        letters: DeadLetters,
         clock: Callable[[], int],
-        pace: Pace,
+        pace: PollSettings,
         *,
         answered: Callable[[], None],
     ) -> None:
@@ -59,7 +59,7 @@ class Turns:
                 await slots.acquire()
                 group.create_task(self._turn(await self._schedule.next(), slots))
 
-    async def _turn(self, wallet: Wallet, slots: asyncio.Semaphore) -> None:
+    async def _turn(self, wallet: WalletState, slots: asyncio.Semaphore) -> None:
         failed = True
         try:
             await self._seed_or_sweep(wallet)
@@ -79,7 +79,7 @@ class Turns:
             self._schedule.done(wallet, failed=failed)
             slots.release()
 
-    async def _seed_or_sweep(self, wallet: Wallet) -> None:
+    async def _seed_or_sweep(self, wallet: WalletState) -> None:
         now = asyncio.get_running_loop().time()
         if wallet.seed_at is None or wallet.seed_at > now:
             await self._sweeper.sweep(wallet)
@@ -101,7 +101,7 @@ class Turns:
             self._gaps.pop(wallet.address, None)
             wallet.seed_at = None
 
-    def _give_up_late(self, wallet: Wallet) -> None:
+    def _give_up_late(self, wallet: WalletState) -> None:
         before = asyncio.get_running_loop().time() - self._pace.row_within
         for transaction, asset, side in wallet.joins.overdue(before):
             metrics.UNJOINED.inc()
@@ -117,7 +117,7 @@ class Turns:
         if wallet is not None:
             self.check(wallet)
 
-    def check(self, wallet: Wallet) -> None:
+    def check(self, wallet: WalletState) -> None:
         """Ask for what a wallet lacks: a report after a gap, rows for logs that have none."""
         now = asyncio.get_running_loop().time()
         if wallet.joins.waiting:

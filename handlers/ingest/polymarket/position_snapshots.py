@@ -12,14 +12,14 @@ import structlog
 from msgspec import Raw, json
 
 from gateways.polymarket.data_api import DataApi
-from gateways.polymarket.polygon_rpc import Chain
+from gateways.polymarket.polygon_rpc import PolygonRpc
 from gateways.polymarket.positions import parse_positions, parse_value
 from gateways.venue_errors import VenueUnavailableError
 from handlers.ingest.polymarket import metrics as metrics
-from handlers.ingest.polymarket.activity_poll import Sweeper
-from handlers.ingest.polymarket.dead_letters import UNREADABLE, Letters, digest
+from handlers.ingest.polymarket.activity_poll import ActivityPoll
+from handlers.ingest.polymarket.dead_letters import UNREADABLE, DeadLetters, digest
 from handlers.ingest.polymarket.outbox import Outbox
-from handlers.ingest.polymarket.wallet_state import SECOND, Pace, Wallet
+from handlers.ingest.polymarket.wallet_state import SECOND, PollSettings, WalletState
 from handlers.meaning import POSITIONS_CHANNEL, PositionsReport
 
 log = structlog.get_logger()
@@ -28,11 +28,17 @@ _NULL = Raw(b"null")
 T = TypeVar("T")
 
 
-class Seeder:
+class PositionSnapshots:
     """Takes positions reports that agree with the activity."""
 
     def __init__(
-        self, data_api: DataApi, chain: Chain, sweeper: Sweeper, outbox: Outbox, letters: Letters, pace: Pace
+        self,
+        data_api: DataApi,
+        chain: PolygonRpc,
+        sweeper: ActivityPoll,
+        outbox: Outbox,
+        letters: DeadLetters,
+        pace: PollSettings,
     ) -> None:
         self._data_api = data_api
         self._chain = chain
@@ -41,7 +47,7 @@ class Seeder:
         self._letters = letters
         self._pace = pace
 
-    async def seed(self, wallet: Wallet) -> None:
+    async def seed(self, wallet: WalletState) -> None:
         """Sweep, report, sweep, until both sweeps agree; the report goes to RAW before the rows that were held back.
 
         Raises VenueUnavailableError or WireError: what was seen has been handed on, and a report is still wanted.
@@ -69,7 +75,7 @@ class Seeder:
                 wallet.reach(start)
             await self._outbox.release(wallet)
 
-    async def _put(self, wallet: Wallet, report: PositionsReport, as_of: int) -> None:
+    async def _put(self, wallet: WalletState, report: PositionsReport, as_of: int) -> None:
         raw_id = f"pm:positions:{wallet.address}:{as_of}"
         while not wallet.seen.add(raw_id):
             # Asked again, and nothing has happened since: the next moment, for no activity lies between.
@@ -80,7 +86,7 @@ class Seeder:
         metrics.SEEDS.labels("taken").inc()
         log.info("polymarket.seeded", wallet=wallet.address, as_of=as_of)
 
-    async def _report(self, wallet: Wallet, *, last: bool) -> PositionsReport | None:
+    async def _report(self, wallet: WalletState, *, last: bool) -> PositionsReport | None:
         """A report that can be read; None when another attempt may bring one."""
         positions, value, cash = await asyncio.gather(
             self._data_api.positions(wallet.address),
@@ -97,7 +103,7 @@ class Seeder:
             raise
         return PositionsReport(Raw(positions), _readable(value), None if cash is None else str(cash))
 
-    async def _optional(self, wallet: Wallet, what: str, asked: Awaitable[T]) -> T | None:
+    async def _optional(self, wallet: WalletState, what: str, asked: Awaitable[T]) -> T | None:
         """What the report may do without, if it comes soon."""
         try:
             async with asyncio.timeout(self._pace.optional_within):

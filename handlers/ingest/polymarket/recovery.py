@@ -14,13 +14,13 @@ from domain.signals import REMOVED
 from gateways.polymarket.activity import Kind, parse_activity
 from gateways.polymarket.log_parsing import Log, parse_log
 from handlers.ingest.polymarket.dead_letters import UNREADABLE
-from handlers.ingest.polymarket.wallet_state import SECOND, Wallet
+from handlers.ingest.polymarket.wallet_state import SECOND, WalletState
 from handlers.live.event_codec import codec
 from handlers.meaning import ACTIVITY_CHANNEL, CHAIN_CHANNEL, MARKET_CHANNEL, POSITIONS_CHANNEL, PROFILE_CHANNEL
 from streams import subjects
 from streams.connection import Connection
 from streams.errors import UnprocessableError
-from streams.reader import history, last
+from streams.reader import last, read_all
 from streams.topology import RAW
 
 log = structlog.get_logger()
@@ -31,7 +31,7 @@ second of all venues. What is older and served again is recognised by the log an
 _PAIRED_SECONDS = 600
 
 
-class Memory:
+class Recovery:
     """Reads RAW; changes nothing in it."""
 
     def __init__(self, connection: Connection, clock: Callable[[], int]) -> None:
@@ -47,7 +47,7 @@ class Memory:
             found.setdefault(address, []).append(wallet)
         return found
 
-    async def recall(self, wallet: Wallet) -> None:
+    async def recall(self, wallet: WalletState) -> None:
         """Fill in what was recorded of a wallet: ids, newest activity, reports, markets, unpaired fills."""
         for channel in (POSITIONS_CHANNEL, MARKET_CHANNEL, CHAIN_CHANNEL, ACTIVITY_CHANNEL):
             subject = subjects.raw(wallet.influencer_id, Venue.POLYMARKET.value, channel, wallet.address)
@@ -58,7 +58,7 @@ class Memory:
             async for raw in self._events(subject, after):
                 self._remember(wallet, raw)
 
-    def _remember(self, wallet: Wallet, raw: RawReceived) -> None:
+    def _remember(self, wallet: WalletState, raw: RawReceived) -> None:
         wallet.seen.add(raw.raw_id)
         lately = self._clock() - raw.detect_time < _PAIRED_SECONDS * SECOND
         try:
@@ -79,7 +79,7 @@ class Memory:
         except UNREADABLE as error:
             log.warning("polymarket.memory_unreadable", raw_id=raw.raw_id, error=str(error))
 
-    def _remember_log(self, wallet: Wallet, raw: RawReceived) -> None:
+    def _remember_log(self, wallet: WalletState, raw: RawReceived) -> None:
         fill = parse_log(bytes(raw.payload))
         key = (fill.transaction, fill.asset, fill.side)
         if fill.removed:
@@ -90,7 +90,7 @@ class Memory:
             wallet.standing.add(raw.raw_id, fill, Log(raw.payload, raw.venue_time))
 
     async def _events(self, subject: str, after: int) -> AsyncIterator[RawReceived]:
-        async for batch in history(self._connection, RAW.name, [subject], after=after):
+        async for batch in read_all(self._connection, RAW.name, [subject], after=after):
             for stored in batch:
                 try:
                     yield self._codec.decode(RAW.name, stored.sequence, stored.subject, stored.payload).data

@@ -15,22 +15,22 @@ REMEMBERED = 2_000
 """Transactions remembered per wallet; the chain is final after seconds."""
 
 
-class Recorded(NamedTuple):
+class RecordedLog(NamedTuple):
     """A log as it was recorded."""
 
     fill: ChainFill
     message: Log
 
 
-class Standing:
+class ReorgTracker:
     """The standing logs of one wallet, by transaction."""
 
     def __init__(self) -> None:
-        self._logs: OrderedDict[str, dict[str, Recorded]] = OrderedDict()
+        self._logs: OrderedDict[str, dict[str, RecordedLog]] = OrderedDict()
 
     def add(self, raw_id: str, fill: ChainFill, message: Log) -> None:
         """A log was recorded."""
-        self._logs.setdefault(fill.transaction, {})[raw_id] = Recorded(fill, message)
+        self._logs.setdefault(fill.transaction, {})[raw_id] = RecordedLog(fill, message)
         if len(self._logs) > REMEMBERED:
             self._logs.popitem(last=False)
 
@@ -38,7 +38,7 @@ class Standing:
         """A log was taken back; `raw_id` is the one it was recorded under."""
         self._logs.get(fill.transaction, {}).pop(raw_id, None)
 
-    def displaced(self, fill: ChainFill) -> list[Recorded]:
+    def displaced(self, fill: ChainFill) -> list[RecordedLog]:
         """What cannot stand any more now that this fill does."""
         logs = self._logs.get(fill.transaction, {}).values()
         return [each for each in logs if each.fill.block_hash != fill.block_hash]

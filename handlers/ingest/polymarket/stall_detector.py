@@ -9,7 +9,7 @@ from gateways.polymarket.data_api import DataApi, Status
 from gateways.venue_errors import VenueUnavailableError
 from handlers.ingest.polymarket import metrics as metrics
 from handlers.ingest.polymarket.dead_letters import UNREADABLE
-from handlers.ingest.polymarket.wallet_state import SECOND, Pace
+from handlers.ingest.polymarket.wallet_state import SECOND, PollSettings
 
 log = structlog.get_logger()
 
@@ -21,7 +21,7 @@ class Progress:
         self,
         data_api: DataApi,
         clock: Callable[[], int],
-        pace: Pace,
+        pace: PollSettings,
         *,
         stalled: Callable[[int], None],
         moving: Callable[[int], None],

@@ -14,8 +14,8 @@ from gateways.polymarket.data_api import DataApi
 from gateways.polymarket.gamma import Gamma, Profile
 from gateways.venue_errors import VenueUnavailableError
 from handlers.ingest.polymarket import metrics as metrics
-from handlers.ingest.polymarket.dead_letters import UNREADABLE, Letters
-from handlers.ingest.polymarket.wallet_state import SECOND, Pace
+from handlers.ingest.polymarket.dead_letters import UNREADABLE, DeadLetters
+from handlers.ingest.polymarket.wallet_state import SECOND, PollSettings
 
 log = structlog.get_logger()
 
@@ -24,20 +24,20 @@ _LONGEST_QUIET_SECONDS = 30 * 24 * 3_600
 """An address without profile and positions that did nothing for so long is taken for no wallet."""
 
 
-class NoWalletError(ValueError):
+class NotAWalletError(ValueError):
     """Nothing is known of an address: no profile, no position, no activity."""
 
 
-class Roster:
+class WalletResolver:
     """Resolves addresses, one request each, again later where it failed; one address never waits for another."""
 
     def __init__(
         self,
         gamma: Gamma,
         data_api: DataApi,
-        letters: Letters,
+        letters: DeadLetters,
         clock: Callable[[], int],
-        pace: Pace,
+        pace: PollSettings,
         *,
         resolved: Callable[[str, Profile | None], Awaitable[None]],
         changed: Callable[[], None],
@@ -105,7 +105,7 @@ class Roster:
                     self._on_answer()
                     self._on_change()
                     return
-                except NoWalletError as error:
+                except NotAWalletError as error:
                     self._on_answer()
                     key = f"polymarket:wallet:{address}"
                     if await self._letters.write(key, subject=address, payload=address.encode(), error=str(error)):
@@ -132,7 +132,7 @@ class Roster:
         if await self._trades(address, _LONGEST_QUIET_SECONDS):
             await self._resolved(address, None)
             return [address]
-        raise NoWalletError(
+        raise NotAWalletError(
             f"{address} is followed on Polymarket and is no wallet there: no profile, no positions, no activity;"
             " follow the proxy wallet or the address that signs for it"
         )

@@ -5,9 +5,9 @@ from collections import deque
 from dataclasses import dataclass
 
 from domain.events import RawReceived
-from handlers.ingest.polymarket.fill_matching import Joins
-from handlers.ingest.polymarket.reorg_tracker import Standing
-from handlers.ingest.recent_ids import Seen
+from handlers.ingest.polymarket.fill_matching import FillMatching
+from handlers.ingest.polymarket.reorg_tracker import ReorgTracker
+from handlers.ingest.recent_ids import RecentIds
 
 REMEMBERED = 20_000
 """Ids remembered per wallet: half an hour of the fastest wallet on record (12 fills a second)."""
@@ -16,7 +16,7 @@ SECOND = 1_000_000_000
 
 
 @dataclass(frozen=True)
-class Pace:
+class PollSettings:
     """How often and how far back; seconds. The venue's own delays are behind every default.
 
     A row shows in the feed 5 to 7 s after its match and the feed itself moves every 4 s, so asking faster buys
@@ -46,15 +46,15 @@ class Pace:
     sweepers: int = 8
 
 
-class Wallet:
+class WalletState:
     """State of one wallet; whole seconds of the venue's clock end in `_s`."""
 
     def __init__(self, address: str, influencer_id: str, since_s: int) -> None:
         self.address = address
         self.influencer_id = influencer_id
-        self.seen = Seen(REMEMBERED)
-        self.joins = Joins()
-        self.standing = Standing()
+        self.seen = RecentIds(REMEMBERED)
+        self.joins = FillMatching()
+        self.standing = ReorgTracker()
         self.since_s = since_s
         """Where its first window starts."""
         self.last_seen_s = 0

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from domain.events import GapDetected, GapKind, Venue
-from handlers.ingest.gap_subscription import GAP_TOKEN, follow_gaps
+from handlers.ingest.gap_subscription import GAP_TOKEN, follow_detected_gaps
 from handlers.live.event_codec import codec
 from streams import subjects
 from streams.append import Record, append
@@ -48,7 +48,7 @@ async def following(log: Connection, after: int = 0, venue: Venue = Venue.HYPERL
     found: list[int] = []
     stop = asyncio.Event()
     task = asyncio.create_task(
-        follow_gaps(log, CODEC, venue, after, lambda event: found.append(event.found_micros), stop)
+        follow_detected_gaps(log, CODEC, venue, after, lambda event: found.append(event.found_micros), stop)
     )
     try:
         yield found

@@ -10,12 +10,12 @@ from msgspec import Raw, structs
 
 from domain.events import RawReceived
 from gateways.embedded import Addresses
-from handlers.ingest.raw_writer import Recorder
+from handlers.ingest.raw_writer import RawWriter
 from handlers.live.event_codec import codec
 from streams.append import Record, append
 from streams.connection import Connection, connect
 from streams.dead_letter_events import DeadLettered, decode
-from streams.reader import history
+from streams.reader import read_all
 from tests.handlers.folding import trade
 from tests.streams.proxy import proxied
 
@@ -28,7 +28,7 @@ def raws(numbers: Iterable[int]) -> list[RawReceived]:
 
 async def record(connection: Connection, events: list[RawReceived]) -> None:
     """Hand everything in, then let the recorder finish."""
-    recorder = Recorder(connection, time.time_ns)
+    recorder = RawWriter(connection, time.time_ns)
     for event in events:
         await recorder.put(event)
     await recorder.finish()
@@ -38,13 +38,13 @@ async def record(connection: Connection, events: list[RawReceived]) -> None:
 async def stored(log: Connection) -> list[str]:
     return [
         CODEC.decode("RAW", each.sequence, each.subject, each.payload).id
-        async for batch in history(log, "RAW")
+        async for batch in read_all(log, "RAW")
         for each in batch
     ]
 
 
 async def letters(log: Connection) -> list[DeadLettered]:
-    return [decode(each.payload) async for batch in history(log, "DEAD") for each in batch]
+    return [decode(each.payload) async for batch in read_all(log, "DEAD") for each in batch]
 
 
 def ids(numbers: Iterable[int]) -> list[str]:
@@ -88,9 +88,9 @@ async def test_a_lost_answer_stores_nothing_twice(log: Connection, running: Addr
 
 async def test_a_start_reads_the_newest_of_each_subject_and_what_was_seen_lately(log: Connection) -> None:
     async def since(at_ns: int) -> list[str]:
-        return [raw.raw_id async for raw in Recorder(log, time.time_ns).since("raw.*.hyperliquid.>", at_ns)]
+        return [raw.raw_id async for raw in RawWriter(log, time.time_ns).since("raw.*.hyperliquid.>", at_ns)]
 
-    assert await Recorder(log, time.time_ns).newest("raw.>") == []
+    assert await RawWriter(log, time.time_ns).newest("raw.>") == []
     assert await since(0) == []
     events = [
         structs.replace(raw, detect_time=1_000 + 10 * number, address=f"0x{number % 3}", influencer_id=f"i{number % 3}")
@@ -99,7 +99,7 @@ async def test_a_start_reads_the_newest_of_each_subject_and_what_was_seen_lately
     await record(log, events)
     await append(log, [Record("raw.1.hyperliquid.trades.0x9", b"junk")])
     await append(log, [Record("raw.1.elsewhere.trades.0x9", b"junk")])
-    newest = await Recorder(log, time.time_ns).newest("raw.*.hyperliquid.>")
+    newest = await RawWriter(log, time.time_ns).newest("raw.*.hyperliquid.>")
     assert [raw.raw_id for raw in newest] == ids(range(97, 100))
     for first in (0, 1, 37, 99):
         assert await since(1_000 + 10 * first) == ids(range(first, 100))

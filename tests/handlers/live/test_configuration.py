@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from domain.events import Status, Venue
-from handlers.live.configuration import Configuration, directory_at
+from handlers.live.configuration import LiveConfiguration, directory_at
 from handlers.live.event_codec import codec
 from handlers.services.config_import import import_lines
 from streams.append import Record, append
@@ -19,8 +19,8 @@ from tests.streams.own_server import own_server
 
 
 @asynccontextmanager
-async def following(log: Connection) -> AsyncIterator[Configuration]:
-    configuration = Configuration(log, codec())
+async def following(log: Connection) -> AsyncIterator[LiveConfiguration]:
+    configuration = LiveConfiguration(log, codec())
     await configuration.start()
     try:
         yield configuration

@@ -9,7 +9,7 @@ from hypothesis import given as given_any
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from domain.configuration import Directory
+from domain.configuration import Configuration
 from domain.events import (
     CashDeposited,
     Event,
@@ -45,24 +45,24 @@ GUARDRAIL: dict[str, Any] = {"kind": "guardrail", "scope": "global", "values": {
 WORLD = [INFLUENCER, SUBSCRIBER]
 
 
-def reading(*lines: dict[str, Any] | str, known: Directory | None = None) -> tuple[list[Event], list[BadLine]]:
+def reading(*lines: dict[str, Any] | str, known: Configuration | None = None) -> tuple[list[Event], list[BadLine]]:
     texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
-    return parse(texts, known or Directory(), "ops")
+    return parse(texts, known or Configuration(), "ops")
 
 
-def read(*lines: dict[str, Any] | str, known: Directory | None = None) -> list[Event]:
+def read(*lines: dict[str, Any] | str, known: Configuration | None = None) -> list[Event]:
     events, bad = reading(*lines, known=known)
     assert bad == []
     return events
 
 
-def wrong(*lines: dict[str, Any] | str, known: Directory | None = None) -> list[str]:
+def wrong(*lines: dict[str, Any] | str, known: Configuration | None = None) -> list[str]:
     _, bad = reading(*lines, known=known)
     return [str(one) for one in bad]
 
 
-def configured(events: Iterable[Event]) -> Directory:
-    directory = Directory()
+def configured(events: Iterable[Event]) -> Configuration:
+    directory = Configuration()
     for event in events:
         directory.evolve(event, 0)
     return directory
@@ -335,7 +335,7 @@ def test_a_bad_line_is_explained(line: dict[str, Any] | str, says: list[str]) ->
         assert part in first
 
 
-def everybody() -> Directory:
+def everybody() -> Configuration:
     """Every id that the lines above refer to is configured."""
     eve = INFLUENCER | {"id": "eve", "addresses": ["0x" + "e" * 40]}
     return configured(read(*WORLD, eve))

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from domain.configuration import Directory
+from domain.configuration import Configuration
 from domain.events import ControlState, ControlTarget, PolicyMaterialized, PortfolioScope
 from domain.reason_codes import Reason
 from handlers.live.configuration import directory_at
@@ -14,7 +14,7 @@ from handlers.services.config_import import control, exported, import_lines
 from streams import subjects
 from streams.connection import Connection
 from streams.envelope import Recorded
-from streams.reader import history
+from streams.reader import read_all
 from tests.handlers.folding import LINES, NOW
 
 CODEC = codec()
@@ -23,7 +23,7 @@ CODEC = codec()
 async def written(log: Connection) -> list[Recorded]:
     return [
         CODEC.decode("CONFIG", stored.sequence, stored.subject, stored.payload)
-        async for batch in history(log, "CONFIG")
+        async for batch in read_all(log, "CONFIG")
         for stored in batch
     ]
 
@@ -142,7 +142,7 @@ async def test_whoever_looks_between_two_changes_finds_every_policy(log: Connect
         '{"kind":"guardrail","scope":"subscriber:ben","values":{"max_signal_age_ms":8000}}',
     ]
     assert (await import_lines(log, more, actor="ann", now=NOW + 1)).bad == []
-    directory = Directory()
+    directory = Configuration()
     for event in await written(log):
         directory.evolve(event.data, event.sequence)
         for subscription in directory.subscriptions.values():

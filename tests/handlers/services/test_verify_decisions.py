@@ -7,10 +7,10 @@ from msgspec.structs import asdict, replace
 
 from domain import portfolio as portfolios
 from domain.decision import RULES, decide
-from domain.decision_inputs import look
+from domain.decision_inputs import decision_inputs_of
 from domain.events import CopyDecided, Event, ExecutionRequested, PolicyMaterialized
 from domain.guardrails import Policy
-from domain.mark_prices import Marks
+from domain.mark_prices import MarkPrices
 from domain.operator_switches import Controls
 from handlers.live.event_codec import codec
 from handlers.services.verify_decisions import verify, verify_one
@@ -36,7 +36,9 @@ def decided(request: ExecutionRequested, *before: Event, seen: int = 0, **altere
     portfolio = portfolios.initial
     for event in before:
         portfolio = portfolios.evolve(portfolio, event)
-    what = look(request, Controls(), Marks(), portfolio_sequence=seen, config_sequence=1, marks_sequence=0)
+    what = decision_inputs_of(
+        request, Controls(), MarkPrices(), portfolio_sequence=seen, config_sequence=1, marks_sequence=0
+    )
     return replace(decide(portfolio, request, POLICY, what, now=at(1000)), **altered)
 
 

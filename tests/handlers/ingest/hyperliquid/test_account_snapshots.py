@@ -13,9 +13,9 @@ import handlers.ingest.hyperliquid.account_snapshots
 from domain.events import RawReceived, Venue
 from gateways.hyperliquid.info_client import Budget, InfoClient
 from gateways.sandbox.hyperliquid import FlowSource, serve
-from handlers.ingest.hyperliquid.account_snapshots import AccountSeeder
-from handlers.ingest.hyperliquid.ordered_writer import Intake
-from handlers.ingest.raw_writer import Recorder
+from handlers.ingest.hyperliquid.account_snapshots import AccountSnapshots
+from handlers.ingest.hyperliquid.ordered_writer import OrderedWriter
+from handlers.ingest.raw_writer import RawWriter
 from streams.connection import Connection
 from tests.gateways.test_hyperliquid_info_client import answering
 from tests.gateways.test_sandbox_hyperliquid_ws import ORIGIN_MS, ORIGIN_NS, SEED, Clock
@@ -32,7 +32,7 @@ LINES = [
 
 
 class Seeding:
-    def __init__(self, seeder: AccountSeeder, intake: Intake, asked: list[dict[str, Any]]) -> None:
+    def __init__(self, seeder: AccountSnapshots, intake: OrderedWriter, asked: list[dict[str, Any]]) -> None:
         self.seeder = seeder
         self.intake = intake
         self.asked = asked
@@ -56,10 +56,12 @@ async def seeding(
     def said(body: dict[str, Any]) -> object:
         return answer(body) if answer else {"assetPositions": [], "time": ORIGIN_MS + len(asked)}
 
-    recorder = Recorder(log, lambda: ORIGIN_NS)
-    intake = Intake(recorder)
+    recorder = RawWriter(log, lambda: ORIGIN_NS)
+    intake = OrderedWriter(recorder)
     async with answering(said) as (info, _, asked):
-        seeder = AccountSeeder(info, configured(LINES), recorder, intake, lambda: running.newest_ms, lambda: ORIGIN_NS)
+        seeder = AccountSnapshots(
+            info, configured(LINES), recorder, intake, lambda: running.newest_ms, lambda: ORIGIN_NS
+        )
         running = Seeding(seeder, intake, asked)
         seeder.follow(of(follow))
         tasks = [asyncio.create_task(each) for each in (recorder.run(), intake.run(), seeder.run(sections))]
@@ -89,12 +91,12 @@ async def test_the_main_dex_of_everybody_comes_before_any_other_dex(
 async def test_other_dexes_wait_until_half_of_the_budget_is_there(log: Connection) -> None:
     clock = Clock()
     sandbox = await serve(FlowSource(SEED, origin_ns=ORIGIN_NS), clock=clock)
-    recorder = Recorder(log, clock)
+    recorder = RawWriter(log, clock)
     writer = asyncio.create_task(recorder.run())
-    intake = Intake(recorder)
+    intake = OrderedWriter(recorder)
     async with InfoClient(sandbox.url, budget=Budget(80)) as info:
         # 48 of 80 are spent on the main dex; six seconds later 40 are there again.
-        seeder = AccountSeeder(info, configured(LINES), recorder, intake, lambda: 0, clock)
+        seeder = AccountSnapshots(info, configured(LINES), recorder, intake, lambda: 0, clock)
         seeder.follow(of(PEOPLE))
         work = asyncio.create_task(seeder.run(["", "xyz"]))
         await settled(lambda: ids(log), lambda found: len(found) == 24, 5)

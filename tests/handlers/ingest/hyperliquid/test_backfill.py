@@ -19,10 +19,10 @@ from gateways.hyperliquid.fill_parsing import FILLS_CHANNEL
 from gateways.sandbox.hyperliquid import INFLUENCERS
 from handlers import metrics
 from handlers.ingest.hyperliquid import backfill
-from handlers.ingest.hyperliquid.account_snapshots import AccountSeeder
+from handlers.ingest.hyperliquid.account_snapshots import AccountSnapshots
 from handlers.ingest.hyperliquid.backfill import Backfill
-from handlers.ingest.hyperliquid.ordered_writer import Intake, time_ms
-from handlers.ingest.raw_writer import Recorder
+from handlers.ingest.hyperliquid.ordered_writer import OrderedWriter, time_ms
+from handlers.ingest.raw_writer import RawWriter
 from handlers.live.event_codec import codec
 from streams.connection import Connection
 from tests.gateways.test_hyperliquid_fill_parsing import DUST, FILL
@@ -222,7 +222,7 @@ def test_how_far_to_look_back() -> None:
 class Filling:
     """A backfill of Alice and others over a venue that answers as told."""
 
-    def __init__(self, work: Backfill, intake: Intake, asked: list[dict[str, Any]], misread: list[str]) -> None:
+    def __init__(self, work: Backfill, intake: OrderedWriter, asked: list[dict[str, Any]], misread: list[str]) -> None:
         self.work = work
         self.intake = intake
         self.asked = asked
@@ -254,15 +254,15 @@ async def filling(log: Connection, fills: list[object], state_ms: int = ORIGIN_M
                 return {"assetPositions": [], "time": state_ms + len(asked)}
         return []
 
-    recorder, clock = Recorder(log, lambda: ORIGIN_NS), lambda: ORIGIN_NS
-    intake, misread = Intake(recorder), []
+    recorder, clock = RawWriter(log, lambda: ORIGIN_NS), lambda: ORIGIN_NS
+    intake, misread = OrderedWriter(recorder), []
 
     async def note(text: str, error: str) -> None:
         misread.append(f"{error}: {text}")
 
     async with answering(said) as (info, _, asked):
         configuration = configured(lines)
-        seeder = AccountSeeder(info, configuration, recorder, intake, lambda: 0, clock)
+        seeder = AccountSnapshots(info, configuration, recorder, intake, lambda: 0, clock)
         work = Backfill(info, configuration, intake, seeder, clock, note)
         tasks = [asyncio.create_task(each) for each in (recorder.run(), intake.run(), seeder.run([""]), work.run())]
         try:

@@ -19,8 +19,8 @@ from gateways.hyperliquid.parsing import TradeHead, raw_id
 from gateways.sandbox.hyperliquid import INFLUENCERS, FlowSource, Sandbox, serve
 from handlers import metrics
 from handlers.ingest.hyperliquid import ingest as module
-from handlers.ingest.hyperliquid.ingest import Ingest
-from handlers.live.configuration import Configuration
+from handlers.ingest.hyperliquid.ingest import HyperliquidIngest
+from handlers.live.configuration import LiveConfiguration
 from handlers.live.event_codec import codec
 from handlers.meaning import TRADES_CHANNEL
 from handlers.normalize import Normalize
@@ -29,7 +29,7 @@ from streams.connection import Connection
 from streams.dead_letter_events import DeadLettered, decode
 from streams.envelope import Recorded
 from streams.processing.processor import LaneWorker
-from streams.reader import history
+from streams.reader import read_all
 from streams.subjects import Lane
 from tests.gateways.test_sandbox_hyperliquid_ws import ORIGIN_NS, SEED, Clock, until, wire_trades
 from tests.streams.deadlines import eventually, settled
@@ -84,14 +84,14 @@ class Running:
 async def stored(log: Connection, stream: str) -> list[Recorded]:
     return [
         CODEC.decode(stream, each.sequence, each.subject, each.payload)
-        async for batch in history(log, stream)
+        async for batch in read_all(log, stream)
         for each in batch
         if b"checkpoint.reached" not in each.payload
     ]
 
 
 async def letters(log: Connection) -> list[DeadLettered]:
-    return [decode(each.payload) async for batch in history(log, "DEAD") for each in batch]
+    return [decode(each.payload) async for batch in read_all(log, "DEAD") for each in batch]
 
 
 @asynccontextmanager
@@ -101,10 +101,10 @@ async def ingesting(log: Connection, seconds: float = 0) -> AsyncIterator[Runnin
     clock, stop = Clock(seconds), asyncio.Event()
     sandbox = await serve(FlowSource(SEED, origin_ns=ORIGIN_NS), clock=clock)
     await asyncio.sleep(0.1 if seconds else 0)  # what is due is played at once
-    configuration = Configuration(log, CODEC)
+    configuration = LiveConfiguration(log, CODEC)
     await configuration.start()
     async with InfoClient(sandbox.url) as info:
-        ingest = Ingest(log, configuration, info, sandbox.ws_url, clock)
+        ingest = HyperliquidIngest(log, configuration, info, sandbox.ws_url, clock)
         task = asyncio.create_task(ingest.run(stop))
         running = Running(sandbox, clock, log, task)
         try:

@@ -10,12 +10,12 @@ from msgspec import Raw
 
 import handlers.ingest.hyperliquid.ordered_writer
 from domain.events import RawReceived, Venue
-from handlers.ingest.hyperliquid.ordered_writer import Intake, time_ms
-from handlers.ingest.raw_writer import Recorder
-from handlers.ingest.recent_ids import Seen
+from handlers.ingest.hyperliquid.ordered_writer import OrderedWriter, time_ms
+from handlers.ingest.raw_writer import RawWriter
+from handlers.ingest.recent_ids import RecentIds
 from handlers.live.event_codec import codec
 from streams.connection import Connection
-from streams.reader import history
+from streams.reader import read_all
 from tests.streams.deadlines import settled
 
 CODEC = codec()
@@ -40,11 +40,11 @@ def fill(time: int, address: str = ALICE) -> RawReceived:
 
 
 @asynccontextmanager
-async def taking_in(log: Connection) -> AsyncIterator[Intake]:
+async def taking_in(log: Connection) -> AsyncIterator[OrderedWriter]:
     """An intake whose recorder writes; everything is stored at the end."""
-    recorder = Recorder(log, lambda: 1)
+    recorder = RawWriter(log, lambda: 1)
     writer = asyncio.create_task(recorder.run())
-    intake = Intake(recorder)
+    intake = OrderedWriter(recorder)
     minder = asyncio.create_task(intake.run())
     try:
         yield intake
@@ -58,7 +58,7 @@ async def taking_in(log: Connection) -> AsyncIterator[Intake]:
 async def stored(log: Connection) -> list[RawReceived]:
     return [
         CODEC.decode("RAW", each.sequence, each.subject, each.payload).data
-        async for batch in history(log, "RAW")
+        async for batch in read_all(log, "RAW")
         for each in batch
     ]
 
@@ -72,7 +72,7 @@ def test_the_time_in_an_id() -> None:
 
 
 def test_seen_remembers_the_newest() -> None:
-    seen = Seen(2)
+    seen = RecentIds(2)
     assert [seen.add(key) for key in ("a", "b", "a", "c", "a", "c")] == [True, True, False, True, True, False]
 
 
@@ -150,6 +150,6 @@ async def test_fills_of_who_is_not_held_are_recorded_too(log: Connection) -> Non
     assert msgspec.json.decode((await stored(log))[0].payload) == {}
 
 
-async def live(intake: Intake, one: RawReceived) -> None:
+async def live(intake: OrderedWriter, one: RawReceived) -> None:
     assert intake.is_new(one.raw_id)
     await intake.trade(one)

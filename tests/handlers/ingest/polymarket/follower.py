@@ -1,6 +1,6 @@
 """A process that follows Polymarket until it is killed.
 
-python -m tests.handlers.polymarket.follower <nats url> <venue url> <ns at which its clock starts> <speed of its clock>
+python -m tests.handlers.ingest.polymarket.follower <nats url> <venue url> <ns at its clock start> <speed of its clock>
 """
 
 import asyncio

@@ -9,24 +9,24 @@ from dataclasses import replace
 from prometheus_client import Counter
 
 from domain.events import InfluencerConfigured, RawReceived, Status, Venue
-from gateways.http_client import PolymarketClient
+from gateways.http_client import HttpClient
 from gateways.polymarket.data_api import DataApi
 from gateways.polymarket.gamma import Gamma
-from gateways.polymarket.polygon_rpc import Chain
-from gateways.rate_limit import Limiter
+from gateways.polymarket.polygon_rpc import PolygonRpc
+from gateways.rate_limit import RateLimiter
 from handlers.ingest.polymarket.ingest import PolymarketIngest
-from handlers.ingest.polymarket.wallet_state import Pace
-from handlers.live.configuration import Configuration
+from handlers.ingest.polymarket.wallet_state import PollSettings
+from handlers.live.configuration import LiveConfiguration
 from handlers.live.event_codec import codec
 from streams import subjects
 from streams.append import Record, append
 from streams.connection import Connection
 from streams.dead_letter_events import DeadLettered, decode
-from streams.reader import history
+from streams.reader import read_all
 from tests.streams.deadlines import settled
 
 CODEC = codec()
-QUICK = Pace(
+QUICK = PollSettings(
     hot=0.1,
     cold=0.2,
     row_after=0.1,
@@ -84,7 +84,7 @@ async def recorded(log: Connection, channel: str | None = None) -> list[RawRecei
     """RAW in order; of one channel only, when one is named."""
     events = [
         CODEC.decode("RAW", each.sequence, each.subject, each.payload)
-        async for batch in history(log, "RAW")
+        async for batch in read_all(log, "RAW")
         for each in batch
     ]
     assert all(event.id == event.data.raw_id for event in events)
@@ -92,19 +92,24 @@ async def recorded(log: Connection, channel: str | None = None) -> list[RawRecei
 
 
 async def letters(log: Connection) -> list[DeadLettered]:
-    return [decode(each.payload) async for batch in history(log, "DEAD") for each in batch]
+    return [decode(each.payload) async for batch in read_all(log, "DEAD") for each in batch]
 
 
 @asynccontextmanager
 async def following(
-    log: Connection, url: str, *, pace: Pace = QUICK, clock: Callable[[], int] = time.time_ns, client_attempts: int = 2
+    log: Connection,
+    url: str,
+    *,
+    pace: PollSettings = QUICK,
+    clock: Callable[[], int] = time.time_ns,
+    client_attempts: int = 2,
 ) -> AsyncIterator[Following]:
     """Follow whoever is configured, at the venue under `url`; everything is stored when it ends."""
-    configuration = Configuration(log, CODEC)
+    configuration = LiveConfiguration(log, CODEC)
     await configuration.start()
     stop = asyncio.Event()
-    async with PolymarketClient(Limiter(500, 500), attempts=client_attempts, first_wait_seconds=0.05) as client:
-        chain = Chain(client, f"{url}/polygon")
+    async with HttpClient(RateLimiter(500, 500), attempts=client_attempts, first_wait_seconds=0.05) as client:
+        chain = PolygonRpc(client, f"{url}/polygon")
         gamma, data_api = Gamma(client, f"{url}/gamma"), DataApi(client, f"{url}/data")
         ws_url = f"{url.replace('http', 'ws', 1)}/polygon"
         ingest = PolymarketIngest(log, configuration, data_api, gamma, chain, ws_url, clock, pace=pace)

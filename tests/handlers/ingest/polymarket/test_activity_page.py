@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from handlers.ingest.polymarket.activity_page import Window, read
+from handlers.ingest.polymarket.activity_page import ActivityPage, read
 
 WALLET = "0x61276aba49117fd9299707d5d573652949d5c977"
 START = 1_772_184_000
@@ -21,7 +21,7 @@ def row(number: int = 1, **fields: Any) -> dict[str, Any]:
     } | fields  # fmt: skip
 
 
-def window(*rows: object, start: int = START) -> Window:
+def window(*rows: object, start: int = START) -> ActivityPage:
     return read([Raw(json.dumps(each).encode()) for each in rows], WALLET, start, NOW)
 
 

@@ -31,7 +31,7 @@ from handlers.ingest.polymarket import metrics as metrics
 from handlers.normalize import Normalize
 from streams.connection import Connection
 from streams.processing.processor import LaneWorker
-from streams.reader import history
+from streams.reader import read_all
 from streams.subjects import Lane
 from tests.handlers.ingest.polymarket.follower import hurried
 from tests.handlers.ingest.polymarket.following import (
@@ -198,7 +198,7 @@ async def test_positions_folded_from_both_sources_are_those_of_the_venue(log: Co
 async def folded(log: Connection) -> dict[tuple[str, str], int]:
     """Shares by wallet and token, as the signals add up."""
     found: dict[str, Account] = {}
-    async for batch in history(log, "SIGNALS"):
+    async for batch in read_all(log, "SIGNALS"):
         for each in batch:
             event = CODEC.decode("SIGNALS", each.sequence, each.subject, each.payload).data
             if hasattr(event, "address"):
@@ -236,7 +236,7 @@ async def test_killed_at_any_moment_it_loses_and_doubles_nothing(log: Connection
 async def follower_process(nats_url: str, url: str, origin: int) -> asyncio.subprocess.Process:
     arguments = ["-m", "tests.handlers.ingest.polymarket.follower", nats_url, url, str(origin), str(SPEED)]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, *arguments, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[3]
+        sys.executable, *arguments, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[4]
     )
     assert process.stdout is not None
     while b"ready" not in await asyncio.wait_for(process.stdout.readline(), 10):

@@ -5,27 +5,27 @@ import asyncio
 import pytest
 
 from gateways.polymarket.data_api import Status
-from handlers.ingest.polymarket.poll_queue import Schedule
+from handlers.ingest.polymarket.poll_queue import PollQueue
 from handlers.ingest.polymarket.stall_detector import Progress
-from handlers.ingest.polymarket.wallet_state import Pace, Wallet
+from handlers.ingest.polymarket.wallet_state import PollSettings, WalletState
 
-PACE = Pace(hot=4.0, cold=16.0)
+PACE = PollSettings(hot=4.0, cold=16.0)
 NOW_S = 1_800_000_000
 
 
-def schedule(*wallets: Wallet) -> Schedule:
-    made = Schedule(PACE, lambda: NOW_S * 1_000_000_000)
+def schedule(*wallets: WalletState) -> PollQueue:
+    made = PollQueue(PACE, lambda: NOW_S * 1_000_000_000)
     made.follow({wallet.address: wallet for wallet in wallets})
     return made
 
 
-def wallet(name: str, *, swept: float | None = None, seen: int = 0) -> Wallet:
-    made = Wallet(name, "influencer", since_s=NOW_S - 900)
+def wallet(name: str, *, swept: float | None = None, seen: int = 0) -> WalletState:
+    made = WalletState(name, "influencer", since_s=NOW_S - 900)
     made.swept_at, made.last_seen_s = swept, seen
     return made
 
 
-def turn(of: Schedule, now: float) -> str | None:
+def turn(of: PollQueue, now: float) -> str | None:
     found, _ = of.due(now)
     return found.address if found else None
 
@@ -97,7 +97,7 @@ def test_windows_overlap_what_was_seen_and_reach_back_when_told() -> None:
 def test_an_index_that_stands_still_is_noticed_once_and_so_is_its_recovery() -> None:
     stalls: list[int] = []
     moves: list[int] = []
-    progress = Progress(None, lambda: 0, Pace(stalled_after=45), stalled=stalls.append, moving=moves.append)  # type: ignore[arg-type]
+    progress = Progress(None, lambda: 0, PollSettings(stalled_after=45), stalled=stalls.append, moving=moves.append)  # type: ignore[arg-type]
     for second, block in ((0, 100), (15, 107), (30, 107), (45, 107), (59, 107)):
         progress.judge(Status(block, 2.0), second)
     assert stalls == []
