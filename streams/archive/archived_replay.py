@@ -3,7 +3,7 @@
     async for batch in replay(Archive(".vibe/archive"), url, "EXECUTIONS"):
         for stored in batch: ...
 
-Whatever is archived comes from the archive, the rest from `streams.bulk_replay`. Sequences must be contiguous over both;
+Whatever is archived comes from the archive, the rest from `bulk_replay`. Sequences must be contiguous over both;
 what is missing is a DataLossError that names it. What an age limit took before anything was archived is not missing
 (the history begins behind it), and neither is a loss that the archive recorded, for readers who ask for `across`.
 """
