@@ -20,8 +20,8 @@ from typing import Any
 
 import structlog
 
-from projections.engine.runner.bulk_load import BulkLoader, Chunk, Job, Tell, Turn
-from projections.engine.runner.errors import LostPositionError, RebuildError, UnprocessableRowError, passing
+from projections.engine.bulk_load import BulkLoader, Chunk, Job, Tell, Turn
+from projections.engine.errors import LostPositionError, RebuildError, UnprocessableRowError, passing
 from streams.errors import DataLossError, UnavailableError
 
 _LONGEST_LINE = 2**24
@@ -39,7 +39,7 @@ class Worker:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "projections.engine.runner.load_worker",
+            "projections.engine.load_worker",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=_LONGEST_LINE,
