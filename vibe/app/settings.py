@@ -21,6 +21,9 @@ class Settings(BaseSettings):
     archive_url: str | None = Field(None, description="where closed days go: a folder, or s3://bucket/prefix and alike")
     hyperliquid_ws_url: str = "wss://api.hyperliquid.xyz/ws"
     hyperliquid_api_url: str = "https://api.hyperliquid.xyz"
+    hyperliquid_weight_per_minute: Annotated[
+        int, Field(ge=120, description="request weight that the venue allows an address per minute, over all stages")
+    ] = 1_200
     polymarket_data_url: str = "https://data-api.polymarket.com"
     polymarket_gamma_url: str = "https://gamma-api.polymarket.com"
     polymarket_clob_url: str = "https://clob.polymarket.com"

@@ -181,7 +181,10 @@ class Process:
         raise ValueError(f"there is no stage {name!r}; use one of {', '.join(STAGES)}")
 
     async def _info(self, name: str) -> InfoClient:
-        client = InfoClient(self._settings.hyperliquid_api_url, budget=Budget(HYPERLIQUID_WEIGHT[name]))
+        client = InfoClient(
+            self._settings.hyperliquid_api_url,
+            budget=Budget(HYPERLIQUID_WEIGHT[name] * self._settings.hyperliquid_weight_per_minute // 1_200),
+        )
         return await self._resources.enter_async_context(client)
 
     async def _polymarket(self, name: str) -> HttpClient:
