@@ -1,0 +1,112 @@
+"""Events of CONFIG: who is followed, who copies whom, within which limits."""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+from domain.events.catalogue import Event, stored
+from domain.events.requests import Sizing
+from domain.events.types import Mode, PortfolioScope, TradeSide, Venue
+
+
+class Status(StrEnum):
+    ACTIVE = "active"
+    PAUSED = "paused"
+    CLOSED = "closed"
+
+
+@stored("influencer.configured")
+class InfluencerConfigured(Event, frozen=True, kw_only=True):
+    id: str
+    venue: Venue
+    addresses: tuple[str, ...]
+    label: str
+    status: Status
+    actor: str
+
+
+@stored("subscriber.configured")
+class SubscriberConfigured(Event, frozen=True, kw_only=True):
+    id: str
+    mode: Mode
+    deposit_micros: int
+    status: Status
+    actor: str
+    scope: PortfolioScope = PortfolioScope.SUBSCRIBER
+
+
+class Filters(Struct, frozen=True):
+    """Which openings a subscription wants; what reduces a position always goes through. Empty = all.
+
+    Markets are conditions on Polymarket and coins on Hyperliquid; `days` are ISO weekdays (1 = Monday); `hours` are
+    (from, to) in minutes of the UTC day, `to` not included, and may run over midnight.
+    """
+
+    allowed_assets: tuple[str, ...] = ()
+    blocked_assets: tuple[str, ...] = ()
+    sides: tuple[TradeSide, ...] = ()
+    allowed_markets: tuple[str, ...] = ()
+    blocked_markets: tuple[str, ...] = ()
+    days: tuple[int, ...] = ()
+    hours: tuple[tuple[int, int], ...] = ()
+
+
+@stored("subscription.configured")
+class SubscriptionConfigured(Event, frozen=True, kw_only=True):
+    id: str
+    subscriber_id: str
+    influencer_id: str
+    sizing: Sizing
+    limits: dict[str, int]
+    filters: Filters
+    status: Status
+    actor: str
+
+
+@stored("guardrail.configured")
+class GuardrailConfigured(Event, frozen=True, kw_only=True):
+    """Overrides of the default policy at one scope: 'global', 'influencer:<id>' or 'subscriber:<id>'."""
+
+    scope: str
+    values: dict[str, int]
+    actor: str
+
+
+class ControlTarget(StrEnum):
+    """What an operator steers."""
+
+    ENGINE = "engine"
+    INFLUENCER = "influencer"
+    SUBSCRIBER = "subscriber"
+    MARKET = "market"
+    BREAKERS = "breakers"
+
+
+class ControlState(StrEnum):
+    """engine: running, paused, record_only; influencer, subscriber, market: enabled, disabled; breakers: reset."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    RECORD_ONLY = "record_only"
+    ENABLED = "enabled"
+    DISABLED = "disabled"
+    RESET = "reset"
+
+
+@stored("control.changed")
+class ControlChanged(Event, frozen=True, kw_only=True):
+    """An operator's word, in force from the next decision on. `id` is empty for the engine."""
+
+    target: ControlTarget
+    id: str
+    state: ControlState
+    actor: str
+    note: str
+
+
+@stored("policy.materialized")
+class PolicyMaterialized(Event, frozen=True, kw_only=True):
+    """An evaluated policy, stored once under its hash; decisions name the hash."""
+
+    hash: str
+    values: dict[str, int]

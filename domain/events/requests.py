@@ -1,0 +1,75 @@
+"""Events of REQUESTS: which subscriptions are to decide on a group."""
+
+from msgspec import Struct
+
+from domain.events.catalogue import Event, stored
+from domain.events.types import Action, Level, Mode, PortfolioScope, PositionState, Terms, TradeSide, Venue
+from domain.reason_codes import Reason
+
+
+class Sizing(Struct, frozen=True):
+    """How much of a group a subscription copies; the field that the mode names is set, the others are zero."""
+
+    mode: str
+    percent_micros: int = 0
+    notional_micros: int = 0
+
+
+class RequestedQuote(Struct, frozen=True):
+    """The captured book as one side of it matters: best of both sides and the levels that the copy would take."""
+
+    quote_id: str
+    bid_micros: int
+    ask_micros: int
+    levels: tuple[Level, ...]
+    size_step_micros: int
+    captured_at: int
+    terms: Terms | None = None
+
+    @property
+    def mid_micros(self) -> int:
+        return (self.bid_micros + self.ask_micros) // 2
+
+
+@stored("execution.requested")
+class ExecutionRequested(Event, frozen=True, kw_only=True):
+    """One (subscription, group) pair to decide, with everything the decision needs but the portfolio."""
+
+    request_id: str
+    subscription_id: str
+    subscriber_id: str
+    influencer_id: str
+    mode: Mode
+    group_id: str
+    venue: Venue
+    asset: str
+    market: str
+    action: Action
+    trade_side: TradeSide
+    before_micros: int
+    after_micros: int
+    notional_micros: int
+    price_micros: int
+    event_time: int
+    detect_time: int
+    quote: RequestedQuote | None
+    quote_reason: Reason | None
+    sizing: Sizing
+    policy_hash: str
+    config_sequence: int
+    scope: PortfolioScope = PortfolioScope.SUBSCRIBER
+    opening_blocked: str | None = None
+    """The filter that wants no opening; what reduces a position goes through."""
+    position_state: PositionState = PositionState.KNOWN
+    influencer_equity_micros: int | None = None
+
+
+@stored("group.matched")
+class GroupMatched(Event, frozen=True, kw_only=True):
+    """The fan-out of one group: how many subscriptions asked for it, how many were filtered, and why."""
+
+    group_id: str
+    quote_id: str
+    influencer_id: str
+    matched: int
+    filtered: dict[str, int]

@@ -1,0 +1,90 @@
+"""Values that events of several streams share. Units are those of the package's docstring."""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+
+class Venue(StrEnum):
+    HYPERLIQUID = "hyperliquid"
+    POLYMARKET = "polymarket"
+
+
+class Action(StrEnum):
+    """What a change does to a position."""
+
+    OPEN = "OPEN"
+    INCREASE = "INCREASE"
+    DECREASE = "DECREASE"
+    CLOSE = "CLOSE"
+    FLIP = "FLIP"
+    SPLIT = "SPLIT"
+    MERGE = "MERGE"
+    REDEEM = "REDEEM"
+
+
+class Side(StrEnum):
+    """Which way a position points."""
+
+    LONG = "LONG"
+    SHORT = "SHORT"
+    FLAT = "FLAT"
+
+
+class TradeSide(StrEnum):
+    BUY = "BUY"
+    SELL = "SELL"
+
+    @property
+    def sign(self) -> int:
+        return 1 if self is TradeSide.BUY else -1
+
+
+class PositionState(StrEnum):
+    """How sure we are of an influencer's position: seeded by the venue, folded from nothing, or older than the seed."""
+
+    KNOWN = "KNOWN"
+    ASSUMED = "ASSUMED"
+    HISTORIC = "HISTORIC"
+
+
+class PortfolioScope(StrEnum):
+    """Whose portfolio it is: a subscriber's own, one of the two that come with an influencer, or the influencer's."""
+
+    SUBSCRIBER = "SUBSCRIBER"
+    EXEC_USER = "EXEC_USER"
+    EXEC_GLOBAL = "EXEC_GLOBAL"
+    SHADOW_USER = "SHADOW_USER"
+
+
+class Mode(StrEnum):
+    PAPER = "paper"
+    LIVE = "live"
+    RECORD_ONLY = "record_only"
+
+
+class Decision(StrEnum):
+    EXECUTE = "EXECUTE"
+    SKIP = "SKIP"
+
+
+Level = tuple[int, int]
+"""One book level: (price_micros, share_micros)."""
+
+
+class Terms(Struct, frozen=True):
+    """What a venue asks of an order in one asset.
+
+    `fee_rate_micros` r means a taker fee of r x shares x p x (1 - p) (Polymarket); None means the policy's share of
+    notional. `closes_at` is when trading is to end; `accepting` whether orders are taken now; `market` is what the
+    asset belongs to, for those who know only the asset.
+    """
+
+    size_step_micros: int
+    tick_micros: int = 1
+    min_share_micros: int = 0
+    min_notional_micros: int = 0
+    fee_rate_micros: int | None = None
+    closes_at: int | None = None
+    accepting: bool = True
+    market: str = ""
