@@ -1,10 +1,11 @@
-"""The checks of a decision, each with what it looked at, its limit and its result (DESIGN 6.5, row by row).
+"""The checks of a decision, each with its input, its limit and its result.
 
-Checks come in two kinds. Those on the whole copy (mode, engine, quote, market, price, liquidity) stop everything. Those
-on the opening (age, switches, filters, breakers, spread, depth, exposure, cash, minimum) stop only the part that opens:
-what reduces a position goes through.
+Checks come in two kinds. Those on the whole copy (mode, engine, quote, MARKET_CHECKS) stop everything. OPENING_CHECKS
+stop only the part that opens: what reduces a position goes through. A guardrail is declared in domain/guardrails.py,
+checked by one function in one of the two tuples, and explained by one reason.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -19,6 +20,7 @@ from domain.events import (
     Level,
     Mode,
     PositionState,
+    RequestedQuote,
     TradeSide,
 )
 from domain.guardrails import Policy, allowance
@@ -37,9 +39,8 @@ from domain.sizing import (
     Reduction,
     min_share,
     minimum_notional,
-    opening_notional,
-    target,
 )
+from domain.venues import VENUES
 
 _MILLISECOND = 1_000_000
 _FULL = {"notional_cap": Reason.NOTIONAL_CAP, "max_leverage": Reason.EXPOSURE_TOTAL}
@@ -67,11 +68,13 @@ class Checklist:
 
 
 class Band(Struct, frozen=True):
-    """The worst acceptable price, the book levels inside it, and the best price among them."""
+    """The worst acceptable price, the best of the book, the levels between, and the two limits that it comes from."""
 
     limit_micros: int
     best_micros: int
     levels: tuple[Level, ...]
+    near_influencer_micros: int
+    near_mid_micros: int
 
 
 class Case(NamedTuple):
@@ -112,46 +115,62 @@ def check_engine(checks: Checklist, case: Case) -> bool:
     return checks.require(not seen.stopped, Reason.ENGINE_PAUSED, "engine", state.value, ControlState.RUNNING.value)
 
 
-def check_market(checks: Checklist, case: Case) -> Band | None:
-    """Quote, market and price; the band that fills must stay inside, or None without a quote."""
-    request, policy = case.request, case.policy
-    quote = request.quote
-    reason = request.quote_reason or Reason.NO_QUOTE
-    if (
-        not checks.require(quote is not None, reason, "quote", quote.quote_id if quote else reason.value, None)
-        or quote is None
-    ):
-        return None
-    terms = quote.terms
-    open_now = not case.seen.resolved and (terms is None or terms.accepting)
-    checks.require(open_now, Reason.MARKET_CLOSED, "market", "open" if open_now else "closed", "open")
+def check_quote(checks: Checklist, case: Case) -> RequestedQuote | None:
+    """The quote that everything else is checked against; None where there is none."""
+    quote = case.request.quote
+    reason = case.request.quote_reason or Reason.NO_QUOTE
+    checks.require(quote is not None, reason, "quote", quote.quote_id if quote else reason.value, None)
+    return quote
 
+
+def band_of(case: Case, quote: RequestedQuote) -> Band:
+    """The price limits of one case and what the book holds inside them."""
+    request, policy = case.request, case.policy
+    sign, terms = request.trade_side.sign, quote.terms
+    # A reduction may go further than an opening, by the factor that its guardrail says.
+    factor = MICRO if case.opens else policy.reduction_band_micros
+    beyond_influencer = allowance(
+        request.price_micros, request.venue, policy.influencer_price_micros, policy.influencer_price_bps
+    )
+    beyond_mid = allowance(quote.mid_micros, request.venue, policy.mid_price_micros, policy.mid_price_bps)
+    near_influencer = request.price_micros + sign * fraction(beyond_influencer, factor, MICRO)
+    near_mid = quote.mid_micros + sign * fraction(beyond_mid, factor, MICRO)
     buying = request.trade_side is TradeSide.BUY
-    sign = request.trade_side.sign
-    best = quote.ask_micros if buying else quote.bid_micros
-    times_band = MICRO if case.opens else policy.reduction_band_micros
-    near_influencer = request.price_micros + sign * fraction(
-        allowance(request.price_micros, request.venue, policy.influencer_price_micros, policy.influencer_price_bps),
-        times_band,
-        MICRO,
-    )
-    near_mid = quote.mid_micros + sign * fraction(
-        allowance(quote.mid_micros, request.venue, policy.mid_price_micros, policy.mid_price_bps), times_band, MICRO
-    )
-    checks.require(
-        sign * best <= sign * near_influencer,
-        Reason.PRICE_AWAY_FROM_INFLUENCER,
-        "price_vs_influencer_micros",
-        best,
-        near_influencer,
-    )
-    checks.require(sign * best <= sign * near_mid, Reason.PRICE_AWAY_FROM_MID, "price_vs_mid_micros", best, near_mid)
     limit = min(near_influencer, near_mid) if buying else max(near_influencer, near_mid)
     limit = on_tick(limit, request.trade_side, terms.tick_micros if terms else 1)
-    levels = inside(quote.levels, request.trade_side, limit)
-    available = depth(levels)
+    best = quote.ask_micros if buying else quote.bid_micros
+    return Band(limit, best, inside(quote.levels, request.trade_side, limit), near_influencer, near_mid)
+
+
+def _market_open(checks: Checklist, case: Case, quote: RequestedQuote, band: Band) -> None:
+    open_now = not case.seen.resolved and (quote.terms is None or quote.terms.accepting)
+    checks.require(open_now, Reason.MARKET_CLOSED, "market", "open" if open_now else "closed", "open")
+
+
+def _price_near_influencer(checks: Checklist, case: Case, quote: RequestedQuote, band: Band) -> None:
+    sign, limit = case.request.trade_side.sign, band.near_influencer_micros
+    near = sign * band.best_micros <= sign * limit
+    checks.require(near, Reason.PRICE_AWAY_FROM_INFLUENCER, "price_vs_influencer_micros", band.best_micros, limit)
+
+
+def _price_near_mid(checks: Checklist, case: Case, quote: RequestedQuote, band: Band) -> None:
+    sign, limit = case.request.trade_side.sign, band.near_mid_micros
+    near = sign * band.best_micros <= sign * limit
+    checks.require(near, Reason.PRICE_AWAY_FROM_MID, "price_vs_mid_micros", band.best_micros, limit)
+
+
+def _liquidity_in_band(checks: Checklist, case: Case, quote: RequestedQuote, band: Band) -> None:
+    available = depth(band.levels)
     checks.require(available > 0, Reason.NO_LIQUIDITY_WITHIN_BOUNDS, "liquidity_in_band_micros", available, 1)
-    return Band(limit, best, levels)
+
+
+MARKET_CHECKS: tuple[Callable[[Checklist, Case, RequestedQuote, Band], None], ...] = (
+    _market_open,
+    _price_near_influencer,
+    _price_near_mid,
+    _liquidity_in_band,
+)
+"""What stops the whole copy, in the order in which a decision records it."""
 
 
 def check_reduction(checks: Checklist, case: Case, band: Band, copied: int, given_up: Reduction) -> None:
@@ -169,29 +188,121 @@ def check_reduction(checks: Checklist, case: Case, band: Band, copied: int, give
         )
 
 
-def check_target(checks: Checklist, case: Case) -> int | None:
-    """What the mode wants to open, in micros of notional; None when it cannot be told or there is no equity."""
+def check_target(checks: Checklist, case: Case, wanted_micros: int | None) -> bool:
+    """Equity is positive, and the sizing mode could tell what to open (`wanted_micros`)."""
     if not checks.require(case.equity_micros > 0, Reason.NO_EQUITY, "equity_micros", case.equity_micros, 1):
-        return None
-    wanted = target(case.request, opening_notional(case.request), case.equity_micros)
-    if wanted is None:
-        checks.require(
-            False,
-            Reason.INFLUENCER_EQUITY_UNKNOWN,
-            "influencer_equity_micros",
-            case.request.influencer_equity_micros,
-            1,
-        )
-    return wanted
+        return False
+    if wanted_micros is None:
+        known = case.request.influencer_equity_micros
+        checks.require(False, Reason.INFLUENCER_EQUITY_UNKNOWN, "influencer_equity_micros", known, 1)
+    return wanted_micros is not None
 
 
-def check_minimum(checks: Checklist, case: Case, opened: Opening, *, waits: bool) -> None:
-    """The clamped target, in whole lots, must be worth the minimum; where only that is wrong, it `waits`."""
+class Sized(NamedTuple):
+    """An opening that was sized, as its checks see it.
+
+    `at_risk` is the exposure without it, `worth_micros` what reduction and opening take from the book together, and
+    `alone` is true when nothing stops the copy as a whole.
+    """
+
+    case: Case
+    quote: RequestedQuote
+    band: Band
+    at_risk: Exposure
+    opened: Opening
+    worth_micros: int
+    alone: bool
+
+
+def _signal_age(checks: Checklist, sized: Sized) -> None:
+    age_ms = (sized.case.now - sized.case.request.event_time) // _MILLISECOND
+    limit = sized.case.policy.max_signal_age_ms
+    checks.require(age_ms <= limit, Reason.STALE_SIGNAL, "signal_age_ms", age_ms, limit)
+
+
+def _switches(checks: Checklist, sized: Sized) -> None:
+    disabled = sized.case.seen.disabled
+    reason = disabled or Reason.MARKET_BLOCKED
+    checks.require(disabled is None, reason, "switches", disabled.value if disabled else "on", "on")
+
+
+def _filters(checks: Checklist, sized: Sized) -> None:
+    blocked = sized.case.request.opening_blocked
+    checks.require(blocked is None, Reason.FILTERED, "filters", blocked or "wanted", "wanted")
+
+
+def _position_known(checks: Checklist, sized: Sized) -> None:
+    state, known = sized.case.request.position_state, PositionState.KNOWN
+    checks.require(state is known, Reason.POSITION_UNKNOWN, "position_state", state.value, known.value)
+
+
+def _before_close(checks: Checklist, sized: Sized) -> None:
+    limit, terms = sized.case.policy.close_guard_ms, sized.quote.terms
+    if limit and terms is not None and terms.closes_at is not None:
+        left_ms = (terms.closes_at - sized.case.now) // _MILLISECOND
+        checks.require(left_ms >= limit, Reason.MARKET_CLOSING, "ms_to_close", left_ms, limit)
+
+
+def _breakers(checks: Checklist, sized: Sized) -> None:
+    tripped = sized.case.portfolio.breakers.tripped
+    for breaker in sorted(tripped):
+        checks.require(False, REASON[breaker], "breaker", breaker.value, None)
+    if not tripped:
+        checks.note("breaker", None, None)
+
+
+def _spread(checks: Checklist, sized: Sized) -> None:
+    quote, policy = sized.quote, sized.case.policy
+    spread = quote.ask_micros - quote.bid_micros
+    limit = allowance(quote.mid_micros, sized.case.request.venue, policy.spread_micros, policy.spread_bps)
+    checks.require(spread <= limit, Reason.SPREAD_TOO_WIDE, "spread_micros", spread, limit)
+
+
+def _depth(checks: Checklist, sized: Sized) -> None:
+    available = depth(sized.band.levels)
+    wanted = fraction(sized.worth_micros, sized.case.policy.depth_ratio_micros, MICRO)
+    if wanted and available:
+        checks.require(available >= wanted, Reason.INSUFFICIENT_DEPTH, "depth_in_band_micros", available, wanted)
+
+
+def _exposure_total(checks: Checklist, sized: Sized) -> None:
+    share = sized.case.policy.total_exposure_micros
+    _exposure(checks, sized, Reason.EXPOSURE_TOTAL, "exposure_total_micros", sized.at_risk.total_micros, share)
+
+
+def _exposure_market(checks: Checklist, sized: Sized) -> None:
+    share = sized.case.policy.market_exposure_micros
+    _exposure(checks, sized, Reason.EXPOSURE_MARKET, "exposure_market_micros", sized.at_risk.market_micros, share)
+
+
+def _exposure_influencer(checks: Checklist, sized: Sized) -> None:
+    share, now = sized.case.policy.influencer_exposure_micros, sized.at_risk.influencer_micros
+    _exposure(checks, sized, Reason.EXPOSURE_INFLUENCER, "exposure_influencer_micros", now, share)
+
+
+def _exposure(checks: Checklist, sized: Sized, reason: Reason, name: str, now_micros: int, share: int) -> None:
+    with_it = now_micros + times(sized.quote.mid_micros, sized.opened.share_micros)
+    limit = fraction(sized.case.equity_micros, share, MICRO)
+    checks.require(with_it <= limit, reason, name, with_it, limit)
+
+
+def _cash(checks: Checklist, sized: Sized) -> None:
+    if not VENUES[sized.case.request.venue].paid_in_full:
+        return
+    taken = walk(sized.band.levels, sized.opened.share_micros, sized.case.fees)
+    cost = sum(fill.notional_micros + fill.fee_micros for fill in taken)
+    cash = free_cash(sized.case.portfolio)
+    checks.require(cost <= cash, Reason.INSUFFICIENT_CASH, "cash_micros", cost, cash)
+
+
+def _minimum(checks: Checklist, sized: Sized) -> None:
+    case, opened = sized.case, sized.opened
     minimum, fewest = minimum_notional(case.request, case.policy), min_share(case.request)
     if case.waiting.notional_micros:
         checks.note("residual_micros", case.waiting.notional_micros, None)
     if opened.wanted_micros > opened.clamp.limit_micros:
         checks.note(f"{opened.clamp.name}_micros", opened.wanted_micros, opened.clamp.limit_micros)
+    waits = opened.accumulated and sized.alone and not checks.failed
     reason = Reason.ACCUMULATED if waits else Reason.BELOW_MINIMUM
     if opened.clamp.limit_micros < minimum <= opened.wanted_micros:
         reason = _FULL.get(opened.clamp.name, reason)
@@ -203,70 +314,22 @@ def check_minimum(checks: Checklist, case: Case, opened: Opening, *, waits: bool
         )
 
 
-def check_openable(checks: Checklist, case: Case) -> None:
-    """Whether anything may be opened now: age, switches, filters, what is known, the close, breakers, spread."""
-    request, policy = case.request, case.policy
-    age_ms = (case.now - request.event_time) // _MILLISECOND
-    limit = policy.max_signal_age_ms
-    checks.require(age_ms <= limit, Reason.STALE_SIGNAL, "signal_age_ms", age_ms, limit)
-    disabled = case.seen.disabled
-    checks.require(
-        disabled is None, disabled or Reason.MARKET_BLOCKED, "switches", disabled.value if disabled else "on", "on"
-    )
-    blocked = request.opening_blocked
-    checks.require(blocked is None, Reason.FILTERED, "filters", blocked or "wanted", "wanted")
-    state = request.position_state
-    checks.require(
-        state is PositionState.KNOWN, Reason.POSITION_UNKNOWN, "position_state", state.value, PositionState.KNOWN.value
-    )
-    quote = request.quote
-    assert quote is not None
-    if policy.close_guard_ms and quote.terms is not None and quote.terms.closes_at is not None:
-        left_ms = (quote.terms.closes_at - case.now) // _MILLISECOND
-        checks.require(
-            left_ms >= policy.close_guard_ms, Reason.MARKET_CLOSING, "ms_to_close", left_ms, policy.close_guard_ms
-        )
-    tripped = case.portfolio.breakers.tripped
-    for breaker in sorted(tripped):
-        checks.require(False, REASON[breaker], "breaker", breaker.value, None)
-    if not tripped:
-        checks.note("breaker", None, None)
-    spread = quote.ask_micros - quote.bid_micros
-    spread_limit = allowance(quote.mid_micros, request.venue, policy.spread_micros, policy.spread_bps)
-    checks.require(spread <= spread_limit, Reason.SPREAD_TOO_WIDE, "spread_micros", spread, spread_limit)
-
-
-def check_exposure(checks: Checklist, case: Case, at_risk: Exposure, added_micros: int) -> None:
-    """What is at risk with the opening, in all, in the market and of the influencer, each a share of equity."""
-    policy = case.policy
-    for name, reason, now_micros, share in (
-        ("exposure_total_micros", Reason.EXPOSURE_TOTAL, at_risk.total_micros, policy.total_exposure_micros),
-        ("exposure_market_micros", Reason.EXPOSURE_MARKET, at_risk.market_micros, policy.market_exposure_micros),
-        (
-            "exposure_influencer_micros",
-            Reason.EXPOSURE_INFLUENCER,
-            at_risk.influencer_micros,
-            policy.influencer_exposure_micros,
-        ),
-    ):
-        limit = fraction(case.equity_micros, share, MICRO)
-        checks.require(now_micros + added_micros <= limit, reason, name, now_micros + added_micros, limit)
-
-
-def check_depth(checks: Checklist, case: Case, band: Band, notional_micros: int) -> None:
-    """The band must hold the required multiple of the order."""
-    available = depth(band.levels)
-    wanted = fraction(notional_micros, case.policy.depth_ratio_micros, MICRO)
-    if wanted and available:
-        checks.require(available >= wanted, Reason.INSUFFICIENT_DEPTH, "depth_in_band_micros", available, wanted)
-
-
-def check_cash(checks: Checklist, case: Case, band: Band, opened: Opening) -> None:
-    """An outcome token is paid in full, with the fee, from cash that no other order will take."""
-    taken = walk(band.levels, opened.share_micros, case.fees)
-    cost = sum(fill.notional_micros + fill.fee_micros for fill in taken)
-    cash = free_cash(case.portfolio)
-    checks.require(cost <= cash, Reason.INSUFFICIENT_CASH, "cash_micros", cost, cash)
+OPENING_CHECKS: tuple[Callable[[Checklist, Sized], None], ...] = (
+    _signal_age,
+    _switches,
+    _filters,
+    _position_known,
+    _before_close,
+    _breakers,
+    _spread,
+    _depth,
+    _exposure_total,
+    _exposure_market,
+    _exposure_influencer,
+    _cash,
+    _minimum,
+)
+"""What stops the part that opens, in the order in which a decision records it; `_minimum` looks at those before it."""
 
 
 def check_recording(checks: Checklist, case: Case) -> None:

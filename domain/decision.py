@@ -4,17 +4,16 @@ from msgspec import Struct
 
 from domain.breakers import REASON
 from domain.checks import (
+    MARKET_CHECKS,
+    OPENING_CHECKS,
     Band,
     Case,
     Checklist,
-    check_cash,
-    check_depth,
+    Sized,
+    band_of,
     check_engine,
-    check_exposure,
-    check_market,
-    check_minimum,
     check_mode,
-    check_openable,
+    check_quote,
     check_recording,
     check_reduction,
     check_target,
@@ -27,7 +26,7 @@ from domain.events import (
     ExecutionRequested,
     Level,
     PortfolioScope,
-    Venue,
+    RequestedQuote,
 )
 from domain.guardrails import Policy
 from domain.ids import derived
@@ -48,7 +47,9 @@ from domain.sizing import (
     Reduction,
     clamp,
     opening,
+    opening_notional,
     reduction,
+    target,
 )
 
 RULES = 1
@@ -84,9 +85,12 @@ def decide(
     copy, opening_checks = Checklist(), Checklist()
     order = Order(residual=case.waiting)
     check_mode(copy, case)
-    band = check_market(copy, case) if check_engine(copy, case) else None
-    if band is not None:
-        order = sized(copy, opening_checks, case, band)
+    quote = check_quote(copy, case) if check_engine(copy, case) else None
+    band = band_of(case, quote) if quote is not None else None
+    if quote is not None and band is not None:
+        for check in MARKET_CHECKS:
+            check(copy, case, quote, band)
+        order = sized(copy, opening_checks, case, quote, band)
     share = order.reduce_micros + order.open_micros
     if not share and not copy.failed and not opening_checks.failed:
         copy.require(False, Reason.BELOW_MINIMUM, "order_share_micros", 0, 1)
@@ -102,7 +106,7 @@ def decide(
         # What is too small for now waits, what is only recorded counts as sent; what was refused is not copied later.
         waits = not set(copy.failed) - {Reason.ACCUMULATED, Reason.RECORD_ONLY}
         order = Order(target_micros=order.target_micros, residual=order.residual if waits else waiting)
-    quote = request.quote
+    quote = request.quote  # a decision names its quote even where the engine was stopped
     return CopyDecided(
         attempt_id=derived("att", request.request_id),
         request_id=request.request_id,
@@ -142,7 +146,7 @@ def decide(
     )
 
 
-def sized(copy: Checklist, opening_checks: Checklist, case: Case, band: Band) -> Order:
+def sized(copy: Checklist, opening_checks: Checklist, case: Case, quote: RequestedQuote, band: Band) -> Order:
     """What to reduce and what to open, in whole lots, with the checks of the opening."""
     request, policy = case.request, case.policy
     copied = expected_copied(case.portfolio, request.subscription_id, case.asset)
@@ -152,20 +156,18 @@ def sized(copy: Checklist, opening_checks: Checklist, case: Case, band: Band) ->
         residual = Residual(case.waiting.notional_micros, given_up.residual_micros)
         return Order(given_up.share_micros, 0, 0, residual)
     waiting = case.waiting
-    wanted = check_target(opening_checks, case)
-    if wanted is None:
+    wanted = target(request, opening_notional(request), case.equity_micros)
+    if not check_target(opening_checks, case, wanted) or wanted is None:
         return Order(given_up.share_micros, 0, 0, waiting)
-    at_risk = left_at_risk(case, given_up)
+    at_risk = left_at_risk(case, quote, given_up)
     ceiling = clamp(request, case.equity_micros, policy, at_risk)
     book = band.levels or ((band.best_micros, 0),)
     left = beyond(book, given_up.share_micros) or book[-1:]
     opened = opening(request, wanted, left, ceiling, waiting, policy)
-    check_openable(opening_checks, case)
-    check_depth(opening_checks, case, band, worth(book, given_up.share_micros + opened.share_micros))
-    check_exposure(opening_checks, case, at_risk, times(mid_of(case), opened.share_micros))
-    if request.venue is Venue.POLYMARKET:
-        check_cash(opening_checks, case, band, opened)
-    check_minimum(opening_checks, case, opened, waits=opened.accumulated and not copy.failed + opening_checks.failed)
+    notional = worth(book, given_up.share_micros + opened.share_micros)
+    looked_at = Sized(case, quote, band, at_risk, opened, notional, alone=not copy.failed)
+    for check in OPENING_CHECKS:
+        check(opening_checks, looked_at)
     if opening_checks.failed:
         waits = opened.residual_micros if opening_checks.failed == [Reason.ACCUMULATED] else waiting.notional_micros
         return Order(given_up.share_micros, 0, wanted, Residual(waits, given_up.residual_micros))
@@ -173,16 +175,11 @@ def sized(copy: Checklist, opening_checks: Checklist, case: Case, band: Band) ->
     return Order(given_up.share_micros, opened.share_micros, wanted, residual)
 
 
-def mid_of(case: Case) -> int:
-    """The mid that the copy is valued at, as its order on the way will be."""
-    return case.request.quote.mid_micros if case.request.quote else 0
-
-
-def left_at_risk(case: Case, given_up: Reduction) -> Exposure:
+def left_at_risk(case: Case, quote: RequestedQuote, given_up: Reduction) -> Exposure:
     """What is at risk when what is given up is gone: a flip opens in the room that it makes."""
     request = case.request
     now = exposure(case.portfolio, case.asset, request.market, request.influencer_id, case.seen.mark_of)
-    released = times(mid_of(case), given_up.share_micros)
+    released = times(quote.mid_micros, given_up.share_micros)
     return Exposure(
         max(0, now.total_micros - released),
         max(0, now.market_micros - released),

@@ -13,18 +13,17 @@ from domain.events import (
     PositionState,
     SignalGrouped,
     SignalRecorded,
-    Venue,
 )
 from domain.ids import derived
 from domain.micros import MICRO, nearest
 from domain.signals import action_of, side_of
+from domain.venues import VENUES
 
 SETTLE_NS = 100_000_000
 """A window stays open at least this long after its first signal is seen, so that signals of one trade that arrive late
 arrive together."""
 MOVEMENTS = frozenset({Action.SPLIT, Action.MERGE, Action.REDEEM})
 """Changes of positions that no copy follows: a split or merge is neutral, a payout comes to the copier by itself."""
-WINDOW_NS = {Venue.HYPERLIQUID: 250_000_000, Venue.POLYMARKET: 2_000_000_000}
 
 
 class OpenGroup(Struct, frozen=True):
@@ -76,7 +75,7 @@ def join(group: OpenGroup | None, signal: SignalRecorded, sequence: int, *, now:
     """
     if signal.position_state is PositionState.HISTORIC or signal.action in MOVEMENTS:
         return ()
-    window = WINDOW_NS[signal.venue]
+    window = VENUES[signal.venue].group_window_ns
     closed: tuple[Event, ...] = ()
     if group is not None:
         if signal.signal_id in group.signal_ids:

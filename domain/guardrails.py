@@ -1,79 +1,92 @@
-"""Guardrails: the limits a decision is checked against (DESIGN 6.5).
+"""Guardrails: the limits a decision is checked against, each declared once.
 
 Precedence: defaults < global < influencer < subscriber < subscription. The evaluated policy is stored once in the log
-under its hash, and every decision names the hash. Units stand in the names: `_bps` are basis points of a price
-(Hyperliquid), price and money `_micros` are dollars, fractions are micros of one (50_000 = 5 %), `_ms`
-milliseconds. Where a limit may be switched off, 0 switches it off and its line says so.
+under its hash, and every decision names the hash. Units are part of the names: `_bps` are basis points of a price,
+`_micros` dollars, or a fraction of one where the line says so (50_000 = 5 %), `_ms` milliseconds. Whether a venue's
+price limits are the ones in bps or those in dollars is in domain/venues.py.
 """
 
 from collections.abc import Mapping
 from hashlib import blake2b
+from typing import Annotated, NamedTuple, get_type_hints
 
 import msgspec
 from msgspec import Struct
 
 from domain.events import Venue
+from domain.micros import BPS
+from domain.venues import VENUES, PriceLimit
 
 GLOBAL = "global"
 
 
+class Guardrail(NamedTuple):
+    """What is declared of a guardrail beside its name and default: a line for operators, and what a policy that was
+    stored before the guardrail existed means by it (None where every stored policy has it)."""
+
+    meaning: str
+    before: int | None = None
+
+
 class Policy(Struct, frozen=True):
-    """Every guardrail with its default."""
+    """The declaration of every guardrail with its default; an evaluated policy is one set of values."""
 
-    influencer_price_micros: int = 10_000
-    influencer_price_bps: int = 10
-    mid_price_micros: int = 15_000
-    mid_price_bps: int = 15
-    spread_micros: int = 20_000
-    spread_bps: int = 20
-    depth_ratio_micros: int = 1_250_000
-    latency_ms: int = 750
-    latency_jitter_ms: int = 250
-    max_signal_age_ms: int = 60_000
-    min_notional_micros: int = 5_000_000
-    max_notional_micros: int = 250_000_000
-    max_equity_fraction_micros: int = 7_500
-    total_exposure_micros: int = 700_000
-    market_exposure_micros: int = 50_000
-    influencer_exposure_micros: int = 200_000
-    taker_fee_micros: int = 450
-    notional_cap_micros: int = 0
-    """Most that one market may hold of one portfolio, in dollars; 0 = no cap."""
-    max_leverage_micros: int = 5_000_000
-    """Total exposure over equity, in micros; 0 = no limit."""
-    max_loss_micros: int = 0
-    """Most that one trade may lose, in dollars: its cost on Polymarket, `assumed_move` of it elsewhere; 0 = off."""
-    assumed_move_micros: int = 100_000
-    close_guard_ms: int = 1_800_000
-    """No opens this long before a market closes; 0 = off."""
-    daily_loss_micros: int = 30_000
-    weekly_loss_micros: int = 80_000
-    drawdown_micros: int = 120_000
-    """Fractions of the equity at the start of the UTC day, of the ISO week, and of its peak; 0 = off."""
-    reduction_band_micros: int = 1_000_000
-    """How many times the price limits of an opening a reduction may go; 1_000_000 = as far as an opening."""
-    accumulate: int = 1
-    """1 = what is below the minimum waits until it has added up; 0 = it is skipped."""
+    influencer_price_micros: Annotated[int, Guardrail("furthest from the influencer's price, in dollars")] = 10_000
+    influencer_price_bps: Annotated[int, Guardrail("furthest from the influencer's price, in bps")] = 10
+    mid_price_micros: Annotated[int, Guardrail("furthest from the mid at decision, in dollars")] = 15_000
+    mid_price_bps: Annotated[int, Guardrail("furthest from the mid at decision, in bps")] = 15
+    spread_micros: Annotated[int, Guardrail("widest spread to open in, in dollars")] = 20_000
+    spread_bps: Annotated[int, Guardrail("widest spread to open in, in bps")] = 20
+    depth_ratio_micros: Annotated[int, Guardrail("how many times the order the price band must hold")] = 1_250_000
+    latency_ms: Annotated[int, Guardrail("paper latency: from the trade's detection to the quote")] = 750
+    latency_jitter_ms: Annotated[int, Guardrail("paper latency: most that is added, derived from the group")] = 250
+    max_signal_age_ms: Annotated[int, Guardrail("oldest signal that opens anything")] = 60_000
+    min_notional_micros: Annotated[int, Guardrail("smallest order, in dollars; the venue's own holds too")] = 5_000_000
+    max_notional_micros: Annotated[int, Guardrail("largest opening, in dollars")] = 250_000_000
+    max_equity_fraction_micros: Annotated[int, Guardrail("largest opening, as a fraction of equity")] = 7_500
+    total_exposure_micros: Annotated[int, Guardrail("most at risk in all, as a fraction of equity")] = 700_000
+    market_exposure_micros: Annotated[int, Guardrail("most at risk in one market, as a fraction of equity")] = 50_000
+    influencer_exposure_micros: Annotated[
+        int, Guardrail("most at risk copied from one influencer, as a fraction of equity")
+    ] = 200_000
+    taker_fee_micros: Annotated[int, Guardrail("paper fee as a fraction of notional, without a venue's rate")] = 450
+    notional_cap_micros: Annotated[
+        int, Guardrail("most that one market may hold of one portfolio, in dollars; 0 = no cap", before=0)
+    ] = 0
+    max_leverage_micros: Annotated[int, Guardrail("total exposure over equity; 0 = no limit", before=0)] = 5_000_000
+    max_loss_micros: Annotated[
+        int, Guardrail("most that one trade may lose, in dollars: all of its cost or assumed_move; 0 = off", before=0)
+    ] = 0
+    assumed_move_micros: Annotated[int, Guardrail("the move that max_loss assumes, as a fraction of price")] = 100_000
+    close_guard_ms: Annotated[
+        int, Guardrail("nothing is opened this long before a market closes; 0 = off", before=0)
+    ] = 1_800_000
+    daily_loss_micros: Annotated[
+        int, Guardrail("loss since the start of the UTC day that trips, as a fraction of equity; 0 = off", before=0)
+    ] = 30_000
+    weekly_loss_micros: Annotated[
+        int, Guardrail("loss since the start of the ISO week that trips, as a fraction of equity; 0 = off", before=0)
+    ] = 80_000
+    drawdown_micros: Annotated[
+        int, Guardrail("fall from the equity's peak that trips, as a fraction of it; 0 = off", before=0)
+    ] = 120_000
+    reduction_band_micros: Annotated[
+        int, Guardrail("price limits of a reduction over those of an opening", before=1_000_000)
+    ] = 1_000_000
+    accumulate: Annotated[
+        int, Guardrail("1: what is below the minimum waits until it has added up; 0: it is skipped", before=0)
+    ] = 1
 
 
-GUARDRAILS: tuple[str, ...] = Policy.__struct_fields__
-"""The names that configuration may override, for checks and error messages."""
+def _declared() -> dict[str, Guardrail]:
+    hints = get_type_hints(Policy, include_extras=True)
+    return {name: hint.__metadata__[0] for name, hint in hints.items()}
 
-_UNKNOWN_THEN = {
-    "notional_cap_micros": 0,
-    "max_leverage_micros": 0,
-    "max_loss_micros": 0,
-    "close_guard_ms": 0,
-    "daily_loss_micros": 0,
-    "weekly_loss_micros": 0,
-    "drawdown_micros": 0,
-    "reduction_band_micros": 1_000_000,
-    "accumulate": 0,
-}
-"""What a guardrail means in a policy that was stored before it existed: it did not act."""
 
-VENUE_MIN_NOTIONAL_MICROS = {Venue.HYPERLIQUID: 10_000_000, Venue.POLYMARKET: 1_000_000}
-"""The venue's own minimum order value (hyperliquid 4.3, polymarket 3); the larger of this and the policy's holds."""
+GUARDRAILS = _declared()
+"""Every guardrail that configuration may set, by name."""
+
+_BEFORE = {name: guardrail.before for name, guardrail in GUARDRAILS.items() if guardrail.before is not None}
 
 
 def evaluate(*layers: Mapping[str, int]) -> Policy:
@@ -86,7 +99,7 @@ def evaluate(*layers: Mapping[str, int]) -> Policy:
 
 def as_stored(values: Mapping[str, int]) -> Policy:
     """The policy that was materialized with these values; guardrails that came later are off in it."""
-    return evaluate(_UNKNOWN_THEN, values)
+    return evaluate(_BEFORE, values)
 
 
 def hash_of(policy: Policy) -> str:
@@ -96,5 +109,5 @@ def hash_of(policy: Policy) -> str:
 
 
 def allowance(price_micros: int, venue: Venue, absolute_micros: int, bps: int) -> int:
-    """How far a price may be from `price_micros`: bps of it on Hyperliquid, dollars on Polymarket; rounded down."""
-    return price_micros * bps // 10_000 if venue is Venue.HYPERLIQUID else absolute_micros
+    """How far a price may be from `price_micros`, in micros and rounded down: bps of it or dollars, by its venue."""
+    return price_micros * bps // BPS if VENUES[venue].price_limit is PriceLimit.BPS else absolute_micros

@@ -31,6 +31,7 @@ from domain.events import (
 )
 from domain.mark_prices import Asset, Mark
 from domain.micros import MICRO, fraction, nearest, times
+from domain.venues import VENUES
 
 MarkOf = Callable[[Asset], Mark | None]
 """What an asset is worth by the marks of the log."""
@@ -310,7 +311,7 @@ def free_cash(portfolio: Portfolio) -> int:
     return portfolio.cash_micros - sum(
         times(promise.price_micros, promise.opens_micros)
         for promise in portfolio.pending.values()
-        if promise.asset[0] == Venue.POLYMARKET.value
+        if VENUES[Venue(promise.asset[0])].paid_in_full
     )
 
 

@@ -25,6 +25,7 @@ from domain.events import (
 )
 from domain.ids import derived
 from domain.micros import MICRO
+from domain.venues import VENUES
 
 REMEMBERED = 256
 """Trades remembered per (influencer, asset) to recognise replays; older ones are known by their time."""
@@ -220,8 +221,8 @@ def signals_of(holding: Holding, trade: Trade, equity_micros: int | None) -> tup
         # An older fill that comes late cannot know the position now.
         state = PositionState.KNOWN
         found = trade.start_micros if holding.seeded_at is None or trade.start_micros != before else None
-    elif trade.venue is Venue.POLYMARKET and before + delta < 0:
-        # Outcome tokens cannot be owed: at least what was sold had been held.
+    elif not VENUES[trade.venue].short_allowed and before + delta < 0:
+        # Where nothing can be sold short, at least what was sold had been held.
         found, kind = -delta, GapKind.BELOW_ZERO
     if found is None or found == before:
         return (_signal(trade, before, state, holding, equity_micros),)

@@ -9,11 +9,12 @@ added up (the policy's `accumulate`).
 from collections.abc import Callable
 from typing import NamedTuple
 
-from domain.events import Action, ExecutionRequested, Level, Sizing, Venue
-from domain.guardrails import VENUE_MIN_NOTIONAL_MICROS, Policy
+from domain.events import Action, ExecutionRequested, Level, Sizing
+from domain.guardrails import Policy
 from domain.micros import MICRO, fraction, times
 from domain.paper_fills import affordable, worth
 from domain.portfolio import Exposure, Residual
+from domain.venues import VENUES, ReduceBy
 
 
 class Base(NamedTuple):
@@ -37,13 +38,37 @@ def _proportional(sizing: Sizing, base: Base) -> int | None:
     return max(-_LARGEST_MICROS, min(fraction(share, sizing.percent_micros, 100 * MICRO), _LARGEST_MICROS))
 
 
-TARGETS: dict[str, Target] = {
-    "copy_percent": lambda sizing, base: fraction(base.notional_micros, sizing.percent_micros, 100 * MICRO),
-    "fixed_notional": lambda sizing, base: sizing.notional_micros,
-    "percent_of_equity": lambda sizing, base: fraction(base.equity_micros, sizing.percent_micros, 100 * MICRO),
-    "proportional": _proportional,
+class Parameter(NamedTuple):
+    """The one number that a mode takes: its name in configuration lines, the field of Sizing that stores it in micros,
+    and the most that it may be, in micros."""
+
+    name: str
+    field: str
+    most_micros: int
+
+
+PERCENT = Parameter("percent", "percent_micros", 1_000 * MICRO)
+NOTIONAL = Parameter("notional_usd", "notional_micros", 1_000_000_000 * MICRO)
+
+
+class SizingMode(NamedTuple):
+    """The parameter of a mode, and its target notional in micros; None where that cannot be told."""
+
+    parameter: Parameter
+    target: Target
+
+
+SIZING_MODES: dict[str, SizingMode] = {
+    "copy_percent": SizingMode(
+        PERCENT, lambda sizing, base: fraction(base.notional_micros, sizing.percent_micros, 100 * MICRO)
+    ),
+    "fixed_notional": SizingMode(NOTIONAL, lambda sizing, base: sizing.notional_micros),
+    "percent_of_equity": SizingMode(
+        PERCENT, lambda sizing, base: fraction(base.equity_micros, sizing.percent_micros, 100 * MICRO)
+    ),
+    "proportional": SizingMode(PERCENT, _proportional),
 }
-"""Target notional in micros of each mode; None where it needs the influencer's equity and nobody knows it."""
+"""Every mode that a subscription may have, by the name that configuration uses."""
 
 
 class Clamp(NamedTuple):
@@ -89,7 +114,7 @@ def opening_notional(request: ExecutionRequested) -> int:
 def target(request: ExecutionRequested, notional_micros: int, equity_micros: int) -> int | None:
     """What the subscription's mode makes of an influencer's notional, in micros; None when it cannot be told."""
     base = Base(notional_micros, request.influencer_equity_micros, equity_micros)
-    found = TARGETS[request.sizing.mode](request.sizing, base)
+    found = SIZING_MODES[request.sizing.mode].target(request.sizing, base)
     return None if found is None else max(0, found)
 
 
@@ -107,7 +132,7 @@ def clamp(request: ExecutionRequested, equity_micros: int, policy: Policy, at_ri
         clamps.append(Clamp("max_leverage", max(0, room)))
     if policy.max_loss_micros:
         # An outcome token can lose all that it cost; a perpetual is assumed to move this far before anybody acts.
-        move = MICRO if request.venue is Venue.POLYMARKET else max(1, policy.assumed_move_micros)
+        move = VENUES[request.venue].worst_move_micros or max(1, policy.assumed_move_micros)
         clamps.append(Clamp("max_loss", policy.max_loss_micros * MICRO // move))
     return min(clamps, key=lambda found: found.limit_micros)
 
@@ -115,7 +140,7 @@ def clamp(request: ExecutionRequested, equity_micros: int, policy: Policy, at_ri
 def minimum_notional(request: ExecutionRequested, policy: Policy) -> int:
     """The smallest order worth sending, in micros: the policy's minimum or the venue's, whichever is larger."""
     terms = request.quote.terms if request.quote else None
-    of_venue = VENUE_MIN_NOTIONAL_MICROS[request.venue]
+    of_venue = VENUES[request.venue].min_notional_micros
     return max(policy.min_notional_micros, of_venue, terms.min_notional_micros if terms else 0)
 
 
@@ -172,7 +197,7 @@ def reduction(
 
 
 def _given_up(request: ExecutionRequested, held: int, price_micros: int, equity_micros: int) -> int:
-    if request.venue is Venue.POLYMARKET:
+    if VENUES[request.venue].reduce_by is ReduceBy.NOTIONAL:
         notional = target(request, request.notional_micros, equity_micros)
         if notional is not None:
             return notional * MICRO // price_micros

@@ -14,6 +14,7 @@ import msgspec
 from domain.events import GroupClosed, QuoteCaptured, QuoteFailed, QuoteWanted, Venue
 from domain.ids import derived, jitter
 from domain.reason_codes import Reason
+from domain.venues import VENUES
 from gateways.venue_errors import VenueUnavailableError, WireError
 from gateways.venue_types import Captured
 from handlers.live.configuration import LiveConfiguration
@@ -105,8 +106,7 @@ class Quote(Stage[Wanted]):
         try:
             captured = await self._books[venue].capture(asset)
             if captured is None:
-                # Polymarket takes the book away when a market ends.
-                reason = Reason.MARKET_CLOSED if venue is Venue.POLYMARKET else Reason.UNKNOWN_ASSET
+                reason = Reason.MARKET_CLOSED if VENUES[venue].book_ends_with_market else Reason.UNKNOWN_ASSET
                 return self._failed(wanted, reason, f"{venue.value} has no book for {asset!r}")
             return QuoteCaptured(
                 quote_id=wanted.quote_id,

@@ -28,8 +28,8 @@ from domain.events import (
     Venue,
 )
 from domain.guardrails import GLOBAL, GUARDRAILS
-from domain.micros import decimal_text, dollars
-from domain.sizing import TARGETS
+from domain.micros import MICRO, decimal_text, dollars
+from domain.sizing import SIZING_MODES
 
 MAX_DOLLARS = 1_000_000_000
 
@@ -133,21 +133,18 @@ class SizingLine(_Line):
     notional_usd: Money | None = None
 
     def sizing(self) -> Sizing:
-        if self.mode not in TARGETS:
-            raise ValueError(f"sizing.mode {self.mode!r} is unknown; use one of {', '.join(TARGETS)}")
-        wanted = "notional_usd" if self.mode == "fixed_notional" else "percent"
-        given = {name for name in ("percent", "notional_usd") if getattr(self, name) is not None}
-        if given != {wanted}:
-            raise ValueError(f"sizing.mode {self.mode} needs exactly {wanted!r}; got {sorted(given) or 'nothing'}")
-        if wanted == "percent":
-            assert self.percent is not None
-            if not 0 < self.percent <= 1000 * 1_000_000:
-                raise ValueError("sizing.percent must be above 0 and at most 1000")
-            return Sizing(self.mode, percent_micros=self.percent)
-        assert self.notional_usd is not None
-        if not self.notional_usd:
-            raise ValueError("sizing.notional_usd must be above 0")
-        return Sizing(self.mode, notional_micros=self.notional_usd)
+        if self.mode not in SIZING_MODES:
+            raise ValueError(f"sizing.mode {self.mode!r} is unknown; use one of {', '.join(SIZING_MODES)}")
+        parameter = SIZING_MODES[self.mode].parameter
+        given = {name: value for name in ("percent", "notional_usd") if (value := getattr(self, name)) is not None}
+        if given.keys() != {parameter.name}:
+            raise ValueError(
+                f"sizing.mode {self.mode} needs exactly {parameter.name!r}; got {sorted(given) or 'nothing'}"
+            )
+        value = given[parameter.name]
+        if not 0 < value <= parameter.most_micros:
+            raise ValueError(f"sizing.{parameter.name} must be above 0 and at most {parameter.most_micros // MICRO}")
+        return Sizing(self.mode, **{parameter.field: value})
 
 
 _HOURS = re.compile(r"([01][0-9]|2[0-4]):([0-5][0-9])-([01][0-9]|2[0-4]):([0-5][0-9])")

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from domain.events import Action, Event, GroupClosed, PositionState, Side, SignalGrouped, SignalRecorded, Venue
-from domain.groups import SETTLE_NS, WINDOW_NS, OpenGroup, expire, join
+from domain.groups import SETTLE_NS, OpenGroup, expire, join
 from domain.ids import derived
 from domain.micros import micros
+from domain.venues import VENUES
 from tests.domain.facts import BUY, MS, SELL, WINDOW, at, grouped, signal
 from tests.given import Given, given, like
 
@@ -21,7 +22,8 @@ def expiring(window: OpenGroup | None, now: int) -> tuple[Event, ...]:
 
 
 def test_windows_are_those_of_the_venues() -> None:
-    assert WINDOW_NS == {Venue.HYPERLIQUID: 250 * MS, Venue.POLYMARKET: 2_000 * MS}
+    windows = {venue: VENUES[venue].group_window_ns for venue in Venue}
+    assert windows == {Venue.HYPERLIQUID: 250 * MS, Venue.POLYMARKET: 2_000 * MS}
 
 
 def test_the_first_signal_opens_a_window_that_closes_by_our_clock() -> None:
@@ -211,7 +213,7 @@ def test_every_signal_is_in_exactly_one_group_and_nothing_is_lost(moves: list[tu
     assert sum(group.notional_micros for group in groups) == sum(one.notional_micros for one in signals)
     for group in groups:
         assert group.after_micros - group.before_micros == group.delta_micros
-        assert group.last_event_time - group.event_time <= WINDOW_NS[group.venue]
+        assert group.last_event_time - group.event_time <= VENUES[group.venue].group_window_ns
         assert group.delta_micros * group.trade_side.sign > 0
         assert group.price_micros == micros("100")
 
@@ -227,7 +229,7 @@ def test_in_whatever_order_they_come_every_signal_is_copied_once(
     for group in groups:
         parts = [of[id] for id in group.signal_ids]
         assert {part.trade_side for part in parts} == {group.trade_side}
-        assert all(abs(part.event_time - group.event_time) <= WINDOW_NS[group.venue] for part in parts)
+        assert all(abs(part.event_time - group.event_time) <= VENUES[group.venue].group_window_ns for part in parts)
 
 
 @given_any(many, st.integers(0, 14))

@@ -65,7 +65,7 @@ def test_policy_every_guardrail_has_a_name_that_configuration_may_use() -> None:
 
 
 def test_policy_the_hash_never_changes() -> None:
-    """Decisions in logs name it. A new guardrail changes it for all: `_UNKNOWN_THEN` says what it means in old ones."""
+    """Decisions in logs name it. A new guardrail changes it for all: its `before` says what it means in old ones."""
     assert hash_of(Policy()) == "35ae3f897b53d0e269b7"
     assert hash_of(Policy(spread_bps=3)) == "0324f9300a79b3db98d2"
 

@@ -15,7 +15,7 @@ from domain.micros import MICRO, decimal_text, micros
 from domain.paper_fills import worth
 from domain.portfolio import NOTHING, Exposure, Residual
 from domain.sizing import (
-    TARGETS,
+    SIZING_MODES,
     Clamp,
     clamp,
     minimum_notional,
@@ -87,7 +87,7 @@ def test_sizing_proportional_stays_within_what_can_be_stored() -> None:
 
 
 def test_sizing_every_mode_is_specified_here() -> None:
-    assert set(TARGETS) == {"copy_percent", "fixed_notional", "percent_of_equity", "proportional"}
+    assert set(SIZING_MODES) == {"copy_percent", "fixed_notional", "percent_of_equity", "proportional"}
 
 
 @pytest.mark.parametrize(

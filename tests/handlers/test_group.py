@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from domain.events import Action, GroupClosed, PositionState, SignalGrouped, SignalRecorded, TradeSide, Venue
-from domain.groups import SETTLE_NS, WINDOW_NS
+from domain.groups import SETTLE_NS
 from domain.ids import derived
+from domain.venues import VENUES
 from handlers.group import Group
 from streams import subjects
 from tests.handlers.folding import NOW, Folding
@@ -136,7 +137,7 @@ def test_what_is_assumed_of_one_signal_is_assumed_of_its_group() -> None:
 def test_a_window_is_as_long_as_its_venue_asks(venue: Venue) -> None:
     lane = Folding(Group())
     lane.when(signal(1, 0, venue=venue))
-    assert lane.stage.due(lane.state) == NOW + WINDOW_NS[venue]
+    assert lane.stage.due(lane.state) == NOW + VENUES[venue].group_window_ns
 
 
 def test_a_restart_finds_the_open_window() -> None:

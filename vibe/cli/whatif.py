@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 
 from domain.micros import decimal_text
-from domain.reason_codes import MEANING, Reason
+from domain.reason_codes import Reason
 from handlers.services.whatif import Comparison, Outcome, whatif
 from streams import topology
 from streams.envelope import rfc3339
@@ -59,7 +59,7 @@ def _show(compared: Comparison) -> None:
             f"skipped {reason}",
             f"{compared.whatif.skipped.get(reason, 0):,}",
             f"{compared.happened.skipped.get(reason, 0):,}",
-            MEANING[Reason(reason)],
+            Reason(reason).meaning,
         )
     show(made, console)
     people = table("subscriber", "what if, profit USD", "happened, profit USD")

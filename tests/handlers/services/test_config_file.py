@@ -27,7 +27,7 @@ from domain.events import (
 )
 from domain.guardrails import GUARDRAILS
 from domain.micros import micros
-from domain.sizing import TARGETS
+from domain.sizing import SIZING_MODES
 from handlers.services.config_file import BadLine, key_of, line_of, parse
 
 ANN, BOB = "0x" + "a" * 40, "0x" + "b" * 40
@@ -160,7 +160,7 @@ def test_every_sizing_mode(written: dict[str, object], sizing: Sizing) -> None:
 
 
 def test_every_mode_of_the_domain_can_be_written() -> None:
-    for mode in TARGETS:
+    for mode in SIZING_MODES:
         amount = {"notional_usd": "5"} if mode == "fixed_notional" else {"percent": "5"}
         *_, subscription = read(*WORLD, SUBSCRIPTION | {"sizing": {"mode": mode} | amount})
         assert isinstance(subscription, SubscriptionConfigured)
@@ -271,7 +271,7 @@ KINDS = "influencer, subscriber, subscription, guardrail"
         # subscriptions
         (
             SUBSCRIPTION | {"sizing": {"mode": "pct"}},
-            ["sizing.mode 'pct' is unknown; use one of " + ", ".join(TARGETS)],
+            ["sizing.mode 'pct' is unknown; use one of " + ", ".join(SIZING_MODES)],
         ),
         (SUBSCRIPTION | {"sizing": {}}, ["sizing.mode: Field required"]),
         (
@@ -407,7 +407,7 @@ statuses = st.sampled_from([status.value for status in Status])
 usd = st.integers(0, 10**15).map(lambda value: f"{value // 10**6}.{value % 10**6:06d}")
 percents = st.integers(1, 10**9).map(lambda value: f"{value // 10**6}.{value % 10**6:06d}")
 amounts = st.integers(1, 10**15).map(lambda value: f"{value // 10**6}.{value % 10**6:06d}")
-guardrails = st.dictionaries(st.sampled_from(GUARDRAILS), st.integers(0, 2**63 - 1), max_size=4)
+guardrails = st.dictionaries(st.sampled_from(list(GUARDRAILS)), st.integers(0, 2**63 - 1), max_size=4)
 assets = st.lists(st.text(max_size=8), max_size=3)
 sizings = st.one_of(
     st.fixed_dictionaries(

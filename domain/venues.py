@@ -1,0 +1,66 @@
+"""The venue table: every rule of copying that differs between venues."""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+from domain.events import Venue
+from domain.micros import MICRO
+
+
+class PriceLimit(StrEnum):
+    """How the price guardrails of a venue are measured: in basis points of a price, or in dollars."""
+
+    BPS = "BPS"
+    DOLLARS = "DOLLARS"
+
+
+class ReduceBy(StrEnum):
+    """What a copy gives up when the influencer reduces: the same fraction, or what sizing makes of the notional."""
+
+    FRACTION = "FRACTION"
+    NOTIONAL = "NOTIONAL"
+
+
+class VenueRules(Struct, frozen=True):
+    """What copying has to know of a venue.
+
+    `group_window_ns` is how long signals are collected into one group; `min_notional_micros` the venue's own minimum
+    order value; `paid_in_full` whether an opening needs its whole cost in cash; `short_allowed` whether a position may
+    be negative; `worst_move_micros` the part of its notional that an opening can lose before anyone acts, None where
+    the guardrail `assumed_move_micros` says it; `book_ends_with_market` whether a missing book means that the market
+    has ended.
+    """
+
+    group_window_ns: int
+    min_notional_micros: int
+    price_limit: PriceLimit
+    reduce_by: ReduceBy
+    paid_in_full: bool
+    short_allowed: bool
+    worst_move_micros: int | None
+    book_ends_with_market: bool
+
+
+VENUES: dict[Venue, VenueRules] = {
+    Venue.HYPERLIQUID: VenueRules(
+        group_window_ns=250_000_000,
+        min_notional_micros=10_000_000,
+        price_limit=PriceLimit.BPS,
+        reduce_by=ReduceBy.FRACTION,
+        paid_in_full=False,
+        short_allowed=True,
+        worst_move_micros=None,
+        book_ends_with_market=False,
+    ),
+    Venue.POLYMARKET: VenueRules(
+        group_window_ns=2_000_000_000,
+        min_notional_micros=1_000_000,
+        price_limit=PriceLimit.DOLLARS,
+        reduce_by=ReduceBy.NOTIONAL,
+        paid_in_full=True,
+        short_allowed=False,
+        worst_move_micros=MICRO,
+        book_ends_with_market=True,
+    ),
+}
