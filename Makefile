@@ -1,6 +1,6 @@
-# make demo    servers, a sandbox venue and the whole walk, in one terminal
+# make demo    servers, a sandbox of both venues and all stages, in one terminal
 # make test    the test suite
-# make check   style, types and import arrows
+# make check   style, types, import directions and repository rules
 # make install just the virtual environment
 
 PYTHON ?= python3
