@@ -1,4 +1,4 @@
-"""The house rules that no linter knows: what files may name, what documents promise, what every command offers."""
+"""Rules of this repository that no linter checks: what files may name, and what services and commands must have."""
 
 import re
 import subprocess
@@ -10,27 +10,18 @@ import pytest
 import yaml
 from cyclopts import App
 
-from vibe.app.settings import Settings
+from tests.repository import ROOT, files, name_of
 from vibe.app.wiring import STAGES
 from vibe.cli import app
 
-ROOT = Path(__file__).resolve().parent.parent
-
 INDEX = re.compile(r"(pypi\.(org|io)|pythonhosted\.org|--(extra-)?index-url\s+\S|registry\.npmjs)", re.IGNORECASE)
-
-
-def committed() -> list[Path]:
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    return [ROOT / name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
 
 
 def test_no_file_names_a_package_index() -> None:
     own = Path(__file__).resolve()
     named = [
-        str(path.relative_to(ROOT))
-        for path in committed()
+        name_of(path)
+        for path in files()
         if path != own and INDEX.search(path.read_text(encoding="utf-8", errors="ignore"))
     ]
     assert not named, f"these files name a package index or its file host: {named}"
@@ -56,19 +47,15 @@ def test_every_stage_is_a_service_with_a_health_check() -> None:
     assert services["nats"]["volumes"][0].startswith("./nats.conf:")
 
 
+def test_the_image_holds_every_package_and_file_that_the_build_needs() -> None:
+    dockerfile = (ROOT / "ops/Dockerfile").read_text()
+    copied = {name for line in re.findall(r"^COPY (.+)$", dockerfile, re.MULTILINE) for name in line.split()[:-1]}
+    packages = {"domain", "streams", "gateways", "handlers", "projections", "vibe"}
+    assert copied == packages | {"requirements.lock", "pyproject.toml", "README.md", "LICENSE", "nats.conf"}
+
+
 def test_nats_acknowledges_what_is_on_disk() -> None:
     assert re.search(r"^\s*sync_interval:\s*always\s*$", (ROOT / "nats.conf").read_text(), re.MULTILINE)
-
-
-def test_the_readme_names_every_command_setting_and_stage() -> None:
-    readme = (ROOT / "README.md").read_text()
-    for name in app:
-        if not name.startswith("-"):
-            assert f"`vibe {name}" in readme, f"README does not name `vibe {name}`"
-    for setting in Settings.model_fields:
-        assert f"VIBE_{setting.upper()}" in readme, f"README does not name VIBE_{setting.upper()}"
-    for stage in STAGES:
-        assert f"| {stage} |" in readme
 
 
 def commands(group: App, *names: str) -> Iterator[tuple[str, App]]:
@@ -88,8 +75,8 @@ COMMANDS = dict(commands(app))
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_with_an_example(name: str) -> None:
-    said = re.sub(r"\s+", " ", COMMANDS[name].default_command.__doc__ or "")
-    assert f"Example: vibe {name}" in said
+    text = re.sub(r"\s+", " ", COMMANDS[name].default_command.__doc__ or "")
+    assert f"Example: vibe {name}" in text
 
 
 def test_help_is_shown() -> None:
