@@ -12,7 +12,7 @@ from cyclopts import App, CycloptsError
 from domain.configuration import Configuration
 from domain.events import CATALOGUE
 from domain.guardrails import Policy
-from domain.sizing import TARGETS
+from domain.sizing import SIZING_MODES
 from handlers.live.event_codec import ALL
 from handlers.services.config_file import parse
 from streams.topology import STREAMS
@@ -296,7 +296,7 @@ def test_the_guardrails_have_the_defaults_of_the_code() -> None:
 
 
 def test_the_sizing_modes_are_those_of_the_code() -> None:
-    assert [row[0].strip("`") for row in rows(section("Sizing"))] == list(TARGETS)
+    assert [row[0].strip("`") for row in rows(section("Sizing"))] == list(SIZING_MODES)
 
 
 def test_the_events_are_those_of_the_catalogue() -> None:
