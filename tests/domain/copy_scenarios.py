@@ -9,8 +9,8 @@ from domain.events import AccountSeeded, Action, Event, SeededPosition, SignalRe
 from domain.influencer_account import Account, Movement
 from domain.micros import micros, times
 from domain.signals import REMOVED, Trade, record
+from domain.testing import Given, given
 from tests.domain.facts import ACCOUNT, ANN, BUY, SELL, at, trade
-from tests.given import Given, given
 
 YES, NO, RACE = "7001", "7002", "0xace"
 OUTCOMES = (YES, NO)

@@ -21,8 +21,8 @@ from domain.micros import micros
 from domain.paper_execution import fill_on_paper
 from domain.portfolio import Portfolio, Position
 from domain.reason_codes import Reason
+from domain.testing import Result, given, like
 from tests.domain.facts import PORTFOLIO, at, deposited, seen
-from tests.given import Outcome, given, like
 
 USUAL = Policy()
 SEEN = seen()
@@ -32,7 +32,7 @@ GONE = deposited("-10000", id="dep-2")
 
 def deciding(
     request: ExecutionRequested, *history: Event, policy: Policy = USUAL, ms: int = 1000, seen: DecisionInputs = SEEN
-) -> Outcome[Portfolio]:
+) -> Result[Portfolio]:
     """The decision, `ms` after the influencer traded, of a subscriber who deposited 10,000 USD and has this history."""
     return given(PORTFOLIO, deposited("10000"), *history).when(decide, request, policy, seen, now=at(ms))
 
@@ -61,17 +61,17 @@ def bought_by(decisions: list[CopyDecided]) -> list[str | int]:
     return [one.share_micros or one.reasons[0].value for one in decisions]
 
 
-def the(outcome: Outcome[Portfolio]) -> CopyDecided:
+def the(outcome: Result[Portfolio]) -> CopyDecided:
     (decision,) = outcome.events
     assert isinstance(decision, CopyDecided)
     return decision
 
 
-def failed(outcome: Outcome[Portfolio]) -> list[Check]:
+def failed(outcome: Result[Portfolio]) -> list[Check]:
     return [check for check in the(outcome).checks if not check.passed]
 
 
-def skips(outcome: Outcome[Portfolio], *why: tuple[Reason, Check]) -> None:
+def skips(outcome: Result[Portfolio], *why: tuple[Reason, Check]) -> None:
     """Nothing is sent, for exactly these reasons, and the checks behind them say what was compared with what."""
     outcome.then(
         like(
@@ -86,7 +86,7 @@ def skips(outcome: Outcome[Portfolio], *why: tuple[Reason, Check]) -> None:
     assert failed(outcome) == [check for _, check in why]
 
 
-def executes(outcome: Outcome[Portfolio], share: str, *, reduce: str = "0", despite: tuple[Reason, ...] = ()) -> None:
+def executes(outcome: Result[Portfolio], share: str, *, reduce: str = "0", despite: tuple[Reason, ...] = ()) -> None:
     """An order of `share`, of which `reduce` gives up what is held; `despite` is why nothing is opened."""
     outcome.then(
         like(

@@ -48,7 +48,7 @@ from domain.micros import micros, times
 from domain.portfolio import Portfolio, cash_delta
 from domain.reason_codes import Reason
 from domain.signals import Trade, action_of, side_of
-from tests.given import Aggregate
+from domain.testing import Aggregate
 
 T0 = 1_784_683_600_000_000_000
 MS = 1_000_000

@@ -14,8 +14,8 @@ from domain.breakers import DAY, Breakers, day_of, evolve, floors, initial, next
 from domain.events import BreakerLimit, BreakerReset, BreakerTripped, EquityMarked, Event
 from domain.guardrails import Policy
 from domain.micros import micros
+from domain.testing import Aggregate, Given, Result, given, like
 from tests.domain.facts import deposited
-from tests.given import Aggregate, Given, Outcome, given, like
 
 DAILY, WEEKLY, DRAWDOWN = BreakerLimit.DAILY_LOSS, BreakerLimit.WEEKLY_LOSS, BreakerLimit.DRAWDOWN
 BREAKERS: Aggregate[Breakers] = Aggregate(lambda: initial, evolve)
@@ -63,7 +63,7 @@ def looking(
     )
 
 
-def since(equity: str = "10000", at: str = FRIDAY, policy: Policy = ON) -> Outcome[Breakers]:
+def since(equity: str = "10000", at: str = FRIDAY, policy: Policy = ON) -> Result[Breakers]:
     """A portfolio first looked at with this equity."""
     return given(BREAKERS).when(looking, equity, at, policy)
 

@@ -23,6 +23,7 @@ from domain.events import (
 from domain.guardrails import Policy
 from domain.micros import micros
 from domain.reason_codes import Reason
+from domain.testing import like
 from tests.domain.decision_specs import GONE, deciding, executes, failed, skips, the
 from tests.domain.facts import (
     ASKS,
@@ -37,7 +38,6 @@ from tests.domain.facts import (
     seen,
     terms,
 )
-from tests.given import like
 
 ROWS = (
     "price_vs_influencer",

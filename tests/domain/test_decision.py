@@ -24,6 +24,7 @@ from domain.guardrails import Policy
 from domain.micros import micros
 from domain.portfolio import Portfolio
 from domain.reason_codes import Reason
+from domain.testing import Result, like
 from tests.domain.decision_specs import GONE, deciding, executes, failed, the, tripped
 from tests.domain.facts import (
     at,
@@ -38,7 +39,6 @@ from tests.domain.facts import (
     sold,
     terms,
 )
-from tests.given import Outcome, like
 
 # --- what goes through -------------------------------------------------------------------------------------
 
@@ -206,7 +206,7 @@ OBSTACLES = {
 }
 
 
-def against(obstacle: Obstacle, before: str, after: str) -> Outcome[Portfolio]:
+def against(obstacle: Obstacle, before: str, after: str) -> Result[Portfolio]:
     request = requested(before=before, after=after, **obstacle.request)
     assert request.quote is not None
     quote = structs.replace(request.quote, terms=Terms(size_step_micros=1_000, **obstacle.terms))

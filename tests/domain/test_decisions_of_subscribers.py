@@ -32,9 +32,9 @@ from domain.paper_fills import beyond, fees, inside, walk, worth
 from domain.portfolio import NOTHING, Portfolio, Position, equity, expected_copied, exposure, free_cash
 from domain.reason_codes import Reason
 from domain.signals import action_of
+from domain.testing import given
 from tests.domain.decision_specs import tripped
 from tests.domain.facts import BUY, PORTFOLIO, SELL, at, decided, deposited, executed, filled, fixed, requested, seen
-from tests.given import given
 
 
 def mostly(usual: int, *others: int) -> st.SearchStrategy[int]:

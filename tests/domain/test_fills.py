@@ -12,9 +12,9 @@ from domain.ids import derived
 from domain.influencer_account import Account
 from domain.micros import micros
 from domain.signals import FILL, REMEMBERED, REVERTS, Trade
+from domain.testing import Given, like
 from tests.domain.copy_scenarios import RACE, YES, after, held, log, recording, removed, row, wallet
 from tests.domain.facts import ANN, BUY, SELL, at, seeded, trade
-from tests.given import Given, like
 
 KEY = f"0xt1:{YES}:BUY:10000000"
 SIGNAL, OBSERVED = like(SignalRecorded), like(FillObserved)

@@ -10,9 +10,9 @@ from domain.events import Action, Event, GroupClosed, PositionState, Side, Signa
 from domain.groups import SETTLE_NS, OpenGroup, expire, join
 from domain.ids import derived
 from domain.micros import micros
+from domain.testing import Given, given, like
 from domain.venues import VENUES
 from tests.domain.facts import BUY, MS, SELL, WINDOW, at, grouped, signal
-from tests.given import Given, given, like
 
 FIRST = derived("grp", "ann", "s1")
 

@@ -10,9 +10,9 @@ from domain.events import Action, Event, GapDetected, GapKind, PositionState, Si
 from domain.ids import derived
 from domain.influencer_account import Account, Movement, UnclearError, is_stale
 from domain.micros import micros
+from domain.testing import Given, like
 from tests.domain.copy_scenarios import NO, RACE, YES, Happening, after, held, log, more, movement, moving, row, wallet
 from tests.domain.facts import ANN, BUY, SELL, at, seeded
-from tests.given import Given, like
 
 SPLIT, MERGE, REDEEM = Action.SPLIT, Action.MERGE, Action.REDEEM
 

@@ -11,6 +11,7 @@ from domain.influencer_portfolio import InfluencerPortfolio, equity, evolve, ini
 from domain.mark_prices import Asset, Mark
 from domain.micros import micros, times
 from domain.signals import Trade
+from domain.testing import Given, given
 from tests.domain.copy_scenarios import (
     NO,
     YES,
@@ -27,7 +28,6 @@ from tests.domain.copy_scenarios import (
 )
 from tests.domain.facts import ACCOUNT, BUY, SELL, at, seeded, trade
 from tests.domain.strategies import NO_MARKS
-from tests.given import Given, given
 
 BTC, ON_YES, ON_NO = ("hyperliquid", "BTC"), ("polymarket", YES), ("polymarket", NO)
 

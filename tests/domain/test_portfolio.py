@@ -22,6 +22,7 @@ from domain.portfolio import (
     realized,
     settlements,
 )
+from domain.testing import given
 from tests.domain.facts import (
     BUY,
     PORTFOLIO,
@@ -36,7 +37,6 @@ from tests.domain.facts import (
     sold,
 )
 from tests.domain.strategies import NO_MARKS, looked, settled
-from tests.given import given
 
 BTC, ETH = ("hyperliquid", "BTC"), ("hyperliquid", "ETH")
 YES, NO = ("polymarket", "yes"), ("polymarket", "no")

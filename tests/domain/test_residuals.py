@@ -12,9 +12,9 @@ from domain.guardrails import Policy
 from domain.micros import micros
 from domain.portfolio import Residual
 from domain.reason_codes import Reason
+from domain.testing import like
 from tests.domain.decision_specs import bought_by, deciding, executes, following, skips, the
 from tests.domain.facts import bought, decided, executed, fixed, on_polymarket, requested, seen, terms
-from tests.given import like
 
 ACCUMULATED, BELOW = Reason.ACCUMULATED.value, Reason.BELOW_MINIMUM.value
 

@@ -10,9 +10,9 @@ from domain.ids import derived
 from domain.influencer_account import section_of
 from domain.micros import micros
 from domain.signals import REMEMBERED, Trade, risk_bucket
+from domain.testing import given, like
 from tests.domain.copy_scenarios import after, held, recording, signals, trades
 from tests.domain.facts import ACCOUNT, ANN, BUY, SELL, at, seeded, trade
-from tests.given import given, like
 
 # --- what a change means -----------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from domain.influencer_portfolio import InfluencerPortfolio
 from domain.mark_prices import Mark
 from domain.micros import MICRO, micros
 from domain.signals import Trade
+from domain.testing import given
 from projections.engine.projection import Projection
 from projections.engine.table import Insert, timestamp
 from projections.models.influencer_position import InfluencerPositions
@@ -27,7 +28,6 @@ from projections.queries.shadows import NEWEST, ShadowPortfolio, shadow, shadow_
 from streams.envelope import Recorded
 from tests.domain.copy_scenarios import NO, YES, Happening, log, more, movement, moving, recording, removed, row, wallet
 from tests.domain.facts import ACCOUNT, ANN, BUY, SELL, at, seeded, signal, trade
-from tests.given import given
 from tests.projections.modelled import Session, recorded, stored, tables, undone
 
 NEEDED: tuple[Projection, ...] = (ShadowEntries(), InfluencerPositions(), MarketPriceSnapshots(), Markets())

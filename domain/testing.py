@@ -1,8 +1,9 @@
-"""Specs of rules, to be read aloud: given these events, when this is decided, then these events follow.
+"""Specs of domain rules: given these events, when this command is decided, then these events follow.
 
     given(PORTFOLIO, deposited("10000"), bought("BTC", "1", "100")).when(decide, request).then(like(CopyDecided, ...))
 
-`again` takes the same decision once more, in the state that its events have led to.
+`again` decides the same command once more, in the state that its events led to: `.again().then_nothing()` proves that a
+decision is idempotent. Ships with the code, so that rules written elsewhere can be specified the same way.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,14 +17,14 @@ Decided = Event | Iterable[Event]
 
 
 class Aggregate(NamedTuple, Generic[S]):
-    """What a spec is about: how its state begins and how an event changes it."""
+    """What a spec is about: the initial state, and how an event changes it."""
 
     initial: Callable[[], S]
     evolve: Callable[[S, Event], S]
 
 
 class Given(Generic[S]):
-    """A state, as the events so far have left it."""
+    """The state that the events so far have led to."""
 
     def __init__(self, aggregate: Aggregate[S], state: S, events: Iterable[Event]) -> None:
         self._aggregate = aggregate
@@ -31,15 +32,15 @@ class Given(Generic[S]):
             state = aggregate.evolve(state, event)
         self.state = state
 
-    def when(self, decide: Callable[Concatenate[S, P], Decided], *args: P.args, **kwargs: P.kwargs) -> "Outcome[S]":
+    def when(self, decide: Callable[Concatenate[S, P], Decided], *args: P.args, **kwargs: P.kwargs) -> "Result[S]":
         def command(state: S) -> Decided:
             return decide(state, *args, **kwargs)
 
-        return Outcome(self._aggregate, self.state, command)
+        return Result(self._aggregate, self.state, command)
 
 
-class Outcome(Given[S]):
-    """What a decision led to: its events, and the state after them."""
+class Result(Given[S]):
+    """The events of a decision, and the state after them."""
 
     def __init__(self, aggregate: Aggregate[S], state: S, command: Callable[[S], Decided]) -> None:
         decided = command(state)
@@ -48,17 +49,19 @@ class Outcome(Given[S]):
         super().__init__(aggregate, state, self.events)
 
     def then(self, *expected: object) -> Self:
+        """The decision made exactly these events, in this order; raises AssertionError that shows both lists."""
         assert list(self.events) == list(expected), f"\nexpected {list(expected)}\n     got {list(self.events)}"
         return self
 
     def then_nothing(self) -> Self:
         return self.then()
 
-    def again(self) -> "Outcome[S]":
-        return Outcome(self._aggregate, self.state, self._command)
+    def again(self) -> "Result[S]":
+        return Result(self._aggregate, self.state, self._command)
 
 
 def given(aggregate: Aggregate[S], *events: Event) -> Given[S]:
+    """The state of an aggregate after these events."""
     return Given(aggregate, aggregate.initial(), events)
 
 
