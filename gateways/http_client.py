@@ -1,4 +1,4 @@
-"""Requests to Polymarket's APIs (and to a Polygon node): one session, one limiter, and patience where it helps."""
+"""HTTP requests to venues: one session, one rate limiter, and retries with backoff where they help."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -15,9 +15,9 @@ from gateways.venue_errors import VenueUnavailableError, WireError
 
 TIMEOUT_SECONDS = 15.0
 LONGEST_PAUSE_SECONDS = 60.0
-UNSAID_PAUSE_SECONDS = 1.0
+DEFAULT_PAUSE_SECONDS = 1.0
 """How long a 429 without Retry-After closes the limiter."""
-WORTH_ANOTHER_TRY = frozenset({408, 425, 429})
+RETRIED_STATUSES = frozenset({408, 425, 429})
 
 Params = Mapping[str, str | Sequence[str]]
 
@@ -57,57 +57,77 @@ class HttpClient:
         pairs = [
             (name, one) for name, value in params.items() for one in ([value] if isinstance(value, str) else value)
         ]
-        return await self._patiently("GET", url, params=pairs)
+        return await self._retried("GET", url, params=pairs)
 
-    async def post(self, url: str, body: Any) -> bytes | None:
-        """Like `get`, with `body` as JSON. Only for questions: a retry may ask twice."""
-        return await self._patiently(
-            "POST", url, data=msgspec.json.encode(body), headers={"content-type": "application/json"}
+    async def post(
+        self, url: str, body: Any, *, weight: float = 1.0, attempts: int | None = None, name: str | None = None
+    ) -> bytes | None:
+        """Like `get`, with `body` as JSON. Only for questions: a retry may ask twice.
+
+        `weight` is what every attempt costs, `attempts` overrides the client's, `name` stands for the URL in errors.
+        """
+        return await self._retried(
+            "POST",
+            url,
+            weight=weight,
+            attempts=attempts,
+            name=name,
+            data=msgspec.json.encode(body),
+            headers={"content-type": "application/json"},
         )
 
-    async def _patiently(self, method: str, url: str, **request: Any) -> bytes | None:
+    async def _retried(
+        self,
+        method: str,
+        url: str,
+        *,
+        weight: float = 1.0,
+        attempts: int | None = None,
+        name: str | None = None,
+        **request: Any,
+    ) -> bytes | None:
         async for attempt in stamina.retry_context(
             on=VenueUnavailableError,
-            attempts=self._attempts,
+            attempts=attempts or self._attempts,
             timeout=None,
             wait_initial=self._first_wait,
             wait_max=5.0,
             wait_jitter=self._first_wait,
         ):
             with attempt:
-                return await self._once(method, url, **request)
+                return await self._once(method, url, f"{method} {name or url}", weight, **request)
         raise AssertionError("unreachable")
 
-    async def _once(self, method: str, url: str, **request: Any) -> bytes | None:
+    async def _once(self, method: str, url: str, name: str, weight: float, **request: Any) -> bytes | None:
         assert self._session is not None, "use `async with`"
-        await self._limiter.turn()
+        await self._limiter.spend(weight)
         try:
             async with self._session.request(method, url, **request) as response:
                 payload = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise VenueUnavailableError(f"{method} {url}: {str(error) or type(error).__name__}") from error
+            raise VenueUnavailableError(f"{name}: {str(error) or type(error).__name__}") from error
         status = response.status
         if status == 404:
             return None
-        if status in WORTH_ANOTHER_TRY or status >= 500:
-            told = response.headers.get("Retry-After")
-            if told is not None or status == 429:
-                self._limiter.pause(_pause_seconds(told))
-            raise VenueUnavailableError(f"{method} {url}: HTTP {status}: {_words(payload)}")
+        if status in RETRIED_STATUSES or status >= 500:
+            retry_after = response.headers.get("Retry-After")
+            if retry_after is not None or status == 429:
+                self._limiter.pause(_pause_seconds(retry_after))
+            raise VenueUnavailableError(f"{name}: HTTP {status}: {_reason(payload)}")
         if status != 200:
-            raise WireError(f"{method} {url}: HTTP {status}: {_words(payload)}")
+            raise WireError(f"{name}: HTTP {status}: {_reason(payload)}")
         return payload
 
 
-def _pause_seconds(told: str | None) -> float:
-    if told is None:
-        return UNSAID_PAUSE_SECONDS
-    if told.strip().isdecimal():
-        return min(float(told.strip()[:6]), LONGEST_PAUSE_SECONDS)
+def _pause_seconds(retry_after: str | None) -> float:
+    if retry_after is None:
+        return DEFAULT_PAUSE_SECONDS
+    if retry_after.strip().isdecimal():
+        return min(float(retry_after.strip()[:6]), LONGEST_PAUSE_SECONDS)
     try:
-        until = parsedate_to_datetime(told)
+        until = parsedate_to_datetime(retry_after)
     except ValueError:
-        return UNSAID_PAUSE_SECONDS
+        return DEFAULT_PAUSE_SECONDS
     aware = until if until.tzinfo else until.replace(tzinfo=UTC)
     return min(max(0.0, (aware - datetime.now(UTC)).total_seconds()), LONGEST_PAUSE_SECONDS)
 
@@ -118,8 +138,8 @@ class _Refusal(msgspec.Struct):
     trace_id: str = ""
 
 
-def _words(payload: bytes) -> str:
-    """What the venue says for itself, or the beginning of whatever came."""
+def _reason(payload: bytes) -> str:
+    """The reason that the venue gives, or the beginning of its answer."""
     try:
         refusal = msgspec.json.decode(payload, type=_Refusal)
     except msgspec.MsgspecError:

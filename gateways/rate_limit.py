@@ -1,45 +1,58 @@
-"""One rate limit for all requests to a host: a token bucket with one queue, which a 429 closes for a while."""
+"""The request budget of a venue: one weighted token bucket, which a 429 closes for a while."""
 
 import asyncio
+from typing import Self
 
 
 class RateLimiter:
-    """`rate_per_second` requests on average, `burst` at once. First come, first served."""
+    """`rate_per_second` weight on average, `burst` at once. Requests are served in the order in which they came."""
 
-    def __init__(self, rate_per_second: float = 20.0, burst: int = 40) -> None:
+    def __init__(self, rate_per_second: float, burst: float) -> None:
         if rate_per_second <= 0 or burst < 1:
             raise ValueError(
                 f"a rate above 0 and a burst of at least 1 are expected, not {rate_per_second} and {burst}"
             )
         self._rate = rate_per_second
-        self._burst = burst
+        self._burst = float(burst)
         self._tokens = float(burst)
-        self._at = 0.0
+        self._refilled_at = 0.0
         self._opens_at = 0.0
-        self._line = asyncio.Lock()
+        self._queue = asyncio.Lock()
 
-    async def turn(self) -> None:
-        """Wait until one more request may go."""
-        async with self._line:
-            clock = asyncio.get_running_loop().time
-            while True:
-                wait = self._wait(clock())
-                if wait <= 0:
-                    break
-                # Looked at again afterwards: a pause may have begun meanwhile.
-                await asyncio.sleep(wait)
-            self._tokens -= 1
+    @classmethod
+    def per_minute(cls, weight: float) -> Self:
+        """A budget of `weight` a minute that may be spent at once."""
+        return cls(weight / 60, weight)
+
+    async def spend(self, weight: float = 1.0) -> None:
+        """Wait until a request of this weight may go. One above the burst goes when the bucket is full."""
+        async with self._queue:
+            await self._until(weight, 0.0)
+            self._tokens -= weight
+
+    async def spare(self) -> None:
+        """Wait until half of the bucket is unspent, so that urgent requests never wait for those that can."""
+        await self._until(self._burst / 2, 0.01)
 
     def pause(self, seconds: float) -> None:
-        """Let nobody go for `seconds`, and then one by one instead of a burst. A longer pause stays in force."""
+        """Serve no request for `seconds`, and then one by one instead of a burst. A longer pause stays in force."""
         self._opens_at = max(self._opens_at, asyncio.get_running_loop().time() + max(0.0, seconds))
         self._tokens = min(self._tokens, 1.0)
-        self._at = self._opens_at
+        self._refilled_at = self._opens_at
 
-    def _wait(self, now: float) -> float:
+    async def _until(self, weight: float, shortest: float) -> None:
+        while True:
+            wait = self._wait(weight)
+            if wait <= 0:
+                return
+            # Computed again afterwards: a pause may have begun meanwhile.
+            await asyncio.sleep(max(wait, shortest))
+
+    def _wait(self, weight: float) -> float:
+        now = asyncio.get_running_loop().time()
         if now < self._opens_at:
             return self._opens_at - now
-        if self._at and now > self._at:
-            self._tokens = min(float(self._burst), self._tokens + (now - self._at) * self._rate)
-        self._at = max(self._at, now)
-        return max(0.0, (1.0 - self._tokens) / self._rate)
+        if self._refilled_at and now > self._refilled_at:
+            self._tokens = min(self._burst, self._tokens + (now - self._refilled_at) * self._rate)
+        self._refilled_at = max(self._refilled_at, now)
+        return max(0.0, (min(weight, self._burst) - self._tokens) / self._rate)

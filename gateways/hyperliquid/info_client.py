@@ -1,18 +1,17 @@
-"""The info API: `POST /info` behind one weight-aware limiter (1,200 weight a minute and address, hyperliquid 2.1)."""
+"""The info API: `POST /info` behind one weighted rate limiter (docs/venues/hyperliquid.md, limits)."""
 
-import asyncio
 from hashlib import blake2b
 from types import TracebackType
 from typing import Any, Self
 
-import aiohttp
 import msgspec
-import stamina
 import structlog
 
+from gateways.http_client import HttpClient
 from gateways.hyperliquid.fill_parsing import fill_id, read_fill
 from gateways.hyperliquid.parsing import parse_book
-from gateways.venue_errors import VenueUnavailableError, WireError
+from gateways.rate_limit import RateLimiter
+from gateways.venue_errors import WireError
 from gateways.venue_types import Book
 
 log = structlog.get_logger()
@@ -27,40 +26,6 @@ SHORT_PAGE = 500
 _ROWS = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-class Budget:
-    """A token bucket over request weights: full at the start, refilled evenly."""
-
-    def __init__(self, per_minute: int = WEIGHT_PER_MINUTE) -> None:
-        self._rate = per_minute / 60
-        self._capacity = float(per_minute)
-        self._tokens = self._capacity
-        self._at = 0.0
-        self._turn = asyncio.Lock()
-
-    async def spend(self, weight: int) -> None:
-        """Wait, first come first served, until `weight` may be spent."""
-        async with self._turn:
-            loop = asyncio.get_running_loop()
-            self._refill(loop.time())
-            if self._tokens < weight:
-                await asyncio.sleep((weight - self._tokens) / self._rate)
-                self._refill(loop.time())
-            self._tokens -= weight
-
-    async def spare(self) -> None:
-        """Wait until half of the bucket is unspent, so that what is urgent never waits for what is not."""
-        while True:
-            self._refill(asyncio.get_running_loop().time())
-            missing = self._capacity / 2 - self._tokens
-            if missing <= 0:
-                return
-            await asyncio.sleep(max(missing / self._rate, 0.01))
-
-    def _refill(self, now: float) -> None:
-        self._tokens = min(self._capacity, self._tokens + (now - self._at) * self._rate) if self._at else self._tokens
-        self._at = now
-
-
 class Coin(msgspec.Struct, frozen=True):
     """A tradable perpetual: its full name ('BTC', 'xyz:SP500') and its lot, 10^-szDecimals, in micros."""
 
@@ -69,45 +34,30 @@ class Coin(msgspec.Struct, frozen=True):
 
 
 class InfoClient:
-    """Typed questions to the info API; every call spends its weight and retries what is worth it."""
+    """Typed questions to the info API; every attempt spends its weight."""
 
-    def __init__(self, url: str, *, budget: Budget | None = None) -> None:
+    def __init__(self, url: str, *, limiter: RateLimiter | None = None) -> None:
         self._url = f"{url.rstrip('/')}/info"
-        self._budget = budget or Budget()
-        self._session: aiohttp.ClientSession | None = None
+        self._limiter = limiter or RateLimiter.per_minute(WEIGHT_PER_MINUTE)
+        self._http = HttpClient(self._limiter, attempts=4, first_wait_seconds=0.2, timeout_seconds=10)
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10))
+        await self._http.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
+        await self._http.__aexit__(kind, error, trace)
 
-    async def call(self, body: dict[str, Any], *, attempts: int = 4) -> bytes:
-        """The answer's body. Raises VenueUnavailableError when `attempts` are spent, WireError on a refusal."""
-        async for attempt in stamina.retry_context(
-            on=VenueUnavailableError, attempts=attempts, timeout=None, wait_initial=0.2, wait_max=5.0
-        ):
-            with attempt:
-                return await self._once(body)
-        raise AssertionError("unreachable")
-
-    async def _once(self, body: dict[str, Any]) -> bytes:
-        assert self._session is not None, "use `async with`"
-        await self._budget.spend(2 if body["type"] in LIGHT else 20)
-        try:
-            async with self._session.post(self._url, json=body) as response:
-                payload = await response.read()
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise VenueUnavailableError(f"{self._url} {body['type']}: {str(error) or type(error).__name__}") from error
-        if response.status == 429 or response.status >= 500:
-            raise VenueUnavailableError(f"{self._url} {body['type']}: HTTP {response.status}")
-        if response.status != 200:
-            raise WireError(f"{self._url} {body}: HTTP {response.status} {payload[:200]!r}")
-        return payload
+    async def call(self, body: dict[str, Any], *, attempts: int | None = None) -> bytes:
+        """The answer's body. Raises VenueUnavailableError when all attempts are spent, WireError on a refusal."""
+        name = f"{self._url} {body}"
+        weight = 2 if body["type"] in LIGHT else 20
+        answer = await self._http.post(self._url, body, weight=weight, attempts=attempts, name=name)
+        if answer is None:
+            raise WireError(f"{name}: HTTP 404")
+        return answer
 
     async def coins(self) -> dict[str, Coin]:
         """Every perpetual of every dex that is not delisted. Raises VenueUnavailableError or WireError."""
@@ -132,8 +82,8 @@ class InfoClient:
         return await self.call({"type": "clearinghouseState", "user": address, "dex": dex})
 
     async def spare(self) -> None:
-        """Wait until enough of the budget is unspent for what can wait."""
-        await self._budget.spare()
+        """Wait until half of the budget is unspent: for requests that can wait."""
+        await self._limiter.spare()
 
     async def user_fills(self, address: str, start_ms: int, end_ms: int) -> list[msgspec.Raw]:
         """Every fill of an address in [start_ms, end_ms], TWAP slices too, unmodified, oldest first, each once.
@@ -154,7 +104,7 @@ class InfoClient:
             body = {"type": question, "user": address, "startTime": start_ms, "endTime": end_ms}
             page = _rows(await self.call(body), question)
             if page:
-                await self._budget.spend(-(-len(page) // ITEMS_PER_WEIGHT))
+                await self._limiter.spend(-(-len(page) // ITEMS_PER_WEIGHT))
             known = len(found)
             times = _note(page, address, start_ms, found)
             if len(page) < SHORT_PAGE:

@@ -78,7 +78,7 @@ def says(body: Any, status: int = 200, **headers: str) -> Answer:
 
 
 class HeardPauses(RateLimiter):
-    """A limiter that notes the pauses it is told, and does not take them."""
+    """A limiter that notes pauses instead of taking them."""
 
     def __init__(self) -> None:
         super().__init__(1000, 1000)
@@ -222,78 +222,3 @@ async def test_a_retry_after_may_be_a_date() -> None:
         server.on("/x", says({}, 429, Retry_After=until), says("x"))
         await ask.get(f"{server.url}/x", {})
     assert 15 < limiter.heard[0] <= 20
-
-
-# --- the limiter ---------------------------------------------------------------------------------------------
-
-
-async def passed(limiter: RateLimiter, count: int) -> list[float]:
-    """When each of `count` turns came, in seconds from now."""
-    began = time.monotonic()
-    times = []
-    for _ in range(count):
-        await limiter.turn()
-        times.append(time.monotonic() - began)
-    return times
-
-
-async def test_a_burst_goes_at_once_and_the_rest_at_the_rate() -> None:
-    times = await passed(RateLimiter(rate_per_second=50, burst=5), 10)
-    assert times[4] < 0.06
-    assert times[9] >= 0.095
-
-
-async def test_what_is_not_used_is_saved_up_to_the_burst() -> None:
-    limiter = RateLimiter(rate_per_second=100, burst=3)
-    await passed(limiter, 3)
-    await asyncio.sleep(0.1)
-    times = await passed(limiter, 4)
-    assert times[2] < 0.018
-    assert times[3] >= 0.008
-
-
-async def test_first_come_first_served() -> None:
-    limiter = RateLimiter(rate_per_second=200, burst=1)
-    served: list[int] = []
-
-    async def one(number: int) -> None:
-        await limiter.turn()
-        served.append(number)
-
-    await asyncio.gather(*(one(number) for number in range(10)))
-    assert served == list(range(10))
-
-
-async def test_after_a_pause_they_go_one_by_one() -> None:
-    limiter = RateLimiter(rate_per_second=50, burst=40)
-    await limiter.turn()
-    limiter.pause(0.1)
-    limiter.pause(0.01)
-    times = await passed(limiter, 3)
-    assert times[0] >= 0.095
-    assert times[2] >= times[0] + 0.035
-
-
-async def test_a_pause_holds_those_who_wait_already() -> None:
-    limiter = RateLimiter(rate_per_second=20, burst=1)
-    await limiter.turn()
-    waiting = asyncio.create_task(passed(limiter, 1))
-    await asyncio.sleep(0.01)
-    limiter.pause(0.15)
-    assert (await waiting)[0] >= 0.14
-
-
-async def test_one_who_gives_up_does_not_hold_the_line() -> None:
-    limiter = RateLimiter(rate_per_second=20, burst=1)
-    await limiter.turn()
-    first, second = (asyncio.create_task(limiter.turn()) for _ in range(2))
-    await asyncio.sleep(0)
-    first.cancel()
-    async with asyncio.timeout(0.2):
-        await second
-
-
-@pytest.mark.parametrize(("rate", "burst"), [(0, 1), (-1.0, 1), (1.0, 0)])
-def test_a_limiter_that_lets_nobody_go_is_refused(rate: float, burst: int) -> None:
-    with pytest.raises(ValueError, match="expected"):
-        RateLimiter(rate, burst)

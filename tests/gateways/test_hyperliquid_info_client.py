@@ -1,6 +1,5 @@
 """The info API's client and its budget, against the sandbox."""
 
-import asyncio
 import itertools
 import math
 from collections.abc import AsyncIterator, Callable, Collection
@@ -16,8 +15,9 @@ from aiohttp import web
 
 from domain.micros import micros
 from gateways.hyperliquid.books import VenueBooks
-from gateways.hyperliquid.info_client import Budget, Coin, InfoClient
+from gateways.hyperliquid.info_client import Coin, InfoClient
 from gateways.hyperliquid.parsing import parse_account
+from gateways.rate_limit import RateLimiter
 from gateways.sandbox.hyperliquid import INFLUENCERS, Sandbox
 from gateways.sandbox.hyperliquid.coins import COINS
 from gateways.sandbox.hyperliquid.info import answer
@@ -80,7 +80,7 @@ async def test_lots_are_asked_for_once_and_again_for_a_coin_that_is_new() -> Non
         asked: list[str] = []
         call = info.call
 
-        async def noting(body: dict[str, Any], *, attempts: int = 4) -> bytes:
+        async def noting(body: dict[str, Any], *, attempts: int | None = None) -> bytes:
             asked.append(body["type"])
             return await call(body, attempts=attempts)
 
@@ -115,7 +115,7 @@ async def test_tries_come_to_an_end() -> None:
 
 async def test_a_refusal_is_not_tried_again_and_says_what_was_asked() -> None:
     async with asking(0.1) as (info, _):
-        with pytest.raises(WireError, match=r"'type': 'noSuchType'.*HTTP 422 b'Failed to deserialize"):
+        with pytest.raises(WireError, match=r"'type': 'noSuchType'.*HTTP 422: b'Failed to deserialize"):
             await info.call({"type": "noSuchType"})
 
 
@@ -137,7 +137,7 @@ async def test_a_server_error_is_unavailable() -> None:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
         async with InfoClient(f"http://127.0.0.1:{runner.addresses[0][1]}/") as info:
-            with pytest.raises(VenueUnavailableError, match="meta: HTTP 502"):
+            with pytest.raises(VenueUnavailableError, match="'meta'.*HTTP 502"):
                 await info.call({"type": "meta"}, attempts=1)
     finally:
         await runner.cleanup()
@@ -153,13 +153,19 @@ async def test_a_client_is_used_inside_async_with() -> None:
 USER, START = INFLUENCERS[0].address, ORIGIN_NS // 1_000_000
 
 
-class Counting(Budget):
-    """A budget that is never short and adds up what is spent."""
+class Counting(RateLimiter):
+    """A limiter that never makes a request wait, adds up what is spent and notes pauses."""
 
-    spent = 0
+    def __init__(self) -> None:
+        super().__init__(1_000, 1_000)
+        self.spent = 0.0
+        self.pauses: list[float] = []
 
-    async def spend(self, weight: int) -> None:
+    async def spend(self, weight: float = 1.0) -> None:
         self.spent += weight
+
+    def pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
 
 
 def market(times: list[int], *, sliced: Collection[int] = ()) -> Market:
@@ -191,10 +197,10 @@ async def answering(
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    budget = Counting()
+    limiter = Counting()
     try:
-        async with InfoClient(f"http://127.0.0.1:{runner.addresses[0][1]}", budget=budget) as info:
-            yield info, budget, asked
+        async with InfoClient(f"http://127.0.0.1:{runner.addresses[0][1]}", limiter=limiter) as info:
+            yield info, limiter, asked
     finally:
         await runner.cleanup()
 
@@ -207,7 +213,7 @@ async def test_fills_are_complete_over_pages_in_order_each_once_with_the_slices(
     # Eleven fills every ten milliseconds, so that pages end inside a millisecond; every 50th a slice.
     times, sliced = [number // 11 * 10 for number in range(4_700)], set(range(0, 4_700, 50))
     made = market(times, sliced=sliced)
-    async with answering(lambda body: answer(made, 0, body)) as (info, budget, asked):
+    async with answering(lambda body: answer(made, 0, body)) as (info, limiter, asked):
         rows = await info.user_fills(USER, START, START + 1_000_000)
         assert sorted(tids(rows)) == list(range(1, 4_701))
         plain = [tid for tid in tids(rows) if tid - 1 not in sliced]
@@ -223,13 +229,13 @@ async def test_fills_are_complete_over_pages_in_order_each_once_with_the_slices(
         ("userFillsByTime", 20), ("userFillsByTime", 20), ("userFillsByTime", 6), ("userFillsByTime", 0),
         ("userTwapSliceFillsByTime", 0),
     ]  # fmt: skip
-    assert budget.spent == sum(20 + math.ceil(body["rows"] / 20) for body in asked) == 5 * 20 + 237
+    assert limiter.spent == sum(20 + math.ceil(body["rows"] / 20) for body in asked) == 5 * 20 + 237
 
 
 async def test_no_fills_cost_two_questions() -> None:
-    async with answering(lambda body: []) as (info, budget, asked):
+    async with answering(lambda body: []) as (info, limiter, asked):
         assert await info.user_fills(USER, START, START + 5) == []
-        assert budget.spent == 40
+        assert limiter.spent == 40
     assert [(body["startTime"], body["endTime"], body["user"]) for body in asked] == [(START, START + 5, USER)] * 2
 
 
@@ -288,72 +294,17 @@ async def test_fills_that_are_no_list_are_refused(said: object) -> None:
             await info.user_fills(USER, START, START)
 
 
-# --- the budget --------------------------------------------------------------------------------------------
-
-
-async def timed(budget: Budget, weights: list[int]) -> list[float]:
-    """When each of several spenders, who all come at once, may go: seconds from now."""
-    loop = asyncio.get_running_loop()
-    start = loop.time()
-
-    async def spend(weight: int) -> float:
-        await budget.spend(weight)
-        return loop.time() - start
-
-    return await asyncio.gather(*(spend(weight) for weight in weights))
-
-
-async def test_a_full_budget_is_spent_at_once_and_then_at_its_rate() -> None:
-    # 600 a minute: 600 at once, then 10 a second.
-    went = await timed(Budget(600), [200, 200, 200, 2, 2, 1])
-    assert went == sorted(went), "first come, first served"
-    assert max(went[:3]) < 0.15
-    for waited, due in zip(went[3:], (0.2, 0.4, 0.5), strict=True):
-        assert due - 0.01 <= waited < due + 0.5, "never sooner than the rate allows"
-
-
-async def test_what_was_not_spent_comes_back_up_to_the_capacity() -> None:
-    budget = Budget(6_000)  # 100 a second
-    await budget.spend(6_000)
-    await asyncio.sleep(0.2)
-    (at_once,) = await timed(budget, [20])
-    (waited,) = await timed(budget, [60])
-    assert at_once < 0.1
-    assert 0.1 < waited < 1
-
-
-async def test_idling_never_saves_up_more_than_the_capacity() -> None:
-    budget = Budget(600)  # 10 a second
-    await budget.spend(1)
-    await asyncio.sleep(0.3)
-    first, second = await timed(budget, [600, 3])
-    assert first < 0.15
-    assert 0.25 < second < 1
-
-
-async def test_what_can_wait_leaves_half_of_the_budget() -> None:
-    budget = Budget(600)  # 10 a second
-    loop = asyncio.get_running_loop()
-    start = loop.time()
-    await budget.spare()
-    assert loop.time() - start < 0.1, "all of it is there"
-    await budget.spend(303)
-    await budget.spare()
-    assert 0.25 < loop.time() - start < 1
-    (at_once,) = await timed(budget, [290])
-    assert at_once < 0.1, "what cannot wait finds it"
-
-
 @pytest.mark.parametrize(("question", "weight"), [("l2Book", 2), ("clearinghouseState", 2), ("meta", 20)])
 async def test_every_call_spends_its_weight(question: str, weight: int) -> None:
-    budget = Counting()
-    async with played(0.1) as sandbox, InfoClient(sandbox.url, budget=budget) as info:
+    limiter = Counting()
+    async with played(0.1) as sandbox, InfoClient(sandbox.url, limiter=limiter) as info:
         await info.call({"type": question, "coin": "SOL", "user": INFLUENCERS[0].address, "dex": ""})
-        assert budget.spent == weight
+        assert limiter.spent == weight
         await order(sandbox, http_429=2)
         with stamina.set_testing(True, attempts=3, cap=True):
             await info.call({"type": question, "coin": "SOL", "user": INFLUENCERS[0].address, "dex": ""})
-    assert budget.spent == weight * 4, "a try costs what the first did"
+    assert limiter.spent == weight * 4, "every attempt costs what the first did"
+    assert len(limiter.pauses) == 2, "and a 429 closes the limiter"
 
 
 async def test_the_session_is_closed_at_the_end() -> None:

@@ -10,7 +10,7 @@ import structlog
 from domain.events import Venue
 from gateways.http_client import HttpClient
 from gateways.hyperliquid.books import VenueBooks
-from gateways.hyperliquid.info_client import Budget, InfoClient
+from gateways.hyperliquid.info_client import InfoClient
 from gateways.hyperliquid.prices import VenuePrices
 from gateways.polymarket.books import PolymarketBooks
 from gateways.polymarket.clob import Clob
@@ -183,7 +183,9 @@ class Process:
     async def _info(self, name: str) -> InfoClient:
         client = InfoClient(
             self._settings.hyperliquid_api_url,
-            budget=Budget(HYPERLIQUID_WEIGHT[name] * self._settings.hyperliquid_weight_per_minute // 1_200),
+            limiter=RateLimiter.per_minute(
+                HYPERLIQUID_WEIGHT[name] * self._settings.hyperliquid_weight_per_minute // 1_200
+            ),
         )
         return await self._resources.enter_async_context(client)
 

@@ -11,7 +11,8 @@ from msgspec import Raw
 
 import handlers.ingest.hyperliquid.account_snapshots
 from domain.events import RawReceived, Venue
-from gateways.hyperliquid.info_client import Budget, InfoClient
+from gateways.hyperliquid.info_client import InfoClient
+from gateways.rate_limit import RateLimiter
 from gateways.sandbox.hyperliquid import FlowSource, serve
 from handlers.ingest.hyperliquid.account_snapshots import AccountSnapshots
 from handlers.ingest.hyperliquid.ordered_writer import OrderedWriter
@@ -94,7 +95,7 @@ async def test_other_dexes_wait_until_half_of_the_budget_is_there(log: Connectio
     recorder = RawWriter(log, clock)
     writer = asyncio.create_task(recorder.run())
     intake = OrderedWriter(recorder)
-    async with InfoClient(sandbox.url, budget=Budget(80)) as info:
+    async with InfoClient(sandbox.url, limiter=RateLimiter.per_minute(80)) as info:
         # 48 of 80 are spent on the main dex; six seconds later 40 are there again.
         seeder = AccountSnapshots(info, configured(LINES), recorder, intake, lambda: 0, clock)
         seeder.follow(of(PEOPLE))
