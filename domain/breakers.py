@@ -1,4 +1,4 @@
-"""The breakers: losses stop new positions and let reductions through (DESIGN 6.5).
+"""The breakers: losses stop new positions and let reductions through (docs/design.md, breakers).
 
 They look back at equity as it was recorded: at the start of the UTC day, of the ISO week, and at its peak. A deposit
 moves all three, so that paying in is no profit and paying out no loss. DAILY_LOSS and WEEKLY_LOSS reset when their

@@ -189,7 +189,7 @@ def check_reduction(checks: Checklist, case: Case, band: Band, copied: int, give
 
 
 def check_target(checks: Checklist, case: Case, wanted_micros: int | None) -> bool:
-    """Equity is positive, and the sizing mode could tell what to open (`wanted_micros`)."""
+    """Equity is positive, and the sizing mode has a target (`wanted_micros`)."""
     if not checks.require(case.equity_micros > 0, Reason.NO_EQUITY, "equity_micros", case.equity_micros, 1):
         return False
     if wanted_micros is None:
@@ -333,7 +333,7 @@ OPENING_CHECKS: tuple[Callable[[Checklist, Sized], None], ...] = (
 
 
 def check_recording(checks: Checklist, case: Case) -> None:
-    """One who only records is told so where it alone stood in the way."""
+    """In record-only mode the decision says so, where nothing else stopped it."""
     if case.request.mode is Mode.RECORD_ONLY or case.seen.engine is ControlState.RECORD_ONLY:
         recording = "engine" if case.seen.engine is ControlState.RECORD_ONLY else "subscriber"
         checks.require(False, Reason.RECORD_ONLY, "mode", f"{Mode.RECORD_ONLY.value} ({recording})", Mode.PAPER.value)

@@ -1,4 +1,4 @@
-"""The decision: whether and how one subscriber copies one group, with every check that was made (DESIGN 6.4, 6.5)."""
+"""The decision: whether and how one subscriber copies one group (docs/design.md, decisions)."""
 
 from msgspec import Struct
 

@@ -1,4 +1,4 @@
-"""What a decision sees besides its request and portfolio, as of the sequences that it names (DESIGN 6.5)."""
+"""The inputs of a decision beside its request and portfolio, as of the sequences that it names."""
 
 from typing import NamedTuple
 

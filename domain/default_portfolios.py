@@ -1,4 +1,4 @@
-"""The portfolios that come with every influencer, created when it is enabled (DESIGN 1).
+"""The portfolios that come with every influencer, created when it is enabled (docs/design.md, default portfolios).
 
 EXEC_USER is a paper subscriber with one subscription; EXEC_GLOBAL is the one paper subscriber with a subscription to
 every enabled influencer. SHADOW_USER needs no configuration: it is the fold of the influencer's own fills.
@@ -22,7 +22,7 @@ from domain.micros import MICRO
 
 EXEC_GLOBAL = "exec-global"
 SIZING = Sizing("copy_percent", percent_micros=MICRO)
-"""1 % of the influencer's notional: the default mode (DESIGN 6.4)."""
+"""1 % of the influencer's notional: the default mode (docs/design.md, sizing)."""
 
 
 def exec_user(influencer_id: str) -> str:

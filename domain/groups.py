@@ -1,4 +1,4 @@
-"""Grouping: an influencer's signals on one asset and trade side inside one window are copied as one (DESIGN 6.3).
+"""Grouping: signals of one influencer, asset and trade side in one window become one group (docs/design.md, grouping).
 
 A window closes by the log's clock (a signal outside of it, or one of the other side) or by a timer. The
 close is an event, so replay never times it again.

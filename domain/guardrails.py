@@ -24,7 +24,7 @@ class Guardrail(NamedTuple):
     """What is declared of a guardrail beside its name and default: a line for operators, and what a policy that was
     stored before the guardrail existed means by it (None where every stored policy has it)."""
 
-    meaning: str
+    text: str
     before: int | None = None
 
 

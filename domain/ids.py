@@ -21,7 +21,7 @@ def derived(kind: str, *parts: object) -> str:
 
 
 def cloid(attempt_id: str) -> str:
-    """The client order id of a decision, 0x and 128 bits: the venue's own form (hyperliquid 4.1)."""
+    """The client order id of a decision: 0x and 128 bits (docs/venues/hyperliquid.md, client order ids)."""
     return f"0x{blake2b(attempt_id.encode(), digest_size=16).hexdigest()}"
 
 

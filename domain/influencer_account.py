@@ -1,4 +1,4 @@
-"""An influencer's account: its holdings folded from trades, movements and the venue's own reports (DESIGN 6.2).
+"""An influencer's account: holdings folded from trades, movements and account snapshots (docs/design.md, signals).
 
 A movement changes positions without a trade: SPLIT turns cash into one share of each outcome of a market, MERGE the
 reverse, REDEEM turns shares into their payout. They make signals, so that the position stays true; none is copied.
@@ -43,7 +43,7 @@ class Movement(Struct, frozen=True, kw_only=True):
 
 
 class UnclearError(ValueError):
-    """A movement whose assets cannot be told: a market that was never described, or two that fit alike."""
+    """A movement whose assets are not known: its market was never described, or two of them fit alike."""
 
 
 def section_of(asset: str) -> str:
@@ -66,13 +66,13 @@ class Account(Struct):
         return found
 
     def market_of(self, asset: str) -> str:
-        """The market of an asset, where something of this account told it; else ''."""
+        """The market of an asset, as an event of this account named it; '' when none did."""
         held = self.holdings.get(asset)
         return held.market if held else ""
 
     @property
     def equity_micros(self) -> int | None:
-        """The account's worth by its newest reports, over all sections; None when none told."""
+        """The account's worth by its newest snapshots, over all sections; None when no snapshot says it."""
         return sum(self.equities.values()) if self.equities else None
 
 
@@ -82,7 +82,7 @@ def move(account: Account, movement: Movement, outcomes: tuple[str, ...]) -> tup
     `outcomes` are the assets of the movement's market; empty when it was never described.
     """
     if any(f"{movement.source_event_id}|{asset}" in held.seen for asset, held in account.holdings.items()):
-        return ()  # seen before, and what it was told by then is gone
+        return ()  # processed before
     try:
         changes = _changes(account, movement, outcomes)
     except UnclearError:

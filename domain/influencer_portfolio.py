@@ -1,9 +1,9 @@
-"""SHADOW_USER: an influencer's own trading as a portfolio, folded from the signals of one of its addresses (DESIGN 1).
+"""SHADOW_USER: an influencer's own trading as a portfolio, folded from the signals of one of its addresses.
 
-The same arithmetic as everybody's. What the influencer held before it was followed comes in as a deposit of its worth
-(the price of entry where the venue tells it, else the first price seen), and whatever the venue says later that differs
-from the fold does the same, be it a report or a signal that leads from another position: so realized + unrealized
-profit is what happened since, and equity - deposits equals it, less the fees, to the micro.
+The arithmetic is that of every portfolio. What the influencer held before it was followed is a deposit of its worth: at
+the price of entry where the venue reports it, else at the first price seen. A later difference between the venue and
+the fold, in an account snapshot or in a signal that starts from another position, is a deposit too. So realized plus
+unrealized profit is what happened since, and equity less deposits equals it, less the fees, to the micro.
 """
 
 from msgspec import Struct

@@ -1,4 +1,4 @@
-"""Marks: what held assets are worth, and what ended markets pay, as of a sequence of GROUPS (DESIGN 6.1).
+"""Marks: prices of held assets and payouts of ended markets, as of a sequence of GROUPS.
 
 A decision names the GROUPS sequence whose marks it had seen. The live instance keeps the newest mark of each asset;
 one that keeps history answers for any earlier sequence too.
@@ -34,7 +34,7 @@ class Resolution(NamedTuple):
 
 
 class MarkPrices:
-    """Every asset's marks in order, and its payout once its market is resolved. The first resolution stands."""
+    """Every asset's marks in order, and its payout once its market is resolved. The first resolution is final."""
 
     def __init__(self, *, history: bool = False) -> None:
         self._history = history

@@ -1,7 +1,7 @@
-"""Matching: which subscriptions want a group, and why the others do not (DESIGN 6.5, filters).
+"""Matching: which subscriptions want a group, and why the others do not (docs/design.md, matching).
 
 Filters and pauses concern what opens. A group that reduces the influencer's position is asked for all the same, with
-the filter's name, so that nobody is left holding what the influencer gave up; what is closed asks for nothing.
+the filter's name, so that no copier keeps what the influencer gave up; what is closed asks for nothing.
 """
 
 from enum import StrEnum

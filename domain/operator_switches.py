@@ -1,4 +1,4 @@
-"""Controls: what operators switched, and since when; every answer is as of a CONFIG sequence (DESIGN 6.5).
+"""Operator switches: what is switched and since when, as of a CONFIG sequence (docs/design.md, operator switches).
 
 A decision names the CONFIG sequence it had seen, so the same question asked later has the same answer.
 """

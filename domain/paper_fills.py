@@ -1,4 +1,4 @@
-"""Paper fills: walk the captured book level by level inside the price band, with the venue's fees (DESIGN 6.6).
+"""Paper fills: walk the captured book level by level inside the price band (docs/design.md, paper fills).
 
 The same walk estimates before the decision and fills after it, so what was promised is what is booked.
 """

@@ -1,4 +1,4 @@
-"""A subscriber's portfolio: cash and positions, folded from its events (DESIGN 6.1).
+"""A subscriber's portfolio: cash and positions, folded from its events (docs/design.md, portfolio).
 
 A buy moves shares up and cash down by notional + fee; a sell the reverse. Shares may be negative. Realized profit is
 by average cost; a flip realizes the whole old side, then opens; a settlement pays out what is held. Always:

@@ -1,4 +1,4 @@
-"""From fills to signals: an influencer's position in one asset, folded trade by trade (DESIGN 6.2).
+"""From fills to signals: an influencer's position in one asset, folded trade by trade (docs/design.md, signals).
 
 The fold is seeded by the venue's own account report; trades at or before the seed are already contained in it. A
 trade that was seen before (feeds replay) changes nothing. Where a fill says what the position was before it, the
@@ -38,9 +38,10 @@ FILL, REVERTS = "fill", "reverts"
 class Trade(Struct, frozen=True, kw_only=True):
     """One fill of an influencer, parsed from a raw event; sizes and prices in micros, times in ns.
 
-    `start_micros` is the signed position before the fill, where the venue tells it. `fill_key` names, without its size,
-    the economic fill when several sources report it; `removed` takes such a report back. `twin_id` is the id that the
-    other side of the same trade has: the venue tells both sides of a self-trade the same position before.
+    `start_micros` is the signed position before the fill, where the venue reports it. `fill_key` names, without
+    its size, the economic fill when several sources report it; `removed` takes such a report back. `twin_id` is the
+    id that the other side of the same trade has: to both sides of a self-trade the venue reports the
+    same position before.
     """
 
     source_event_id: str
@@ -171,7 +172,7 @@ def counts(holding: Holding, source_event_id: str) -> int:
 
 
 def _fill_of(holding: Holding, trade: Trade) -> str:
-    """The fill that a trade reports, by the size that was told of it first: sources differ by a micro of rounding."""
+    """The fill that a trade reports, by the size that was reported first: sources differ by a micro of rounding."""
     keys = [f"{trade.fill_key}:{trade.share_micros + apart}" for apart in (0, 1, -1)]
     source = source_of(trade.source_event_id)
     for key in keys:
@@ -250,7 +251,7 @@ def gap(trade: Trade, kind: GapKind, expected_micros: int, found_micros: int) ->
 
 
 def _signal_id(holding: Holding, trade: Trade) -> str:
-    """Of an economic fill, the same whichever source tells of it first."""
+    """Of an economic fill, the same whichever source reports it first."""
     if trade.fill_key is None:
         return derived("sig", trade.source_event_id)
     return derived("sig", trade.address, trade.fill_key, holding.fills.get(trade.fill_key, Reported()).made)

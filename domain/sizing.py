@@ -1,4 +1,4 @@
-"""Sizing: how much of a group a subscription opens or reduces (DESIGN 6.4).
+"""Sizing: how much of a group a subscription opens or reduces (docs/design.md, sizing).
 
 An opening is sized in money: a mode, then clamps. A reduction gives up shares of what was copied: on perpetuals the
 fraction that the influencer closed, on Polymarket the notional that the mode makes of the influencer's. A flip closes
@@ -52,7 +52,7 @@ NOTIONAL = Parameter("notional_usd", "notional_micros", 1_000_000_000 * MICRO)
 
 
 class SizingMode(NamedTuple):
-    """The parameter of a mode, and its target notional in micros; None where that cannot be told."""
+    """The parameter of a mode, and its target notional in micros; None where that is not known."""
 
     parameter: Parameter
     target: Target
@@ -112,7 +112,7 @@ def opening_notional(request: ExecutionRequested) -> int:
 
 
 def target(request: ExecutionRequested, notional_micros: int, equity_micros: int) -> int | None:
-    """What the subscription's mode makes of an influencer's notional, in micros; None when it cannot be told."""
+    """What the subscription's mode makes of an influencer's notional, in micros; None when that is not known."""
     base = Base(notional_micros, request.influencer_equity_micros, equity_micros)
     found = SIZING_MODES[request.sizing.mode].target(request.sizing, base)
     return None if found is None else max(0, found)
@@ -128,10 +128,10 @@ def clamp(request: ExecutionRequested, equity_micros: int, policy: Policy, at_ri
     if policy.notional_cap_micros:
         clamps.append(Clamp("notional_cap", max(0, policy.notional_cap_micros - at_risk.market_micros)))
     if policy.max_leverage_micros:
-        room = fraction(equity, policy.max_leverage_micros, MICRO) - at_risk.total_micros
-        clamps.append(Clamp("max_leverage", max(0, room)))
+        left = fraction(equity, policy.max_leverage_micros, MICRO) - at_risk.total_micros
+        clamps.append(Clamp("max_leverage", max(0, left)))
     if policy.max_loss_micros:
-        # An outcome token can lose all that it cost; a perpetual is assumed to move this far before anybody acts.
+        # An outcome token can lose all its cost; a perpetual is assumed to move this far before it is closed.
         move = VENUES[request.venue].worst_move_micros or max(1, policy.assumed_move_micros)
         clamps.append(Clamp("max_loss", policy.max_loss_micros * MICRO // move))
     return min(clamps, key=lambda found: found.limit_micros)

@@ -9,7 +9,7 @@ from domain.events.types import Action, PositionState, Side, TradeSide, Venue
 
 
 class SeededPosition(Struct, frozen=True):
-    """`price_micros` is the average price of entry, where the venue tells it."""
+    """`price_micros` is the average price of entry, where the venue reports it."""
 
     asset: str
     share_micros: int
@@ -23,7 +23,7 @@ class AccountSeeded(Event, frozen=True, kw_only=True):
     """One section of an influencer's account as the venue reported it; its assets that are not listed are flat.
 
     A section is what one report covers: on Hyperliquid a dex ('' = the main one, 'xyz' = the assets 'xyz:...').
-    `equity_micros` is the account's whole worth, where the venue tells it.
+    `equity_micros` is the account's whole worth, where the venue reports it.
     """
 
     seed_id: str

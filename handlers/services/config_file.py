@@ -301,7 +301,7 @@ def _references(numbered: list[tuple[int, Event]], directory: Configuration) -> 
             case GuardrailConfigured() if event.scope != GLOBAL:
                 kind, _, name = event.scope.partition(":")
                 if name not in (influencers if kind == "influencer" else subscribers):
-                    bad.append(BadLine(number, f"scope {event.scope!r} names somebody who is not configured"))
+                    bad.append(BadLine(number, f"scope {event.scope!r} is not configured"))
     return bad
 
 

@@ -232,7 +232,7 @@ def captured(
 
 def no_quote(reason: Reason, group: GroupClosed | None = None) -> QuoteFailed:
     return QuoteFailed(
-        quote_id="quo-1", group=group or group_closed(), reason=reason, detail="as told", failed_at=at(910)
+        quote_id="quo-1", group=group or group_closed(), reason=reason, detail="as given", failed_at=at(910)
     )
 
 
@@ -443,7 +443,7 @@ def completed(attempt: str = "att-1", **changes: Any) -> ExecutionCompleted:
 def executed(*fills: OrderFilled, market: str = "", ms: int = 1000) -> tuple[Event, ...]:
     """Each fill between its decision and its result, under an attempt of its own: how a position comes about.
 
-    The decision's mid is the fill's price, `market` the asset unless it is told. Calls of one spec need an `ms` each.
+    The decision's mid is the fill's price, `market` the asset unless it is given. Calls of one spec need an `ms` each.
     """
     events: list[Event] = []
     for number, fill in enumerate(fills):

@@ -1,4 +1,4 @@
-"""The breakers (DESIGN 6.5): losses trip once; days, weeks and operators reset; a deposit is no profit."""
+"""The breakers: losses trip once; days, weeks and operators reset; a deposit is no profit."""
 
 import calendar
 import datetime

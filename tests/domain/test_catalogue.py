@@ -1,4 +1,4 @@
-"""The catalogue is frozen: what stands in the log today must be readable for ever."""
+"""The catalogue is frozen: what is in the log today must be readable for ever."""
 
 import copy
 from typing import Any
@@ -103,7 +103,7 @@ def test_a_new_field_with_a_default_is_frozen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "says"),
+    ("path", "value", "expected"),
     [
         (("properties", "leverage"), None, "properties/leverage is gone"),
         (("properties", "fresh"), {"type": "integer"}, "properties/fresh is new"),
@@ -111,7 +111,7 @@ def test_a_new_field_with_a_default_is_frozen() -> None:
         (("required",), ["signal_id"], "required was"),
     ],
 )
-def test_a_changed_event_is_refused(path: tuple[str, ...], value: Any, says: str) -> None:
+def test_a_changed_event_is_refused(path: tuple[str, ...], value: Any, expected: str) -> None:
     now, event = altered()
     for key in path[:-1]:
         event = event[key]
@@ -121,7 +121,7 @@ def test_a_changed_event_is_refused(path: tuple[str, ...], value: Any, says: str
         event[path[-1]] = value
     with pytest.raises(SystemExit) as refused:
         freeze(current(), now)
-    assert f"signal.recorded/$defs/SignalRecorded/{says}" in str(refused.value)
+    assert f"signal.recorded/$defs/SignalRecorded/{expected}" in str(refused.value)
     assert "new stored name" in str(refused.value)
 
 

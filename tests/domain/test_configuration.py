@@ -1,4 +1,4 @@
-"""The directory (DESIGN 6.5, policies): who is followed, who copies whom, and under which policy, as CONFIG has it."""
+"""The directory: who is followed, who copies whom, and under which policy, as CONFIG has it."""
 
 import itertools
 
@@ -34,7 +34,7 @@ def test_an_active_influencer_is_followed_at_every_address() -> None:
     assert known.influencer_of(Venue.HYPERLIQUID, THIRD) == "ann"
 
 
-def test_nobody_is_followed_on_another_venue() -> None:
+def test_an_influencer_is_followed_on_its_venue_only() -> None:
     known = directory(influencer("ann", ANN), influencer("eve", ANN, venue=Venue.POLYMARKET))
     assert known.followed(Venue.HYPERLIQUID) == {ANN: "ann"}
     assert known.followed(Venue.POLYMARKET) == {ANN: "eve"}
@@ -77,7 +77,7 @@ def test_subscriptions_are_found_by_influencer_in_the_order_they_came() -> None:
     events = (subscription("b"), subscription("a"), subscription("c", influencer="bob"), subscription("b"))
     assert ids("ann", *events) == ["b", "a"]
     assert ids("bob", *events) == ["c"]
-    assert ids("nobody", *events) == []
+    assert ids("unknown", *events) == []
 
 
 def test_a_moved_subscription_leaves_its_former_influencer() -> None:

@@ -1,4 +1,4 @@
-"""The decision (DESIGN 6.5): what goes through, and what stands in the way of openings but never of reductions.
+"""The decision: what goes through, and what stops openings but never reductions.
 
 Each guardrail has its own spec in test_guardrails.py, what waits until it has added up in test_residuals.py, and what
 holds of every decision is in test_decisions.py. EXEC_GLOBAL names its caps (last section).
@@ -167,7 +167,7 @@ def test_limits_are_inclusive() -> None:
     executes(deciding(request, policy=exact, ms=60_000), "0.5")
 
 
-# --- what stands in the way of openings only ---------------------------------------------------------------
+# --- what stops openings only ---------------------------------------------------------------
 
 
 class Obstacle(Struct, frozen=True):
@@ -221,20 +221,20 @@ def against(obstacle: Obstacle, before: str, after: str) -> Result[Portfolio]:
 
 
 @pytest.mark.parametrize("obstacle", OBSTACLES.values(), ids=OBSTACLES)
-def test_what_stands_in_the_way_of_an_opening_skips_it(obstacle: Obstacle) -> None:
+def test_what_stops_an_opening_skips_it(obstacle: Obstacle) -> None:
     outcome = against(obstacle, "1", "2")
     outcome.then(like(CopyDecided, decision=Decision.SKIP, reasons=(obstacle.reason,), share_micros=0, levels=()))
     assert len(failed(outcome)) == 1
 
 
 @pytest.mark.parametrize("obstacle", OBSTACLES.values(), ids=OBSTACLES)
-def test_reductions_pass_what_stands_in_the_way_of_openings(obstacle: Obstacle) -> None:
+def test_reductions_pass_what_stops_openings(obstacle: Obstacle) -> None:
     executes(against(obstacle, "4", "1"), "0.3", reduce="0.3")
     executes(against(obstacle, "1", "0"), "0.4", reduce="0.4")
 
 
 @pytest.mark.parametrize("obstacle", OBSTACLES.values(), ids=OBSTACLES)
-def test_a_flip_whose_opening_is_refused_only_closes_and_says_why(obstacle: Obstacle) -> None:
+def test_a_flip_whose_opening_is_refused_only_closes_with_the_reason(obstacle: Obstacle) -> None:
     executes(against(obstacle, "1", "-1"), "0.4", reduce="0.4", despite=(obstacle.reason,))
 
 
@@ -249,7 +249,7 @@ OF_EVERYONE: dict[str, Any] = {"scope": PortfolioScope.EXEC_GLOBAL}
 
 
 @pytest.mark.parametrize("cap", CAPS.values(), ids=CAPS)
-def test_exec_global_says_that_its_caps_blocked_and_which(cap: Obstacle) -> None:
+def test_exec_global_names_the_caps_that_blocked(cap: Obstacle) -> None:
     of_everyone = structs.replace(cap, request=OF_EVERYONE)
     assert the(against(of_everyone, "1", "2")).reasons == (Reason.RISK_CAP_GLOBAL, cap.reason)
     executes(against(of_everyone, "1", "0"), "0.4", reduce="0.4")
@@ -258,7 +258,7 @@ def test_exec_global_says_that_its_caps_blocked_and_which(cap: Obstacle) -> None
 
 
 @pytest.mark.parametrize("other", sorted(OBSTACLES.keys() - CAPS.keys()))
-def test_exec_global_says_nothing_of_caps_that_did_not_block(other: str) -> None:
+def test_exec_global_does_not_name_caps_that_did_not_block(other: str) -> None:
     of_everyone = structs.replace(OBSTACLES[other], request=OBSTACLES[other].request | OF_EVERYONE)
     assert the(against(of_everyone, "1", "2")).reasons == (OBSTACLES[other].reason,)
 

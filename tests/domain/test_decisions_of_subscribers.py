@@ -1,4 +1,4 @@
-"""What holds of every decision (DESIGN 6.4, 6.5, 6.6): no clamp, exposure or band is ever exceeded, what was estimated
+"""What holds of every decision: no clamp, exposure or band is ever exceeded, what was estimated
 is what is filled, and the same arguments decide the same."""
 
 import pytest

@@ -1,4 +1,4 @@
-"""Portfolios that come with an influencer (DESIGN 1): EXEC_USER and EXEC_GLOBAL, created when it is enabled."""
+"""Portfolios that come with an influencer: EXEC_USER and EXEC_GLOBAL, created when it is enabled."""
 
 from msgspec import structs
 

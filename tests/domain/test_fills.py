@@ -1,4 +1,4 @@
-"""One fill, two sources (DESIGN 6.2): a row of activity and a log of the chain make one signal, in either order."""
+"""One fill, two sources: a row of activity and a log of the chain make one signal, in either order."""
 
 from collections import Counter
 
@@ -29,7 +29,7 @@ def net(events: list[Event]) -> Counter[str]:
     return +counted
 
 
-def told(state: Given[Account], *reports: Trade) -> tuple[Given[Account], list[Event]]:
+def reported(state: Given[Account], *reports: Trade) -> tuple[Given[Account], list[Event]]:
     """What these reports lead to, one after another."""
     events: list[Event] = []
     for one in reports:
@@ -64,13 +64,13 @@ def test_the_second_source_is_an_observation(log_first: bool) -> None:
     ).again().then_nothing()
     state.when(recording, first).then_nothing()
     assert held(state, YES) == micros("10")
-    assert state.state.market_of(YES) == RACE, "whichever source told it"
+    assert state.state.market_of(YES) == RACE, "whichever source reported it"
 
 
 @pytest.mark.parametrize("order", ["rrrlll", "lllrrr", "rlrlrl", "lrrrll", "rllrlr"])
-def test_equal_fills_of_one_transaction_are_as_many_as_either_source_says(order: str) -> None:
+def test_equal_fills_of_one_transaction_are_as_many_as_either_source_reports(order: str) -> None:
     rows, logs = [row(number) for number in range(3)], [log(number) for number in range(3)]
-    state, events = told(after(wallet()), *(rows.pop() if source == "r" else logs.pop() for source in order))
+    state, events = reported(after(wallet()), *(rows.pop() if source == "r" else logs.pop() for source in order))
     assert net(events) == {KEY: 3}
     assert sum(isinstance(event, FillObserved) for event in events) == 3
     assert held(state, YES) == micros("30")
@@ -80,15 +80,15 @@ def test_equal_fills_of_one_transaction_are_as_many_as_either_source_says(order:
 @pytest.mark.parametrize("size", ["9.999999", "10.000001"])
 def test_sizes_that_differ_by_a_micro_are_one_fill(log_first: bool, size: str) -> None:
     reports = (log(size=size), row()) if log_first else (row(), log(size=size))
-    state, events = told(after(wallet()), *reports)
+    state, events = reported(after(wallet()), *reports)
     assert events == [SIGNAL, OBSERVED]
-    assert held(state, YES) == micros(size if log_first else "10"), "as it was told first"
-    state, events = told(state, removed(log(size=size)), log(size=size, block="0xb2"))
+    assert held(state, YES) == micros(size if log_first else "10"), "as it was reported first"
+    state, events = reported(state, removed(log(size=size)), log(size=size, block="0xb2"))
     assert events == [OBSERVED, OBSERVED]
 
 
 def test_of_two_sizes_that_fit_the_equal_one_goes() -> None:
-    state, events = told(after(wallet()), row(), row(size="10.000001"), log(1, size="10.000001"), log(2))
+    state, events = reported(after(wallet()), row(), row(size="10.000001"), log(1, size="10.000001"), log(2))
     assert events == [SIGNAL, SIGNAL, OBSERVED, OBSERVED]
     assert held(state, YES) == micros("20.000001")
 
@@ -99,7 +99,7 @@ def test_of_two_sizes_that_fit_the_equal_one_goes() -> None:
     ids=["size", "transaction", "side", "asset"],
 )
 def test_another_size_transaction_side_or_asset_is_another_fill(other: Trade) -> None:
-    _, events = told(after(wallet((YES, "50"), ("7002", "50"))), row(), other)
+    _, events = reported(after(wallet((YES, "50"), ("7002", "50"))), row(), other)
     assert events == [SIGNAL, SIGNAL]
 
 
@@ -125,35 +125,35 @@ def test_a_log_taken_back_is_compensated_at_its_own_price() -> None:
     again.when(recording, row()).then(OBSERVED)
 
 
-def test_a_log_taken_back_changes_nothing_while_a_row_stands() -> None:
-    state, events = told(after(wallet()), row(), log(), removed(log()), log(block="0xb2"))
+def test_a_log_taken_back_changes_nothing_while_a_row_confirms_it() -> None:
+    state, events = reported(after(wallet()), row(), log(), removed(log()), log(block="0xb2"))
     assert events == [SIGNAL, OBSERVED, OBSERVED, OBSERVED]
     assert held(state, YES) == micros("10")
 
 
 def test_of_equal_logs_one_taken_back_takes_back_one() -> None:
-    state, events = told(after(wallet()), log(0), log(1), removed(log(0)))
+    state, events = reported(after(wallet()), log(0), log(1), removed(log(0)))
     assert net(events) == {KEY: 1}
     assert held(state, YES) == micros("10")
 
 
 def test_a_log_that_was_only_seen_when_it_was_taken_back_never_was() -> None:
-    state, events = told(after(wallet()), removed(log()), log())
+    state, events = reported(after(wallet()), removed(log()), log())
     assert events == [OBSERVED, OBSERVED]
     assert held(state, YES) == 0
-    state, events = told(state, log(block="0xb2"))
+    state, events = reported(state, log(block="0xb2"))
     assert events == [SIGNAL]
     assert held(state, YES) == micros("10")
 
 
 def test_a_row_whose_log_was_taken_back_before_counts() -> None:
-    state, events = told(after(wallet()), log(), removed(log()), row())
+    state, events = reported(after(wallet()), log(), removed(log()), row())
     assert net(events) == {KEY: 1}
     assert held(state, YES) == micros("10")
 
 
 def test_history_taken_back_is_history() -> None:
-    state, events = told(after(wallet((YES, "10"), ms=100)), log(), removed(log()))
+    state, events = reported(after(wallet((YES, "10"), ms=100)), log(), removed(log()))
     assert [event.position_state for event in events if isinstance(event, SignalRecorded)] == 2 * [
         PositionState.HISTORIC
     ]
@@ -190,12 +190,12 @@ def test_both_sources_of_many_fills_in_one_second() -> None:
     count = 2 * REMEMBERED + 40
     rows = [row(tx=f"0x{number}") for number in range(count)]
     logs = [log(number, tx=f"0x{number}") for number in range(count)]
-    state, events = told(after(wallet()), *rows, *logs)
+    state, events = reported(after(wallet()), *rows, *logs)
     assert Counter(type(event) for event in events) == {SignalRecorded: count, FillObserved: count}
-    state, events = told(state, *rows[:50], *logs[:50])
+    state, events = reported(state, *rows[:50], *logs[:50])
     assert events == []
     newer = [row(tx=f"0xnew{number}", event_time=at(1000 + number // 2)) for number in range(9)]
-    state, _ = told(state, *newer)
+    state, _ = reported(state, *newer)
     assert len(state.state.holdings[YES].seen) == 9
     assert len(state.state.holdings[YES].fills) == 2 * REMEMBERED + 1, "memory is bounded"
 
@@ -248,12 +248,12 @@ def test_any_interleaving_of_two_sources_ends_the_same(
         with_repeats.insert(len(reports) if place >= len(reports) else place + 1, reports[min(place, len(reports) - 1)])
 
     start = after(wallet((YES, "1000")))
-    state, events = told(start, *with_repeats)
+    state, events = reported(start, *with_repeats)
     assert net(events) == truth
     assert held(state, YES) == (1000 + moved) * 1_000_000
     assert not any(isinstance(event, GapDetected) for event in events)
     assert len(events) == len(reports), "every report is a signal or an observation, once"
-    alone, _ = told(start, *rows)
+    alone, _ = reported(start, *rows)
     assert held(alone, YES) == held(state, YES)
 
 
@@ -263,7 +263,7 @@ def test_even_without_any_order_among_the_reports(
 ) -> None:
     rows, logs = sources([(side, size, tx, min(again, 1)) for side, size, tx, again in happened])
     reports = [report for _, report in sorted(zip(order, rows + logs, strict=False), key=lambda pair: pair[0])]
-    state, events = told(after(wallet((YES, "1000"))), *reports)
+    state, events = reported(after(wallet((YES, "1000"))), *reports)
     assert net(events) == Counter(f"{tx}:{YES}:{side.value}:{size * 1_000_000}" for side, size, tx, _ in happened)
     assert held(state, YES) == (1000 + sum(size * side.sign for side, size, _, _ in happened)) * 1_000_000
 
@@ -271,13 +271,13 @@ def test_even_without_any_order_among_the_reports(
 @given_any(fills)
 def test_a_fold_of_the_events_alone_is_the_same_account(happened: list[tuple[TradeSide, int, str, int]]) -> None:
     rows, logs = sources(happened)
-    state, events = told(after(wallet((YES, "1000"))), *logs, *rows)
+    state, events = reported(after(wallet((YES, "1000"))), *logs, *rows)
     assert after(wallet((YES, "1000")), *events).state == state.state
 
 
-def test_a_reversal_is_told_apart_from_a_sale() -> None:
+def test_a_reversal_is_no_sale() -> None:
     bought, sold = log(), log(1, SELL)
-    _, events = told(after(wallet()), bought, sold, removed(bought), row(0, SELL))
+    _, events = reported(after(wallet()), bought, sold, removed(bought), row(0, SELL))
     signals = [event for event in events if isinstance(event, SignalRecorded)]
     assert [REVERTS in one.metadata for one in signals] == [False, False, True]
     assert structs.asdict(signals[2])["trade_side"] is SELL

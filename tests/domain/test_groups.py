@@ -62,7 +62,7 @@ def test_a_signal_that_comes_late_joins_when_it_happened_inside_the_window(venue
     )
 
 
-def test_a_window_outlasts_the_moment_its_first_signal_is_seen() -> None:
+def test_a_window_outlasts_the_time_its_first_signal_is_seen() -> None:
     """What was detected long ago and is seen only now may have company on its way."""
     seen_at = at(10_000)
     outcome = given(WINDOW).when(join, signal("s1", ms=0), 11, now=seen_at)
@@ -233,13 +233,13 @@ def test_in_whatever_order_they_come_every_signal_is_copied_once(
 
 
 @given_any(many, st.integers(0, 14))
-def test_a_window_folded_from_its_events_goes_on_as_it_was(moves: list[tuple[bool, int, int]], cut: int) -> None:
+def test_a_window_folded_from_its_events_goes_on_as_it_was(moves: list[tuple[bool, int, int]], split_at: int) -> None:
     """Through a snapshot, or replayed from the log: nothing is timed again."""
     signals = steps(moves)
     state: Given[OpenGroup | None] = given(WINDOW)
     log: list[Event] = []
     for sequence, one in enumerate(signals, 1):
-        if sequence - 1 == cut:
+        if sequence - 1 == split_at:
             saved = msgspec.msgpack.decode(msgspec.msgpack.encode(state.state), type=OpenGroup | None)
             assert saved == state.state == given(WINDOW, *log).state
             state.state = saved

@@ -1,4 +1,4 @@
-"""Guardrails (DESIGN 6.5): their defaults, precedence, hashes and allowances."""
+"""Guardrails: their defaults, precedence, hashes and allowances."""
 
 import pytest
 from msgspec import structs

@@ -1,4 +1,4 @@
-"""Movements of an account (DESIGN 6.1, 6.2): splits, merges and payouts change positions without a trade."""
+"""Movements of an account: splits, merges and payouts change positions without a trade."""
 
 import msgspec
 import pytest
@@ -82,7 +82,7 @@ def test_what_was_merged_and_never_seen_is_a_gap_below_zero() -> None:
 
 
 @pytest.mark.parametrize("action", [SPLIT, MERGE])
-def test_a_split_of_a_market_that_was_never_described_cannot_be_told(action: Action) -> None:
+def test_a_split_of_a_market_that_was_never_described_is_unclear(action: Action) -> None:
     with pytest.raises(UnclearError, match=f"{action} of market {RACE}, which was never described"):
         after(wallet()).when(undescribed, movement(action, "10", "10"))
 
@@ -149,7 +149,7 @@ def test_a_payout_needs_no_description() -> None:
         ([(YES, "10"), (NO, "9")], "0 of 2"),
     ],
 )
-def test_a_payout_that_fits_no_asset_or_several_cannot_be_told(positions: list[tuple[str, str]], found: str) -> None:
+def test_a_payout_that_fits_no_asset_or_several_is_unclear(positions: list[tuple[str, str]], found: str) -> None:
     state = after(wallet(*positions))
     before = msgspec.msgpack.encode(state.state.holdings)
     with pytest.raises(UnclearError, match=f"REDEEM of market {RACE} fits {found} held assets"):
@@ -157,7 +157,7 @@ def test_a_payout_that_fits_no_asset_or_several_cannot_be_told(positions: list[t
     assert msgspec.msgpack.encode(state.state.holdings) == before, "and it leaves no trace"
 
 
-def test_the_market_of_an_asset_may_be_told_by_either_source() -> None:
+def test_either_source_may_name_the_market_of_an_asset() -> None:
     bought = after(wallet(), log(), row())
     state = bought.when(moving, movement(REDEEM, "10", "10", ms=5))
     state.then(like(SignalRecorded, asset=YES, action=REDEEM, after_micros=0))
@@ -183,7 +183,7 @@ def test_a_movement_of_before_the_report_is_history(action: Action) -> None:
 
 
 @pytest.mark.parametrize("action", [SPLIT, REDEEM])
-def test_what_cannot_be_told_of_before_the_report_needs_no_telling(action: Action) -> None:
+def test_an_unclear_movement_before_the_snapshot_is_contained_in_it(action: Action) -> None:
     after(wallet(ms=100)).when(undescribed, movement(action, "10", "10", ms=100)).then_nothing()
     with pytest.raises(UnclearError):
         after(wallet(ms=100)).when(undescribed, movement(action, "10", "10", ms=101))
@@ -211,7 +211,7 @@ def test_movements_and_fills_are_one_position() -> None:
 # --- reports -----------------------------------------------------------------------------------------------
 
 
-def test_a_report_tells_the_market_of_what_it_lists() -> None:
+def test_a_snapshot_names_the_market_of_what_it_lists() -> None:
     state = after(wallet((YES, "10"))).state
     assert (state.market_of(YES), state.market_of(NO)) == (RACE, "")
 
@@ -260,13 +260,13 @@ happenings = st.lists(
 
 
 @given_any(happenings, st.integers(0, 14))
-def test_a_snapshot_and_the_tail_are_the_whole(happened: list[Happening], cut: int) -> None:
+def test_a_snapshot_and_the_tail_are_the_whole(happened: list[Happening], at: int) -> None:
     life = [wallet((YES, "100"), (NO, "100")), *happened]
-    state = after(*life[: cut + 1])
+    state = after(*life[: at + 1])
     saved = msgspec.msgpack.decode(msgspec.msgpack.encode(state.state), type=Account)
     assert saved == state.state
     state.state = saved
-    assert more(state, *life[cut + 1 :]).state == after(*life).state
+    assert more(state, *life[at + 1 :]).state == after(*life).state
 
 
 @given_any(happenings, st.lists(st.integers(0, 13), max_size=6))

@@ -1,4 +1,4 @@
-"""SHADOW_USER: an influencer's own portfolio, whose profit is what happened since it was followed (DESIGN 1, 6.1)."""
+"""SHADOW_USER: an influencer's own portfolio, whose profit is what happened since it was followed."""
 
 import msgspec
 import pytest
@@ -35,7 +35,7 @@ BTC, ON_YES, ON_NO = ("hyperliquid", "BTC"), ("polymarket", YES), ("polymarket",
 Accounts = dict[Venue, Given[Account]]
 
 
-def told(*happened: Happening, accounts: Accounts | None = None) -> list[Event]:
+def reported(*happened: Happening, accounts: Accounts | None = None) -> list[Event]:
     """What these lead to in SIGNALS, reports included; each venue has an account of its own."""
     events: list[Event] = []
     accounts = {} if accounts is None else accounts
@@ -56,7 +56,7 @@ def told(*happened: Happening, accounts: Accounts | None = None) -> list[Event]:
 
 def shadow(*happened: Happening) -> InfluencerPortfolio:
     state = initial
-    for event in told(*happened):
+    for event in reported(*happened):
         state = evolve(state, event)
     return state
 
@@ -310,7 +310,7 @@ def test_it_holds_what_the_account_holds(happened: list[Happening]) -> None:
     happened = [it for it in happened if not isinstance(it, Event)]
     start: list[Happening] = [wallet((YES, "5")), *reports]
     accounts: Accounts = {}
-    told(*start, *happened, accounts=accounts)
+    reported(*start, *happened, accounts=accounts)
     held = {
         (venue.value, asset): one.share_micros
         for venue, account in accounts.items()
@@ -321,11 +321,11 @@ def test_it_holds_what_the_account_holds(happened: list[Happening]) -> None:
 
 
 @given_any(steps, st.integers(0, 30))
-def test_a_snapshot_and_the_tail_are_the_whole(happened: list[Happening], cut: int) -> None:
-    events = told(wallet((YES, "5")), *happened)
+def test_a_snapshot_and_the_tail_are_the_whole(happened: list[Happening], split_at: int) -> None:
+    events = reported(wallet((YES, "5")), *happened)
     state = initial
     for number, event in enumerate(events):
-        if number == cut:
+        if number == split_at:
             state = msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=InfluencerPortfolio)
         state = evolve(state, event)
     assert state == shadow(wallet((YES, "5")), *happened)

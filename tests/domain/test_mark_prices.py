@@ -1,4 +1,4 @@
-"""Marks: what assets are worth, and what ended markets pay, as of any sequence of the log (DESIGN 6.1)."""
+"""Marks: what assets are worth, and what ended markets pay, as of any sequence of the log."""
 
 from hypothesis import given as given_any
 from hypothesis import strategies as st
@@ -82,14 +82,14 @@ def test_a_resolution_is_as_of_a_sequence() -> None:
     assert ended.resolution(("polymarket", "other")) is None
 
 
-def test_the_first_resolution_stands() -> None:
+def test_the_first_resolution_is_final() -> None:
     ended = marks(resolved("1", "0"), resolved("0", "1", id="res-2", ms=5))
     found = ended.resolution(YES)
     assert found is not None
     assert (found.price_micros, found.resolution_id) == (MICRO, "res-1")
 
 
-def test_what_changed_is_told_to_whoever_folds() -> None:
+def test_the_fold_returns_what_changed() -> None:
     made = MarkPrices()
     assert made.evolve(mark("0.4"), 1) == (YES,)
     assert made.evolve(resolved(), 2) == (YES, NO)
@@ -113,7 +113,7 @@ def test_what_changed_is_told_to_whoever_folds() -> None:
     ),
     st.integers(0, 160),
 )
-def test_history_says_of_every_moment_what_was_the_newest_then(events: list[Event], sequence: int) -> None:
+def test_history_answers_for_every_sequence_what_was_the_newest_then(events: list[Event], sequence: int) -> None:
     past = marks(*events, history=True)
     then = marks(*events[: sequence // 10])
     for asset in (YES, NO):

@@ -1,4 +1,4 @@
-"""Matching (DESIGN 6.5): the side of the book that a copy would take, and who is asked to copy a group."""
+"""Matching: the side of the book that a copy would take, and who is asked to copy a group."""
 
 from collections.abc import Sequence
 
@@ -129,7 +129,7 @@ def test_a_request_holds_everything_that_the_decision_needs() -> None:
     ]
 
 
-def test_a_request_says_whose_portfolio_it_is_and_what_is_known_of_the_influencer() -> None:
+def test_a_request_carries_the_portfolio_scope_and_what_is_known_of_the_influencer() -> None:
     everyones = structs.replace(subscriber(), scope=PortfolioScope.EXEC_GLOBAL)
     group = group_closed(position_state=PositionState.ASSUMED, influencer_equity_micros=micros("5000"))
     (request,), _ = match(directory(influencer(), everyones, subscription()), captured(group), 7)
@@ -188,7 +188,7 @@ def test_the_summary_counts_who_was_matched_and_who_was_filtered_and_why() -> No
     )
 
 
-def test_a_group_nobody_follows_matches_nobody() -> None:
+def test_a_group_without_subscriptions_matches_none() -> None:
     requests, summary = match(directory(influencer()), captured(), 7)
     assert requests == []
     assert (summary.matched, summary.filtered) == (0, {})

@@ -56,7 +56,7 @@ def test_what_is_not_a_string_is_refused(value: object) -> None:
         micros(value)  # type: ignore[arg-type]
 
 
-def test_a_long_text_is_cut_in_the_message() -> None:
+def test_a_long_text_is_shortened_in_the_message() -> None:
     with pytest.raises(NotExactError) as refused:
         micros("x" * 10_000)
     assert len(str(refused.value)) < 150

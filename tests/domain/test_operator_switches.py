@@ -1,4 +1,4 @@
-"""Controls (DESIGN 6.5): what operators switched, as of a CONFIG sequence, and what decisions make of it."""
+"""Controls: what operators switched, as of a CONFIG sequence, and what decisions make of it."""
 
 from typing import Any
 
@@ -170,7 +170,7 @@ def test_controls_the_state_of_the_engine_is_that_of_its_newest_switch_at_a_sequ
 @pytest.mark.parametrize(
     ("detect_ms", "sequence", "stops"),
     [
-        (0, 9, False),  # nobody has paused yet
+        (0, 9, False),  # not paused yet
         (0, 10, True),
         (15, 10, True),
         (99, 19, True),  # it is paused, whenever the signal came
@@ -218,7 +218,7 @@ def test_controls_name_the_influencer_before_the_subscriber_before_the_market() 
     assert controls.disabled("bob", "eve", "match", "no", 99) is None
 
 
-def test_controls_for_people_are_those_that_differ_from_the_usual() -> None:
+def test_controls_that_are_shown_are_those_that_differ_from_the_default() -> None:
     controls = switched(
         (1, ENGINE, "", ControlState.PAUSED),
         (2, ControlTarget.MARKET, "race", ControlState.DISABLED),
@@ -229,7 +229,7 @@ def test_controls_for_people_are_those_that_differ_from_the_usual() -> None:
     assert controls.now() == {"engine": "paused", "market race": "disabled"}
 
 
-def test_controls_of_breakers_say_who_ordered_the_newest_reset_and_how_many_there_were() -> None:
+def test_controls_of_breakers_name_the_actor_of_the_newest_reset_and_count_them() -> None:
     controls = switched(
         (5, ControlTarget.BREAKERS, "sam", ControlState.RESET),
         (8, ControlTarget.BREAKERS, "sam", ControlState.RESET),

@@ -1,4 +1,4 @@
-"""Orders on paper (DESIGN 6.5 partial fills, 6.6): intent, fills, result and position of one decision, in one step."""
+"""Orders on paper: intent, fills, result and position of one decision, in one step."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ def holding(share: str = "0", cost: str = "0") -> Aggregate[Position]:
 def filling(
     position: Position, decision: CopyDecided, *, copied: str | None = None, policy: Policy | None = None
 ) -> tuple[Event, ...]:
-    """The copied part is the whole position, unless told otherwise."""
+    """The copied part is the whole position, unless given otherwise."""
     held = position.share_micros if copied is None else micros(copied)
     return fill_on_paper(decision, position, held, policy or Policy(), now=at(1000))
 
@@ -143,7 +143,7 @@ def test_partial_fills_are_recorded_with_what_was_asked_and_what_was_filled() ->
     )
 
 
-def test_partial_fills_of_nothing_say_so() -> None:
+def test_partial_fills_of_nothing_are_reported() -> None:
     given(holding("1", "90")).when(filling, decided("2", levels=())).then(
         like(OrderSubmitted, share_micros=micros("2")),
         like(
@@ -217,7 +217,7 @@ def test_a_flip_of_nothing_held_still_opens() -> None:
     )
 
 
-def test_a_reduction_cut_to_what_is_held_says_so() -> None:
+def test_a_reduction_limited_to_what_is_held_is_reported() -> None:
     given(holding("0.5", "50")).when(filling, decided("2", reduce="2", side=SELL, levels=BIDS)).then(
         like(OrderSubmitted, share_micros=micros("0.5")),
         like(OrderFilled, share_micros=micros("0.5")),

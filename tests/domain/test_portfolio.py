@@ -158,7 +158,7 @@ def test_of_a_mark_and_a_decisions_quote_the_newer_one_goes(ms: int, price: str)
 
 
 def test_a_decision_and_an_earlier_ones_fill_may_be_seen_in_either_order() -> None:
-    # Live, a fill may arrive after the next decision was made; replayed, it stands before it.
+    # Live, a fill may arrive after the next decision was made; replayed, it comes before it.
     first, fill = decided("0.5", mid="100"), bought("BTC", "0.5", "101", attempt="att-1")
     then = decided(mid="120", decision=Decision.SKIP, attempt_id="att-2", decided_at=at(1500))
     replayed = after(deposited(), first, fill, then)
@@ -266,7 +266,7 @@ def test_outcome_tokens_on_their_way_take_their_cash_before_they_come() -> None:
 # --- residuals ---------------------------------------------------------------------------------------------
 
 
-def test_what_waits_is_what_the_newest_decision_said() -> None:
+def test_what_waits_is_what_the_newest_decision_recorded() -> None:
     waiting = decided(decision=Decision.SKIP, residual_micros=-3, residual_share_micros=4)
     portfolio = after(deposited(), waiting)
     assert portfolio.residuals == {("sam-ann", BTC): Residual(-3, 4)}

@@ -1,4 +1,4 @@
-"""Guardrails of a whole portfolio (DESIGN 6.5, rows exposure and breakers): what it holds stops what it may open."""
+"""Guardrails of a whole portfolio: what it holds stops what it may open."""
 
 import pytest
 from msgspec import structs
@@ -71,7 +71,7 @@ def test_exposure_counts_openings_on_their_way() -> None:
     )
 
 
-def test_exposure_is_what_marks_say_it_is() -> None:
+def test_exposure_is_valued_at_marks() -> None:
     held = executed(bought("ETH", "60", "100", subscription="sam-bob", influencer="bob"))
     marked = seen(mark_of=lambda asset: Mark(4, micros("120"), at(2000)) if asset[1] == "ETH" else None)
     executes(deciding(requested(), *held), "0.499")
@@ -81,14 +81,14 @@ def test_exposure_is_what_marks_say_it_is() -> None:
     assert Check("exposure_total_micros", micros("7249.9"), limit, True) in the(outcome).checks
 
 
-def test_exposure_makes_room_for_a_flip_by_what_it_closes() -> None:
+def test_exposure_of_a_flip_is_lower_by_what_it_closes() -> None:
     held = executed(bought("BTC", "4.6", "100"))
     outcome = deciding(requested(before="1", after="-1"), *held)
     executes(outcome, "5.1", reduce="4.6")
     assert Check("exposure_market_micros", micros("50"), micros("500"), True) in the(outcome).checks
 
 
-def test_exposure_cap_in_dollars_leaves_room_for_a_flip_by_what_it_closes() -> None:
+def test_exposure_cap_in_dollars_of_a_flip_is_higher_by_what_it_closes() -> None:
     held = executed(bought("BTC", "0.9", "100"))
     capped = Policy(notional_cap_micros=micros("100"))
     executes(deciding(requested(before="1", after="-1"), *held, policy=capped), "1.4", reduce="0.9")

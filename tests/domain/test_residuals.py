@@ -1,4 +1,4 @@
-"""Residuals (DESIGN 6.4): targets below the minimum wait per subscription and asset until they have added up.
+"""Residuals: targets below the minimum wait per subscription and asset until they have added up.
 
 Hyperliquid takes no order below 10 USD; here each opening is worth 4 USD unless it says otherwise.
 """

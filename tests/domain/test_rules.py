@@ -1,4 +1,4 @@
-"""The rules have a version: whoever changes what is decided raises it, so that old decisions are not called wrong."""
+"""The rules have a version: a change of what is decided raises it, so that old decisions are not called wrong."""
 
 import itertools
 import json
@@ -70,7 +70,7 @@ def test_the_same_rules_decide_the_same() -> None:
     assert frozen.get(str(RULES)) == digest(), WHAT_TO_DO.format(rules=RULES)
 
 
-def test_the_cases_tell_rules_apart() -> None:
+def test_the_cases_distinguish_rules() -> None:
     found = list(decisions())
     assert len({decision.reasons for decision in found}) > 8
     assert len({decision.share_micros for decision in found}) > 10

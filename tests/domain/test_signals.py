@@ -110,7 +110,7 @@ def test_a_replay_of_a_trade_that_is_no_longer_remembered_changes_nothing() -> N
     assert held(state) == micros(str(len(many)))
 
 
-def test_any_number_of_trades_of_one_moment_is_remembered() -> None:
+def test_any_number_of_trades_of_one_time_is_remembered() -> None:
     many = [trade(f"t{number}", BUY if number % 3 else SELL, ms=1) for number in range(REMEMBERED + 50)]
     state = after(seeded(), *many)
     for one in many:
@@ -155,7 +155,7 @@ def test_the_smallest_trade_counts() -> None:
     )
 
 
-def test_what_a_trade_says_of_its_order_and_fee_is_kept() -> None:
+def test_order_and_fee_of_a_trade_are_kept() -> None:
     liquidation = trade("t1", SELL, ms=1, order_type="liquidation", fee_micros=-7)
     after(seeded(("BTC", "1"))).when(recording, liquidation).then(
         like(SignalRecorded, action=Action.CLOSE, order_type="liquidation", fee_micros=-7)
@@ -173,8 +173,8 @@ def test_a_signal_knows_what_the_account_is_worth_over_all_its_sections() -> Non
     silent.when(recording, trade(ms=20)).then(like(SignalRecorded, influencer_equity_micros=micros("1000")))
 
 
-def test_both_sides_of_a_self_trade_are_told_the_same_position_before() -> None:
-    """Hyperliquid's own fills: the chain of positions goes on from the second side, not from what either was told."""
+def test_both_sides_of_a_self_trade_report_the_same_position_before() -> None:
+    """Hyperliquid's own fills: the chain of positions goes on from the second side, not from what either reported."""
     sides = [
         trade("x:B", BUY, "2", ms=1, start_micros=micros("3"), twin_id="x:A"),
         trade("x:A", SELL, "2", ms=1, start_micros=micros("3"), twin_id="x:B", taker=False),
@@ -184,7 +184,7 @@ def test_both_sides_of_a_self_trade_are_told_the_same_position_before() -> None:
         state.then(like(SignalRecorded, before_micros=micros("3")))
         state = state.when(recording, second)
         state.then(like(SignalRecorded, after_micros=micros("3")))
-        state.when(recording, told("next", "3", ms=1)).then(like(SignalRecorded, before_micros=micros("3")))
+        state.when(recording, reported("next", "3", ms=1)).then(like(SignalRecorded, before_micros=micros("3")))
 
 
 # --- seeds -------------------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ def test_without_a_seed_a_position_is_assumed() -> None:
     )
 
 
-def test_a_seed_says_where_the_position_stands() -> None:
+def test_a_snapshot_sets_the_position() -> None:
     given(ACCOUNT, seeded(("BTC", "-5"))).when(recording, trade(size="2", ms=1)).then(
         like(
             SignalRecorded,
@@ -279,19 +279,19 @@ def test_a_report_older_than_what_is_remembered_is_passed_over() -> None:
 # --- the venue's word on the position before ---------------------------------------------------------------
 
 
-def told(id: str, start: str, size: str = "1", *, side: TradeSide = BUY, ms: int = 0) -> Trade:
+def reported(id: str, start: str, size: str = "1", *, side: TradeSide = BUY, ms: int = 0) -> Trade:
     """A fill that says what the position was before it."""
     return trade(id, side, size, ms=ms, start_micros=micros(start))
 
 
 def test_a_fill_that_agrees_is_no_gap() -> None:
-    after(seeded(("BTC", "5"))).when(recording, told("t1", "5", ms=1)).then(
+    after(seeded(("BTC", "5"))).when(recording, reported("t1", "5", ms=1)).then(
         like(SignalRecorded, before_micros=micros("5"), position_state=PositionState.KNOWN)
     )
 
 
 def test_a_fill_that_disagrees_is_a_gap_and_the_signal_follows_the_venue() -> None:
-    outcome = after(seeded(("BTC", "5"))).when(recording, told("t1", "8", ms=1))
+    outcome = after(seeded(("BTC", "5"))).when(recording, reported("t1", "8", ms=1))
     outcome.then(
         GapDetected(
             gap_id=derived("gap", "t1"),
@@ -315,11 +315,11 @@ def test_a_fill_that_disagrees_is_a_gap_and_the_signal_follows_the_venue() -> No
         ),
     ).again().then_nothing()
     assert held(outcome) == micros("9")
-    outcome.when(recording, told("t2", "9", ms=2)).then(like(SignalRecorded, before_micros=micros("9")))
+    outcome.when(recording, reported("t2", "9", ms=2)).then(like(SignalRecorded, before_micros=micros("9")))
 
 
 def test_a_gap_may_turn_a_position_around() -> None:
-    after(seeded(("BTC", "5"))).when(recording, told("t1", "-2", "2", ms=1)).then(
+    after(seeded(("BTC", "5"))).when(recording, reported("t1", "-2", "2", ms=1)).then(
         like(GapDetected, found_micros=micros("-2")),
         like(SignalRecorded, action=Action.CLOSE, side=Side.FLAT),
     )
@@ -327,7 +327,7 @@ def test_a_gap_may_turn_a_position_around() -> None:
 
 @pytest.mark.parametrize(("ms", "state"), [(89, "HISTORIC"), (91, "KNOWN")])
 def test_a_fill_that_the_gap_contained_is_history_when_it_comes_late(ms: int, state: str) -> None:
-    gap = after(seeded(("BTC", "5")), told("t9", "8", ms=90))
+    gap = after(seeded(("BTC", "5")), reported("t9", "8", ms=90))
     late = gap.when(recording, trade("late", size="3", ms=ms))
     late.then(like(SignalRecorded, position_state=PositionState(state)))
     assert held(late) == micros("9" if state == "HISTORIC" else "12")
@@ -335,18 +335,18 @@ def test_a_fill_that_the_gap_contained_is_history_when_it_comes_late(ms: int, st
 
 def test_a_late_fill_does_not_know_the_position_now() -> None:
     state = after(seeded(("BTC", "5")), *trades("+1", "+1", first=10))
-    late = state.when(recording, told("late", "5", "4", ms=5))
+    late = state.when(recording, reported("late", "5", "4", ms=5))
     late.then(like(SignalRecorded, before_micros=micros("7"), after_micros=micros("11")))
 
 
 def test_a_chain_of_fills_in_one_millisecond_is_no_gap() -> None:
-    chain = [told(f"t{n}", str(5 + n), ms=3) for n in range(4)]
+    chain = [reported(f"t{n}", str(5 + n), ms=3) for n in range(4)]
     found = signals(after(seeded(("BTC", "5"))), *chain)
     assert [one.before_micros for one in found] == [micros(str(5 + n)) for n in range(4)]
 
 
 def test_without_a_seed_the_venues_word_is_the_first_and_contradicts_nothing() -> None:
-    outcome = given(ACCOUNT).when(recording, told("t1", "7", "2", side=SELL, ms=5))
+    outcome = given(ACCOUNT).when(recording, reported("t1", "7", "2", side=SELL, ms=5))
     outcome.then(
         like(
             SignalRecorded,
@@ -362,14 +362,14 @@ def test_without_a_seed_the_venues_word_is_the_first_and_contradicts_nothing() -
 
 def test_what_was_assumed_gives_way_to_the_venues_word_without_a_gap() -> None:
     state = after(*trades("+1", "+1"))
-    outcome = state.when(recording, told("t9", "7", ms=9))
+    outcome = state.when(recording, reported("t9", "7", ms=9))
     outcome.then(like(SignalRecorded, before_micros=micros("7"), position_state=PositionState.KNOWN))
     assert held(outcome) == micros("8")
 
 
 def test_history_shows_the_step_that_led_to_the_report() -> None:
     state = after(seeded(("BTC", "5"), ms=100))
-    state.when(recording, told("t1", "2", ms=50)).then(
+    state.when(recording, reported("t1", "2", ms=50)).then(
         like(SignalRecorded, before_micros=micros("2"), after_micros=micros("3"), position_state=PositionState.HISTORIC)
     )
 
@@ -380,7 +380,7 @@ def test_with_the_venues_word_the_position_is_right_whatever_was_lost(
 ) -> None:
     stream, position = [], 3
     for number, (side, size) in enumerate(steps):
-        stream.append(told(f"t{number}", str(position), str(size), side=side, ms=number + 1))
+        stream.append(reported(f"t{number}", str(position), str(size), side=side, ms=number + 1))
         position += size * side.sign
     lost = [one for one, miss in zip(stream[:-1], missed, strict=False) if miss]
     state = after(seeded(("BTC", "3")))

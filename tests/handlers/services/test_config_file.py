@@ -77,8 +77,8 @@ def test_an_influencer() -> None:
             id="ann", venue=Venue.HYPERLIQUID, addresses=(ANN,), label="ann", status=Status.ACTIVE, actor="ops"
         )
     ]
-    (told,) = read(INFLUENCER | {"label": "Ann the Great", "status": "paused", "addresses": [BOB, ANN]})
-    assert told == InfluencerConfigured(
+    (reported,) = read(INFLUENCER | {"label": "Ann the Great", "status": "paused", "addresses": [BOB, ANN]})
+    assert reported == InfluencerConfigured(
         id="ann",
         venue=Venue.HYPERLIQUID,
         addresses=(BOB, ANN),
@@ -100,8 +100,8 @@ def test_a_subscriber() -> None:
             id="sam", mode=Mode.PAPER, deposit_micros=micros("10000"), status=Status.ACTIVE, actor="ops"
         )
     ]
-    (told,) = read(SUBSCRIBER | {"mode": "record_only", "status": "closed", "deposit_usd": "0.50"})
-    assert told == SubscriberConfigured(
+    (reported,) = read(SUBSCRIBER | {"mode": "record_only", "status": "closed", "deposit_usd": "0.50"})
+    assert reported == SubscriberConfigured(
         id="sam", mode=Mode.RECORD_ONLY, deposit_micros=500_000, status=Status.CLOSED, actor="ops"
     )
 
@@ -192,10 +192,10 @@ def test_filters_of_markets_days_and_hours() -> None:
 
 @pytest.mark.parametrize("scope", [PortfolioScope.EXEC_USER, PortfolioScope.EXEC_GLOBAL])
 def test_a_subscriber_may_be_one_of_the_portfolios_that_come_with_influencers(scope: PortfolioScope) -> None:
-    (told,) = read(SUBSCRIBER | {"portfolio": scope.value})
-    assert isinstance(told, SubscriberConfigured)
-    assert told.scope is scope
-    assert line_of(told)["portfolio"] == scope.value
+    (reported,) = read(SUBSCRIBER | {"portfolio": scope.value})
+    assert isinstance(reported, SubscriberConfigured)
+    assert reported.scope is scope
+    assert line_of(reported)["portfolio"] == scope.value
     (usual,) = read(SUBSCRIBER)
     assert "portfolio" not in line_of(usual)
 
@@ -234,7 +234,7 @@ KINDS = "influencer, subscriber, subscription, guardrail"
 
 
 @pytest.mark.parametrize(
-    ("line", "says"),
+    ("line", "parts"),
     [
         ("hello", ["is not JSON: Expecting value at column 1"]),
         ('{"kind": "influencer"', ["is not JSON: Expecting ',' delimiter at column 22"]),
@@ -327,11 +327,11 @@ KINDS = "influencer, subscriber, subscription, guardrail"
     ],
     ids=lambda value: (value if isinstance(value, str) else json.dumps(value))[:60],
 )
-def test_a_bad_line_is_explained(line: dict[str, Any] | str, says: list[str]) -> None:
+def test_a_bad_line_is_explained(line: dict[str, Any] | str, parts: list[str]) -> None:
     first, *more = wrong(GUARDRAIL | {"scope": "influencer:eve"}, line, known=everybody())
     assert more == []
     assert first.startswith("line 2: ")
-    for part in says:
+    for part in parts:
         assert part in first
 
 
@@ -346,12 +346,8 @@ def test_references_must_exist() -> None:
         "line 1: influencer_id 'ann' is not configured",
         "line 1: subscriber_id 'sam' is not configured",
     ]
-    assert wrong(GUARDRAIL | {"scope": "subscriber:sam"}) == [
-        "line 1: scope 'subscriber:sam' names somebody who is not configured"
-    ]
-    assert wrong(GUARDRAIL | {"scope": "influencer:ann"}) == [
-        "line 1: scope 'influencer:ann' names somebody who is not configured"
-    ]
+    assert wrong(GUARDRAIL | {"scope": "subscriber:sam"}) == ["line 1: scope 'subscriber:sam' is not configured"]
+    assert wrong(GUARDRAIL | {"scope": "influencer:ann"}) == ["line 1: scope 'influencer:ann' is not configured"]
 
 
 @pytest.mark.parametrize(
@@ -382,16 +378,16 @@ def test_an_address_may_move_when_its_owner_gives_it_up_in_the_same_file() -> No
         assert after.followed(Venue.HYPERLIQUID) == {ANN: "ann", BOB: "eve"}
 
 
-def test_everything_wrong_is_said_at_once_in_the_order_of_the_lines() -> None:
+def test_everything_wrong_is_reported_at_once_in_the_order_of_the_lines() -> None:
     assert wrong(
-        SUBSCRIPTION | {"id": "x", "subscriber_id": "nobody"},
+        SUBSCRIPTION | {"id": "x", "subscriber_id": "missing"},
         "oops",
         INFLUENCER,
         SUBSCRIBER | {"deposit_usd": "-5", "mode": "real"},
         GUARDRAIL | {"values": {"nope": 1}},
         INFLUENCER,
     ) == [
-        "line 1: subscriber_id 'nobody' is not configured",
+        "line 1: subscriber_id 'missing' is not configured",
         "line 2: is not JSON: Expecting value at column 1",
         "line 4: deposit_usd: must lie between 0 and 1,000,000,000",
         "line 4: mode: Input should be 'paper', 'live' or 'record_only'",
@@ -434,7 +430,7 @@ filters = st.fixed_dictionaries(
 modes = st.sampled_from(list(Mode))
 scopes = st.sampled_from(["SUBSCRIBER", "EXEC_USER", "EXEC_GLOBAL"])
 limits: st.SearchStrategy[Any] = guardrails
-wishes = st.fixed_dictionaries({}, optional={"limits": limits, "filters": filters, "status": statuses})
+subscription_fields = st.fixed_dictionaries({}, optional={"limits": limits, "filters": filters, "status": statuses})
 
 
 @st.composite
@@ -454,7 +450,7 @@ def files(draw: st.DrawFn) -> list[dict[str, Any]]:
         if draw(st.booleans()):
             lines.append(GUARDRAIL | {"scope": f"subscriber:{id}", "values": draw(guardrails)})
     for id in draw(st.lists(names, unique=True, max_size=4)):
-        optional = draw(wishes)
+        optional = draw(subscription_fields)
         lines.append(
             {
                 "kind": "subscription",
