@@ -137,7 +137,7 @@ async def test_a_server_error_is_unavailable() -> None:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
         async with InfoClient(f"http://127.0.0.1:{runner.addresses[0][1]}/") as info:
-            with pytest.raises(VenueUnavailableError, match="'meta'.*HTTP 502"):
+            with pytest.raises(VenueUnavailableError, match=r"'meta'.*HTTP 502"):
                 await info.call({"type": "meta"}, attempts=1)
     finally:
         await runner.cleanup()
