@@ -6,14 +6,14 @@ is made of its asset and time slot: two instances store it once.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
 
 import structlog
 
 from domain.events import MarkCaptured, SignalRecorded, Venue
 from domain.ids import derived
 from domain.mark_prices import Asset
+from gateways.venue_adapter import Prices
 from gateways.venue_errors import VenueUnavailableError, WireError
 from gateways.venue_types import Price
 from handlers import metrics
@@ -34,13 +34,6 @@ FRESH_NS = 300 * SECOND
 _SIGNALS = "signals.>"
 
 
-class Prices(Protocol):
-    """Where the prices of a venue come from."""
-
-    async def prices(self, assets: Iterable[str]) -> dict[str, Price]:
-        """Prices of these assets; those without one are absent. Raises VenueUnavailableError or WireError."""
-
-
 class Mark:
     """Marks assets and resolves markets until told to stop."""
 
@@ -49,7 +42,7 @@ class Mark:
         connection: Connection,
         valuation: LiveMarkPrices,
         prices: Mapping[Venue, Prices],
-        resolver: Resolver | None,
+        resolvers: Mapping[Venue, Resolver],
         clock: Callable[[], int],
         *,
         every_seconds: float = 30.0,
@@ -58,7 +51,7 @@ class Mark:
         self._codec = codec()
         self._valuation = valuation
         self._prices = prices
-        self._resolver = resolver
+        self._resolvers = resolvers
         self._clock = clock
         self._every_ns = int(every_seconds * SECOND)
         self._assets: dict[Asset, str] = {}
@@ -76,8 +69,7 @@ class Mark:
         ).open(end)
         self.ready.set()
         works = [asyncio.create_task(self._follow(feed)), asyncio.create_task(self._mark())]
-        if self._resolver is not None:
-            works.append(asyncio.create_task(self._resolver.run()))
+        works += (asyncio.create_task(resolver.run()) for resolver in self._resolvers.values())
         stopped = asyncio.create_task(stop.wait())
         try:
             done, _ = await asyncio.wait({stopped, *works}, return_when=asyncio.FIRST_COMPLETED)
@@ -104,8 +96,8 @@ class Mark:
             if isinstance(event, SignalRecorded):
                 asset = (event.venue.value, event.asset)
                 self._assets[asset] = self._assets.get(asset) or event.market
-                if self._resolver is not None and event.venue is Venue.POLYMARKET:
-                    self._resolver.watch(event.asset, event.market)
+                if event.venue in self._resolvers:
+                    self._resolvers[event.venue].watch(event.asset, event.market)
 
     async def _mark(self) -> None:
         """At every slot, on the log's clock."""

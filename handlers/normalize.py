@@ -19,8 +19,10 @@ from domain.events import (
 )
 from domain.influencer_account import Account, Movement, UnclearError
 from domain.signals import Trade
+from gateways.registry import ADAPTERS
+from gateways.venue_errors import WireError
+from gateways.venue_types import DecodedRaw
 from handlers.ingest.gap_subscription import GAP_TOKEN
-from handlers.meaning import decode_raw
 from streams import subjects
 from streams.envelope import Recorded
 from streams.errors import UnprocessableError
@@ -71,7 +73,7 @@ class Normalize(Stage[Known]):
 
 
 def _events(state: Known, raw: RawReceived) -> tuple[Event, ...]:
-    said = decode_raw(raw)
+    said = _decoded(raw)
     account = state.accounts.get((raw.venue, raw.address), Account())
     match said:
         case Trade():
@@ -88,6 +90,13 @@ def _events(state: Known, raw: RawReceived) -> tuple[Event, ...]:
         case None:
             return ()
     return (said,)
+
+
+def _decoded(raw: RawReceived) -> DecodedRaw:
+    try:
+        return ADAPTERS[raw.venue].decode_raw(raw)
+    except WireError as error:
+        raise UnprocessableError(str(error)) from error
 
 
 def _output(raw: RawReceived, event: Event) -> Output:

@@ -7,7 +7,7 @@ stored. After a crash the wanted quotes without an outcome are the to-do list.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -15,8 +15,8 @@ from domain.events import GroupClosed, QuoteCaptured, QuoteFailed, QuoteWanted, 
 from domain.ids import derived, jitter
 from domain.reason_codes import Reason
 from domain.venues import VENUES
+from gateways.venue_adapter import Books
 from gateways.venue_errors import VenueUnavailableError, WireError
-from gateways.venue_types import Captured
 from handlers.live.configuration import LiveConfiguration
 from streams import subjects
 from streams.envelope import Recorded
@@ -25,13 +25,6 @@ from streams.subjects import Lane
 from streams.topology import GROUPS
 
 _MILLISECOND = 1_000_000
-
-
-class Books(Protocol):
-    """Where the books of a venue come from."""
-
-    async def capture(self, asset: str) -> Captured | None:
-        """The book now with its terms; None when the venue has none. Raises VenueUnavailableError or WireError."""
 
 
 class Wanted(dict[str, tuple[QuoteWanted, int]]):

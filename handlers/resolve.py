@@ -1,4 +1,4 @@
-"""Polymarket -> GROUPS: what markets are, and what they pay once they are resolved for good.
+"""Venues -> GROUPS: what markets are, and what they pay once they are resolved for good.
 
 A market is described when one of its tokens is first traded by a followed wallet, and asked about from its listed end
 on: often at first, then ever more rarely. The first final resolution stands. One that the venue changes afterwards is
@@ -14,9 +14,9 @@ import structlog
 from msgspec import Raw
 
 from domain.events import Event, MarketDescribed, MarketResolved, Venue
-from gateways.polymarket import gamma
-from gateways.polymarket.gamma import Gamma, Market
+from gateways.venue_adapter import Markets
 from gateways.venue_errors import VenueUnavailableError, WireError
+from gateways.venue_types import ListedMarket
 from handlers import metrics
 from handlers.live.event_codec import codec
 from handlers.live.mark_prices import LiveMarkPrices
@@ -44,6 +44,7 @@ class _Asked(NamedTuple):
 
     at: float
     key: str
+    is_market: bool
     waited: float
     proofs: int
 
@@ -55,7 +56,8 @@ class Resolver:
         self,
         connection: Connection,
         valuation: LiveMarkPrices,
-        venue: Gamma,
+        venue: Venue,
+        markets: Markets,
         clock: Callable[[], int],
         *,
         soon_seconds: float = SOON,
@@ -64,30 +66,32 @@ class Resolver:
         self._connection = connection
         self._codec = codec()
         self._valuation = valuation
-        self._gamma = venue
+        self._venue = venue
+        self._markets = markets
         self._clock = clock
         self._soon = soon_seconds
         self._proof = proof_seconds
         self._due: list[_Asked] = []
         self._watched: set[str] = set()
         self._tokens: set[str] = set()
-        self._described: dict[str, Market] = {}
+        self._described: set[str] = set()
         self._new = asyncio.Event()
 
     def watch(self, token: str, market: str) -> None:
         """Follow the market of a token; `market` is its condition id, or '' where only the token is known."""
-        if token in self._tokens or self._valuation.marks.resolution((Venue.POLYMARKET.value, token)) is not None:
+        if token in self._tokens or self._valuation.marks.resolution((self._venue.value, token)) is not None:
             return
         self._tokens.add(token)
         if market and market in self._watched:
             return
         if market:
             self._watched.add(market)
-        self._ask(market or token, 0.0, 0.0)
+        self._ask(market or token, 0.0, 0.0, is_market=bool(market))
         self._new.set()
 
-    def _ask(self, key: str, in_seconds: float, waited: float, proofs: int = 0) -> None:
-        heapq.heappush(self._due, _Asked(asyncio.get_running_loop().time() + in_seconds, key, waited, proofs))
+    def _ask(self, key: str, in_seconds: float, waited: float, proofs: int = 0, *, is_market: bool = True) -> None:
+        at = asyncio.get_running_loop().time() + in_seconds
+        heapq.heappush(self._due, _Asked(at, key, is_market, waited, proofs))
 
     async def run(self) -> None:
         """Until cancelled. A venue that does not answer is asked again."""
@@ -108,14 +112,14 @@ class Resolver:
 
     async def _ask_venue(self, due: list[_Asked]) -> None:
         try:
-            found = await self._gamma.markets([asked.key for asked in due if asked.key.startswith("0x")])
+            found = await self._markets.markets([asked.key for asked in due if asked.is_market])
         except (VenueUnavailableError, WireError) as error:
             return self._failed(due, error)
         for asked in due:
             payload = found.get(asked.key.lower())
             try:
-                if payload is None and not asked.key.startswith("0x"):
-                    payload = await self._gamma.market_of(asked.key)
+                if payload is None and not asked.is_market:
+                    payload = await self._markets.market_of(asked.key)
             except (VenueUnavailableError, WireError) as error:
                 self._failed([asked], error)
                 continue
@@ -123,7 +127,7 @@ class Resolver:
                 await self._answered(asked, payload)
             except WireError as error:
                 log.warning("market.unreadable", market=asked.key, error=str(error))
-                self._ask(asked.key, RARELY, RARELY, asked.proofs)
+                self._ask(asked.key, RARELY, RARELY, asked.proofs, is_market=asked.is_market)
             except LogError as error:
                 self._failed([asked], error)
         return None
@@ -133,34 +137,34 @@ class Resolver:
         log.warning("resolve.failed", markets=len(due), error=str(error))
         metrics.MARKS_FAILED.labels("resolutions").inc()
         for asked in due:
-            self._ask(asked.key, self._soon, asked.waited, asked.proofs)
+            self._ask(asked.key, self._soon, asked.waited, asked.proofs, is_market=asked.is_market)
 
     async def _answered(self, asked: _Asked, payload: Raw | None) -> None:
         if payload is None:
             log.warning("market.unknown", market=asked.key)
-            self._ask(asked.key, RARELY, RARELY)
+            self._ask(asked.key, RARELY, RARELY, is_market=asked.is_market)
             return
-        market = gamma.parse_market(bytes(payload))
-        if market.market != asked.key and market.market in self._watched:
+        listed = self._markets.read(payload, self._clock())
+        market = listed.description.market
+        if market != asked.key and market in self._watched:
             return  # came by another token of the same market
-        self._watched.add(market.market)
-        if self._described.get(market.market) != market:
-            if market.market not in self._described:
-                await self._store(gamma.described(market, self._clock()), f"pm:market:{market.market}")
-            self._described[market.market] = market
-        resolution = gamma.resolved(market, self._clock())
-        if resolution is None:
-            self._ask(market.market, *self._patience(market, asked.waited))
+        self._watched.add(market)
+        if market not in self._described:
+            await self._store(listed.description, listed.description_id)
+            self._described.add(market)
+        if listed.resolution is None:
+            self._ask(market, *self._patience(listed, asked.waited))
             return
-        await self._resolved(resolution, payload)
+        await self._resolved(listed.resolution, payload)
         if asked.proofs < len(self._proof):
-            self._ask(market.market, self._proof[asked.proofs], 0.0, asked.proofs + 1)
+            self._ask(market, self._proof[asked.proofs], 0.0, asked.proofs + 1)
 
-    def _patience(self, market: Market, waited: float) -> tuple[float, float]:
+    def _patience(self, market: ListedMarket, waited: float) -> tuple[float, float]:
         """(seconds until the next question, the same to double from)."""
-        if market.closes_at is None:
+        closes_at = market.description.closes_at
+        if closes_at is None:
             return _UNLISTED_END, 0.0
-        left = (market.closes_at - self._clock()) / SECOND
+        left = (closes_at - self._clock()) / SECOND
         if left > 0 and not market.closed:
             return min(left, RARELY) + 1.0, 0.0
         patience = min(max(self._soon, 2 * waited), RARELY)

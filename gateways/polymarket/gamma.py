@@ -18,6 +18,7 @@ from domain.micros import MICRO
 from gateways.http_client import HttpClient, Params
 from gateways.polymarket import json_fields
 from gateways.venue_errors import WireError
+from gateways.venue_types import ListedMarket
 
 HIGHEST_FEE_RATE_MICROS = 70_000
 """The dearest category (crypto): taken for a market that charges fees and does not say which."""
@@ -210,6 +211,11 @@ class Gamma:
                 if token in (*_strings(named.clob_token_ids, "tokens"), *_strings(named.position_ids, "positions")):
                     return market
         return None
+
+    def read(self, payload: Raw, now: int) -> ListedMarket:
+        """A market object of `markets` or `market_of`, as of `now` (ns). Raises WireError."""
+        market = parse_market(bytes(payload))
+        return ListedMarket(f"pm:market:{market.market}", described(market, now), resolved(market, now), market.closed)
 
     async def profile(self, address: str) -> Profile | None:
         """Who an address is; None when Gamma does not know it."""

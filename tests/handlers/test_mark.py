@@ -90,7 +90,7 @@ async def marking(
     valuation = LiveMarkPrices(log, codec())
     await valuation.start()
     stop = asyncio.Event()
-    marks = [Mark(log, valuation, prices, None, clock, every_seconds=SLOT_SECONDS) for _ in range(instances)]
+    marks = [Mark(log, valuation, prices, {}, clock, every_seconds=SLOT_SECONDS) for _ in range(instances)]
     runs = [asyncio.create_task(mark.run(stop)) for mark in marks]
     try:
         for mark in marks:
@@ -189,6 +189,7 @@ async def resolving(log: Connection, venue: PolymarketSandbox) -> AsyncIterator[
         resolver = Resolver(
             log,
             valuation,
+            Venue.POLYMARKET,
             Gamma(client, venue.gamma_url),
             venue.venue.now_ns,
             soon_seconds=0.1,

@@ -166,7 +166,7 @@ def test_a_trade_that_cannot_be_understood(fields: dict[str, Any], why: str) -> 
 
 @pytest.mark.parametrize("channel", ["activity", "", "trades.x", "l2Book@xyz"])
 def test_an_unknown_channel(channel: str) -> None:
-    with pytest.raises(UnprocessableError, match="is not understood"):
+    with pytest.raises(UnprocessableError, match="is unknown; known are"):
         folding().when(msgspec.structs.replace(trade(), channel=channel))
 
 

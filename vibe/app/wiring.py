@@ -8,29 +8,19 @@ from typing import Any
 import structlog
 
 from domain.events import Venue
-from gateways.http_client import HttpClient
-from gateways.hyperliquid.books import VenueBooks
-from gateways.hyperliquid.info_client import InfoClient
-from gateways.hyperliquid.prices import VenuePrices
-from gateways.polymarket.books import PolymarketBooks
-from gateways.polymarket.clob import Clob
-from gateways.polymarket.data_api import DataApi
-from gateways.polymarket.gamma import Gamma
-from gateways.polymarket.polygon_rpc import PolygonRpc
-from gateways.polymarket.prices import PolymarketPrices
-from gateways.rate_limit import RateLimiter
+from gateways.registry import ADAPTERS
+from gateways.venue_adapter import Purpose, VenueClients
 from handlers.execute import Execute
 from handlers.group import Group
-from handlers.ingest.hyperliquid.ingest import HyperliquidIngest
-from handlers.ingest.polymarket.ingest import PolymarketIngest
+from handlers.ingest import ingest_of
 from handlers.live.configuration import LiveConfiguration
 from handlers.live.event_codec import codec
 from handlers.live.mark_prices import LiveMarkPrices
-from handlers.mark import Mark, Prices
+from handlers.mark import Mark
 from handlers.match import Match
 from handlers.normalize import Normalize
 from handlers.plan import Plan
-from handlers.quote import Books, Quote
+from handlers.quote import Quote
 from handlers.resolve import Resolver
 from projections.engine.runner import Engine
 from projections.models import PROJECTIONS
@@ -48,10 +38,6 @@ FOLDS = ("normalize", "group", "quote", "match", "plan", "execute")
 STAGES = ("ingest", *FOLDS, "mark", "projections")
 """Everything `vibe run` can run, in the order in which data walks."""
 
-HYPERLIQUID_WEIGHT = {"ingest": 380, "quote": 780, "mark": 40}
-"""How the venue's request weight per minute (1,200) is split between the stages that ask it."""
-POLYMARKET_RATE = {"ingest": (10.0, 20), "quote": (6.0, 12), "mark": (4.0, 8)}
-"""The same for Polymarket: requests a second and burst, 20 and 40 in all."""
 _VALUED = ("plan", "mark")
 
 
@@ -128,33 +114,24 @@ class Process:
         return [runner.run(stop)]
 
     async def _ingest(self, clock: Clock, stop: asyncio.Event) -> list[Any]:
-        """Both venues: each waits by itself until somebody there is followed."""
-        settings = self._settings
-        info = await self._info("ingest")
-        hyperliquid = HyperliquidIngest(self._connection, self._configuration, info, settings.hyperliquid_ws_url, clock)
-        client = await self._polymarket("ingest")
-        polymarket = PolymarketIngest(
-            self._connection,
-            self._configuration,
-            DataApi(client, settings.polymarket_data_url),
-            Gamma(client, settings.polymarket_gamma_url),
-            PolygonRpc(client, settings.polygon_http_url),
-            settings.polygon_ws_url,
-            clock,
-        )
-        self._waits += [hyperliquid.ready.wait, polymarket.ready.wait]
-        return [hyperliquid.run(stop), polymarket.run(stop)]
+        """The ingest of every venue: each waits by itself until one of its addresses is followed."""
+        works = []
+        for venue, clients in (await self._connect(Purpose.INGEST)).items():
+            ingest = ingest_of(venue, clients, self._connection, self._configuration, clock)
+            self._waits.append(ingest.ready.wait)
+            works.append(ingest.run(stop))
+        return works
 
     async def _mark(self, clock: Clock) -> Mark:
-        settings = self._settings
-        client = await self._polymarket("mark")
-        gamma = Gamma(client, settings.polymarket_gamma_url)
-        prices: dict[Venue, Prices] = {
-            Venue.HYPERLIQUID: VenuePrices(await self._info("mark"), clock),
-            Venue.POLYMARKET: PolymarketPrices(Clob(client, settings.polymarket_clob_url), clock),
+        venues = await self._connect(Purpose.MARK)
+        resolvers = {
+            venue: Resolver(self._connection, self._valuation, venue, markets, clock)
+            for venue, clients in venues.items()
+            if (markets := clients.markets()) is not None
         }
-        resolver = Resolver(self._connection, self._valuation, gamma, clock)
-        return Mark(self._connection, self._valuation, prices, resolver, clock, every_seconds=settings.mark_seconds)
+        prices = {venue: clients.prices(clock) for venue, clients in venues.items()}
+        every_seconds = self._settings.mark_seconds
+        return Mark(self._connection, self._valuation, prices, resolvers, clock, every_seconds=every_seconds)
 
     async def _stage(self, name: str, clock: Clock) -> Stage[Any]:
         match name:
@@ -163,14 +140,8 @@ class Process:
             case "group":
                 return Group()
             case "quote":
-                client = await self._polymarket("quote")
-                books: dict[Venue, Books] = {
-                    Venue.HYPERLIQUID: VenueBooks(await self._info("quote")),
-                    Venue.POLYMARKET: PolymarketBooks(
-                        Clob(client, self._settings.polymarket_clob_url),
-                        Gamma(client, self._settings.polymarket_gamma_url),
-                    ),
-                }
+                venues = await self._connect(Purpose.QUOTE)
+                books = {venue: clients.books() for venue, clients in venues.items()}
                 return Quote(self._configuration, books, clock)
             case "match":
                 return Match(self._configuration)
@@ -180,14 +151,8 @@ class Process:
                 return Execute(self._configuration)
         raise ValueError(f"there is no stage {name!r}; use one of {', '.join(STAGES)}")
 
-    async def _info(self, name: str) -> InfoClient:
-        client = InfoClient(
-            self._settings.hyperliquid_api_url,
-            limiter=RateLimiter.per_minute(
-                HYPERLIQUID_WEIGHT[name] * self._settings.hyperliquid_weight_per_minute // 1_200
-            ),
-        )
-        return await self._resources.enter_async_context(client)
-
-    async def _polymarket(self, name: str) -> HttpClient:
-        return await self._resources.enter_async_context(HttpClient(RateLimiter(*POLYMARKET_RATE[name])))
+    async def _connect(self, purpose: Purpose) -> dict[Venue, VenueClients]:
+        return {
+            venue: await self._resources.enter_async_context(adapter.connect(self._settings, purpose))
+            for venue, adapter in ADAPTERS.items()
+        }

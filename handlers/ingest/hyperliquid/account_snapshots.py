@@ -16,11 +16,11 @@ from msgspec import Raw
 from domain.events import RawReceived, Venue
 from gateways.hyperliquid.info_client import InfoClient
 from gateways.hyperliquid.parsing import MILLISECOND, parse_account
+from gateways.hyperliquid.raw_events import ACCOUNT_CHANNEL
 from gateways.venue_errors import VenueUnavailableError, WireError
 from handlers.ingest.hyperliquid.ordered_writer import OrderedWriter
 from handlers.ingest.raw_writer import RawWriter
 from handlers.live.configuration import LiveConfiguration
-from handlers.meaning import ACCOUNT_CHANNEL
 
 log = structlog.get_logger()
 

@@ -19,9 +19,11 @@ from msgspec import Raw
 
 from domain.events import RawReceived, TradeSide, Venue
 from gateways.hyperliquid import trades_socket
+from gateways.hyperliquid.adapter import HyperliquidClients
 from gateways.hyperliquid.fill_parsing import FILLS_CHANNEL, LONGEST_COIN
 from gateways.hyperliquid.info_client import InfoClient
 from gateways.hyperliquid.parsing import FRAME, MILLISECOND, RAW_TRADES, TRADE_HEAD, TradeHead, raw_id
+from gateways.hyperliquid.raw_events import TRADES_CHANNEL
 from gateways.venue_errors import VenueUnavailableError, WireError
 from handlers import metrics
 from handlers.ingest.gap_subscription import follow_detected_gaps
@@ -33,7 +35,6 @@ from handlers.ingest.hyperliquid.ordered_writer import OrderedWriter, time_ms
 from handlers.ingest.raw_writer import RawWriter
 from handlers.live.configuration import LiveConfiguration
 from handlers.live.event_codec import codec
-from handlers.meaning import TRADES_CHANNEL
 from streams import dead_letter_events, topology
 from streams.connection import Connection
 from streams.retry import retry_forever
@@ -280,6 +281,12 @@ class HyperliquidIngest:
             )
         )
         metrics.DEAD.labels(STAGE).inc()
+
+
+def open_ingest(
+    clients: HyperliquidClients, connection: Connection, configuration: LiveConfiguration, clock: Callable[[], int]
+) -> HyperliquidIngest:
+    return HyperliquidIngest(connection, configuration, clients.info, clients.ws_url, clock)
 
 
 def sections_of(coins: Iterable[str]) -> list[str]:

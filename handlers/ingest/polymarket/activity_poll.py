@@ -11,13 +11,13 @@ import structlog
 from gateways.polymarket.activity import Kind
 from gateways.polymarket.data_api import DataApi
 from gateways.polymarket.gamma import Gamma
+from gateways.polymarket.raw_events import ACTIVITY_CHANNEL, MARKET_CHANNEL
 from gateways.venue_errors import VenueUnavailableError
 from handlers.ingest.polymarket import metrics as metrics
 from handlers.ingest.polymarket.activity_page import ActivityPage, Row, read
 from handlers.ingest.polymarket.dead_letters import UNREADABLE, DeadLetters, digest
 from handlers.ingest.polymarket.outbox import Outbox
 from handlers.ingest.polymarket.wallet_state import SECOND, PollSettings, WalletState
-from handlers.meaning import ACTIVITY_CHANNEL, MARKET_CHANNEL
 
 log = structlog.get_logger()
 

@@ -5,6 +5,7 @@ import re
 
 from domain.signals import REMOVED
 from gateways.polymarket.log_parsing import ChainFill, Log, log_id, parse_log
+from gateways.polymarket.raw_events import CHAIN_CHANNEL
 from handlers.ingest.polymarket import metrics as metrics
 from handlers.ingest.polymarket.dead_letters import UNREADABLE, DeadLetters, digest
 from handlers.ingest.polymarket.fill_matching import FillKey
@@ -12,7 +13,6 @@ from handlers.ingest.polymarket.outbox import Outbox
 from handlers.ingest.polymarket.poll_queue import PollQueue
 from handlers.ingest.polymarket.reorg_tracker import taken_back
 from handlers.ingest.polymarket.wallet_state import PollSettings, WalletState
-from handlers.meaning import CHAIN_CHANNEL
 
 _ADDRESS = re.compile(rb"[0-9a-fA-F]{40}(?![0-9a-fA-F])")
 

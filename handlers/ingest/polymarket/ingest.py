@@ -13,9 +13,11 @@ import structlog
 from msgspec import Raw
 
 from domain.events import RawReceived, Venue
+from gateways.polymarket.adapter import PolymarketClients
 from gateways.polymarket.data_api import DataApi
 from gateways.polymarket.gamma import Gamma, Profile
 from gateways.polymarket.polygon_rpc import PolygonRpc
+from gateways.polymarket.raw_events import PROFILE_CHANNEL
 from handlers.ingest.gap_subscription import follow_detected_gaps
 from handlers.ingest.polymarket import metrics as metrics
 from handlers.ingest.polymarket.activity_poll import ActivityPoll
@@ -33,7 +35,6 @@ from handlers.ingest.polymarket.wallet_state import SECOND, PollSettings, Wallet
 from handlers.ingest.raw_writer import RawWriter
 from handlers.live.configuration import LiveConfiguration
 from handlers.live.event_codec import codec
-from handlers.meaning import PROFILE_CHANNEL
 from streams import topology
 from streams.connection import Connection
 from streams.errors import LogError
@@ -239,3 +240,17 @@ class PolymarketIngest:
         """From where on gaps are looked for: some may have been found while nobody listened."""
         found = await topology.info(self._connection, SIGNALS.name)
         return max(0, int(found["state"]["last_seq"]) - GAPS_BACK) if found else 0
+
+
+def open_ingest(
+    clients: PolymarketClients, connection: Connection, configuration: LiveConfiguration, clock: Callable[[], int]
+) -> PolymarketIngest:
+    return PolymarketIngest(
+        connection,
+        configuration,
+        clients.data_api,
+        clients.gamma,
+        clients.polygon,
+        clients.polygon_ws_url,
+        clock,
+    )

@@ -14,13 +14,13 @@ from msgspec import Raw, json
 from gateways.polymarket.data_api import DataApi
 from gateways.polymarket.polygon_rpc import PolygonRpc
 from gateways.polymarket.positions import parse_positions, parse_value
+from gateways.polymarket.raw_events import POSITIONS_CHANNEL, WalletSnapshot
 from gateways.venue_errors import VenueUnavailableError
 from handlers.ingest.polymarket import metrics as metrics
 from handlers.ingest.polymarket.activity_poll import ActivityPoll
 from handlers.ingest.polymarket.dead_letters import UNREADABLE, DeadLetters, digest
 from handlers.ingest.polymarket.outbox import Outbox
 from handlers.ingest.polymarket.wallet_state import SECOND, PollSettings, WalletState
-from handlers.meaning import POSITIONS_CHANNEL, PositionsReport
 
 log = structlog.get_logger()
 
@@ -75,7 +75,7 @@ class PositionSnapshots:
                 wallet.reach(start)
             await self._outbox.release(wallet)
 
-    async def _put(self, wallet: WalletState, report: PositionsReport, as_of: int) -> None:
+    async def _put(self, wallet: WalletState, report: WalletSnapshot, as_of: int) -> None:
         raw_id = f"pm:positions:{wallet.address}:{as_of}"
         while not wallet.seen.add(raw_id):
             # Asked again, and nothing has happened since: the next moment, for no activity lies between.
@@ -86,7 +86,7 @@ class PositionSnapshots:
         metrics.SEEDS.labels("taken").inc()
         log.info("polymarket.seeded", wallet=wallet.address, as_of=as_of)
 
-    async def _report(self, wallet: WalletState, *, last: bool) -> PositionsReport | None:
+    async def _report(self, wallet: WalletState, *, last: bool) -> WalletSnapshot | None:
         """A report that can be read; None when another attempt may bring one."""
         positions, value, cash = await asyncio.gather(
             self._data_api.positions(wallet.address),
@@ -101,7 +101,7 @@ class PositionSnapshots:
             key = f"polymarket:positions:{wallet.address}:{digest(positions)}"
             await self._letters.write(key, subject=wallet.address, payload=positions, error=str(error))
             raise
-        return PositionsReport(Raw(positions), _readable(value), None if cash is None else str(cash))
+        return WalletSnapshot(Raw(positions), _readable(value), None if cash is None else str(cash))
 
     async def _optional(self, wallet: WalletState, what: str, asked: Awaitable[T]) -> T | None:
         """What the report may do without, if it comes soon."""

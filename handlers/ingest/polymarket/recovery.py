@@ -13,10 +13,16 @@ from domain.events import RawReceived, Venue
 from domain.signals import REMOVED
 from gateways.polymarket.activity import Kind, parse_activity
 from gateways.polymarket.log_parsing import Log, parse_log
+from gateways.polymarket.raw_events import (
+    ACTIVITY_CHANNEL,
+    CHAIN_CHANNEL,
+    MARKET_CHANNEL,
+    POSITIONS_CHANNEL,
+    PROFILE_CHANNEL,
+)
 from handlers.ingest.polymarket.dead_letters import UNREADABLE
 from handlers.ingest.polymarket.wallet_state import SECOND, WalletState
 from handlers.live.event_codec import codec
-from handlers.meaning import ACTIVITY_CHANNEL, CHAIN_CHANNEL, MARKET_CHANNEL, POSITIONS_CHANNEL, PROFILE_CHANNEL
 from streams import subjects
 from streams.connection import Connection
 from streams.errors import UnprocessableError

@@ -16,13 +16,13 @@ from domain.events import RawReceived, SignalRecorded, TradeSide
 from gateways.hyperliquid.fill_parsing import FILLS_CHANNEL
 from gateways.hyperliquid.info_client import Coin, InfoClient
 from gateways.hyperliquid.parsing import TradeHead, raw_id
+from gateways.hyperliquid.raw_events import TRADES_CHANNEL
 from gateways.sandbox.hyperliquid import INFLUENCERS, FlowSource, Sandbox, serve
 from handlers import metrics
 from handlers.ingest.hyperliquid import ingest as module
 from handlers.ingest.hyperliquid.ingest import HyperliquidIngest
 from handlers.live.configuration import LiveConfiguration
 from handlers.live.event_codec import codec
-from handlers.meaning import TRADES_CHANNEL
 from handlers.normalize import Normalize
 from handlers.services.config_import import import_lines
 from streams.connection import Connection

@@ -1,0 +1,67 @@
+"""Polymarket behind the port of gateways/venue_adapter.py."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import NamedTuple, Protocol
+
+from domain.events import RawReceived
+from gateways.http_client import HttpClient
+from gateways.polymarket import raw_events
+from gateways.polymarket.books import PolymarketBooks
+from gateways.polymarket.clob import Clob
+from gateways.polymarket.data_api import DataApi
+from gateways.polymarket.gamma import Gamma
+from gateways.polymarket.polygon_rpc import PolygonRpc
+from gateways.polymarket.prices import PolymarketPrices
+from gateways.rate_limit import RateLimiter
+from gateways.venue_adapter import Purpose
+from gateways.venue_types import DecodedRaw
+
+REQUEST_SHARES = {Purpose.INGEST: (10.0, 20), Purpose.QUOTE: (6.0, 12), Purpose.MARK: (4.0, 8)}
+"""Requests a second and requests at once; 20 and 40 in all (docs/venues/polymarket.md, rate limits)."""
+
+
+class PolymarketSettings(Protocol):
+    @property
+    def polymarket_data_url(self) -> str: ...
+    @property
+    def polymarket_gamma_url(self) -> str: ...
+    @property
+    def polymarket_clob_url(self) -> str: ...
+    @property
+    def polygon_http_url(self) -> str: ...
+    @property
+    def polygon_ws_url(self) -> str: ...
+
+
+class PolymarketClients(NamedTuple):
+    data_api: DataApi
+    gamma: Gamma
+    clob: Clob
+    polygon: PolygonRpc
+    polygon_ws_url: str
+
+    def books(self) -> PolymarketBooks:
+        return PolymarketBooks(self.clob, self.gamma)
+
+    def prices(self, clock: Callable[[], int]) -> PolymarketPrices:
+        return PolymarketPrices(self.clob, clock)
+
+    def markets(self) -> Gamma:
+        return self.gamma
+
+
+class PolymarketAdapter:
+    def decode_raw(self, raw: RawReceived) -> DecodedRaw:
+        return raw_events.decode_raw(raw)
+
+    @asynccontextmanager
+    async def connect(self, settings: PolymarketSettings, purpose: Purpose) -> AsyncIterator[PolymarketClients]:
+        async with HttpClient(RateLimiter(*REQUEST_SHARES[purpose])) as client:
+            yield PolymarketClients(
+                DataApi(client, settings.polymarket_data_url),
+                Gamma(client, settings.polymarket_gamma_url),
+                Clob(client, settings.polymarket_clob_url),
+                PolygonRpc(client, settings.polygon_http_url),
+                settings.polygon_ws_url,
+            )
