@@ -1,11 +1,17 @@
-"""The venue table: every rule of copying that differs between venues."""
+"""The venues, and their table: every rule of copying that differs between venues."""
 
 from enum import StrEnum
 
 from msgspec import Struct
 
-from domain.events import Venue
 from domain.micros import MICRO
+
+
+class Venue(StrEnum):
+    """The venues, by the names that events and subjects store."""
+
+    HYPERLIQUID = "hyperliquid"
+    POLYMARKET = "polymarket"
 
 
 class PriceLimit(StrEnum):

@@ -67,8 +67,8 @@ from domain.events.types import (
     Side,
     Terms,
     TradeSide,
-    Venue,
 )
+from domain.venues import Venue
 
 __all__ = [
     "CATALOGUE",

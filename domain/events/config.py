@@ -6,7 +6,8 @@ from msgspec import Struct
 
 from domain.events.catalogue import Event, stored
 from domain.events.requests import Sizing
-from domain.events.types import Mode, PortfolioScope, TradeSide, Venue
+from domain.events.types import Mode, PortfolioScope, TradeSide
+from domain.venues import Venue
 
 
 class Status(StrEnum):

@@ -6,8 +6,9 @@ from msgspec import Struct
 
 from domain.events.catalogue import Event, stored
 from domain.events.requests import ExecutionRequested
-from domain.events.types import Action, Decision, Level, Mode, PortfolioScope, Terms, TradeSide, Venue
+from domain.events.types import Action, Decision, Level, Mode, PortfolioScope, Terms, TradeSide
 from domain.reason_codes import Reason
+from domain.venues import Venue
 
 
 class Check(Struct, frozen=True):

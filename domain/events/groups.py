@@ -5,8 +5,9 @@ from enum import StrEnum
 from msgspec import Struct
 
 from domain.events.catalogue import Event, stored
-from domain.events.types import Action, Level, PositionState, Side, Terms, TradeSide, Venue
+from domain.events.types import Action, Level, PositionState, Side, Terms, TradeSide
 from domain.reason_codes import Reason
+from domain.venues import Venue
 
 
 @stored("signal.grouped")

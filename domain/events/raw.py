@@ -3,7 +3,7 @@
 from msgspec import Raw
 
 from domain.events.catalogue import Event, stored
-from domain.events.types import Venue
+from domain.venues import Venue
 
 
 @stored("raw.received")

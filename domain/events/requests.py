@@ -3,8 +3,9 @@
 from msgspec import Struct
 
 from domain.events.catalogue import Event, stored
-from domain.events.types import Action, Level, Mode, PortfolioScope, PositionState, Terms, TradeSide, Venue
+from domain.events.types import Action, Level, Mode, PortfolioScope, PositionState, Terms, TradeSide
 from domain.reason_codes import Reason
+from domain.venues import Venue
 
 
 class Sizing(Struct, frozen=True):

@@ -5,7 +5,8 @@ from enum import StrEnum
 from msgspec import Struct, field
 
 from domain.events.catalogue import Event, stored
-from domain.events.types import Action, PositionState, Side, TradeSide, Venue
+from domain.events.types import Action, PositionState, Side, TradeSide
+from domain.venues import Venue
 
 
 class SeededPosition(Struct, frozen=True):

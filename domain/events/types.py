@@ -5,11 +5,6 @@ from enum import StrEnum
 from msgspec import Struct
 
 
-class Venue(StrEnum):
-    HYPERLIQUID = "hyperliquid"
-    POLYMARKET = "polymarket"
-
-
 class Action(StrEnum):
     """What a change does to a position."""
 

@@ -92,7 +92,7 @@ class _Line(BaseModel):
 class InfluencerLine(_Line):
     kind: Literal["influencer"]
     id: Name
-    venue: Literal["hyperliquid", "polymarket"]
+    venue: Venue
     addresses: Annotated[list[Address], Field(min_length=1, max_length=100)]
     label: Annotated[str, Field(max_length=200)] = ""
     status: Status = Status.ACTIVE
@@ -100,7 +100,7 @@ class InfluencerLine(_Line):
     def event(self, actor: str) -> InfluencerConfigured:
         return InfluencerConfigured(
             id=self.id,
-            venue=Venue(self.venue),
+            venue=self.venue,
             addresses=tuple(dict.fromkeys(self.addresses)),
             label=self.label or self.id,
             status=self.status,
