@@ -1,11 +1,12 @@
 """Checkpoints: how far a lane of a stage has read, stored in the stage's output stream beside its outputs.
 
-The checkpoint travels in the same atomic batch as the outputs and carries the guard: whoever commits with an old
-checkpoint is refused. It also names the CONFIG sequence that the commit had seen.
+The checkpoint is stored in the same atomic batch as the outputs, which expects the lane's last checkpoint to be the
+newest on its subject: the server refuses an instance that commits with an old one. It also names the CONFIG sequence
+up to which the stage had read.
 
 An operator changes the number of lanes by stopping every instance of the stage and starting them with the new number.
 A lane then takes over from the checkpoints of the lanes that had its partitions before: one atomic batch stores its
-own checkpoint and supersedes theirs, so that whoever still works in the old layout is refused from then on.
+own checkpoint and supersedes theirs, so that an instance that still works in the old layout is refused from then on.
 """
 
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from streams.subjects import PARTITIONS, Lane
 class Checkpoint(Struct, frozen=True, kw_only=True):
     """`position` is the last input sequence whose outputs are all stored. When an event's outputs fill more than one
     batch, `part_of` is that event's sequence and `parts_done` counts its outputs stored so far. `retried` is the last
-    retry of a dead letter (its sequence in DEAD) that was run; `retry_of` and `retry_done` are its parts.
+    retry of a dead letter (its sequence in DEAD) that was run; `retry_of` and `retry_done` count its parts.
 
     `ahead` holds partitions that were further when the lane took them over: partition -> (position, retried).
     `superseded` says that lanes of another layout have taken over from this one.
@@ -51,7 +52,9 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     def still_ahead(self, position: int, retried: int) -> dict[int, tuple[int, int]]:
         """What is left of `ahead` once the whole lane has come to (position, retried)."""
         return {
-            partition: place for partition, place in self.ahead.items() if place[0] > position or place[1] > retried
+            partition: reached
+            for partition, reached in self.ahead.items()
+            if reached[0] > position or reached[1] > retried
         }
 
 
@@ -95,7 +98,7 @@ async def load(connection: Connection, stream: str, subject: str) -> tuple[int, 
 
 
 class StoredCheckpoint(NamedTuple):
-    """A checkpoint and where it stands in the log."""
+    """A checkpoint with its subject and sequence in the log."""
 
     subject: str
     sequence: int
@@ -103,8 +106,10 @@ class StoredCheckpoint(NamedTuple):
 
 
 async def overlapping(connection: Connection, stream: str, subject: str, lane: Lane) -> list[StoredCheckpoint]:
-    """The newest checkpoints of all lanes, of whatever layout, that share a partition with `lane`; `subject` is that
-    of the lane's own."""
+    """The newest checkpoints of all lanes, in any layout, that share a partition with `lane`.
+
+    `subject` is the subject of the lane's own checkpoints.
+    """
     pattern = f"{subject.rpartition('.')[0]}.*"
     info = await connection.api(f"STREAM.INFO.{stream}", {"subjects_filter": pattern})
     found = []
@@ -117,13 +122,13 @@ async def overlapping(connection: Connection, stream: str, subject: str, lane: L
     return found
 
 
-def merged(start: Checkpoint, lane: Lane, standing: Sequence[StoredCheckpoint]) -> Checkpoint:
-    """`start` as the checkpoint of a lane that takes over from others: it reads on from the partition that is least
-    far and passes over what the others have done. Raises HalfStoredError.
+def merged(start: Checkpoint, lane: Lane, stored: Sequence[StoredCheckpoint]) -> Checkpoint:
+    """`start` as the checkpoint of a lane that takes over from the lanes of `stored`.
 
-    A partition never moves back, so that the furthest of all lanes that ever had it tells where it is.
+    It reads on from the partition that is least far and passes over what the others have done. A partition never moves
+    back, so the furthest of all lanes that ever had it says where it is. Raises HalfStoredError.
     """
-    for other in (each.checkpoint for each in standing):
+    for other in (each.checkpoint for each in stored):
         if other.part_of or other.retry_of:
             first, _, end = other.lane.partition("-")
             count = PARTITIONS // (int(end) - int(first) + 1)
@@ -132,20 +137,20 @@ def merged(start: Checkpoint, lane: Lane, standing: Sequence[StoredCheckpoint]) 
                 f"{start.stage} {lane.name} cannot take over from lane {other.lane}: the outputs of {half} are stored "
                 f"in part; start {start.stage} once with {count} lanes, as it was, then change the number"
             )
-    places: dict[int, tuple[int, int]] = {}
+    positions: dict[int, tuple[int, int]] = {}
     for partition in range(lane.first, lane.last + 1):
         position = retried = 0
-        for each in standing:
+        for each in stored:
             first, _, end = each.checkpoint.lane.partition("-")
             if int(first) <= partition <= int(end):
                 reached = each.checkpoint.reached(partition)
                 position, retried = max(position, reached[0]), max(retried, reached[1])
-        places[partition] = (position, retried)
-    lowest = (min(place[0] for place in places.values()), min(place[1] for place in places.values()))
+        positions[partition] = (position, retried)
+    lowest = (min(reached[0] for reached in positions.values()), min(reached[1] for reached in positions.values()))
     return msgspec.structs.replace(
         start,
         position=lowest[0],
         retried=lowest[1],
-        config_sequence=max(each.checkpoint.config_sequence for each in standing),
-        ahead={partition: place for partition, place in places.items() if place != lowest},
+        config_sequence=max(each.checkpoint.config_sequence for each in stored),
+        ahead={partition: reached for partition, reached in positions.items() if reached != lowest},
     )

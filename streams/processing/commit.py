@@ -1,7 +1,8 @@
-"""The commit of a lane: outputs and checkpoint in one atomic batch, guarded by the lane's last checkpoint.
+"""The commit of a lane: outputs and checkpoint in one atomic batch that expects the lane's last checkpoint.
 
-All or nothing. Whoever committed for this lane in the meantime makes the server refuse ours: that is the fence. An
-append without an answer is neither done nor failed; what then stands on the checkpoint's subject decides.
+All or nothing. When another instance has committed for the lane in the meantime, the server refuses the batch: the
+checkpoint is the fencing token. An append without an answer is neither done nor failed; the checkpoint that is stored
+then decides.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from streams.errors import ConflictError, UnavailableError, UnknownOutcomeError
 from streams.processing import checkpoint as checkpoints
 from streams.processing.checkpoint import Checkpoint, StoredCheckpoint
 from streams.processing.stage import Output
+from streams.retry import RetryPolicy
 from streams.subjects import Lane
 from streams.topology import Stream
 
@@ -29,12 +31,15 @@ INSTANCE = f"{os.getpid():x}-{os.urandom(4).hex()}"
 """This process, in leases and checkpoints."""
 
 _TAKEOVERS = 5
+_UNKNOWN = RetryPolicy(first_delay=0.05, longest_delay=2.0)
 
 
 class Outcome(NamedTuple):
-    """What one input event (or the clock, a courier or a retry, with sequence 0) led to; `done` outputs of it are
-    stored already. `retry` is the request's sequence in DEAD, `config_sequence` how far CONFIG was when it was handled:
-    what is stored in parts is handled again as of then."""
+    """What one input event led to, or a tick, an effect or a retried dead letter, whose `sequence` is 0.
+
+    `done` of the outputs are stored already. `retry` is the sequence of the retry in DEAD. `config_sequence` is how far
+    CONFIG was read when the event was handled: what is stored in parts is handled again as of then.
+    """
 
     sequence: int
     outputs: list[Output]
@@ -44,13 +49,13 @@ class Outcome(NamedTuple):
 
 
 class FencedError(Exception):
-    """Somebody else committed for this lane: drop the state, load again."""
+    """Another instance committed for this lane: drop the state, load again."""
 
 
 class Committer:
-    """The write end of one lane. `reached` is the last checkpoint known to stand in the log, at `guard`.
+    """The write end of one lane. `reached` is the last checkpoint known to be stored, at `sequence`.
 
-    A commit waits for a log that is unavailable as long as it is `patient`; whoever stops makes it impatient.
+    A commit that meets an unavailable log is tried again until `stop` is set.
     """
 
     def __init__(
@@ -62,6 +67,8 @@ class Committer:
         reads: Stream,
         writes: Stream,
         clock: Callable[[], int],
+        *,
+        stop: asyncio.Event | None = None,
     ) -> None:
         self._connection = connection
         self._codec = codec
@@ -75,84 +82,86 @@ class Committer:
         self._writer = f"{INSTANCE}-{os.urandom(4).hex()}"
         self._commits = 0
         self._log = log.bind(stage=stage, lane=lane.name)
-        self.guard = 0
-        self.patient = True
+        self._stop = stop or asyncio.Event()
+        self.sequence = 0
         self.reached = Checkpoint(stage=stage, lane=lane.name, stream=reads.name, position=0)
 
     async def load(self) -> list[str]:
-        """Take over from the newest checkpoint in the log, or from those of other lanes that had our partitions;
-        names of the lanes that were superseded. Raises FencedError and HalfStoredError."""
+        """Take over from the lane's newest checkpoint, or from those of other lanes that had its partitions.
+
+        Returns the names of the lanes that were superseded. Raises FencedError and HalfStoredError.
+        """
         refused: ConflictError | None = None
         for _ in range(_TAKEOVERS):
-            standing = await checkpoints.overlapping(self._connection, self._writes, self._subject, self._lane)
-            own = next((each for each in standing if each.subject == self._subject), None)
-            rivals = [each for each in standing if each is not own and not each.checkpoint.superseded]
-            self.guard = own.sequence if own else 0
+            stored = await checkpoints.overlapping(self._connection, self._writes, self._subject, self._lane)
+            own = next((each for each in stored if each.subject == self._subject), None)
+            rivals = [each for each in stored if each is not own and not each.checkpoint.superseded]
+            self.sequence = own.sequence if own else 0
             if own and not own.checkpoint.superseded and not rivals:
                 self.reached = own.checkpoint
                 return []
             try:
-                if standing:
-                    await self._take_over(standing, rivals)
+                if stored:
+                    await self._take_over(stored, rivals)
                 return [each.checkpoint.lane for each in rivals]
-            except ConflictError as error:  # another lane of ours superseded the same one
+            except ConflictError as error:  # another lane of this layout superseded the same one
                 refused = error
         raise FencedError(str(refused))
 
-    async def _take_over(self, standing: list[StoredCheckpoint], rivals: list[StoredCheckpoint]) -> None:
-        reached = checkpoints.merged(replace(self.reached, commit=self._next_commit()), self._lane, standing)
+    async def _take_over(self, stored: list[StoredCheckpoint], rivals: list[StoredCheckpoint]) -> None:
+        reached = checkpoints.merged(replace(self.reached, commit=self._next_commit()), self._lane, stored)
         now = self._clock()
         records = [
             Record(
                 rival.subject,
-                # Under an id of ours: nobody who waits for an answer may take it for a commit of their own.
+                # Under this commit's id: a rival that waits for an answer must not take it for a commit of its own.
                 checkpoints.encode(replace(rival.checkpoint, superseded=True, commit=reached.commit), now),
                 expected=rival.sequence,
             )
             for rival in rivals
         ]
-        records.append(Record(self._subject, checkpoints.encode(reached, now), expected=self.guard))
-        self.guard, self.reached = (await append(self._connection, records)).last, reached
+        records.append(Record(self._subject, checkpoints.encode(reached, now), expected=self.sequence))
+        self.sequence, self.reached = (await append(self._connection, records)).last, reached
         self._log.info(
             "lane.taken_over",
-            of=sorted({each.checkpoint.lane for each in standing}),
+            of=sorted({each.checkpoint.lane for each in stored}),
             position=reached.position,
             partitions_ahead=len(reached.ahead),
         )
 
     async def confirm(self) -> None:
-        """Raises FencedError when somebody else has committed for this lane."""
+        """Raises FencedError when another instance has committed for this lane."""
         sequence, _ = await checkpoints.load(self._connection, self._writes, self._subject)
-        if sequence != self.guard:
-            raise FencedError(f"{self._subject} is at {sequence}, not at {self.guard}")
+        if sequence != self.sequence:
+            raise FencedError(f"{self._subject} is at {sequence}, not at {self.sequence}")
 
     def _next_commit(self) -> str:
         self._commits += 1
         return f"{self._stage}-{self._lane.name}-{self._writer}-{self._commits}"
 
     async def commit(
-        self, steps: list[Outcome], config_sequence: int, on_stored: Callable[[Output, int], None]
+        self, outcomes: list[Outcome], config_sequence: int, on_stored: Callable[[Output, int], None]
     ) -> None:
         """Store every output in order, in as few atomic batches as fit, each with its checkpoint.
 
         `on_stored` gets each output with its sequence. Raises FencedError.
         """
-        room = MAX_BATCH - 1
+        limit = MAX_BATCH - 1  # the checkpoint is a message of the batch too
         chosen: list[tuple[Output, int]] = []
         position, retried = self.reached.position, self.reached.retried
 
-        async def store(half: Outcome | None = None, done: int = 0) -> None:
+        async def store(partial: Outcome | None = None, done: int = 0) -> None:
             before = self.reached
-            # A tick or an outcome may come between the parts of an event: they are still to be finished.
+            # A tick or an effect may come between the parts of an event: they are still to be finished.
             part = (before.part_of, before.parts_done) if position == before.position else (0, 0)
             retry = (before.retry_of, before.retry_done) if retried == before.retried else (0, 0)
             config = before.config_sequence if part[0] or retry[0] else config_sequence
-            if half is not None:
-                config = half.config_sequence
-                if half.retry:
-                    retry = (half.retry, done)
-                elif half.sequence:
-                    part = (half.sequence, done)
+            if partial is not None:
+                config = partial.config_sequence
+                if partial.retry:
+                    retry = (partial.retry, done)
+                elif partial.sequence:
+                    part = (partial.sequence, done)
             reached = Checkpoint(
                 stage=self._stage,
                 lane=self._lane.name,
@@ -170,19 +179,19 @@ class Committer:
             await self._store(chosen, reached, on_stored)
             chosen.clear()
 
-        for step in steps:
-            waiting = step.outputs[step.done :]
-            if chosen and len(chosen) + len(waiting) > room:
+        for outcome in outcomes:
+            waiting = outcome.outputs[outcome.done :]
+            if chosen and len(chosen) + len(waiting) > limit:
                 await store()
-            done = step.done
-            while len(waiting) > room:
-                part, waiting = waiting[:room], waiting[room:]
+            done = outcome.done
+            while len(waiting) > limit:
+                part, waiting = waiting[:limit], waiting[limit:]
                 done += len(part)
-                chosen += [(output, step.sequence) for output in part]
-                await store(step, done)
-            chosen += [(output, step.sequence) for output in waiting]
-            position = step.sequence or position
-            retried = step.retry or retried
+                chosen += [(output, outcome.sequence) for output in part]
+                await store(outcome, done)
+            chosen += [(output, outcome.sequence) for output in waiting]
+            position = outcome.sequence or position
+            retried = outcome.retry or retried
         await store()
 
     async def _store(
@@ -207,32 +216,31 @@ class Committer:
         records.append(Record(self._subject, checkpoints.encode(reached, now)))
         with metrics.COMMIT_SECONDS.labels(self._stage).time():
             end = await self._settle(records, reached)
-        self.guard, self.reached = end, reached
+        self.sequence, self.reached = end, reached
         metrics.WRITTEN.labels(self._stage).inc(len(chosen))
         for offset, (output, _) in enumerate(chosen):
             on_stored(output, end - len(chosen) + offset)
 
     async def _settle(self, records: list[Record], reached: Checkpoint) -> int:
-        """Append until it is certain what happened; the sequence of our checkpoint, or FencedError."""
-        delay = 0.05
+        """Append until it is certain what happened; the sequence of the checkpoint, or FencedError."""
+        backoff = _UNKNOWN.start()
         while True:
             try:
-                landed = await append(self._connection, records, ExpectedVersion(self._subject, self.guard))
+                landed = await append(self._connection, records, ExpectedVersion(self._subject, self.sequence))
                 return landed.last
             except ConflictError as error:
                 why: Exception = error
             except (UnknownOutcomeError, UnavailableError) as error:
                 why = error
                 self._log.warning("commit.unknown", error=str(error))
-                if not self.patient:
+                if self._stop.is_set():
                     raise
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, 2.0)
+                await backoff.sleep()
             try:
                 sequence, found = await checkpoints.load(self._connection, self._writes, self._subject)
             except UnavailableError:
                 continue
             if found is not None and found.commit == reached.commit:
                 return sequence
-            if sequence != self.guard:
+            if sequence != self.sequence:
                 raise FencedError(str(why)) from why

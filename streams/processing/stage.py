@@ -41,12 +41,12 @@ class Stage(Generic[S]):
     state_patterns: ClassVar[tuple[str, ...]] = ()
     """Subjects of the output stream whose replay is the state; empty for a stage without state."""
     input_types: ClassVar[frozenset[str]] = frozenset()
-    """Stored names worth decoding; everything else on the subjects is passed over."""
+    """Stored names of the events that the stage handles; all others on its subjects are passed over."""
     follows: ClassVar[frozenset[str]] = frozenset()
     """Stored names of events that another stage writes into the output stream and that belong to the state."""
 
     schema: ClassVar[int] = 0
-    """Version of the state's form in snapshots; 0 = never saved, always replayed. Raise it when the form changes."""
+    """Version of the state's serialization in snapshots; 0 = never saved. Raise it with each change."""
 
     def initial(self, lane: Lane) -> S:
         raise NotImplementedError
@@ -59,18 +59,18 @@ class Stage(Generic[S]):
         """Fold one event in place; `sequence` is 0 for an output that is not stored yet."""
 
     def stored(self, state: S, output: Output, sequence: int) -> None:
-        """Called once an output stands in the log, with its sequence."""
+        """Called once an output is stored, with its sequence."""
 
     def due(self, state: S) -> int | None:
-        """When (ns) `tick` wants to run next; None for never."""
+        """When `tick` has to run next, in ns since the epoch; None for never."""
         return None
 
     def tick(self, state: S, now: int) -> Iterable[Output]:
-        """What time alone brings about; each output names its cause."""
+        """What time alone leads to; each output names its cause."""
         return ()
 
     def intents(self, state: S) -> Mapping[str, Callable[[], Awaitable[list[Output]]]]:
-        """Stored intents without an outcome: id -> the work that ends with the outcome's outputs."""
+        """Stored intents without an outcome: id -> the effect to run, which returns the outputs of the outcome."""
         return {}
 
     def dump(self, state: S) -> bytes:
@@ -78,15 +78,15 @@ class Stage(Generic[S]):
         raise NotImplementedError
 
     def restore(self, payload: bytes, lane: Lane) -> S:
-        """The inverse of `dump`; whatever it raises, the state is replayed instead."""
+        """The inverse of `dump`. When it raises anything, the state is replayed instead."""
         raise NotImplementedError
 
     def config_sequence(self) -> int:
-        """The CONFIG sequence that the stage's decisions have seen; 0 when it does not follow CONFIG."""
+        """The CONFIG sequence up to which the stage has read; 0 when it does not follow CONFIG."""
         return 0
 
     async def ready(self, events: list[Recorded]) -> None:
-        """Wait for what the next events need from elsewhere, such as a CONFIG sequence."""
+        """Wait until what the next events need from elsewhere, such as a CONFIG sequence, is there."""
 
     async def handle_again(self, state: S, event: Recorded, now: int, config_sequence: int) -> Iterable[Output]:
         """`handle` for an event whose outputs were stored in part: must return the same outputs as the first time."""

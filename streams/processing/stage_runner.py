@@ -1,4 +1,4 @@
-"""A stage in this process: it takes its share of the lanes and runs one worker on each."""
+"""A stage in this process: it leases its share of the lanes and runs one worker on each."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ from streams.connection import Connection
 from streams.envelope import Codec
 from streams.processing.commit import INSTANCE
 from streams.processing.lane_leases import LaneLeases
-from streams.processing.processor import LaneWorker
+from streams.processing.processor import DEFAULT_SETTINGS, LaneSettings, LaneWorker, no_step
 from streams.processing.stage import Stage
 from streams.subjects import Lane
 
@@ -16,7 +16,7 @@ S = TypeVar("S")
 
 
 class StageRunner(Generic[S]):
-    """Runs a stage until told to stop; other instances of it may run elsewhere and come and go."""
+    """Runs a stage until it is stopped; other instances of it may run elsewhere, come and go."""
 
     def __init__(
         self,
@@ -27,11 +27,15 @@ class StageRunner(Generic[S]):
         clock: Callable[[], int],
         *,
         instance: str = INSTANCE,
+        settings: LaneSettings = DEFAULT_SETTINGS,
+        on_step: Callable[[str], None] = no_step,
     ) -> None:
         self._connection = connection
         self._codec = codec
         self._stage = stage
         self._clock = clock
+        self._settings = settings
+        self._on_step = on_step
         self._running: dict[Lane, tuple[asyncio.Task[None], asyncio.Event, LaneWorker[S]]] = {}
         self._failure: BaseException | None = None
         self._over = asyncio.Event()
@@ -71,7 +75,15 @@ class StageRunner(Generic[S]):
 
     def _take(self, lane: Lane) -> None:
         stop = asyncio.Event()
-        worker = LaneWorker(self._connection, self._codec, self._stage, lane, self._clock)
+        worker = LaneWorker(
+            self._connection,
+            self._codec,
+            self._stage,
+            lane,
+            self._clock,
+            settings=self._settings,
+            on_step=self._on_step,
+        )
         task = asyncio.create_task(worker.run(stop))
         task.add_done_callback(self._ended)
         self._running[lane] = (task, stop, worker)

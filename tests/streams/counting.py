@@ -22,7 +22,7 @@ from streams.envelope import Codec, Recorded
 from streams.errors import UnprocessableError
 from streams.processing import checkpoint
 from streams.processing.checkpoint import CHECKPOINT_TYPE, Checkpoint
-from streams.processing.processor import LaneWorker
+from streams.processing.processor import DEFAULT_SETTINGS, LaneSettings, LaneWorker
 from streams.processing.stage import Output, Stage
 from streams.reader import read_all
 from streams.subjects import Lane, lanes, partition
@@ -247,10 +247,18 @@ class Workers:
     """One worker per lane, as tasks; `stop` ends them in order."""
 
     def __init__(
-        self, connection: Connection, stage: Stage[Any], clock: Callable[[], int], *, lane_count: int = 1
+        self,
+        connection: Connection,
+        stage: Stage[Any],
+        clock: Callable[[], int],
+        *,
+        lane_count: int = 1,
+        settings: LaneSettings = DEFAULT_SETTINGS,
     ) -> None:
         self._stop = asyncio.Event()
-        self.workers = [LaneWorker(connection, CODEC, stage, lane, clock) for lane in lanes(lane_count)]
+        self.workers = [
+            LaneWorker(connection, CODEC, stage, lane, clock, settings=settings) for lane in lanes(lane_count)
+        ]
         self._tasks = [asyncio.create_task(worker.run(self._stop)) for worker in self.workers]
 
     async def __aenter__(self) -> "Workers":

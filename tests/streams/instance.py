@@ -14,7 +14,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import structlog
@@ -22,8 +21,7 @@ import structlog
 from streams.connection import connect
 from streams.envelope import Recorded
 from streams.errors import UnprocessableError
-from streams.processing import stage_runner
-from streams.processing.processor import LaneWorker
+from streams.processing.processor import no_step
 from streams.processing.stage import Output
 from streams.processing.stage_runner import StageRunner
 from streams.subjects import lanes
@@ -73,11 +71,10 @@ def dying_at(die: str) -> Callable[[str], None]:
 async def main(url: str, lane_count: int, name: str, options: list[str]) -> None:
     given = dict(option.partition("=")[::2] for option in options)
     die = given.get("die", "")
-    if ":" in die:
-        vars(stage_runner)["LaneWorker"] = partial(LaneWorker, on_step=dying_at(die))
     connection = await connect(url, name)
     stage = Mendable(Path(given.get("mended", "/nowhere")), die)
-    instance = StageRunner(connection, CODEC, stage, lanes(lane_count), time.time_ns, instance=name)
+    on_step = dying_at(die) if ":" in die else no_step
+    instance = StageRunner(connection, CODEC, stage, lanes(lane_count), time.time_ns, instance=name, on_step=on_step)
     if "blind" in given:
         instance.ownership._self.place = "another machine"
     stop = asyncio.Event()

@@ -41,7 +41,7 @@ from streams import subjects
 from streams.append import MAX_BATCH, Record, append
 from streams.connection import Connection, connect
 from streams.processing.stage_runner import StageRunner
-from streams.subjects import lanes
+from streams.subjects import Lane, lanes
 from tests.streams.own_server import own_server
 
 ASSETS = ("BTC", "ETH", "SOL", "xyz:TSLA")
@@ -152,18 +152,33 @@ async def live(connection: Connection, events: Iterator[Record], count: int) -> 
         await append(connection, [next(events) for _ in range(min(MAX_BATCH, count - start))])
 
 
+class ObservedPlan(Plan):
+    """Keeps the state of each lane for the caller to look at."""
+
+    def __init__(self, configuration: LiveConfiguration, prices: LiveMarkPrices) -> None:
+        super().__init__(configuration, prices)
+        self.states: dict[Lane, Portfolios] = {}
+
+    def initial(self, lane: Lane) -> Portfolios:
+        self.states[lane] = super().initial(lane)
+        return self.states[lane]
+
+    def restore(self, payload: bytes, lane: Lane) -> Portfolios:
+        self.states[lane] = super().restore(payload, lane)
+        return self.states[lane]
+
+
 async def started(connection: Connection) -> tuple[float, dict[str, Portfolio]]:
     """Run the plan stage on four lanes until it is ready, and stop it: (seconds to get ready, all portfolios)."""
-    stage = Plan(LiveConfiguration(connection, _CODEC), LiveMarkPrices(connection, _CODEC))
+    stage = ObservedPlan(LiveConfiguration(connection, _CODEC), LiveMarkPrices(connection, _CODEC))
     runner = StageRunner(connection, _CODEC, stage, lanes(4), time.time_ns)
     stop, began = asyncio.Event(), time.perf_counter()
     running = asyncio.create_task(runner.run(stop))
     await runner.ready()
     seconds = time.perf_counter() - began
-    states: list[Portfolios] = [worker._state for _, _, worker in runner._running.values()]
     stop.set()
     await running
-    return seconds, {name: portfolio for state in states for name, portfolio in state.of.items()}
+    return seconds, {name: portfolio for state in stage.states.values() for name, portfolio in state.of.items()}
 
 
 async def main(events: int, subscribers: int) -> None:

@@ -17,11 +17,11 @@ from gateways.embedded import Addresses
 from streams import topology
 from streams.connection import Connection, connect
 from streams.errors import LogError, UnavailableError
-from streams.processing import processor, snapshots
+from streams.processing import snapshots
 from streams.processing.checkpoint import HalfStoredError
 from streams.processing.commit import Committer
 from streams.processing.lane_leases import LeaseTable, Member, _has_gone, _started, fair_shares
-from streams.processing.processor import FencedError, LaneWorker, Outcome
+from streams.processing.processor import FencedError, LaneSettings, LaneWorker, Outcome
 from streams.processing.stage import Output
 from streams.processing.stage_runner import StageRunner
 from streams.reader import last
@@ -368,9 +368,7 @@ def stopping_at(step: str, count: int) -> Callable[[str], None]:
     return on_step
 
 
-async def test_what_a_lane_had_done_before_it_was_taken_over_is_not_done_again(
-    log: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_a_lane_had_done_before_it_was_taken_over_is_not_done_again(log: Connection) -> None:
     """One half of the new lane is far ahead of the other, and the first worker on it dies between its commits."""
     ahead, behind = "key-1", "key-0"
     assert (partition(ahead) // 16, partition(behind) // 16) == (0, 1)
@@ -382,11 +380,17 @@ async def test_what_a_lane_had_done_before_it_was_taken_over_is_not_done_again(
     stop.set()
     await working
 
-    monkeypatch.setattr(processor, "_READ", 40)
+    dying = LaneWorker(
+        log,
+        CODEC,
+        Counting(),
+        Lane(0, 31),
+        time.time_ns,
+        settings=LaneSettings(read_batch=40),
+        on_step=stopping_at("acknowledged", 2),
+    )
     with pytest.raises(StoppedError):
-        await LaneWorker(log, CODEC, Counting(), Lane(0, 31), time.time_ns, on_step=stopping_at("acknowledged", 2)).run(
-            asyncio.Event()
-        )
+        await dying.run(asyncio.Event())
     assert 100 < await stored(log) < 200, "it died in the middle"
     reached = (await checkpoints(log, 2))["00-31"]
     assert reached.reached(partition(ahead))[0] == 200
@@ -506,9 +510,9 @@ async def test_a_member_that_takes_its_time_to_leave_is_not_taken_for_dead(
         await saved.wait()
 
     monkeypatch.setattr(snapshots, "save", save)
-    monkeypatch.setattr(processor, "_SNAPSHOT_AT_STOP", 1)
-    stop = asyncio.Event()
-    slow = asyncio.create_task(StageRunner(log, CODEC, Large(), lanes(4), time.time_ns, instance="slow").run(stop))
+    stop, settings = asyncio.Event(), LaneSettings(snapshot_at_stop=1)
+    runner = StageRunner(log, CODEC, Large(), lanes(4), time.time_ns, instance="slow", settings=settings)
+    slow = asyncio.create_task(runner.run(stop))
     await shared(log, {"slow": 4})
     inputs = plain(KEYS, keys=KEYS)
     await feed_in(log, inputs)

@@ -293,6 +293,7 @@ class FanOut(Counting):
 
     def __init__(self, config: int, *, dies_after: int = 0) -> None:
         self.config = config
+        self.has_handled = False
         self._dies_after = dies_after
         self._stored = 0
 
@@ -304,6 +305,7 @@ class FanOut(Counting):
         return [output(Counted(name, given.number, config), f"{given.number}.{name}") for name in names]
 
     def handle(self, state: Counts, event: Recorded, now: int) -> Iterator[Output]:
+        self.has_handled = True
         yield from self.outputs(event.data, self.config)
 
     async def handle_again(self, state: Counts, event: Recorded, now: int, config_sequence: int) -> list[Output]:
@@ -321,11 +323,11 @@ class FanOut(Counting):
 async def test_what_is_stored_in_parts_keeps_the_configuration_it_was_begun_with(log: Connection) -> None:
     first = FanOut(1, dies_after=999)
 
-    def moves(step: str) -> None:
-        if step == "folded" and worker._input.position:
+    def change_configuration(step: str) -> None:
+        if step == "folded" and first.has_handled:
             first.config = 2
 
-    worker = LaneWorker(log, CODEC, first, Lane(0, 63), time.time_ns, on_step=moves)
+    worker = LaneWorker(log, CODEC, first, Lane(0, 63), time.time_ns, on_step=change_configuration)
     dying = asyncio.create_task(worker.run(asyncio.Event()))
     await worker.loaded.wait()
     await feed_in(log, [Given("k", 1)])

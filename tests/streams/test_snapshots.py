@@ -16,8 +16,9 @@ from streams import subjects, topology
 from streams.append import Record, append
 from streams.connection import Connection
 from streams.envelope import Recorded
-from streams.processing import processor, snapshots
+from streams.processing import snapshots
 from streams.processing.commit import Committer, Outcome
+from streams.processing.processor import LaneSettings
 from streams.processing.snapshots import Head
 from streams.subjects import Lane
 from streams.topology import GROUPS, SIGNALS
@@ -41,6 +42,9 @@ from tests.streams.deadlines import eventually, settled
 from tests.streams.test_lane_leases import stored
 
 WHOLE = Lane(0, 63)
+OFTEN = LaneSettings(read_batch=7, snapshot_every=1, snapshot_at_stop=1)
+"""A snapshot after every few events."""
+ONLY_AT_STOP = LaneSettings(read_batch=7, snapshot_at_stop=1)
 KINDS = ("plain",) * 8 + ("intent", "silent")
 Facts = tuple[dict[str, int], dict[str, int], dict[str, tuple[Wanted, int]], dict[str, int]]
 
@@ -61,6 +65,16 @@ class Saving(Counting):
         state.wanted.update(wanted)
         state.ticks.update(ticks)
         return state
+
+
+class RememberingRestored(Saving):
+    """Keeps the state that it restored, which the lane folds further in place."""
+
+    restored: Counts
+
+    def restore(self, payload: bytes, lane: Lane) -> Counts:
+        self.restored = super().restore(payload, lane)
+        return self.restored
 
 
 class Following(Saving):
@@ -98,12 +112,12 @@ class Saved:
     """Every snapshot that was saved, as (sequence, state)."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.cuts: list[tuple[int, bytes]] = []
+        self.snapshots: list[tuple[int, bytes]] = []
         save = snapshots.save
 
         async def remembering(*args: Any) -> Head:
             head = await save(*args)
-            self.cuts.append(args[-2:])
+            self.snapshots.append(args[-2:])
             return head
 
         monkeypatch.setattr(snapshots, "save", remembering)
@@ -112,7 +126,7 @@ class Saved:
         """Each is the state as of its sequence, and with the rest folded on top the state as of now."""
         whole = facts(replayed(stage, events))
         at, upto = 0, stage.initial(WHOLE)
-        for sequence, state in sorted(self.cuts):
+        for sequence, state in sorted(self.snapshots):
             while at < len(events) and events[at].sequence <= sequence:
                 stage.evolve(upto, events[at].data, events[at].sequence)
                 at += 1
@@ -125,10 +139,7 @@ class Saved:
 
 @pytest.fixture
 def saved(monkeypatch: pytest.MonkeyPatch) -> Saved:
-    """Snapshots are taken all the time."""
-    monkeypatch.setattr(processor, "SNAPSHOT_EVERY", 1)
-    monkeypatch.setattr(processor, "_SNAPSHOT_AT_STOP", 1)
-    monkeypatch.setattr(processor, "_READ", 7)
+    """Records the snapshots of the test."""
     return Saved(monkeypatch)
 
 
@@ -146,12 +157,12 @@ async def head(connection: Connection) -> Head | None:
     return await snapshots._head(connection, "counting", WHOLE)
 
 
-async def test_every_cut_under_load_is_the_state_as_of_its_sequence(log: Connection, saved: Saved) -> None:
+async def test_every_snapshot_under_load_is_the_state_as_of_its_sequence(log: Connection, saved: Saved) -> None:
     kinds = Random(1)
     inputs: list[Given] = []
     outputs = 0
-    async with Workers(log, Saving(), time.time_ns):
-        while len({sequence for sequence, _ in saved.cuts}) < 200:
+    async with Workers(log, Saving(), time.time_ns, settings=OFTEN):
+        while len({sequence for sequence, _ in saved.snapshots}) < 200:
             numbers = range(len(inputs) + 1, len(inputs) + 351)
             more = [Given(f"key-{number % 9}", number, kinds.choice(KINDS)) for number in numbers]
             inputs += more
@@ -161,11 +172,12 @@ async def test_every_cut_under_load_is_the_state_as_of_its_sequence(log: Connect
             await counted(log, outputs)
     events = await written(log)
     each_once_in_order(events, inputs)
-    assert max(sequence for sequence, _ in saved.cuts) > events[-1].sequence, "the last one holds everything"
+    assert max(sequence for sequence, _ in saved.snapshots) > events[-1].sequence, "the last one holds everything"
     saved.are_right(Saving(), events)
     with capture_logs() as logs:
-        async with Workers(log, Saving(), time.time_ns) as workers:
-            assert facts(workers.workers[0]._state) == facts(replayed(Saving(), events))
+        stage = RememberingRestored()
+        async with Workers(log, stage, time.time_ns, settings=OFTEN):
+            assert facts(stage.restored) == facts(replayed(Saving(), events))
     ((at, rest),) = loaded(logs)
     assert at > events[-1].sequence
     assert rest == 0
@@ -179,18 +191,18 @@ async def test_a_state_that_cannot_be_saved_stops_nothing(log: Connection, saved
     inputs = plain(100)
     await feed_in(log, inputs[:50])
     with capture_logs() as logs:
-        async with Workers(log, Unsaveable(), time.time_ns):
+        async with Workers(log, Unsaveable(), time.time_ns, settings=OFTEN):
             await counted(log, 50)
             await feed_in(log, inputs[50:])
             each_once_in_order(await counted(log, 100), inputs)
     assert {each["error"] for each in logs if each["event"] == "snapshot.not_saved"} == {"OverflowError: int too large"}
-    assert not saved.cuts
+    assert not saved.snapshots
 
 
 async def test_a_start_from_a_snapshot_replays_the_tail_and_goes_on(log: Connection, saved: Saved) -> None:
     inputs = plain(500)
     await feed_in(log, inputs[:300])
-    async with Workers(log, Saving(), time.time_ns):
+    async with Workers(log, Saving(), time.time_ns, settings=OFTEN):
         await counted(log, 300)
     # Another instance, which saves nothing, goes on for a while.
     await feed_in(log, inputs[300:400])
@@ -198,14 +210,14 @@ async def test_a_start_from_a_snapshot_replays_the_tail_and_goes_on(log: Connect
         await counted(log, 400)
     with capture_logs() as logs:
         await feed_in(log, inputs[400:])
-        async with Workers(log, Saving(), time.time_ns):
+        async with Workers(log, Saving(), time.time_ns, settings=OFTEN):
             each_once_in_order(await counted(log, 500), inputs)
     ((at, rest),) = loaded(logs)
     assert at > 0
     assert rest == 100
 
 
-async def test_a_stage_that_follows_others_is_saved_at_consistent_cuts(log: Connection, saved: Saved) -> None:
+async def test_a_stage_that_follows_others_is_saved_as_of_one_sequence(log: Connection, saved: Saved) -> None:
     inputs = plain(1_500, keys=7)
     stop = asyncio.Event()
     ticks = 0
@@ -220,19 +232,21 @@ async def test_a_stage_that_follows_others_is_saved_at_consistent_cuts(log: Conn
 
     other = asyncio.create_task(other_stage())
     try:
-        async with Workers(log, Following(), time.time_ns):
+        async with Workers(log, Following(), time.time_ns, settings=OFTEN):
             for start in range(0, len(inputs), 100):
                 await feed_in(log, inputs[start : start + 100])
                 await counted(log, start + 100)
-            before = len(saved.cuts)
+            before = len(saved.snapshots)
             await feed_in(log, [Given("key-1", 1_501)])
-            await eventually(lambda: len(saved.cuts) > before, what="a snapshot while the other stage goes on writing")
+            await eventually(
+                lambda: len(saved.snapshots) > before, what="a snapshot while the other stage goes on writing"
+            )
     finally:
         stop.set()
         await other
     events = await written(log)
-    assert len(saved.cuts) >= 50
-    assert len({restored_ticks(state) for _, state in saved.cuts}) >= 10, "the followed events are part of them"
+    assert len(saved.snapshots) >= 50
+    assert len({restored_ticks(state) for _, state in saved.snapshots}) >= 10, "the followed events are part of them"
     saved.are_right(Following(), events)
 
 
@@ -241,38 +255,36 @@ def restored_ticks(state: bytes) -> int:
 
 
 @pytest.mark.parametrize("stage", [Saving(), Following()], ids=["alone", "following"])
-async def test_a_worker_that_was_replaced_saves_nothing(
-    log: Connection, saved: Saved, monkeypatch: pytest.MonkeyPatch, stage: Saving
-) -> None:
+async def test_a_worker_that_was_replaced_saves_nothing(log: Connection, saved: Saved, stage: Saving) -> None:
     """What the other one committed is not in its state, though its sequence may be later."""
     await feed_in(log, plain(20))
-    async with Workers(log, stage, time.time_ns):
-        await counted(log, 20)
-        await settled(lambda: head(log), lambda found: found is not None)
-        monkeypatch.setattr(processor, "SNAPSHOT_EVERY", 10_000)
-        other = Committer(log, CODEC, "counting", WHOLE, SIGNALS, GROUPS, time.time_ns)
-        await other.load()
-        await other.commit(
-            [Outcome(20, [output(Counted("key-1", 21, 5), "counted.21")])], 0, lambda output, sequence: None
-        )
-        ticked = CODEC.encode(Ticked("key-1", 1), id="t", source="other", time_ns=0)
-        await append(log, [Record(subjects.groups("key-1", "test", "key-1"), ticked)])
-        monkeypatch.setattr(processor, "SNAPSHOT_EVERY", 1)
-        with capture_logs() as logs:
-            number = 21
-            while not loaded(logs):
-                number += 1
-                await feed_in(log, [Given("key-2", number)])
-                await asyncio.sleep(0.02)
-    events = await written(log)
+    with capture_logs() as logs:
+        async with Workers(log, stage, time.time_ns, settings=ONLY_AT_STOP):
+            await counted(log, 20)
+            await commit_as_another_instance(log)
+            ticked = CODEC.encode(Ticked("key-1", 1), id="t", source="other", time_ns=0)
+            await append(log, [Record(subjects.groups("key-1", "test", "key-1"), ticked)])
+            await asyncio.sleep(0.3)  # the stage that follows has read what the other one committed
     assert "lane.fenced" in [each["event"] for each in logs]
-    saved.are_right(stage, events)
+    assert not saved.snapshots
+    async with Workers(log, stage, time.time_ns, settings=OFTEN):
+        await feed_in(log, [Given("key-2", 22)])
+        await counted(log, 23)
+    assert saved.snapshots
+    saved.are_right(stage, await written(log))
 
 
-async def test_a_load_that_saw_more_than_its_checkpoint_saves_no_wrong_cut(
+async def commit_as_another_instance(log: Connection) -> None:
+    """Count input 21, which was not fed in, for the whole lane."""
+    other = Committer(log, CODEC, "counting", WHOLE, SIGNALS, GROUPS, time.time_ns)
+    await other.load()
+    await other.commit([Outcome(20, [output(Counted("key-1", 21, 5), "counted.21")])], 0, lambda output, sequence: None)
+
+
+async def test_a_load_that_replayed_more_than_its_checkpoint_saves_no_wrong_snapshot(
     log: Connection, saved: Saved, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between its look at the checkpoint and its replay somebody else commits."""
+    """Another instance commits between the reading of the checkpoint and the replay."""
     await feed_in(log, plain(20))
     async with Workers(log, Counting(), time.time_ns):
         await counted(log, 20)
@@ -281,18 +293,14 @@ async def test_a_load_that_saw_more_than_its_checkpoint_saves_no_wrong_cut(
     async def then_another(self: Committer) -> list[str]:
         found = await load(self)
         monkeypatch.setattr(Committer, "load", load)
-        other = Committer(log, CODEC, "counting", WHOLE, SIGNALS, GROUPS, time.time_ns)
-        await other.load()
-        await other.commit(
-            [Outcome(20, [output(Counted("key-1", 21, 5), "counted.21")])], 0, lambda output, sequence: None
-        )
+        await commit_as_another_instance(log)
         return found
 
     monkeypatch.setattr(Committer, "load", then_another)
-    async with Workers(log, Saving(), time.time_ns):
+    async with Workers(log, Saving(), time.time_ns, settings=OFTEN):
         await feed_in(log, [Given("key-2", 22)])
         await counted(log, 22)
-    assert saved.cuts
+    assert saved.snapshots
     saved.are_right(Saving(), await written(log))
 
 
@@ -303,9 +311,9 @@ async def test_events_of_others_behind_the_checkpoint_are_folded_once(log: Conne
         await counted(log, 20)
     ticked = CODEC.encode(Ticked("key-1", 3), id="t", source="other", time_ns=0)
     await append(log, [Record(subjects.groups("key-1", "test", "key-1"), ticked)])
-    async with Workers(log, Replaying(), time.time_ns):
+    async with Workers(log, Replaying(), time.time_ns, settings=OFTEN):
         pass
-    assert saved.cuts
+    assert saved.snapshots
     saved.are_right(Replaying(), await written(log))
 
 
@@ -348,20 +356,20 @@ async def test_a_damaged_snapshot_is_passed_over(
 ) -> None:
     inputs = plain(60)
     await feed_in(log, inputs[:50])
-    async with Workers(log, Saving(), time.time_ns):
+    async with Workers(log, Saving(), time.time_ns, settings=OFTEN):
         await counted(log, 50)
     await harm(log)
     with capture_logs() as logs:
         await feed_in(log, inputs[50:])
-        async with Workers(log, Saving(), time.time_ns):
+        async with Workers(log, Saving(), time.time_ns, settings=OFTEN):
             each_once_in_order(await counted(log, 60), inputs)
     assert loaded(logs)[0] == (0, 50)
-    told = [each for each in logs if each["event"] in ("snapshot.passed_over", "snapshot.unreadable")]
-    assert told
-    assert why in told[0].get("why", "")
+    reasons = [each for each in logs if each["event"] in ("snapshot.passed_over", "snapshot.unreadable")]
+    assert reasons
+    assert why in reasons[0].get("why", "")
     # A new one takes its place.
     with capture_logs() as logs:
-        async with Workers(log, Saving(), time.time_ns):
+        async with Workers(log, Saving(), time.time_ns, settings=OFTEN):
             pass
     assert loaded(logs)[0][0] > 0
 
@@ -372,11 +380,11 @@ async def test_a_snapshot_of_another_schema_is_passed_over(log: Connection, save
 
     inputs = plain(60)
     await feed_in(log, inputs[:50])
-    async with Workers(log, Saving(), time.time_ns):
+    async with Workers(log, Saving(), time.time_ns, settings=OFTEN):
         await counted(log, 50)
     with capture_logs() as logs:
         await feed_in(log, inputs[50:])
-        async with Workers(log, Newer(), time.time_ns):
+        async with Workers(log, Newer(), time.time_ns, settings=OFTEN):
             each_once_in_order(await counted(log, 60), inputs)
     assert loaded(logs) == [(0, 50)]
     assert [each["why"] for each in logs if each["event"] == "snapshot.passed_over"] == ["its schema is 1, not 2"]
@@ -384,7 +392,7 @@ async def test_a_snapshot_of_another_schema_is_passed_over(log: Connection, save
 
 async def test_a_snapshot_of_a_log_that_was_made_again_is_passed_over(log: Connection, saved: Saved) -> None:
     await feed_in(log, plain(50))
-    async with Workers(log, Saving(), time.time_ns):
+    async with Workers(log, Saving(), time.time_ns, settings=OFTEN):
         await counted(log, 50)
     for stream in ("GROUPS", "SIGNALS"):
         await log.api(f"STREAM.DELETE.{stream}")
@@ -394,7 +402,7 @@ async def test_a_snapshot_of_a_log_that_was_made_again_is_passed_over(log: Conne
     with capture_logs() as logs:
         async with Workers(log, Counting(), time.time_ns):
             await counted(log, 200)
-        async with Workers(log, Saving(), time.time_ns):
+        async with Workers(log, Saving(), time.time_ns, settings=OFTEN):
             await feed_in(log, plain(1, first=2_000))
             each_once_in_order(await counted(log, 201), [*inputs, *plain(1, first=2_000)])
     assert loaded(logs) == [(0, 0), (0, 200)]

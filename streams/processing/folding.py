@@ -1,0 +1,205 @@
+"""Folding: what a lane's input, retried dead letters, outcomes of effects and ticks lead to.
+
+Each of them changes the state at once and becomes an `Outcome` for the loop to commit. An event that cannot be handled
+is stored in DEAD with the reason, and the lane goes on.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+import structlog
+
+from streams import dead_letter_events, dead_letters, metrics
+from streams.connection import Connection
+from streams.envelope import Codec, Recorded, peek_type
+from streams.errors import UnprocessableError
+from streams.processing.commit import Outcome
+from streams.processing.loading import LoadedLane
+from streams.processing.stage import Output, Stage
+from streams.reader import Stored
+from streams.retry import StoppedError, retry_forever
+from streams.subjects import Lane, partition_of
+from streams.topology import DEAD
+
+log = structlog.get_logger()
+
+S = TypeVar("S")
+
+_STOP_CHECK_SECONDS = 0.5
+_SETTLE_SECONDS = 1.0
+"""No tick runs for this long after a load: the stages in front start too, and what they still store belongs before
+it."""
+
+
+class Folder(Generic[S]):
+    """Folds what one loaded lane reads. `dead_lettered` is set when an event went to DEAD: the checkpoint must then
+    move past it though the event has no output; the loop clears it."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        codec: Codec,
+        stage: Stage[S],
+        lane: Lane,
+        loaded: LoadedLane[S],
+        clock: Callable[[], int],
+        stop: asyncio.Event,
+    ) -> None:
+        self._connection = connection
+        self._codec = codec
+        self._stage = stage
+        self._committer = loaded.committer
+        self._resumed = loaded.resumed
+        self._state = loaded.state
+        self._clock = clock
+        self._stop = stop
+        self._log = log.bind(stage=stage.name, lane=lane.name)
+        self._input_types = frozenset(name.encode() for name in stage.input_types)
+        self._partial_input = loaded.resumed.part_of
+        self._ticks_from = _now() + _SETTLE_SECONDS
+        self.dead_lettered = False
+
+    @property
+    def retries_wait(self) -> bool:
+        """True while an input event's outputs are stored in part: its other outputs must find the state as it was."""
+        return bool(self._partial_input)
+
+    async def fold_input(self, batch: Sequence[Stored]) -> list[Outcome]:
+        """One outcome per input event, in order; what cannot be handled is dead-lettered and has no output."""
+        stream = self._stage.reads.name
+        events = [None if self._is_done(stored) else await self._decode(stream, stored) for stored in batch]
+        await self._ready([event for event in events if event is not None])
+        return [await self._fold_event(stored, event) for stored, event in zip(batch, events, strict=True)]
+
+    async def fold_retries(self, requests: Sequence[Stored]) -> list[Outcome]:
+        """Dead letters that operators retry: handled like input, with their own position in the checkpoint."""
+        return [await self._fold_retry(request) for request in requests]
+
+    def fold_effects(self, results: Sequence[list[Output]]) -> list[Outcome]:
+        """What effects came back with."""
+        for outputs in results:
+            self._state.evolve(outputs)
+        return [Outcome(0, outputs) for outputs in results]
+
+    def fold_tick(self) -> list[Outcome]:
+        """What time alone leads to."""
+        if _now() < self._ticks_from:
+            return []
+        outputs = list(self._stage.tick(self._state.value, self._clock()))
+        self._state.evolve(outputs)
+        return [Outcome(0, outputs)] if outputs else []
+
+    def seconds_until_tick(self) -> float | None:
+        """How long the loop may wait for input before a tick is due; None when none is."""
+        due = self._stage.due(self._state.value)
+        return None if due is None else max(0.0, (due - self._clock()) / 1e9, self._ticks_from - _now())
+
+    async def _fold_event(self, stored: Stored, event: Recorded | None) -> Outcome:
+        outputs: list[Output] = []
+        done, config = 0, self._stage.config_sequence()
+        if event is not None:
+            if stored.sequence == self._resumed.part_of:
+                done, config = self._resumed.parts_done, self._resumed.config_sequence
+                outputs = await self._handle(stored, event, again_as_of=config)
+            else:
+                outputs = await self._handle(stored, event)
+            self._state.evolve(outputs[done:])
+        if stored.sequence >= self._partial_input:
+            self._partial_input = 0
+        return Outcome(stored.sequence, outputs, done, config_sequence=config)
+
+    async def _fold_retry(self, request: Stored) -> Outcome:
+        nothing = Outcome(0, [], retry=request.sequence)
+        reached = self._committer.reached
+        if reached.ahead and request.sequence <= reached.reached(int(request.subject.rpartition(".")[2]))[1]:
+            return nothing  # a lane of another layout ran it before this one took the partition over
+        try:
+            wanted: dead_letters.DeadLetterRetried = self._codec.decode(
+                DEAD.name, request.sequence, request.subject, request.payload
+            ).data
+            stored = Stored(wanted.sequence, wanted.subject, dead_letters.payload_of(wanted))
+        except (UnprocessableError, ValueError, AttributeError) as error:
+            self._log.error("retry.unreadable", at=f"{DEAD.name}:{request.sequence}", error=str(error))
+            return nothing
+        suffix = f"~{request.sequence}"
+        event = await self._decode(wanted.stream, stored, suffix)
+        if event is None:
+            return nothing
+        await self._ready([event])
+        done, config = 0, self._stage.config_sequence()
+        if request.sequence == self._resumed.retry_of:
+            done, config = self._resumed.retry_done, self._resumed.config_sequence
+            outputs = await self._handle(stored, event, suffix, again_as_of=config)
+        else:
+            outputs = await self._handle(stored, event, suffix)
+        outputs = [output if output.cause else output._replace(cause=event.at) for output in outputs]
+        self._state.evolve(outputs[done:])
+        return Outcome(0, outputs, done, request.sequence, config)
+
+    def _is_done(self, stored: Stored) -> bool:
+        """True when a lane of another layout handled this input before this one took the partition over."""
+        reached = self._committer.reached
+        return bool(reached.ahead) and stored.sequence <= reached.reached(int(partition_of(stored.subject)))[0]
+
+    async def _decode(self, stream: str, stored: Stored, suffix: str = "") -> Recorded | None:
+        """The event; None when the stage does not want it, or when it cannot be read and was dead-lettered."""
+        name = peek_type(stored.payload)
+        if name not in self._input_types and self._codec.knows(name.decode(errors="replace")):
+            return None
+        try:
+            return self._codec.decode(stream, stored.sequence, stored.subject, stored.payload)
+        except UnprocessableError as error:
+            await self._dead_letter(stream, stored, str(error), suffix)
+            return None
+
+    async def _ready(self, events: list[Recorded]) -> None:
+        """Wait until the stage has what the events need. Raises StoppedError when the lane is stopped meanwhile."""
+        ready = asyncio.create_task(self._stage.ready(events))
+        try:
+            while not (await asyncio.wait({ready}, timeout=_STOP_CHECK_SECONDS))[0]:
+                if self._stop.is_set():
+                    raise StoppedError
+            ready.result()
+        finally:
+            ready.cancel()
+
+    async def _handle(
+        self, stored: Stored, event: Recorded, suffix: str = "", *, again_as_of: int | None = None
+    ) -> list[Output]:
+        """The outputs of an event; none when it had to be dead-lettered. With `again_as_of`, a CONFIG sequence, some of
+        them are stored already and the stage must return the same ones."""
+        stage, state = self._stage, self._state.value
+        try:
+            if again_as_of is not None:
+                return list(await stage.handle_again(state, event, self._clock(), again_as_of))
+            return list(stage.handle(state, event, self._clock()))
+        except UnprocessableError as error:
+            await self._dead_letter(event.stream, stored, str(error), suffix)
+        except Exception as error:
+            self._log.exception("event.failed", at=event.at)
+            await self._dead_letter(event.stream, stored, f"{type(error).__name__}: {error}", suffix)
+        return []
+
+    async def _dead_letter(self, stream: str, stored: Stored, error: str, suffix: str = "") -> None:
+        self._log.warning("event.dead", at=f"{stream}:{stored.sequence}", error=error)
+        await retry_forever(
+            lambda: dead_letter_events.dead_letter(
+                self._connection,
+                stage=self._stage.name,
+                stream=stream,
+                sequence=stored.sequence,
+                subject=stored.subject,
+                payload=stored.payload,
+                error=error,
+                now=self._clock(),
+                dead_id=f"{self._stage.name}:{stream}:{stored.sequence}{suffix}",
+            ),
+            self._stop,
+        )
+        metrics.DEAD.labels(self._stage.name).inc()
+        self.dead_lettered = True
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

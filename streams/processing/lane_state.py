@@ -1,0 +1,69 @@
+"""The state of a lane in memory, and up to which sequence of the output stream it was folded."""
+
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+import structlog
+
+from streams.envelope import Codec, peek_type
+from streams.errors import UnprocessableError
+from streams.processing.stage import Output, Stage
+from streams.reader import Stored
+from streams.subjects import Lane
+
+log = structlog.get_logger()
+
+S = TypeVar("S")
+
+
+class LaneState(Generic[S]):
+    """`value` is the stage's own state, folded in place.
+
+    `sequence` is the last one of the output stream that a replay, or following the stream, has reached; `stored` is
+    the sequence of the lane's own last output. `folded` counts events since the last snapshot.
+    """
+
+    def __init__(self, codec: Codec, stage: Stage[S], lane: Lane, value: S, *, sequence: int, stored: int) -> None:
+        self._codec = codec
+        self._stage = stage
+        self._followed_types = frozenset(name.encode() for name in stage.follows)
+        self._log = log.bind(stage=stage.name, lane=lane.name)
+        self.value = value
+        self.sequence = sequence
+        self.stored = stored
+        self.folded = 0
+
+    def replay(self, batch: Sequence[Stored]) -> None:
+        """Fold every event of a batch of the output stream."""
+        for stored in batch:
+            self._evolve_stored(stored)
+        self.sequence = max(self.sequence, batch[-1].sequence)
+
+    def follow(self, batch: Sequence[Stored]) -> None:
+        """Fold the events of a batch that other stages wrote and that belong to the state."""
+        for stored in batch:
+            if peek_type(stored.payload) in self._followed_types:
+                self._evolve_stored(stored)
+        self.sequence = batch[-1].sequence
+
+    def evolve(self, outputs: Sequence[Output]) -> None:
+        """Fold outputs that are not stored yet."""
+        for output in outputs:
+            self._stage.evolve(self.value, output.event, 0)
+        self.folded += len(outputs)
+
+    def on_stored(self, output: Output, sequence: int) -> None:
+        """An output that was folded already is stored now."""
+        self.stored = sequence
+        self._stage.stored(self.value, output, sequence)
+
+    def _evolve_stored(self, stored: Stored) -> None:
+        stream = self._stage.writes.name
+        try:
+            event = self._codec.decode(stream, stored.sequence, stored.subject, stored.payload)
+        except UnprocessableError as error:
+            # No stage wrote it, for a stage writes only what the codec reads: it is no part of the state.
+            self._log.error("state.unreadable", at=f"{stream}:{stored.sequence}", error=str(error))
+            return
+        self._stage.evolve(self.value, event.data, stored.sequence)
+        self.folded += 1

@@ -1,0 +1,179 @@
+"""Loading a lane: its checkpoint, its state (snapshot, then replay), and the subscriptions that it reads on from.
+
+A start, a restart after a crash and the takeover of a lane from another instance are this one code path.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import structlog
+
+from streams import dead_letters
+from streams.connection import Connection
+from streams.envelope import Codec
+from streams.errors import LogError
+from streams.processing import snapshots
+from streams.processing.checkpoint import Checkpoint
+from streams.processing.commit import Committer
+from streams.processing.lane_state import LaneState
+from streams.processing.stage import Stage
+from streams.reader import StreamSubscription, read_all
+from streams.subjects import Lane
+from streams.topology import DEAD
+
+log = structlog.get_logger()
+
+S = TypeVar("S")
+
+_FOLLOW = 1000
+
+
+@dataclass(frozen=True)
+class LoadedLane(Generic[S]):
+    """What a lane works with until it is lost or stopped: `resumed` is the checkpoint that it was loaded from.
+
+    `followed` reads what other stages write into the output stream; None for a stage that follows none.
+    """
+
+    committer: Committer
+    resumed: Checkpoint
+    state: LaneState[S]
+    input: StreamSubscription
+    retries: StreamSubscription
+    followed: StreamSubscription | None
+
+    def follow(self) -> None:
+        """Fold what other stages have written into the output stream since the last call."""
+        while self.followed is not None and (taken := self.followed.take(_FOLLOW)):
+            self.state.follow(taken)
+
+
+class LaneLoader(Generic[S]):
+    """Loads one lane of a stage. `wake` is set whenever one of its subscriptions has something to read."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        codec: Codec,
+        stage: Stage[S],
+        lane: Lane,
+        clock: Callable[[], int],
+        stop: asyncio.Event,
+        wake: asyncio.Event,
+        read_ahead: int,
+    ) -> None:
+        self._connection = connection
+        self._codec = codec
+        self._stage = stage
+        self._lane = lane
+        self._clock = clock
+        self._stop = stop
+        self._wake = wake
+        self._read_ahead = read_ahead
+        self._log = log.bind(stage=stage.name, lane=lane.name)
+
+    @asynccontextmanager
+    async def loaded(self) -> AsyncIterator[LoadedLane[S]]:
+        """The lane as its newest checkpoint describes it; its subscriptions are closed at the end of the block.
+
+        Raises FencedError, HalfStoredError and LogError.
+        """
+        stage, lane = self._stage, self._lane
+        async with AsyncExitStack() as subscriptions:
+            committer = Committer(
+                self._connection, self._codec, stage.name, lane, stage.reads, stage.writes, self._clock, stop=self._stop
+            )
+            for superseded in await committer.load():
+                await self._delete_consumer(superseded)
+            reached = committer.reached
+            snapshot_at, value = await self._restore()
+            # The state counts as folded up to the checkpoint even if nothing behind the snapshot belongs to it.
+            folded_to = max(snapshot_at, committer.sequence)
+            state = LaneState(self._codec, stage, lane, value, sequence=folded_to, stored=committer.sequence)
+            await self._replay(state, snapshot_at)
+            followed = None
+            if stage.follows:
+                followed = await self._subscribe(
+                    subscriptions,
+                    stage.writes.name,
+                    stage.state_patterns,
+                    state.sequence,
+                    f"{stage.name} {lane.name} follows its own stream",
+                )
+            retries = await self._subscribe(
+                subscriptions,
+                DEAD.name,
+                [dead_letters.retry_patterns(stage.name)],
+                reached.retried,
+                f"{stage.name} {lane.name} runs retries",
+            )
+            inputs = await self._subscribe(
+                subscriptions,
+                stage.reads.name,
+                stage.input_patterns,
+                reached.position,
+                stage.description,
+                name=f"{stage.name}-{lane.name}",
+            )
+            self._log.info(
+                "lane.loaded",
+                position=reached.position,
+                snapshot=snapshot_at,
+                replayed=state.folded,
+                waiting=inputs.pending,
+            )
+            yield LoadedLane(committer, reached, state, inputs, retries, followed)
+
+    async def _delete_consumer(self, lane: str) -> None:
+        """Delete the durable consumer of a lane that was superseded: its lag would grow without end."""
+        consumer = f"{self._stage.name}-{lane}"
+        try:
+            await self._connection.api(f"CONSUMER.DELETE.{self._stage.reads.name}.{consumer}")
+        except LogError as error:
+            self._log.info("consumer.not_deleted", consumer=consumer, error=str(error))
+
+    async def _restore(self) -> tuple[int, S]:
+        """(sequence, state) of the newest snapshot that fits; (0, the initial state) when none does."""
+        stage, lane = self._stage, self._lane
+        if stage.schema:
+            found = await snapshots.load(self._connection, stage.name, lane, stage.schema, stage.writes.name)
+            if found is not None:
+                try:
+                    return found[0], stage.restore(found[1], lane)
+                except Exception as error:  # a snapshot is only a shortcut: a replay takes its place
+                    self._log.warning("snapshot.passed_over", why=f"{type(error).__name__}: {error}")
+        return 0, stage.initial(lane)
+
+    async def _replay(self, state: LaneState[S], after: int) -> None:
+        """Fold what was stored behind `after`: the lane's own outputs, and those of others that belong to its state."""
+        if self._stage.state_patterns:
+            filters = self._lane.filters(*self._stage.state_patterns)
+            async for batch in read_all(self._connection, self._stage.writes.name, filters, after=after):
+                state.replay(batch)
+
+    async def _subscribe(
+        self,
+        subscriptions: AsyncExitStack,
+        stream: str,
+        patterns: Sequence[str],
+        after: int,
+        description: str,
+        *,
+        name: str | None = None,
+    ) -> StreamSubscription:
+        stage, lane = self._stage, self._lane
+        subscription = StreamSubscription(
+            self._connection,
+            stream,
+            lane.filters(*patterns),
+            name=name,
+            description=description,
+            metadata={"stage": stage.name, "lane": lane.name, "writes": stage.writes.name},
+            batch=self._read_ahead,
+            wake=self._wake,
+        )
+        subscriptions.push_async_callback(subscription.close)
+        return await subscription.open(after)
