@@ -8,12 +8,13 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-# Tests wait for servers and clocks more than they work: two files at a time.
+# Tests spend most of their time waiting for servers and clocks: two files at a time.
 WORKERS ?= 2
 
 .PHONY: demo up test check install lock clean
 
 demo: install
+	@echo "starting vibe demo"
 	@$(BIN)/vibe demo $(ARGS)
 
 up: install
@@ -34,18 +35,10 @@ install: $(STAMP)
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11"; exit 1; }
-	@if command -v uv >/dev/null 2>&1; then \
-	    uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
-	    VIRTUAL_ENV=$(VENV) uv pip install --quiet --require-hashes -r requirements.lock && \
-	    VIRTUAL_ENV=$(VENV) uv pip install --quiet --no-build-isolation --no-deps -e . ; \
-	else \
-	    $(PYTHON) -m venv $(VENV) && \
-	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
-	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e . ; \
-	fi
+	@$(PYTHON) ops/install.py $(VENV)
 	@touch $(STAMP)
 
-# Needs uv. Hashes only: no address of any package index ends up in the file.
+# Needs uv. The file holds hashes only: no address of a package index.
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	    --no-annotate --no-header --extra dev --quiet -o requirements.lock pyproject.toml
