@@ -20,6 +20,11 @@ def derived(kind: str, *parts: object) -> str:
     )
 
 
+def ledger_entry_id(source_event_id: str) -> str:
+    """The id of the ledger entry that books a fill, deposit or settlement: led_abc for fil_abc."""
+    return f"led_{source_event_id.rpartition('_')[2]}"
+
+
 def cloid(attempt_id: str) -> str:
     """The client order id of a decision: 0x and 128 bits (docs/venues/hyperliquid.md, client order ids)."""
     return f"0x{blake2b(attempt_id.encode(), digest_size=16).hexdigest()}"

@@ -7,6 +7,7 @@ copied and by asset ('' for deposits), so that profit per influencer is cash + s
 from typing import ClassVar
 
 from domain.events import CashDeposited, OrderFilled, PositionSettled
+from domain.ids import ledger_entry_id
 from projections.engine.mapping import SEQUENCE, From, add, insert
 from projections.engine.projection import Projection
 from projections.engine.table import Table
@@ -53,11 +54,6 @@ LEDGER_BALANCE = Table(
 )
 
 
-def entry_of(source_event_id: str) -> str:
-    """The id of the entry that books an event: led_abc for fil_abc."""
-    return f"led_{source_event_id.rpartition('_')[2]}"
-
-
 def _deposit_or_withdrawal(cash_delta_micros: int) -> str:
     return "DEPOSIT" if cash_delta_micros >= 0 else "WITHDRAWAL"
 
@@ -73,7 +69,7 @@ class LedgerEntries(Projection):
             insert(
                 LEDGER_ENTRY,
                 CashDeposited,
-                entry_id=From("deposit_id", entry_of),
+                entry_id=From("deposit_id", ledger_entry_id),
                 sequence=SEQUENCE,
                 kind=From("cash_delta_micros", _deposit_or_withdrawal),
                 source_event_id=From("deposit_id"),
@@ -98,7 +94,7 @@ class LedgerEntries(Projection):
             insert(
                 LEDGER_ENTRY,
                 OrderFilled,
-                entry_id=From("fill_id", entry_of),
+                entry_id=From("fill_id", ledger_entry_id),
                 sequence=SEQUENCE,
                 kind="TRADE",
                 source_event_id=From("fill_id"),
@@ -116,7 +112,7 @@ class LedgerEntries(Projection):
             insert(
                 LEDGER_ENTRY,
                 PositionSettled,
-                entry_id=From("settlement_id", entry_of),
+                entry_id=From("settlement_id", ledger_entry_id),
                 sequence=SEQUENCE,
                 kind="SETTLEMENT",
                 source_event_id=From("settlement_id"),

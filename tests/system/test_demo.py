@@ -311,7 +311,7 @@ async def test_every_kind_of_id_finds_its_story(twice: list[tuple[Path, Ended]])
         "venue trade id": signal.metadata["tid"],
         "venue hash": signal.metadata["hash"],
         f"place {decided.at}": decided.at,
-        "account seed": next(e.id for e in events["account.seeded"] if e.data.venue is Venue.HYPERLIQUID),
+        "account snapshot": next(e.id for e in events["account.seeded"] if e.data.venue is Venue.HYPERLIQUID),
     }
     seeding = next(e.data.raw_id for e in events["raw.received"] if e.data.channel == "clearinghouseState")
     async with ends(folder):  # the servers stay up for all of them

@@ -6,13 +6,14 @@ import sys
 
 from rich.console import Console
 
+from handlers.services.trace import Tracer
+from handlers.services.trace_verification import verify_trace
+from projections.queries.trace_index import PostgresTraceIndex
 from streams import topology
 from vibe.app import pipeline_lag
 from vibe.app.settings import Settings
 from vibe.cli.connections import open_connections
 from vibe.cli.trace_rendering import as_json, show_trace
-from vibe.trace import Tracer
-from vibe.trace_verify import verified
 
 
 async def run_trace(settings: Settings, wanted: str, json: bool, limit: int, verify: bool = False) -> int:
@@ -21,7 +22,7 @@ async def run_trace(settings: Settings, wanted: str, json: bool, limit: int, ver
         return 2
     async with open_connections(settings) as at:
         await topology.verify(at.connection)
-        found = await Tracer(at.connection, at.database).trace(wanted)
+        found = await Tracer(at.connection, PostgresTraceIndex(at.database)).trace(wanted)
         if found is None:
             behind = await pipeline_lag.projection_lag(at.connection, at.database)
             note = f"; the read models are {behind:,} events behind the log" if behind else ""
@@ -33,7 +34,7 @@ async def run_trace(settings: Settings, wanted: str, json: bool, limit: int, ver
                 soft_wrap=True,
             )
             return 1
-        verdicts = await verified(at.connection, found) if verify else {}
+        verdicts = await verify_trace(at.connection, found) if verify else {}
         if json:
             sys.stdout.write(as_json(wanted, found, verdicts).decode() + "\n")
         else:

@@ -30,11 +30,11 @@ from domain.events import (
     SignalRecorded,
 )
 from domain.micros import decimal_text
+from handlers.services.trace import Attempt, Trace, first_time, time_of
+from handlers.services.trace_verification import Verified
 from streams.dead_letter_events import DeadLettered
 from streams.envelope import Recorded, rfc3339
 from streams.topology import EXECUTIONS
-from vibe.trace import Attempt, Trace, first_time, moment_of
-from vibe.trace_verify import Verified
 
 
 def as_json(wanted: str, trace: Trace, verdicts: Mapping[str, Verified]) -> bytes:
@@ -72,7 +72,7 @@ def _attempt(attempt: Attempt, start: int, verdict: Verified | None) -> dict[str
 
 
 def _hop(hop: Recorded, start: int) -> dict[str, Any]:
-    at = moment_of(hop)
+    at = time_of(hop)
     return {
         "type": hop.type,
         "id": hop.id,
@@ -112,7 +112,7 @@ def show_trace(console: Console, wanted: str, trace: Trace, limit: int, verdicts
 
 
 def _line(console: Console, hop: Recorded, start: int) -> None:
-    at = moment_of(hop)
+    at = time_of(hop)
     console.print(
         Text.assemble(
             (f"{rfc3339(at)[11:23]} ", "dim"),

@@ -1,25 +1,28 @@
-"""The decisions of a trace, each made again from the log alone."""
+"""The decisions of a trace, each decided again from the log alone."""
 
 from typing import Any, NamedTuple
 
 import msgspec
 
 from domain.events import CopyDecided
+from handlers.services.trace import Trace
 from handlers.services.verify_decisions import Difference, verify_one
 from streams.connection import Connection
-from vibe.trace import Trace
 
 
 class Verified(NamedTuple):
-    """What came of deciding again: `gone` says why that was not possible."""
+    """Whether a decision comes out the same: `difference` is None when it does.
+
+    `missing` says which input the log no longer has; then the decision could not be made again.
+    """
 
     difference: Difference | None
-    gone: str | None
+    missing: str | None
 
     def facts(self) -> dict[str, Any]:
-        """For JSON: equal, or the first field that differs, or why nobody can tell."""
-        if self.gone is not None:
-            return {"equal": None, "why": self.gone}
+        """For JSON: equal, or the first field that differs, or why the decision could not be made again."""
+        if self.missing is not None:
+            return {"equal": None, "why": self.missing}
         if self.difference is None:
             return {"equal": True}
         return {
@@ -30,9 +33,9 @@ class Verified(NamedTuple):
         }
 
     def text(self) -> str:
-        """One line for people."""
-        if self.gone is not None:
-            return f"not verified: {self.gone}"
+        """The same as one line of text."""
+        if self.missing is not None:
+            return f"not verified: {self.missing}"
         if self.difference is None:
             return "decided again from the log alone: equal in every field"
         return (
@@ -41,14 +44,14 @@ class Verified(NamedTuple):
         )
 
 
-async def verified(connection: Connection, trace: Trace) -> dict[str, Verified]:
-    """The verdict on every decision of a trace, by attempt id."""
-    verdicts = {}
+async def verify_trace(connection: Connection, trace: Trace) -> dict[str, Verified]:
+    """The result for every decision of a trace, by attempt id."""
+    results = {}
     for attempt in trace.attempts:
         for hop in attempt.hops:
             if isinstance(hop.data, CopyDecided) and hop.data.attempt_id == attempt.attempt_id:
                 try:
-                    verdicts[attempt.attempt_id] = Verified(await verify_one(connection, hop), None)
+                    results[attempt.attempt_id] = Verified(await verify_one(connection, hop), None)
                 except LookupError as error:
-                    verdicts[attempt.attempt_id] = Verified(None, str(error))
-    return verdicts
+                    results[attempt.attempt_id] = Verified(None, str(error))
+    return results

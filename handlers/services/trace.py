@@ -1,29 +1,73 @@
 """Tracing: from any id to the whole chain of events around it.
 
-Postgres finds, the log tells: read models only answer which sequence an id stands at. Every hop shown is the event
-itself, read from its stream, and the way up follows the causation that each event carries.
+A `TraceIndex` answers at which sequences the events of an id are stored; every event shown is read from its stream, and
+the way back to the raw event follows the causation that each event carries.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
-
-import asyncpg
+from typing import Any, NamedTuple, Protocol
 
 from domain.events import CopyDecided, Event, GroupClosed, QuoteCaptured, QuoteFailed, RawReceived
-from domain.ids import derived
 from handlers.live.event_codec import codec
-from projections.models.ledger_entry import entry_of
 from streams import subjects
 from streams.connection import Connection
 from streams.dead_letter_events import DEAD_TYPE
 from streams.envelope import Recorded, nanoseconds
 from streams.errors import UnprocessableError
 from streams.reader import get, read_all
-from streams.topology import DEAD, EXECUTIONS, GROUPS, HISTORY, RAW, SIGNALS
+from streams.topology import DEAD, EXECUTIONS, GROUPS, HISTORY, RAW, REQUESTS, SIGNALS
 
 MAX_ATTEMPTS = 1000
+"""Decisions shown of one group."""
+
+_SUFFIXES = frozenset({"grouped", "wanted", "matched", "completed", "position"})
+"""What is added to an id for the ids of events about it, such as 'grp_….matched'."""
+_ADDRESS = re.compile(r"0x[0-9a-f]{40}")
+
+
+class TraceIndex(Protocol):
+    """Which events belong to an id: sequences in SIGNALS, GROUPS, REQUESTS and EXECUTIONS. `projections` implements it.
+
+    The first four methods look an id up; what they return first is the kind of thing that the id names.
+    """
+
+    async def find_attempts(self, wanted: str) -> tuple[str, list[str]] | None:
+        """The decisions that an id of a decision, request, order, fill or ledger entry belongs to."""
+
+    async def find_group(self, wanted: str) -> tuple[str, int] | None:
+        """The GROUPS sequence at which the group was closed that an id of a group or quote belongs to."""
+
+    async def find_trades(self, wanted: str) -> tuple[str, list[tuple[str, int, int]]] | None:
+        """(signal id, RAW sequence, SIGNALS sequence) of each trade with this signal id, raw id, venue id or hash."""
+
+    async def find_cash_entry(self, wanted: str) -> int | None:
+        """The EXECUTIONS sequence booked by a ledger entry without a decision, by its own id or its source event's."""
+
+    async def groups_of_signals(self, signal_ids: list[str]) -> list[int]:
+        """The GROUPS sequences at which the groups of these signals were closed, in order."""
+
+    async def group_of_attempt(self, attempt_id: str) -> int | None:
+        """The GROUPS sequence at which the group of a decision was closed."""
+
+    async def attempts_of_group(self, group_id: str, limit: int) -> list[str]:
+        """The first `limit` decisions about a group, in order."""
+
+    async def quote_of_group(self, group_id: str) -> tuple[int, int] | None:
+        """The GROUPS sequences of the quote's intent and outcome."""
+
+    async def fan_out_of_group(self, group_id: str) -> int | None:
+        """The REQUESTS sequence of the summary of the fan-out."""
+
+    async def decision(self, attempt_id: str) -> int:
+        """The EXECUTIONS sequence of a decision that `find_attempts` or `attempts_of_group` returned."""
+
+    async def orders(self, attempt_id: str) -> list[tuple[int, int | None]]:
+        """The EXECUTIONS sequences at which each order of a decision was submitted and completed (None = not yet)."""
+
+    async def ledger(self, attempt_id: str) -> list[dict[str, Any]]:
+        """The ledger entries of a decision, in order, as rows of the read model ledger_entry."""
 
 
 class Attempt(NamedTuple):
@@ -44,11 +88,11 @@ class Trace(NamedTuple):
 
 
 class Tracer:
-    """Answers traces; holds no state but its connections."""
+    """Traces ids through the log; holds no state but its connections."""
 
-    def __init__(self, connection: Connection, database: asyncpg.Connection[Any]) -> None:
+    def __init__(self, connection: Connection, index: TraceIndex) -> None:
         self._connection = connection
-        self._database = database
+        self._index = index
         self._codec = codec()
 
     async def trace(self, wanted: str) -> Trace | None:
@@ -58,27 +102,17 @@ class Tracer:
         base, dot, suffix = wanted.rpartition(".")
         if dot and suffix in _SUFFIXES:
             wanted = base
-        row = await self._fetch(_ATTEMPT, wanted, derived("att", wanted))
-        if row:
-            return await self._of_attempts(row[0]["found_as"], [found["attempt_id"] for found in row])
-        row = await self._fetch(_GROUP, wanted)
-        if row:
-            return await self._of_group(row[0]["found_as"], row[0]["closed_sequence"])
-        rows = await self._fetch(_TRADE, wanted)
-        if rows:
-            return await self._of_trades(rows[0]["found_as"], rows)
-        row = await self._fetch(_DEPOSIT, wanted, entry_of(wanted))
-        if row:
-            event = await self._get(EXECUTIONS.name, row[0]["sequence"])
+        if (attempts := await self._index.find_attempts(wanted)) is not None:
+            return await self._of_attempts(*attempts)
+        if (group := await self._index.find_group(wanted)) is not None:
+            return await self._of_group(*group)
+        if (trades := await self._index.find_trades(wanted)) is not None:
+            return await self._of_trades(*trades)
+        if (sequence := await self._index.find_cash_entry(wanted)) is not None:
+            event = await self._get(EXECUTIONS.name, sequence)
             cause = await self._cause(event) if event else None
             return Trace("ledger entry", [hop for hop in (cause, event) if hop], [], [])
-        return await self._raw(wanted)
-
-    async def _fetch(self, query: str, *wanted: str) -> list[Any]:
-        try:
-            return list(await self._database.fetch(query, *wanted))
-        except asyncpg.UndefinedTableError:
-            return []
+        return await self._without_index(wanted)
 
     async def _get(self, stream: str, sequence: int) -> Recorded | None:
         stored = await get(self._connection, stream, sequence)
@@ -107,38 +141,27 @@ class Tracer:
         return Trace(f"place {wanted}", [event], [], [])
 
     async def _of_attempts(self, found_as: str, attempt_ids: list[str]) -> Trace:
-        first = await self._database.fetchrow("SELECT * FROM copy_attempt WHERE attempt_id = $1", attempt_ids[0])
-        assert first is not None
-        group = await self._database.fetchrow(
-            "SELECT closed_sequence FROM signal_group WHERE group_id = $1", first["group_id"]
-        )
-        shared = await self._group_hops(group["closed_sequence"]) if group else []
+        closed_sequence = await self._index.group_of_attempt(attempt_ids[0])
+        shared = await self._group_hops(closed_sequence) if closed_sequence is not None else []
         return Trace(found_as, shared, [await self._attempt(attempt_id) for attempt_id in attempt_ids], [])
 
     async def _of_group(self, found_as: str, closed_sequence: int) -> Trace:
         shared = await self._group_hops(closed_sequence)
         group_id = next(hop.data.group_id for hop in shared if isinstance(hop.data, GroupClosed))
-        rows = await self._database.fetch(
-            "SELECT attempt_id FROM copy_attempt WHERE group_id = $1 ORDER BY sequence LIMIT $2",
-            group_id,
-            MAX_ATTEMPTS,
-        )
-        return Trace(found_as, shared, [await self._attempt(row["attempt_id"]) for row in rows], [])
+        attempt_ids = await self._index.attempts_of_group(group_id, MAX_ATTEMPTS)
+        return Trace(found_as, shared, [await self._attempt(attempt_id) for attempt_id in attempt_ids], [])
 
-    async def _of_trades(self, found_as: str, rows: list[Any]) -> Trace:
-        groups = await self._database.fetch(
-            "SELECT DISTINCT closed_sequence FROM signal_group WHERE signal_ids && $1::text[] ORDER BY 1",
-            [row["signal_id"] for row in rows],
-        )
-        traces = [await self._of_group(found_as, row["closed_sequence"]) for row in groups]
+    async def _of_trades(self, found_as: str, trades: list[tuple[str, int, int]]) -> Trace:
+        closed = await self._index.groups_of_signals([signal_id for signal_id, _, _ in trades])
+        traces = [await self._of_group(found_as, sequence) for sequence in closed]
         shared = [hop for trace in traces for hop in trace.shared]
-        seen = {hop.at for hop in shared}
-        alone: list[Recorded] = []
-        for row in rows:  # a historic trade has a signal and no group
-            for stream, sequence in ((RAW.name, row["raw_sequence"]), (SIGNALS.name, row["signal_sequence"])):
-                if f"{stream}:{sequence}" not in seen and (event := await self._get(stream, sequence)):
-                    alone.append(event)
-        return Trace(found_as, [*alone, *shared], [attempt for trace in traces for attempt in trace.attempts], [])
+        shown = {hop.at for hop in shared}
+        ungrouped: list[Recorded] = []
+        for _, raw_sequence, signal_sequence in trades:  # a historic trade has a signal and no group
+            for stream, sequence in ((RAW.name, raw_sequence), (SIGNALS.name, signal_sequence)):
+                if f"{stream}:{sequence}" not in shown and (event := await self._get(stream, sequence)):
+                    ungrouped.append(event)
+        return Trace(found_as, [*ungrouped, *shared], [attempt for trace in traces for attempt in trace.attempts], [])
 
     async def _group_hops(self, closed_sequence: int) -> list[Recorded]:
         closed = await self._get(GROUPS.name, closed_sequence)
@@ -147,55 +170,36 @@ class Tracer:
         group: GroupClosed = closed.data
         signals = [await self._get(SIGNALS.name, sequence) for sequence in group.signal_sequences]
         raws = [await self._cause(signal) for signal in signals if signal]
-        quote = await self._database.fetchrow(
-            "SELECT wanted_sequence, outcome_sequence FROM quote WHERE group_id = $1", group.group_id
-        )
-        fan_out = await self._database.fetchrow(
-            "SELECT matched_sequence FROM group_fan_out WHERE group_id = $1", group.group_id
-        )
         hops = [*raws, *signals, closed]
-        if quote:
-            hops.append(await self._get(GROUPS.name, quote["wanted_sequence"]))
-            hops.append(await self._get(GROUPS.name, quote["outcome_sequence"]))
-        if fan_out:
-            hops.append(await self._get("REQUESTS", fan_out["matched_sequence"]))
+        if (quote := await self._index.quote_of_group(group.group_id)) is not None:
+            hops += [await self._get(GROUPS.name, sequence) for sequence in quote]
+        if (fan_out := await self._index.fan_out_of_group(group.group_id)) is not None:
+            hops.append(await self._get(REQUESTS.name, fan_out))
         return [hop for hop in hops if hop is not None]
 
     async def _attempt(self, attempt_id: str) -> Attempt:
-        row = await self._database.fetchrow("SELECT sequence FROM copy_attempt WHERE attempt_id = $1", attempt_id)
-        assert row is not None
-        decided = await self._get(EXECUTIONS.name, row["sequence"])
+        decided = await self._get(EXECUTIONS.name, await self._index.decision(attempt_id))
         hops: list[Recorded] = []
         if decided is not None:
             request = await self._cause(decided)  # requests are kept for 90 days
             hops = [request, decided] if request else [decided]
-        for order in await self._database.fetch(
-            "SELECT submitted_sequence, completed_sequence FROM execution WHERE attempt_id = $1", attempt_id
-        ):
-            # An order, its fills, its result and the position after stand together, committed as one.
-            last = (order["completed_sequence"] or order["submitted_sequence"]) + 1
-            for sequence in range(order["submitted_sequence"], last + 1):
+        for submitted, completed in await self._index.orders(attempt_id):
+            # An order, its fills, its result and the position after are consecutive: one commit.
+            for sequence in range(submitted, (completed or submitted) + 2):
                 event = await self._get(EXECUTIONS.name, sequence)
                 if event is not None and _belongs(event, attempt_id, hops):
                     hops.append(event)
-        ledger = await self._database.fetch(
-            "SELECT * FROM ledger_entry WHERE attempt_id = $1 ORDER BY sequence", attempt_id
-        )
-        return Attempt(attempt_id, hops, [dict(entry) for entry in ledger])
+        return Attempt(attempt_id, hops, await self._index.ledger(attempt_id))
 
-    async def _raw(self, wanted: str) -> Trace | None:
-        """A raw event that led to no trade: its subject is known from its id; or a dead letter by its own id."""
-        dead = [
-            letter
-            for letter in await self._dead()
-            if wanted in (letter.id, f"{letter.data.stream}:{letter.data.sequence}")
-        ]
+    async def _without_index(self, wanted: str) -> Trace | None:
+        """A dead letter by its own id or its origin, an account snapshot, or a raw event that led to no trade."""
+        dead = [each for each in await self._dead() if wanted in (each.id, f"{each.data.stream}:{each.data.sequence}")]
         if dead:
             return Trace("dead letter", [], [], dead)
         if wanted.startswith("seed_"):
-            seeded = await self._search(SIGNALS.name, "signals.*.*.*._account", wanted, "seed_id")
-            raw = await self._cause(seeded) if seeded else None
-            return Trace("account seed", [hop for hop in (raw, seeded) if hop], [], []) if seeded else None
+            snapshot = await self._search(SIGNALS.name, "signals.*.*.*._account", wanted, "seed_id")
+            raw = await self._cause(snapshot) if snapshot else None
+            return Trace("account snapshot", [hop for hop in (raw, snapshot) if hop], [], []) if snapshot else None
         address = _ADDRESS.search(wanted)
         if not wanted.startswith("hl:") or address is None:
             return None
@@ -225,7 +229,7 @@ class Tracer:
                 try:
                     event = self._codec.decode(DEAD.name, stored.sequence, stored.subject, stored.payload)
                 except UnprocessableError:
-                    continue  # not one of ours, and for ever
+                    continue  # another program's message: it stays in the stream for as long as DEAD keeps it
                 if event.type == DEAD_TYPE:
                     found.append(event)
         return found
@@ -238,34 +242,8 @@ def _belongs(event: Recorded, attempt_id: str, hops: list[Recorded]) -> bool:
     return getattr(event.data, "order_id", None) in orders
 
 
-_SUFFIXES = frozenset({"grouped", "wanted", "matched", "completed", "position"})
-"""What is added to the id of a thing for the ids of events about it, such as 'grp_….matched'."""
-_ADDRESS = re.compile(r"0x[0-9a-f]{40}")
-
-_ATTEMPT = """
-SELECT attempt_id, 'decision' AS found_as FROM copy_attempt WHERE attempt_id = $1
-UNION ALL SELECT attempt_id, 'request' FROM copy_attempt WHERE attempt_id = $2
-UNION ALL SELECT attempt_id, 'order' FROM execution WHERE order_id = $1 OR cloid = $1
-UNION ALL SELECT attempt_id, 'fill' FROM executable_fill WHERE fill_id = $1
-UNION ALL SELECT attempt_id, 'ledger entry' FROM ledger_entry WHERE entry_id = $1 AND attempt_id IS NOT NULL
-"""
-_GROUP = """
-SELECT closed_sequence, 'signal group' AS found_as FROM signal_group WHERE group_id = $1
-UNION ALL SELECT g.closed_sequence, 'quote' FROM quote q JOIN signal_group g USING (group_id) WHERE q.quote_id = $1
-"""
-_TRADE = """
-SELECT signal_id, raw_sequence, signal_sequence,
-    CASE $1 WHEN signal_id THEN 'signal' WHEN source_event_id THEN 'raw event'
-            WHEN venue_trade_id THEN 'venue trade id' ELSE 'venue hash' END AS found_as
-FROM trade_event
-WHERE signal_id = $1 OR source_event_id = $1 OR venue_trade_id = $1 OR venue_hash = $1
-ORDER BY signal_sequence LIMIT 200
-"""
-_DEPOSIT = "SELECT sequence FROM ledger_entry WHERE entry_id IN ($1, $2)"
-
-
 def first_time(trace: Trace) -> int:
-    """When (ns) the first thing was detected: what latencies are counted from."""
+    """When (ns) the first event was detected: what latencies are counted from; 0 for an empty trace."""
     for hop in trace.shared:
         if isinstance(hop.data, RawReceived):
             return hop.data.detect_time
@@ -273,8 +251,8 @@ def first_time(trace: Trace) -> int:
     return nanoseconds(everything[0].time) if everything else 0
 
 
-def moment_of(event: Recorded) -> int:
-    """When (ns) an event happened: the instant that its facts name, else when it was recorded."""
+def time_of(event: Recorded) -> int:
+    """When (ns) an event happened: the time that its facts name, else when it was recorded."""
     facts: Event = event.data
     match facts:
         case RawReceived():
