@@ -30,6 +30,7 @@ from streams.processing.stage import Stage
 from streams.processing.stage_runner import StageRunner
 from streams.subjects import lanes
 from vibe.app.clock import Clock
+from vibe.app.collector import Collector
 from vibe.app.settings import Settings
 
 log = structlog.get_logger()
@@ -75,7 +76,8 @@ class Process:
         works = []
         for name in self._stages:
             works += await self._works(name, clock, stop)
-        announcer = asyncio.create_task(self._announce(on_ready))
+        collector = Collector()
+        announcer = asyncio.create_task(self._announce(on_ready, collector))
         tasks = [asyncio.create_task(work) for work in works]
         tasks.append(asyncio.create_task(self._configuration.watch(stop)))
         if any(name in _VALUED for name in self._stages):
@@ -87,13 +89,16 @@ class Process:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, announcer, return_exceptions=True)
+            log.info("process.stopped", longest_collection_ms=round(collector.longest_seconds * 1_000, 1))
 
-    async def _announce(self, on_ready: Callable[[], None]) -> None:
+    async def _announce(self, on_ready: Callable[[], None], collector: Collector) -> None:
         for ready in self._waits:
             await ready()
+        collector.start()
         self.ready = True
         log.info("process.ready", stages=self._stages)
         on_ready()
+        await collector.run()
 
     async def _works(self, name: str, clock: Clock, stop: asyncio.Event) -> list[Any]:
         if name == "projections":
