@@ -1,83 +1,60 @@
-"""The public feed: one WebSocket that subscribes to `trades` of many coins, and comes back by itself.
+"""The public trades feed: one WebSocket that subscribes to `trades` of many coins, and reconnects.
 
-The feed has no sequence numbers: on every subscribe the venue replays the last 30 trades of the coin, unflagged.
-Frames are handed on as text; who reads them knows what to do with replays.
+The feed has no sequence numbers: on every subscribe the venue replays the last 30 trades of the coin, unflagged
+(docs/venues/hyperliquid.md, replays and gaps). Frames are passed on as text; the reader recognises the replays.
 """
 
 import asyncio
-import random
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 
 import msgspec
-import structlog
-import websockets
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 
-log = structlog.get_logger()
+from gateways.reconnecting_websocket import DEFAULT_BACKOFF, Backoff, Connected, SessionLostError, reconnecting
 
 PING_SECONDS = 30.0
 SILENCE_SECONDS = 75.0
-"""The venue answers pings, so a connection that says nothing for this long is dead, whatever TCP believes."""
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
-MAX_FRAME_BYTES = 64 * 1024 * 1024
+"""The venue answers pings, so a connection without any frame for this long is dead, whatever TCP believes."""
 
 
-class Connected:
-    """Handed out instead of a frame when a (new) connection has subscribed; `attempt` counts from 1."""
-
-    def __init__(self, attempt: int) -> None:
-        self.attempt = attempt
-
-
-async def trades(url: str, coins: Iterable[str], *, stop: asyncio.Event) -> AsyncIterator[str | Connected]:
-    """Frames of the `trades` feed of `coins` until `stop`; reconnects with backoff and jitter for ever."""
-    wanted = list(coins)
-    attempt, delay = 0, _FIRST_PAUSE
-    stopped = asyncio.create_task(stop.wait())
-    try:
-        while not stop.is_set():
-            try:
-                async with connect(
-                    url, max_size=MAX_FRAME_BYTES, ping_interval=None, close_timeout=1, open_timeout=10
-                ) as socket:
-                    attempt += 1
-                    async for frame in _subscribed(socket, wanted, attempt, stopped):
-                        delay = _FIRST_PAUSE
-                        yield frame
-            except (websockets.WebSocketException, OSError, TimeoutError, UnicodeDecodeError) as error:
-                if not stop.is_set():
-                    log.warning("feed.lost", url=url, error=str(error) or type(error).__name__, attempt=attempt)
-            await asyncio.wait({stopped}, timeout=delay * random.uniform(0.5, 1.0))
-            delay = min(delay * 2, _LONGEST_PAUSE)
-    finally:
-        stopped.cancel()
-
-
-async def _subscribed(
-    socket: ClientConnection, coins: list[str], attempt: int, stopped: asyncio.Task[bool]
+def trades(
+    url: str,
+    coins: Iterable[str],
+    *,
+    stop: asyncio.Event,
+    backoff: Backoff = DEFAULT_BACKOFF,
+    ping_seconds: float = PING_SECONDS,
+    silence_seconds: float = SILENCE_SECONDS,
 ) -> AsyncIterator[str | Connected]:
-    heartbeat = asyncio.create_task(_heartbeat(socket))
-    closer = asyncio.create_task(_close_after(stopped, socket))
+    """Frames of the `trades` feed of `coins` until `stop`, and `Connected` at the beginning of each connection."""
+    subscriptions = [
+        msgspec.json.encode({"method": "subscribe", "subscription": {"type": "trades", "coin": coin}}).decode()
+        for coin in coins
+    ]
+
+    async def session(socket: ClientConnection, attempt: int) -> AsyncGenerator[str | Connected, None]:
+        pings = asyncio.create_task(_ping(socket, ping_seconds))
+        try:
+            for subscription in subscriptions:
+                await socket.send(subscription)
+            yield Connected(attempt)
+            while True:
+                yield await _frame(socket, silence_seconds)
+        finally:
+            pings.cancel()
+
+    return reconnecting(url, session, stop=stop, backoff=backoff, ping_interval=None)
+
+
+async def _frame(socket: ClientConnection, silence_seconds: float) -> str:
     try:
-        for coin in coins:
-            wish = {"method": "subscribe", "subscription": {"type": "trades", "coin": coin}}
-            await socket.send(msgspec.json.encode(wish).decode())
-        yield Connected(attempt)
-        while True:
-            async with asyncio.timeout(SILENCE_SECONDS):
-                frame = await socket.recv(decode=True)
-            yield frame
-    finally:
-        heartbeat.cancel()
-        closer.cancel()
+        async with asyncio.timeout(silence_seconds):
+            return await socket.recv(decode=True)
+    except TimeoutError:
+        raise SessionLostError(f"no frame for {silence_seconds:g} s") from None
 
 
-async def _heartbeat(socket: ClientConnection) -> None:
+async def _ping(socket: ClientConnection, every_seconds: float) -> None:
     while True:
-        await asyncio.sleep(PING_SECONDS)
+        await asyncio.sleep(every_seconds)
         await socket.send('{"method":"ping"}')
-
-
-async def _close_after(stopped: asyncio.Task[bool], socket: ClientConnection) -> None:
-    await asyncio.wait({stopped})
-    await socket.close()

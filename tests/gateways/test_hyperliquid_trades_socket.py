@@ -1,17 +1,15 @@
-"""The public feed against the sandbox: subscribes, comes back by itself, ends when told to."""
+"""The public trades feed against the sandbox: it subscribes, reconnects, and ends at `stop`."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
 import pytest
-from websockets.asyncio.client import connect
 
-from gateways.hyperliquid import trades_socket
-from gateways.hyperliquid.trades_socket import Connected, trades
+from gateways.hyperliquid.trades_socket import trades
+from gateways.reconnecting_websocket import Backoff, Connected
 from gateways.sandbox.hyperliquid import FlowSource, Sandbox
 from gateways.sandbox.hyperliquid.coins import COINS
 from tests.gateways.test_sandbox_hyperliquid_faults import order
@@ -23,36 +21,36 @@ COIN_NAMES = [coin.name for coin in COINS]
 class Listener:
     """Reads the feed in the background, so that a test may do something meanwhile."""
 
-    def __init__(self, url: str, coins: list[str]) -> None:
+    def __init__(self, url: str, coins: list[str], **options: Any) -> None:
         self.stop = asyncio.Event()
-        self._heard: asyncio.Queue[str | Connected] = asyncio.Queue()
-        self.task = asyncio.create_task(self._listen(url, coins))
+        self._received: asyncio.Queue[str | Connected] = asyncio.Queue()
+        self.task = asyncio.create_task(self._listen(trades(url, coins, stop=self.stop, **options)))
 
-    async def _listen(self, url: str, coins: list[str]) -> None:
-        async for frame in trades(url, coins, stop=self.stop):
-            self._heard.put_nowait(frame)
+    async def _listen(self, feed: AsyncIterator[str | Connected]) -> None:
+        async for frame in feed:
+            self._received.put_nowait(frame)
 
     async def connected(self) -> int:
         """The attempt of the next connection; frames before it are dropped."""
         while True:
-            heard = await asyncio.wait_for(self._heard.get(), 3)
-            if isinstance(heard, Connected):
-                return heard.attempt
+            received = await asyncio.wait_for(self._received.get(), 3)
+            if isinstance(received, Connected):
+                return received.attempt
 
     async def data(self) -> list[dict[str, Any]]:
         """The trades of the next frame that has some."""
         while True:
-            heard = await asyncio.wait_for(self._heard.get(), 3)
-            assert isinstance(heard, str), "the connection was lost"
-            frame = json.loads(heard)
+            received = await asyncio.wait_for(self._received.get(), 3)
+            assert isinstance(received, str), "the connection was lost"
+            frame = json.loads(received)
             if frame["channel"] == "trades":
                 found: list[dict[str, Any]] = frame["data"]
                 return found
 
 
 @asynccontextmanager
-async def listening(sandbox: Sandbox, *coins: str) -> AsyncIterator[Listener]:
-    listener = Listener(sandbox.ws_url, list(coins))
+async def listening(sandbox: Sandbox, *coins: str, **options: Any) -> AsyncIterator[Listener]:
+    listener = Listener(sandbox.ws_url, list(coins), **options)
     try:
         yield listener
     finally:
@@ -89,14 +87,8 @@ async def test_a_dropped_feed_comes_back_with_the_replay() -> None:
             await order(sandbox, drop_connections=True)
 
 
-def soon() -> Generator[float, None, None]:
-    while True:
-        yield 0.1
-
-
-async def test_a_venue_that_refuses_is_tried_until_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trades_socket, "connect", partial(connect, reconnect_delays=soon))
-    async with played(90) as sandbox, listening(sandbox, "BTC") as listener:
+async def test_a_venue_that_refuses_connections_is_tried_until_it_accepts_one() -> None:
+    async with played(90) as sandbox, listening(sandbox, "BTC", backoff=Backoff(0.1, 0.1)) as listener:
         assert await listener.connected() == 1
         await order(sandbox, refuse_connections_s=0.4, drop_connections=True)
         assert await listener.connected() == 2, "only connections that were made are counted"
@@ -131,17 +123,14 @@ async def test_stop_ends_a_feed_whose_venue_is_gone() -> None:
         await asyncio.wait_for(listener.task, 0.7)
 
 
-async def test_a_feed_that_says_nothing_is_given_up_and_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trades_socket, "SILENCE_SECONDS", 0.2)
-    async with played(0.1) as sandbox, listening(sandbox, "BTC") as listener:
+async def test_a_silent_connection_is_replaced() -> None:
+    async with played(0.1) as sandbox, listening(sandbox, "BTC", silence_seconds=0.2) as listener:
         assert await listener.connected() == 1
         assert await listener.connected() == 2
 
 
-async def test_pings_keep_a_quiet_feed_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trades_socket, "SILENCE_SECONDS", 0.5)
-    monkeypatch.setattr(trades_socket, "PING_SECONDS", 0.1)
-    async with played(0.1) as sandbox, listening(sandbox, "BTC") as listener:
+async def test_pings_keep_a_quiet_feed_alive() -> None:
+    async with played(0.1) as sandbox, listening(sandbox, "BTC", silence_seconds=0.5, ping_seconds=0.1) as listener:
         assert await listener.connected() == 1
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(listener.connected(), 1.0)

@@ -1,4 +1,4 @@
-"""The feed of fills and the node behind it, against a local node: lost connections, silence, reorganisations."""
+"""The feed of fills and the RPC client, against a local node: lost connections, silence, reorganisations."""
 
 import asyncio
 import json
@@ -10,15 +10,16 @@ import pytest
 from aiohttp import WSMsgType, web
 from msgspec import Raw
 
-from gateways.polymarket import log_socket
 from gateways.polymarket.log_parsing import EXCHANGES, EXCHANGES_V1, FILLED, FILLED_V1, Log, log_id, parse_log
-from gateways.polymarket.log_socket import Connected, fills
+from gateways.polymarket.log_socket import fills
 from gateways.polymarket.polygon_rpc import PUSD, PolygonRpc
+from gateways.reconnecting_websocket import Backoff, Connected
 from gateways.venue_errors import VenueUnavailableError, WireError
 from tests.gateways.test_http_client import client
 from tests.gateways.test_polymarket_log_parsing import BUY, OWNER, log, topic
 
 TIME = 1_785_423_173
+SOON = Backoff(0.01, 0.1)
 
 
 def block(number: int) -> str:
@@ -37,7 +38,7 @@ class LocalNode:
     def __init__(self) -> None:
         self.url = ""
         self.sockets: list[web.WebSocketResponse] = []
-        self.wishes: list[list[Any]] = []
+        self.subscriptions: list[list[Any]] = []
         self.calls: list[tuple[str, list[Any]]] = []
         self.refuse: str | None = None
         self.silent = False
@@ -55,7 +56,9 @@ class LocalNode:
             answer = self.answers(asked["method"], asked["params"])
             if isinstance(answer, web.Response):
                 return answer
-            named = {"error": {"code": -32000, "message": answer}} if isinstance(answer, Said) else {"result": answer}
+            named = (
+                {"error": {"code": -32000, "message": answer}} if isinstance(answer, NodeError) else {"result": answer}
+            )
             return web.json_response({"jsonrpc": "2.0", "id": asked["id"], **named})
         socket = web.WebSocketResponse()
         await socket.prepare(request)
@@ -67,7 +70,7 @@ class LocalNode:
 
     async def _subscribe(self, socket: web.WebSocketResponse, asked: dict[str, Any]) -> None:
         assert asked["method"] == "eth_subscribe"
-        self.wishes.append(asked["params"])
+        self.subscriptions.append(asked["params"])
         if self.refuse is not None:
             error = {"code": -32602, "message": self.refuse}
             await socket.send_json({"jsonrpc": "2.0", "id": asked["id"], "error": error})
@@ -96,7 +99,7 @@ class LocalNode:
         await self.sockets[-1].send_str(text)
 
 
-class Said(str):
+class NodeError(str):
     """An error that the node answers with."""
 
 
@@ -118,29 +121,29 @@ async def node() -> AsyncIterator[LocalNode]:
 class Listener:
     """Reads the feed in the background, so that a test may do something meanwhile."""
 
-    def __init__(self, url: str, wallets: list[str]) -> None:
+    def __init__(self, url: str, wallets: list[str], **options: Any) -> None:
         self.stop = asyncio.Event()
-        self._heard: asyncio.Queue[Connected | Log] = asyncio.Queue()
-        self.task = asyncio.create_task(self._listen(url, wallets))
+        self._received: asyncio.Queue[Connected | Log] = asyncio.Queue()
+        self.task = asyncio.create_task(self._listen(fills(url, wallets, stop=self.stop, **options)))
 
-    async def _listen(self, url: str, wallets: list[str]) -> None:
-        async for one in fills(url, wallets, stop=self.stop):
-            self._heard.put_nowait(one)
+    async def _listen(self, feed: AsyncIterator[Connected | Log]) -> None:
+        async for one in feed:
+            self._received.put_nowait(one)
 
     async def connected(self) -> int:
-        heard = await asyncio.wait_for(self._heard.get(), 3)
-        assert isinstance(heard, Connected)
-        return heard.attempt
+        received = await asyncio.wait_for(self._received.get(), 3)
+        assert isinstance(received, Connected)
+        return received.attempt
 
     async def log(self) -> Log:
-        heard = await asyncio.wait_for(self._heard.get(), 3)
-        assert isinstance(heard, Log)
-        return heard
+        received = await asyncio.wait_for(self._received.get(), 3)
+        assert isinstance(received, Log)
+        return received
 
 
 @asynccontextmanager
-async def listening(local: LocalNode, *wallets: str) -> AsyncIterator[Listener]:
-    listener = Listener(local.ws_url, list(wallets) or [OWNER])
+async def listening(local: LocalNode, *wallets: str, **options: Any) -> AsyncIterator[Listener]:
+    listener = Listener(local.ws_url, list(wallets) or [OWNER], **({"backoff": SOON} | options))
     try:
         yield listener
     finally:
@@ -154,8 +157,8 @@ async def listening(local: LocalNode, *wallets: str) -> AsyncIterator[Listener]:
 async def test_the_feed_asks_for_all_exchanges_and_both_events_of_its_wallets_only() -> None:
     async with node() as local, listening(local, OWNER.upper().replace("X", "x"), OWNER) as listener:
         assert await listener.connected() == 1
-        assert local.wishes[0] == ["newHeads"]
-        kind, asked = local.wishes[1]
+        assert local.subscriptions[0] == ["newHeads"]
+        kind, asked = local.subscriptions[1]
         assert (kind, set(asked["address"])) == ("logs", {*EXCHANGES, *EXCHANGES_V1})
         assert asked["topics"][:2] == [[FILLED, FILLED_V1], None]
         assert set(asked["topics"][2]) == {topic(OWNER)}
@@ -165,7 +168,7 @@ async def test_many_wallets_are_several_subscriptions() -> None:
     wallets = [f"0x{number:040x}" for number in range(1201)]
     async with node() as local, listening(local, *wallets) as listener:
         assert await listener.connected() == 1
-        parts = [wish[1]["topics"][2] for wish in local.wishes[1:]]
+        parts = [asked[1]["topics"][2] for asked in local.subscriptions[1:]]
         assert [len(part) for part in parts] == [500, 500, 201]
         assert [one for part in parts for one in part] == [topic(wallet) for wallet in wallets]
         await local.send(fill(7), "0xlogs4")
@@ -188,7 +191,7 @@ def raw(result: dict[str, Any]) -> Raw:
     return Raw(json.dumps(result).encode())
 
 
-async def test_a_log_that_was_taken_back_comes_again_as_such() -> None:
+async def test_a_removed_log_comes_again_as_removed() -> None:
     async with node() as local, listening(local) as listener:
         await listener.connected()
         await local.send(fill(7))
@@ -200,7 +203,7 @@ async def test_a_log_that_was_taken_back_comes_again_as_such() -> None:
         assert log_id(again.payload) not in (log_id(first.payload), log_id(removed.payload))
 
 
-async def test_what_comes_while_subscribing_is_not_lost() -> None:
+async def test_logs_that_come_while_subscribing_are_not_lost() -> None:
     async with node() as local:
         local.early = [fill(7), fill(8)]
         wallets = [f"0x{number:040x}" for number in range(501)]
@@ -209,21 +212,18 @@ async def test_what_comes_while_subscribing_is_not_lost() -> None:
             assert [parse_log((await listener.log()).payload).block_number for _ in range(2)] == [7, 8]
 
 
-async def test_a_lost_connection_comes_back_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_socket, "_FIRST_PAUSE", 0.01)
+async def test_a_lost_connection_is_replaced_and_announced() -> None:
     async with node() as local, listening(local) as listener:
         for attempt in (1, 2, 3):
             assert await listener.connected() == attempt
             await local.send(fill(attempt))
             assert parse_log((await listener.log()).payload).block_number == attempt
             await local.sockets[-1].close()
-        assert len(local.wishes) >= 6
+        assert len(local.subscriptions) >= 6
 
 
-async def test_a_node_that_shows_no_new_block_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_socket, "_FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(log_socket, "STALE_SECONDS", 0.3)
-    async with node() as local, listening(local) as listener:
+async def test_a_node_without_a_new_block_is_left() -> None:
+    async with node() as local, listening(local, stale_seconds=0.3) as listener:
         assert await listener.connected() == 1
         for number in range(4):
             await asyncio.sleep(0.15)
@@ -237,20 +237,17 @@ async def test_a_node_that_shows_no_new_block_is_left(monkeypatch: pytest.Monkey
         assert await listener.connected() == 2
 
 
-async def test_a_node_that_does_not_answer_a_subscription_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_socket, "_FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(log_socket, "ANSWER_SECONDS", 0.1)
+async def test_a_node_that_does_not_answer_a_subscription_is_left() -> None:
     async with node() as local:
         local.silent = True
-        async with listening(local) as listener:
+        async with listening(local, answer_seconds=0.1) as listener:
             while len(local.sockets) < 2:
                 await asyncio.sleep(0.01)
             local.silent = False
             assert await listener.connected() > 1
 
 
-async def test_a_node_that_refuses_a_subscription_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_socket, "_FIRST_PAUSE", 0.01)
+async def test_a_node_that_refuses_a_subscription_is_asked_again() -> None:
     async with node() as local:
         local.refuse = "exceed max topics"
         async with listening(local) as listener:
@@ -285,7 +282,7 @@ async def test_hostile_frames_stop_nothing(junk: str) -> None:
         assert len(local.sockets) == 1
 
 
-async def test_the_feed_ends_when_told_to_also_while_nobody_answers() -> None:
+async def test_the_feed_ends_at_stop_also_while_no_node_answers() -> None:
     async with node() as local:
         url = local.ws_url
     stop = asyncio.Event()
@@ -356,21 +353,23 @@ async def test_many_wallets_are_several_questions_and_each_log_comes_once() -> N
 
 
 @pytest.mark.parametrize(
-    "said",
+    "message",
     [
-        Said("Under the Free tier plan, you can make eth_getLogs requests with up to a 10 block range"),
-        Said("query returned more than 10000 results"),
-        Said("exceed maximum block range: 10"),
+        NodeError("Under the Free tier plan, you can make eth_getLogs requests with up to a 10 block range"),
+        NodeError("query returned more than 10000 results"),
+        NodeError("exceed maximum block range: 10"),
     ],
 )
 @pytest.mark.parametrize("status", [200, 400])
-async def test_the_span_shrinks_until_the_node_agrees(said: Said, status: int) -> None:
+async def test_the_span_shrinks_until_the_node_agrees(message: NodeError, status: int) -> None:
     held = [timed(number) for number in range(100, 200, 9)]
 
     def answer(method: str, params: list[Any]) -> Any:
         if int(params[0]["toBlock"], 16) - int(params[0]["fromBlock"], 16) < 10:
             return logs_of(held)(method, params)
-        return said if status == 200 else web.json_response({"error": {"code": 1, "message": said}}, status=status)
+        return (
+            message if status == 200 else web.json_response({"error": {"code": 1, "message": message}}, status=status)
+        )
 
     async with node() as local, chain(local) as questions:
         local.answers = answer
@@ -378,12 +377,12 @@ async def test_the_span_shrinks_until_the_node_agrees(said: Said, status: int) -
 
 
 async def test_a_node_behind_the_others_is_asked_again() -> None:
-    answers: list[Any] = [Said("invalid block range params")] * 3
+    answers: list[Any] = [NodeError("invalid block range params")] * 3
     async with node() as local, chain(local) as questions:
         local.answers = lambda method, params: answers.pop(0) if answers else [timed(100)]
         assert len(await questions.logs(100, 199, [OWNER])) == 1
         assert len({json.dumps(params) for _, params in local.calls}) == 1
-        local.answers = lambda method, params: Said("invalid block range params")
+        local.answers = lambda method, params: NodeError("invalid block range params")
         with pytest.raises(VenueUnavailableError, match="invalid block range params"):
             await questions.logs(100, 199, [OWNER])
 
@@ -407,7 +406,7 @@ Question = Callable[[PolygonRpc], Awaitable[Any]]
 @pytest.mark.parametrize(
     ("answer", "question"),
     [
-        (Said("method not found"), lambda chain: chain.head()),
+        (NodeError("method not found"), lambda chain: chain.head()),
         (5, lambda chain: chain.head()),
         (None, lambda chain: chain.head()),
         ("91145435", lambda chain: chain.head()),
@@ -420,7 +419,7 @@ Question = Callable[[PolygonRpc], Awaitable[Any]]
         (web.json_response({}), lambda chain: chain.head()),
         (web.Response(body=b"<html>"), lambda chain: chain.head()),
         (web.Response(status=404), lambda chain: chain.head()),
-        (Said("block range is too wide"), lambda chain: chain.logs(1, 1, [OWNER])),
+        (NodeError("block range is too wide"), lambda chain: chain.logs(1, 1, [OWNER])),
     ],
 )
 async def test_hostile_answers_are_refused(answer: Any, question: Question) -> None:

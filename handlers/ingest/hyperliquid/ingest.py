@@ -24,6 +24,7 @@ from gateways.hyperliquid.fill_parsing import FILLS_CHANNEL, LONGEST_COIN
 from gateways.hyperliquid.info_client import InfoClient
 from gateways.hyperliquid.parsing import FRAME, MILLISECOND, RAW_TRADES, TRADE_HEAD, TradeHead, raw_id
 from gateways.hyperliquid.raw_events import TRADES_CHANNEL
+from gateways.reconnecting_websocket import Connected
 from gateways.venue_errors import VenueUnavailableError, WireError
 from handlers import metrics
 from handlers.ingest.gap_subscription import follow_detected_gaps
@@ -169,7 +170,7 @@ class HyperliquidIngest:
 
     async def _read(self, coins: list[str], stop: asyncio.Event, *, late: bool) -> None:
         async for frame in trades_socket.trades(self._ws_url, coins, stop=stop):
-            if isinstance(frame, trades_socket.Connected):
+            if isinstance(frame, Connected):
                 self._overlap.connected(coins)
                 log.info("ingest.connected", coins=len(coins), attempt=frame.attempt)
                 metrics.CONNECTIONS.inc()

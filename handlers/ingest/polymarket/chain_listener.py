@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from gateways.polymarket.log_parsing import Log
-from gateways.polymarket.log_socket import Connected, fills
+from gateways.polymarket.log_socket import fills
 from gateways.polymarket.polygon_rpc import PolygonRpc
+from gateways.reconnecting_websocket import Connected
 from gateways.venue_errors import VenueUnavailableError
 from handlers.ingest.polymarket import metrics as metrics
 from handlers.ingest.polymarket.dead_letters import UNREADABLE
