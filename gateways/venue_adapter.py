@@ -19,6 +19,7 @@ class Purpose(StrEnum):
     INGEST = "ingest"
     QUOTE = "quote"
     MARK = "mark"
+    RESOLVE = "resolve"
 
 
 class Books(Protocol):

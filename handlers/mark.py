@@ -1,8 +1,8 @@
-"""Venues -> GROUPS: what held assets are worth, every 30 seconds, and what ended markets pay.
+"""Venues -> GROUPS: the price of every traded asset, every 30 seconds.
 
-Whatever a followed influencer has traded may be held by whoever copied it, so it is marked until its market is
-resolved. A mark is stored when the price has moved, or when the stored one is five minutes old. The id of a mark
-is made of its asset and time slot: two instances store it once.
+Subscribers may hold whatever a followed influencer has traded, so each asset is marked until its market is resolved. A
+mark is stored when the price has moved, or when the stored one is five minutes old. The id of a mark is derived from
+its asset and time slot: two instances store it once.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from domain.events import MarkCaptured, SignalRecorded, Venue
+from domain.events import MarkCaptured, Venue
 from domain.ids import derived
 from domain.mark_prices import Asset
 from gateways.venue_adapter import Prices
@@ -19,88 +19,41 @@ from gateways.venue_types import Price
 from handlers import metrics
 from handlers.live.event_codec import codec
 from handlers.live.mark_prices import LiveMarkPrices
-from handlers.resolve import Resolver
+from handlers.live.traded_assets import TradedAssets
 from streams import subjects
 from streams.append import MAX_BATCH, Record, append_once
 from streams.connection import Connection
-from streams.errors import LogError, UnprocessableError
-from streams.reader import Stored, StreamSubscription, read_all
-from streams.topology import SIGNALS, info
+from streams.errors import LogError
 
 log = structlog.get_logger()
 
 SECOND = 1_000_000_000
 FRESH_NS = 300 * SECOND
-_SIGNALS = "signals.>"
 
 
 class Mark:
-    """Marks assets and resolves markets until told to stop."""
+    """Marks every traded asset once in each time slot."""
 
     def __init__(
         self,
         connection: Connection,
+        traded: TradedAssets,
         valuation: LiveMarkPrices,
         prices: Mapping[Venue, Prices],
-        resolvers: Mapping[Venue, Resolver],
         clock: Callable[[], int],
         *,
         every_seconds: float = 30.0,
     ) -> None:
         self._connection = connection
         self._codec = codec()
+        self._traded = traded
         self._valuation = valuation
         self._prices = prices
-        self._resolvers = resolvers
         self._clock = clock
         self._every_ns = int(every_seconds * SECOND)
-        self._assets: dict[Asset, str] = {}
-        """Every asset that was traded, and its market where that is known."""
-        self.ready = asyncio.Event()
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop`. A venue that does not answer is asked again in the next slot."""
-        found = await info(self._connection, SIGNALS.name)
-        end = int(found["state"]["last_seq"]) if found else 0
-        async for batch in read_all(self._connection, SIGNALS.name, [_SIGNALS], newest=True):
-            self._learn(batch)
-        feed = await StreamSubscription(
-            self._connection, SIGNALS.name, [_SIGNALS], description="follows traded assets"
-        ).open(end)
-        self.ready.set()
-        works = [asyncio.create_task(self._follow(feed)), asyncio.create_task(self._mark())]
-        works += (asyncio.create_task(resolver.run()) for resolver in self._resolvers.values())
-        stopped = asyncio.create_task(stop.wait())
-        try:
-            done, _ = await asyncio.wait({stopped, *works}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done - {stopped}:
-                task.result()
-        finally:
-            for task in (stopped, *works):
-                task.cancel()
-            await asyncio.gather(stopped, *works, return_exceptions=True)
-            await feed.close()
-
-    async def _follow(self, feed: StreamSubscription) -> None:
-        while True:
-            await feed.wait()
-            self._learn(feed.take(1000))
-
-    def _learn(self, batch: list[Stored]) -> None:
-        for stored in batch:
-            try:
-                event = self._codec.decode(SIGNALS.name, stored.sequence, stored.subject, stored.payload).data
-            except UnprocessableError as error:
-                log.error("signal.unreadable", sequence=stored.sequence, error=str(error))
-                continue
-            if isinstance(event, SignalRecorded):
-                asset = (event.venue.value, event.asset)
-                self._assets[asset] = self._assets.get(asset) or event.market
-                if event.venue in self._resolvers:
-                    self._resolvers[event.venue].watch(event.asset, event.market)
-
-    async def _mark(self) -> None:
-        """At every slot, on the log's clock."""
+    async def run(self) -> None:
+        """Until cancelled, at every slot of the clock. A venue that does not answer is asked again in the next slot."""
         while True:
             now = self._clock()
             await asyncio.sleep((self._every_ns - now % self._every_ns) / 1e9)
@@ -115,7 +68,9 @@ class Mark:
     async def _mark_venue(self, venue: Venue, slot: int) -> None:
         marks = self._valuation.marks
         wanted = [
-            asset for of, asset in self._assets if of == venue.value and marks.resolution((venue.value, asset)) is None
+            asset
+            for of, asset in self._traded.markets
+            if of == venue.value and marks.resolution((venue.value, asset)) is None
         ]
         if not wanted:
             return
@@ -124,7 +79,7 @@ class Mark:
         captured = [
             self._captured(venue, asset, prices[asset], slot, now)
             for asset in sorted(prices)
-            if self._news((venue.value, asset), prices[asset], now)
+            if self._has_news((venue.value, asset), prices[asset], now)
         ]
         for at in range(0, len(captured), MAX_BATCH):
             metrics.MARKS.labels(venue.value).inc(
@@ -132,7 +87,7 @@ class Mark:
             )
         metrics.MARKED.labels(venue.value).set(len(prices))
 
-    def _news(self, asset: Asset, price: Price, now: int) -> bool:
+    def _has_news(self, asset: Asset, price: Price, now: int) -> bool:
         mark = self._valuation.marks.mark(asset)
         return mark is None or mark.price_micros != price.price_micros or now - mark.at >= FRESH_NS
 
@@ -141,7 +96,7 @@ class Mark:
             mark_id=derived("mrk", venue, asset, slot * self._every_ns),
             venue=venue,
             asset=asset,
-            market=self._assets[venue.value, asset],
+            market=self._traded.markets[venue.value, asset],
             price_micros=price.price_micros,
             source=price.source,
             venue_time=price.time,

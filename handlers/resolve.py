@@ -1,8 +1,9 @@
-"""Venues -> GROUPS: what markets are, and what they pay once they are resolved for good.
+"""Venues -> GROUPS: descriptions of traded markets, and their payouts once they are resolved for good.
 
-A market is described when one of its tokens is first traded by a followed wallet, and asked about from its listed end
-on: often at first, then ever more rarely. The first final resolution stands. One that the venue changes afterwards is
-never followed: it goes to DEAD, for somebody to look at what was paid.
+A market is described when one of its tokens is first traded by a followed wallet. From its listed end on the venue is
+asked for its resolution: often at first, then less and less. The first final resolution is the one that is paid. When
+the venue changes it afterwards, the new one is not paid: it goes to DEAD, so that an operator compares it with what was
+paid. Ids are derived from the market: two instances store each event once.
 """
 
 import asyncio
@@ -11,15 +12,17 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import structlog
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from domain.events import Event, MarketDescribed, MarketResolved, Venue
+from domain.mark_prices import Asset
 from gateways.venue_adapter import Markets
 from gateways.venue_errors import VenueUnavailableError, WireError
 from gateways.venue_types import ListedMarket
 from handlers import metrics
 from handlers.live.event_codec import codec
 from handlers.live.mark_prices import LiveMarkPrices
+from handlers.live.traded_assets import TradedAssets
 from streams import dead_letter_events, subjects
 from streams.append import Record, append_once
 from streams.connection import Connection
@@ -29,146 +32,161 @@ from streams.retry import retry_forever
 log = structlog.get_logger()
 
 SECOND = 1_000_000_000
-STAGE = "mark"
-SOON, RARELY = 5.0, 600.0
-"""Seconds between two questions about a market whose end is near or over: at first, and at last."""
-_UNLISTED_END = 300.0
-"""How often a market that lists no end is asked about."""
-PROOF = (60.0, 600.0, 3_600.0, 86_400.0)
-"""When a resolution is looked at again, in seconds after it was recorded."""
-_AT_ONCE = 20
+STAGE = "resolve"
+_MARKETS_PER_REQUEST = 20
 
 
-class _Asked(NamedTuple):
-    """When (loop time) a market or token is asked about next, and how long it was waited for the last time."""
+class ResolveSettings(Struct, frozen=True):
+    """When the venue is asked, in seconds."""
+
+    first_retry: float = 5.0
+    """Between two requests for a market that is over, at first; doubled each time up to `longest_retry`."""
+    longest_retry: float = 600.0
+    unlisted_end: float = 300.0
+    """Between two requests for a market that lists no end."""
+    checks: tuple[float, ...] = (60.0, 600.0, 3_600.0, 86_400.0)
+    """After a resolution was recorded, when it is compared with the venue's again."""
+
+
+class _Request(NamedTuple):
+    """The next request for a market, or for the market of an asset: when (loop time), the interval before it, and how
+    often its resolution was checked."""
 
     at: float
     key: str
     is_market: bool
-    waited: float
-    proofs: int
+    interval: float
+    checks: int
 
 
-class Resolver:
-    """Knows the markets of the tokens it watches, and stores what becomes of them."""
+class Resolve:
+    """Requests the markets of one venue's traded assets and stores their descriptions and resolutions."""
 
     def __init__(
         self,
         connection: Connection,
+        traded: TradedAssets,
         valuation: LiveMarkPrices,
         venue: Venue,
         markets: Markets,
         clock: Callable[[], int],
-        *,
-        soon_seconds: float = SOON,
-        proof_seconds: tuple[float, ...] = PROOF,
+        settings: ResolveSettings = ResolveSettings(),  # noqa: B008 - frozen
     ) -> None:
         self._connection = connection
         self._codec = codec()
+        self._traded = traded
         self._valuation = valuation
         self._venue = venue
         self._markets = markets
         self._clock = clock
-        self._soon = soon_seconds
-        self._proof = proof_seconds
-        self._due: list[_Asked] = []
+        self._settings = settings
+        self._requests: list[_Request] = []
         self._watched: set[str] = set()
-        self._tokens: set[str] = set()
         self._described: set[str] = set()
         self._new = asyncio.Event()
 
-    def watch(self, token: str, market: str) -> None:
-        """Follow the market of a token; `market` is its condition id, or '' where only the token is known."""
-        if token in self._tokens or self._valuation.marks.resolution((self._venue.value, token)) is not None:
-            return
-        self._tokens.add(token)
-        if market and market in self._watched:
-            return
-        if market:
-            self._watched.add(market)
-        self._ask(market or token, 0.0, 0.0, is_market=bool(market))
-        self._new.set()
-
-    def _ask(self, key: str, in_seconds: float, waited: float, proofs: int = 0, *, is_market: bool = True) -> None:
-        at = asyncio.get_running_loop().time() + in_seconds
-        heapq.heappush(self._due, _Asked(at, key, is_market, waited, proofs))
-
     async def run(self) -> None:
         """Until cancelled. A venue that does not answer is asked again."""
+        self._traded.on_new(self._watch)
         loop = asyncio.get_running_loop()
         while True:
-            while self._due and self._due[0].at <= loop.time():
-                await self._ask_venue([heapq.heappop(self._due) for _ in range(self._ready(loop.time()))])
+            while due := self._due(loop.time()):
+                await self._request(due)
             self._new.clear()
-            wait = self._due[0].at - loop.time() if self._due else None
+            wait = self._requests[0].at - loop.time() if self._requests else None
             try:
                 async with asyncio.timeout(wait):
                     await self._new.wait()
             except TimeoutError:
                 pass
 
-    def _ready(self, now: float) -> int:
-        return min(_AT_ONCE, sum(asked.at <= now for asked in self._due))
+    def _watch(self, asset: Asset) -> None:
+        """Watch the market of a new asset; where its signal names none, the venue is asked for it by the asset."""
+        venue, name = asset
+        if venue != self._venue.value or self._valuation.marks.resolution(asset) is not None:
+            return
+        market = self._traded.markets[asset]
+        if market in self._watched:
+            return
+        if market:
+            self._watched.add(market)
+        self._schedule(market or name, 0.0, 0.0, is_market=bool(market))
+        self._new.set()
 
-    async def _ask_venue(self, due: list[_Asked]) -> None:
+    def _schedule(
+        self, key: str, in_seconds: float, interval: float, checks: int = 0, *, is_market: bool = True
+    ) -> None:
+        at = asyncio.get_running_loop().time() + in_seconds
+        heapq.heappush(self._requests, _Request(at, key, is_market, interval, checks))
+
+    def _due(self, now: float) -> list[_Request]:
+        due: list[_Request] = []
+        while self._requests and self._requests[0].at <= now and len(due) < _MARKETS_PER_REQUEST:
+            due.append(heapq.heappop(self._requests))
+        return due
+
+    async def _request(self, due: list[_Request]) -> None:
         try:
-            found = await self._markets.markets([asked.key for asked in due if asked.is_market])
+            found = await self._markets.markets([each.key for each in due if each.is_market])
         except (VenueUnavailableError, WireError) as error:
             return self._failed(due, error)
-        for asked in due:
-            payload = found.get(asked.key.lower())
+        for each in due:
+            payload = found.get(each.key.lower())
             try:
-                if payload is None and not asked.is_market:
-                    payload = await self._markets.market_of(asked.key)
+                if payload is None and not each.is_market:
+                    payload = await self._markets.market_of(each.key)
             except (VenueUnavailableError, WireError) as error:
-                self._failed([asked], error)
+                self._failed([each], error)
                 continue
             try:
-                await self._answered(asked, payload)
+                await self._answered(each, payload)
             except WireError as error:
-                log.warning("market.unreadable", market=asked.key, error=str(error))
-                self._ask(asked.key, RARELY, RARELY, asked.proofs, is_market=asked.is_market)
+                log.warning("market.unreadable", market=each.key, error=str(error))
+                longest = self._settings.longest_retry
+                self._schedule(each.key, longest, longest, each.checks, is_market=each.is_market)
             except LogError as error:
-                self._failed([asked], error)
+                self._failed([each], error)
         return None
 
-    def _failed(self, due: Sequence[_Asked], error: Exception) -> None:
-        """Ask again soon, for just these: whoever was answered has its next question already."""
+    def _failed(self, due: Sequence[_Request], error: Exception) -> None:
+        """Ask again soon, for just these: the others of the request are scheduled already."""
         log.warning("resolve.failed", markets=len(due), error=str(error))
         metrics.MARKS_FAILED.labels("resolutions").inc()
-        for asked in due:
-            self._ask(asked.key, self._soon, asked.waited, asked.proofs, is_market=asked.is_market)
+        for each in due:
+            retry = self._settings.first_retry
+            self._schedule(each.key, retry, each.interval, each.checks, is_market=each.is_market)
 
-    async def _answered(self, asked: _Asked, payload: Raw | None) -> None:
+    async def _answered(self, request: _Request, payload: Raw | None) -> None:
         if payload is None:
-            log.warning("market.unknown", market=asked.key)
-            self._ask(asked.key, RARELY, RARELY, is_market=asked.is_market)
+            log.warning("market.unknown", market=request.key)
+            longest = self._settings.longest_retry
+            self._schedule(request.key, longest, longest, is_market=request.is_market)
             return
         listed = self._markets.read(payload, self._clock())
         market = listed.description.market
-        if market != asked.key and market in self._watched:
-            return  # came by another token of the same market
+        if market != request.key and market in self._watched:
+            return  # another asset of the same market was traded before
         self._watched.add(market)
         if market not in self._described:
             await self._store(listed.description, listed.description_id)
             self._described.add(market)
         if listed.resolution is None:
-            self._ask(market, *self._patience(listed, asked.waited))
+            self._schedule(market, *self._interval(listed, request.interval))
             return
         await self._resolved(listed.resolution, payload)
-        if asked.proofs < len(self._proof):
-            self._ask(market, self._proof[asked.proofs], 0.0, asked.proofs + 1)
+        if request.checks < len(self._settings.checks):
+            self._schedule(market, self._settings.checks[request.checks], 0.0, request.checks + 1)
 
-    def _patience(self, market: ListedMarket, waited: float) -> tuple[float, float]:
-        """(seconds until the next question, the same to double from)."""
+    def _interval(self, market: ListedMarket, last: float) -> tuple[float, float]:
+        """(seconds until the next request, the interval to double from)."""
         closes_at = market.description.closes_at
         if closes_at is None:
-            return _UNLISTED_END, 0.0
+            return self._settings.unlisted_end, 0.0
         left = (closes_at - self._clock()) / SECOND
         if left > 0 and not market.closed:
-            return min(left, RARELY) + 1.0, 0.0
-        patience = min(max(self._soon, 2 * waited), RARELY)
-        return patience, patience
+            return min(left, self._settings.longest_retry) + 1.0, 0.0
+        interval = min(max(self._settings.first_retry, 2 * last), self._settings.longest_retry)
+        return interval, interval
 
     async def _resolved(self, resolution: MarketResolved, payload: Raw) -> None:
         known = {
@@ -186,7 +204,7 @@ class Resolver:
     async def _changed(self, resolution: MarketResolved, payload: Raw) -> None:
         log.error("market.resolution_changed", market=resolution.market)
         metrics.DEAD.labels(STAGE).inc()
-        said = ",".join(str(payout.price_micros) for payout in resolution.payouts)
+        payouts = ",".join(str(payout.price_micros) for payout in resolution.payouts)
         await retry_forever(
             lambda: dead_letter_events.dead_letter(
                 self._connection,
@@ -195,16 +213,16 @@ class Resolver:
                 sequence=0,
                 subject=subjects.marks(resolution.venue.value, resolution.market),
                 payload=bytes(payload),
-                error=f"market {resolution.market} was resolved and paid already, and now pays otherwise ({said})",
+                error=f"market {resolution.market} was resolved and paid already, and now pays otherwise ({payouts})",
                 now=self._clock(),
-                dead_id=f"{STAGE}:resolution:{resolution.market}:{said}",
+                dead_id=f"{STAGE}:resolution:{resolution.market}:{payouts}",
             )
         )
 
     async def _store(self, event: MarketDescribed | MarketResolved, event_id: str) -> None:
         now = self._clock()
         fact: Event = event
-        payload = self._codec.encode(fact, id=event_id, source="vibe/mark", time_ns=now, correlation=event.market)
+        payload = self._codec.encode(fact, id=event_id, source=f"vibe/{STAGE}", time_ns=now, correlation=event.market)
         await append_once(
             self._connection, [Record(subjects.marks(event.venue.value, event.market), payload, event_id)]
         )

@@ -17,7 +17,12 @@ from gateways.rate_limit import RateLimiter
 from gateways.venue_adapter import Purpose
 from gateways.venue_types import DecodedRaw
 
-REQUEST_SHARES = {Purpose.INGEST: (10.0, 20), Purpose.QUOTE: (6.0, 12), Purpose.MARK: (4.0, 8)}
+REQUEST_SHARES = {
+    Purpose.INGEST: (10.0, 20),
+    Purpose.QUOTE: (6.0, 12),
+    Purpose.MARK: (2.0, 4),
+    Purpose.RESOLVE: (2.0, 4),
+}
 """Requests a second and requests at once; 20 and 40 in all (docs/venues/polymarket.md, rate limits)."""
 
 

@@ -22,7 +22,7 @@ from vibe.app.supervisor import Supervisor
 
 PROCESSES: dict[str, tuple[str, ...]] = {
     "ingest": ("ingest",),
-    "signals": ("normalize", "group", "quote", "match", "mark"),
+    "signals": ("normalize", "group", "quote", "match", "mark", "resolve"),
     "copies": ("plan", "execute"),
     "projections": ("projections",),
 }

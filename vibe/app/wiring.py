@@ -1,7 +1,7 @@
 """Wiring: stage names become running stages on one connection; `vibe run` and every child of `vibe up` is this."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -16,12 +16,13 @@ from handlers.ingest import ingest_of
 from handlers.live.configuration import LiveConfiguration
 from handlers.live.event_codec import codec
 from handlers.live.mark_prices import LiveMarkPrices
+from handlers.live.traded_assets import TradedAssets
 from handlers.mark import Mark
 from handlers.match import Match
 from handlers.normalize import Normalize
 from handlers.plan import Plan
 from handlers.quote import Quote
-from handlers.resolve import Resolver
+from handlers.resolve import Resolve
 from projections.engine.runner import Engine
 from projections.models import PROJECTIONS
 from streams import topology
@@ -36,10 +37,11 @@ from vibe.app.settings import Settings
 log = structlog.get_logger()
 
 FOLDS = ("normalize", "group", "quote", "match", "plan", "execute")
-STAGES = ("ingest", *FOLDS, "mark", "projections")
-"""Everything `vibe run` can run, in the order in which data walks."""
+STAGES = ("ingest", *FOLDS, "mark", "resolve", "projections")
+"""Everything `vibe run` can run, in the order in which events flow."""
 
-_VALUED = ("plan", "mark")
+_NEED_MARK_PRICES = frozenset({"plan", "mark", "resolve"})
+_NEED_TRADED_ASSETS = frozenset({"mark", "resolve"})
 
 
 class Process:
@@ -60,12 +62,16 @@ class Process:
         self._resources.push_async_callback(self._connection.close)
         await topology.verify(self._connection)
         self._configuration = LiveConfiguration(self._connection, codec())
-        self._resources.push_async_callback(self._configuration.close)
-        await self._configuration.start()
+        self._live: list[LiveConfiguration | LiveMarkPrices | TradedAssets] = [self._configuration]
         self._valuation = LiveMarkPrices(self._connection, codec())
-        if any(name in _VALUED for name in self._stages):
-            self._resources.push_async_callback(self._valuation.close)
-            await self._valuation.start()
+        if _NEED_MARK_PRICES.intersection(self._stages):
+            self._live.append(self._valuation)
+        self._traded = TradedAssets(self._connection, codec())
+        if _NEED_TRADED_ASSETS.intersection(self._stages):
+            self._live.append(self._traded)
+        for live in self._live:
+            self._resources.push_async_callback(live.close)
+            await live.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -79,9 +85,7 @@ class Process:
         collector = Collector()
         announcer = asyncio.create_task(self._announce(on_ready, collector))
         tasks = [asyncio.create_task(work) for work in works]
-        tasks.append(asyncio.create_task(self._configuration.watch(stop)))
-        if any(name in _VALUED for name in self._stages):
-            tasks.append(asyncio.create_task(self._valuation.watch(stop)))
+        tasks += [asyncio.create_task(live.watch(stop)) for live in self._live]
         try:
             await asyncio.gather(*tasks)
         finally:
@@ -110,9 +114,9 @@ class Process:
         if name == "ingest":
             return await self._ingest(clock, stop)
         if name == "mark":
-            mark = await self._mark(clock)
-            self._waits.append(mark.ready.wait)
-            return [mark.run(stop)]
+            return [_until(stop, (await self._mark(clock)).run())]
+        if name == "resolve":
+            return [_until(stop, resolve.run()) for resolve in await self._resolve(clock)]
         stage = await self._stage(name, clock)
         runner = StageRunner(self._connection, codec(), stage, lanes(self._settings.lanes), clock)
         self._waits.append(runner.ready)
@@ -129,14 +133,17 @@ class Process:
 
     async def _mark(self, clock: Clock) -> Mark:
         venues = await self._connect(Purpose.MARK)
-        resolvers = {
-            venue: Resolver(self._connection, self._valuation, venue, markets, clock)
-            for venue, clients in venues.items()
-            if (markets := clients.markets()) is not None
-        }
         prices = {venue: clients.prices(clock) for venue, clients in venues.items()}
-        every_seconds = self._settings.mark_seconds
-        return Mark(self._connection, self._valuation, prices, resolvers, clock, every_seconds=every_seconds)
+        every = self._settings.mark_seconds
+        return Mark(self._connection, self._traded, self._valuation, prices, clock, every_seconds=every)
+
+    async def _resolve(self, clock: Clock) -> list[Resolve]:
+        """One for each venue whose markets end."""
+        return [
+            Resolve(self._connection, self._traded, self._valuation, venue, markets, clock)
+            for venue, clients in (await self._connect(Purpose.RESOLVE)).items()
+            if (markets := clients.markets()) is not None
+        ]
 
     async def _stage(self, name: str, clock: Clock) -> Stage[Any]:
         match name:
@@ -161,3 +168,16 @@ class Process:
             venue: await self._resources.enter_async_context(adapter.connect(self._settings, purpose))
             for venue, adapter in ADAPTERS.items()
         }
+
+
+async def _until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Run endless work until `stop`; raises what ends it before."""
+    task, stopped = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+    finally:
+        for each in (task, stopped):
+            each.cancel()
+        await asyncio.gather(task, stopped, return_exceptions=True)

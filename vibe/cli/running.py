@@ -52,7 +52,7 @@ def up(*, config: Path | None = None, seconds: Seconds | None = None, json: Json
 
 @app.command
 def run(*stages: str) -> None:
-    """Run stages in this process: ingest, normalize, group, quote, match, plan, execute, mark, projections.
+    """Run stages in this process: ingest, normalize, group, quote, match, plan, execute, mark, resolve, projections.
 
     Example: vibe run plan execute
     """

@@ -1,0 +1,65 @@
+"""Following SIGNALS for the assets that are traded: every stage of a process that asks venues about them shares one."""
+
+from collections.abc import Callable
+
+import structlog
+
+from domain.events import SignalRecorded
+from domain.mark_prices import Asset
+from handlers.live.stream_follower import StreamFollower
+from streams.connection import Connection
+from streams.envelope import Codec
+from streams.errors import UnprocessableError
+from streams.reader import Stored, StreamSubscription, read_all
+from streams.topology import SIGNALS, info
+
+log = structlog.get_logger()
+
+_PATTERN = "signals.>"
+
+
+class TradedAssets:
+    """Every asset that a followed influencer has traded, in the order of the first signal.
+
+    `markets` has the market of each; '' where no signal has named it yet.
+    """
+
+    def __init__(self, connection: Connection, codec: Codec) -> None:
+        self._connection = connection
+        self._codec = codec
+        self._listeners: list[Callable[[Asset], None]] = []
+        feed = StreamSubscription(connection, SIGNALS.name, [_PATTERN], description="follows traded assets")
+        self._following = StreamFollower(feed, self._appended)
+        self.close, self.watch = self._following.close, self._following.watch
+        self.markets: dict[Asset, str] = {}
+
+    async def start(self) -> None:
+        """Load the newest signal of every asset, then follow."""
+        found = await info(self._connection, SIGNALS.name)
+        end = int(found["state"]["last_seq"]) if found else 0
+        async for batch in read_all(self._connection, SIGNALS.name, [_PATTERN], newest=True):
+            await self._appended(batch)
+        await self._following.start(end)
+
+    def on_new(self, listener: Callable[[Asset], None]) -> None:
+        """Call `listener` with each known asset now, and with each new one when its first signal is read."""
+        self._listeners.append(listener)
+        for asset in self.markets:
+            listener(asset)
+
+    async def _appended(self, batch: list[Stored]) -> None:
+        for stored in batch:
+            try:
+                event = self._codec.decode(SIGNALS.name, stored.sequence, stored.subject, stored.payload).data
+            except UnprocessableError as error:
+                log.error("signal.unreadable", sequence=stored.sequence, error=str(error))
+                continue
+            if not isinstance(event, SignalRecorded):
+                continue
+            asset = (event.venue.value, event.asset)
+            known = self.markets.get(asset)
+            if not known:
+                self.markets[asset] = event.market
+            if known is None:
+                for listener in self._listeners:
+                    listener(asset)
