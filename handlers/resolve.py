@@ -27,6 +27,7 @@ from streams import dead_letter_events, subjects
 from streams.append import Record, append_once
 from streams.connection import Connection
 from streams.errors import LogError
+from streams.metrics import DEAD
 from streams.retry import retry_forever
 
 log = structlog.get_logger()
@@ -203,7 +204,7 @@ class Resolve:
 
     async def _changed(self, resolution: MarketResolved, payload: Raw) -> None:
         log.error("market.resolution_changed", market=resolution.market)
-        metrics.DEAD.labels(STAGE).inc()
+        DEAD.labels(STAGE).inc()
         payouts = ",".join(str(payout.price_micros) for payout in resolution.payouts)
         await retry_forever(
             lambda: dead_letter_events.dead_letter(

@@ -1,4 +1,4 @@
-"""Following the gaps that normalizing finds: a venue's own word on a position that the fold did not expect."""
+"""Following the gaps that normalize detects: the venue reports a position that the fold did not expect."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,8 +16,8 @@ from streams.topology import SIGNALS
 log = structlog.get_logger()
 
 GAP_TOKEN = "_gap"
-"""Stands for the asset in the subject of a gap, so that gaps can be followed without the signals."""
-_LOOK_SECONDS = 0.5
+"""Replaces the asset in the subject of a gap, so that gaps can be followed without the signals."""
+_WAIT_SECONDS = 0.5
 
 
 async def follow_detected_gaps(
@@ -28,9 +28,9 @@ async def follow_detected_gaps(
     on_gap: Callable[[GapDetected], None],
     stop: asyncio.Event,
 ) -> None:
-    """Hand every gap of a venue stored behind SIGNALS sequence `after` to `on_gap`, in order, until `stop`.
+    """Call `on_gap` with every gap of a venue stored after SIGNALS sequence `after`, in order, until `stop`.
 
-    `on_gap` only takes note: it must not wait. What cannot be read is logged and passed over.
+    `on_gap` must not wait. Unreadable events are logged and skipped.
     """
     pattern = f"signals.*.{subjects.token(venue.value)}.*.{GAP_TOKEN}"
     feed = await StreamSubscription(
@@ -38,7 +38,7 @@ async def follow_detected_gaps(
     ).open(after)
     try:
         while not stop.is_set():
-            if not await feed.wait(_LOOK_SECONDS):
+            if not await feed.wait(_WAIT_SECONDS):
                 continue
             for stored in feed.take(500):
                 try:

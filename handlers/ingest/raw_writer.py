@@ -1,7 +1,7 @@
-"""The writer of RAW: what the listeners hand in, in that order, in atomic batches, each event once.
+"""The writer of RAW: stores events in the order of `put`, in atomic batches, each event once.
 
 Every event carries its id for the server's deduplication. A batch whose outcome is unknown is sent again as it is;
-one that holds a stored id is sent event by event. Order is kept either way: one writer, one batch at a time.
+one that contains a stored id is sent event by event. Both keep the order: one writer, one batch at a time.
 """
 
 import asyncio
@@ -11,8 +11,9 @@ import structlog
 
 from domain.events import RawReceived
 from handlers import metrics
+from handlers.ingest.dead_letters import DeadLetters
 from handlers.live.event_codec import codec
-from streams import dead_letter_events, subjects, topology
+from streams import subjects, topology
 from streams.append import Record, append
 from streams.connection import Connection
 from streams.errors import (
@@ -24,7 +25,6 @@ from streams.errors import (
     UnprocessableError,
 )
 from streams.reader import Stored, get, read_all
-from streams.retry import retry_forever
 from streams.topology import RAW
 
 log = structlog.get_logger()
@@ -34,12 +34,13 @@ _EMPTY = {"first_seq": 1, "last_seq": 0}
 
 
 class RawWriter:
-    """An ordered queue in front of RAW; `put` waits when the log falls far behind."""
+    """An ordered queue in front of RAW; it is bounded, so that a slow log slows its callers down."""
 
     def __init__(self, connection: Connection, clock: Callable[[], int]) -> None:
         self._connection = connection
         self._clock = clock
         self._codec = codec()
+        self._dead_letters = DeadLetters(connection, clock, RAW.name)
         self._queue: asyncio.Queue[RawReceived | None] = asyncio.Queue(maxsize=20_000)
 
     async def newest(self, pattern: str) -> list[RawReceived]:
@@ -50,21 +51,21 @@ class RawWriter:
         return found
 
     async def since(self, pattern: str, at_ns: int) -> AsyncIterator[RawReceived]:
-        """The stored raw events that match and were seen since a time, oldest first."""
+        """The stored raw events that match and were detected since a time (ns), oldest first."""
         async for batch in read_all(self._connection, RAW.name, [pattern], after=await self._before(at_ns)):
             for stored in batch:
                 if (raw := self._read(stored)) is not None:
                     yield raw
 
     async def _before(self, at_ns: int) -> int:
-        """The last sequence before a time, by halving: events stand in the order in which they were seen."""
+        """The last sequence before a time, by bisection: events are stored in the order of their detection."""
         state = ((await topology.info(self._connection, RAW.name)) or {"state": _EMPTY})["state"]
         low, high = max(int(state["first_seq"]) - 1, 0), int(state["last_seq"])
         while low < high:
             middle = (low + high + 1) // 2
             stored = await get(self._connection, RAW.name, middle)
             raw = self._read(stored) if stored is not None else None
-            # What cannot be read is taken for newer: then more is read, and nothing is missed.
+            # An unreadable event counts as newer: then more is read, and nothing is missed.
             if stored is None or (raw is not None and raw.detect_time < at_ns):
                 low = middle
             else:
@@ -80,13 +81,15 @@ class RawWriter:
         return found
 
     async def put(self, raw: RawReceived) -> None:
+        """Queue an event; waits while the queue is full."""
         await self._queue.put(raw)
 
     async def finish(self) -> None:
-        """Nothing more will come: `run` returns once everything is stored."""
+        """No more events follow: `run` returns once everything is stored."""
         await self._queue.put(None)
 
     async def run(self) -> None:
+        """Store what is queued, until `finish`."""
         finished = False
         while not finished:
             first = await self._queue.get()
@@ -125,29 +128,14 @@ class RawWriter:
     async def _store_one(self, record: Record) -> None:
         while True:
             try:
-                landed = await append(self._connection, [record])
-                (metrics.REPLAYED if landed.duplicate else metrics.RECORDED).inc()
+                stored = await append(self._connection, [record])
+                (metrics.REPLAYED if stored.duplicate else metrics.RECORDED).inc()
                 return
             except RefusedError as error:
-                await self._bury(record, str(error))
+                error_text = f"the log refused the event: {error}"
+                key = record.dedup_id or record.subject
+                await self._dead_letters.write(key, subject=record.subject, payload=record.payload, error=error_text)
                 return
             except (ConflictError, UnknownOutcomeError, UnavailableError) as error:
                 log.warning("raw.retry", events=1, error=str(error))
                 await asyncio.sleep(0.5)
-
-    async def _bury(self, record: Record, error: str) -> None:
-        log.error("raw.refused", id=record.dedup_id, error=error)
-        await retry_forever(
-            lambda: dead_letter_events.dead_letter(
-                self._connection,
-                stage="ingest",
-                stream=RAW.name,
-                sequence=0,
-                subject=record.subject,
-                payload=record.payload,
-                error=f"the log refused the event: {error}",
-                now=self._clock(),
-                dead_id=f"ingest:{record.dedup_id}",
-            )
-        )
-        metrics.DEAD.labels("ingest").inc()

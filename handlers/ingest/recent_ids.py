@@ -1,16 +1,17 @@
-"""Ids seen before, as many as fit."""
+"""Ids of events that were processed before, as many as fit."""
 
 from collections import OrderedDict
 
 
 class RecentIds(OrderedDict[str, None]):
-    """The newest ids, bounded; `add` says whether an id is new."""
+    """The newest ids; beyond `limit` the oldest is forgotten."""
 
     def __init__(self, limit: int = 200_000) -> None:
         super().__init__()
         self._limit = limit
 
     def add(self, key: str) -> bool:
+        """Remember an id; True when it is new."""
         if key in self:
             return False
         self[key] = None

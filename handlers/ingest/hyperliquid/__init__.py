@@ -1,1 +1,1 @@
-"""Hyperliquid -> RAW: the public feed, account reports, and fills for what the feed missed; `ingest` joins them."""
+"""Hyperliquid -> RAW: the public trades feed, account snapshots and backfill; `ingest` wires them."""

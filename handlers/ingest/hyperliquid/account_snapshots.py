@@ -1,8 +1,8 @@
-"""Seeding: where an influencer stands, from the venue's own account reports, one for each dex.
+"""Account snapshots: the positions of an influencer as the venue reports them, one report for each dex.
 
-Following begins with the report of the main dex, and with that of another dex when the address trades there; its
-trades are held back meanwhile, so that the position they change is known. The reports of all other dexes follow when
-nothing else wants the request budget. After a gap in the feed the accounts are reported again.
+Following an address begins with a snapshot of the main dex, and of another dex when the address trades there. Its
+trades are held back meanwhile, so that the position they change is known. Snapshots of all other dexes are taken when
+nothing else needs the request budget. After a gap in the feed new snapshots are taken.
 """
 
 import asyncio
@@ -11,191 +11,203 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
 import structlog
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from domain.events import RawReceived, Venue
 from gateways.hyperliquid.info_client import InfoClient
 from gateways.hyperliquid.parsing import MILLISECOND, parse_account
 from gateways.hyperliquid.raw_events import ACCOUNT_CHANNEL
 from gateways.venue_errors import VenueUnavailableError, WireError
-from handlers.ingest.hyperliquid.ordered_writer import OrderedWriter
+from handlers.ingest.ordered_writer import OrderedWriter
 from handlers.ingest.raw_writer import RawWriter
 from handlers.live.configuration import LiveConfiguration
 
 log = structlog.get_logger()
 
 MAIN = ""
-ANSWER_SECONDS = 30.0
-"""The longest that a report may take, waiting for the request budget included; trades are held back for less."""
-SETTLE_SECONDS = 1.0
-"""How long a report waits for the feed to pass its time: trades up to it that are still under way come before it."""
-RETRY_SECONDS = 30.0
-_LOOK_SECONDS = 0.02
+_CHECK_SECONDS = 0.02
 _WORKERS, _LATER_WORKERS = 8, 16
 _FIRST, _URGENT, _AGAIN = 0, 1, 2
-"""Trades wait for it; trades would wait for it; it was reported before."""
+"""Priorities: held trades wait for the snapshot; trades would wait for it; the dex has a snapshot already."""
+
+
+class SnapshotSettings(Struct, frozen=True):
+    """Time limits of account snapshots, in seconds."""
+
+    answer: float = 30.0
+    """The longest that a report may take, waiting for the request budget included; trades are held back for less."""
+    settle: float = 1.0
+    """How long a report waits for the feed to pass its time, so that trades before it are stored before it."""
+    retry: float = 30.0
+    """Between a report that failed and the next request for it."""
 
 
 class AccountSnapshots:
-    """Fetches account reports of followed addresses and records them as raw events.
+    """Fetches account reports of followed addresses and stores them as raw events.
 
-    `newest_ms` says the newest block time that the feed has delivered.
+    `newest_ms` returns the newest block time that the feed has delivered.
     """
 
     def __init__(
         self,
         info: InfoClient,
         configuration: LiveConfiguration,
-        recorder: RawWriter,
-        intake: OrderedWriter,
+        raw_writer: RawWriter,
+        ordered_writer: OrderedWriter,
         newest_ms: Callable[[], int],
         clock: Callable[[], int],
+        settings: SnapshotSettings = SnapshotSettings(),  # noqa: B008 - frozen
     ) -> None:
         self._info = info
         self._configuration = configuration
-        self._recorder = recorder
-        self._intake = intake
+        self._raw_writer = raw_writer
+        self._ordered_writer = ordered_writer
         self._newest_ms = newest_ms
         self._clock = clock
+        self._settings = settings
         self._jobs: asyncio.PriorityQueue[tuple[int, int, str, str]] = asyncio.PriorityQueue()
         self._numbers = itertools.count()
-        self._due: dict[tuple[str, str], int] = {}
+        self._priorities: dict[tuple[str, str], int] = {}
         self._later: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
-        self._asked: set[tuple[str, str]] = set()
-        self._reported: set[str] = set()
+        self._requested: set[tuple[str, str]] = set()
+        self._stored: set[str] = set()
         self._sections: defaultdict[str, set[str]] = defaultdict(lambda: {MAIN})
-        self._others: list[str] = []
+        """By address, the dexes on which it holds or trades something."""
+        self._other_sections: list[str] = []
         self._followed: dict[str, str] | None = None
         self._working = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def known(self, raw: RawReceived) -> None:
-        """An account report that stands in the log."""
+    def restore(self, raw: RawReceived) -> None:
+        """Take note of an account report that is stored in RAW."""
         section = raw.channel.partition("@")[2]
-        self._asked.add((raw.address, section))
-        self._reported.add(raw.address)
+        self._requested.add((raw.address, section))
+        self._stored.add(raw.address)
         try:
             if parse_account(bytes(raw.payload)).positions:
                 self._sections[raw.address].add(section)
         except WireError as error:
             log.warning("account.unreadable", id=raw.raw_id, error=str(error))
 
-    def knows(self, address: str) -> bool:
-        """True when a report of the account was recorded."""
-        return address in self._reported
+    def has_snapshot(self, address: str) -> bool:
+        """True when a report of the account is stored."""
+        return address in self._stored
 
     def follow(self, followed: Mapping[str, str]) -> None:
-        """Exactly these addresses are followed now, each for an influencer. Seed who was never seeded; report again who
-        was followed earlier, or for another influencer, who knows nothing of it. At the start the backfill does that.
+        """Follow exactly these addresses, each for an influencer.
+
+        An address without a snapshot gets its first one. An address that was followed before, with a pause or for
+        another influencer, gets a new one; at the start the backfill takes care of that.
         """
         before, self._followed = self._followed, dict(followed)
         for address, influencer in followed.items():
             if before is not None and before.get(address) == influencer:
                 continue
-            if (address, MAIN) not in self._asked:
-                self._begin(address, MAIN)
-                for section in self._others:
+            if (address, MAIN) not in self._requested:
+                self._request_first(address, MAIN)
+                for section in self._other_sections:
                     self._later.put_nowait((address, section))
             elif before is not None:
-                self.repair([address])
+                self.refresh([address])
 
     def traded(self, address: str, section: str) -> None:
-        """An address trades in a section: it is part of the account from now on, and no report is more urgent."""
+        """An address trades on a dex: that is part of its snapshots from now on, and this one comes first."""
         sections = self._sections[address]
         if section not in sections:
             sections.add(section)
-            if (address, section) not in self._asked:
-                self._begin(address, section)
-        if self._due.get((address, section)) == _URGENT:
-            self._want(address, section, _FIRST)
+            if (address, section) not in self._requested:
+                self._request_first(address, section)
+        if self._priorities.get((address, section)) == _URGENT:
+            self._request(address, section, _FIRST)
 
-    def includes(self, address: str, section: str) -> None:
-        """The next reports of this account have this section too."""
+    def add_section(self, address: str, section: str) -> None:
+        """The next snapshots of this account include this dex."""
         self._sections[address].add(section)
 
-    def repair(self, addresses: Iterable[str]) -> None:
-        """Report accounts again, one report for each section that matters."""
+    def refresh(self, addresses: Iterable[str]) -> None:
+        """Request new reports of these accounts, one for each dex on which they hold or trade something."""
         for address in addresses:
             for section in self._sections[address]:
-                self._want(address, section, _AGAIN)
+                self._request(address, section, _AGAIN)
 
-    async def report(self, address: str) -> None:
-        """Report one account again, now. Raises VenueUnavailableError, WireError or TimeoutError."""
+    async def refresh_now(self, address: str) -> None:
+        """Take a new snapshot of one account. Raises VenueUnavailableError, WireError or TimeoutError."""
         for section in sorted(self._sections[address]):
-            self._asked.add((address, section))
-            async with asyncio.timeout(ANSWER_SECONDS):
+            self._requested.add((address, section))
+            async with asyncio.timeout(self._settings.answer):
                 raw = await self._fetch(address, section)
-            await self._record(raw, settle=True)
+            await self._store(raw, settle=True)
 
     async def idle(self) -> None:
-        """Wait until no report is wanted that anybody waits for."""
+        """Wait until no requested report is outstanding, apart from those of other dexes that can wait."""
         await self._idle.wait()
 
     def listed(self, sections: Iterable[str]) -> None:
-        """Parts of account reports that there were not before: everybody may hold something there soon."""
-        new = [section for section in sections if section != MAIN and section not in self._others]
-        self._others += new
-        for address in {address for address, _ in self._asked}:
-            for section in new:
-                self._later.put_nowait((address, section))
+        """New dexes were listed: every account gets a snapshot of them when there is time."""
+        new = [section for section in sections if section != MAIN and section not in self._other_sections]
+        self._other_sections += new
+        self._request_later(new)
 
     async def run(self, sections: Iterable[str]) -> None:
-        """Work off what is wanted, until cancelled; `sections` are the parts an account report comes in."""
-        self._others = [section for section in sections if section != MAIN]
-        for address in {address for address, _ in self._asked}:
-            for section in self._others:
-                self._later.put_nowait((address, section))
+        """Take the requested snapshots, until cancelled; `sections` are the dexes of the venue."""
+        self._other_sections = [section for section in sections if section != MAIN]
+        self._request_later(self._other_sections)
         later = (self._work_later() for _ in range(_LATER_WORKERS))
         await asyncio.gather(*(self._work() for _ in range(_WORKERS)), *later)
 
-    def _begin(self, address: str, section: str) -> None:
-        self._asked.add((address, section))
-        self._intake.hold(address)
-        self._want(address, section, _URGENT)
+    def _request_first(self, address: str, section: str) -> None:
+        self._requested.add((address, section))
+        self._ordered_writer.hold(address)
+        self._request(address, section, _URGENT)
 
-    def _want(self, address: str, section: str, priority: int) -> None:
-        if self._due.get((address, section), priority + 1) > priority:
-            self._due[address, section] = priority
+    def _request(self, address: str, section: str, priority: int) -> None:
+        if self._priorities.get((address, section), priority + 1) > priority:
+            self._priorities[address, section] = priority
             self._idle.clear()
             self._jobs.put_nowait((priority, next(self._numbers), address, section))
+
+    def _request_later(self, sections: list[str]) -> None:
+        for address in {address for address, _ in self._requested}:
+            for section in sections:
+                self._later.put_nowait((address, section))
 
     async def _work(self) -> None:
         while True:
             priority, _, address, section = await self._jobs.get()
-            if self._due.get((address, section)) != priority:
-                continue  # wanted again since with more haste
-            del self._due[address, section]
+            if self._priorities.get((address, section)) != priority:
+                continue  # requested again since, with a higher priority
+            del self._priorities[address, section]
             self._working += 1
             try:
-                await self._seed(address, section, settle=priority == _AGAIN)
+                await self._take(address, section, settle=priority == _AGAIN)
             finally:
                 self._working -= 1
-                if not self._due and not self._working:
+                if not self._priorities and not self._working:
                     self._idle.set()
             if priority < _AGAIN:
-                await self._intake.release(address)
+                await self._ordered_writer.release(address)
 
     async def _work_later(self) -> None:
         while True:
             address, section = await self._later.get()
-            if (address, section) in self._asked:
+            if (address, section) in self._requested:
                 continue
             await self._idle.wait()
             await self._info.spare()
-            if (address, section) not in self._asked:
-                self._asked.add((address, section))
-                await self._seed(address, section, settle=True)
+            if (address, section) not in self._requested:
+                self._requested.add((address, section))
+                await self._take(address, section, settle=True)
 
-    async def _seed(self, address: str, section: str, *, settle: bool) -> None:
+    async def _take(self, address: str, section: str, *, settle: bool) -> None:
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with asyncio.timeout(self._settings.answer):
                 raw = await self._fetch(address, section)
         except (VenueUnavailableError, WireError, TimeoutError) as error:
-            log.warning("account.not_seeded", address=address, dex=section, error=str(error) or "no answer in time")
-            asyncio.get_running_loop().call_later(RETRY_SECONDS, self._want, address, section, _AGAIN)
+            log.warning("account.no_snapshot", address=address, dex=section, error=str(error) or "no answer in time")
+            asyncio.get_running_loop().call_later(self._settings.retry, self._request, address, section, _AGAIN)
             return
-        await self._record(raw, settle=settle)
+        await self._store(raw, settle=settle)
 
     async def _fetch(self, address: str, section: str) -> RawReceived | None:
         influencer = self._configuration.directory.influencer_of(Venue.HYPERLIQUID, address)
@@ -215,14 +227,13 @@ class AccountSnapshots:
             detect_time=self._clock(),
         )
 
-    async def _record(self, raw: RawReceived | None, *, settle: bool) -> None:
-        """Record a report, with `settle` once the feed has delivered what it contains."""
+    async def _store(self, raw: RawReceived | None, *, settle: bool) -> None:
         if raw is None:
             return
         as_of_ms = int(raw.raw_id.rpartition(":")[2]) // MILLISECOND
-        for _ in range(round(SETTLE_SECONDS / _LOOK_SECONDS)):
+        for _ in range(round(self._settings.settle / _CHECK_SECONDS)):
             if not settle or self._newest_ms() > as_of_ms:
                 break
-            await asyncio.sleep(_LOOK_SECONDS)
-        await self._recorder.put(raw)
-        self._reported.add(raw.address)
+            await asyncio.sleep(_CHECK_SECONDS)
+        await self._raw_writer.put(raw)
+        self._stored.add(raw.address)

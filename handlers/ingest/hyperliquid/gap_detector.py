@@ -1,7 +1,8 @@
-"""Whether the feed missed something: a replay must reach back to the last trade seen of its coin (hyperliquid 7.6).
+"""Whether the feed missed trades: a replay must reach back to the last trade received of its coin.
 
-At every subscribe the venue replays the last 30 trades of a coin. When the last one seen is among them, the replay
-closes what was missed; when it is not, there may be more. Trades are told apart by (block time in ms, tid).
+At every subscribe the venue replays the last 30 trades of a coin (docs/venues/hyperliquid.md, replays and gaps). When
+the last trade received is among them, nothing is missing; when it is not, there may be more. Trades are identified by
+(block time in ms, tid).
 """
 
 from collections.abc import Iterable
@@ -10,24 +11,25 @@ REPLAY = 30
 
 
 class GapDetector:
-    """How far every coin has come; coins that were never seen have come to `stored_ms`, the newest in the log (0)."""
+    """The newest trade received of every coin; `stored_ms`, the newest time in RAW, counts for a coin without one."""
 
     def __init__(self, stored_ms: int = 0) -> None:
         self._stored_ms = stored_ms
         self._last: dict[str, tuple[int, int]] = {}
-        self._fresh: set[str] = set()
+        self._subscribed: set[str] = set()
         self.newest_ms = 0
+        """The newest block time received, of any coin."""
 
     def connected(self, coins: Iterable[str]) -> None:
         """These coins were subscribed to: the next frame of each is a replay."""
-        self._fresh.update(coins)
+        self._subscribed.update(coins)
 
     def missed(self, coin: str, trades: list[tuple[int, int]]) -> int | None:
-        """Take note of a frame, oldest trade first; the time (ms) from which on trades of the coin may be missing."""
+        """Take note of a frame, oldest trade first. The time (ms) since which trades may be missing; None = never."""
         last = self._last.get(coin, (self._stored_ms, -1))
         missing = None
-        if coin in self._fresh:
-            self._fresh.discard(coin)
+        if coin in self._subscribed:
+            self._subscribed.discard(coin)
             # A shorter replay is all that the coin ever traded. Inside one block only the trade itself is proof.
             if last[0] and len(trades) >= REPLAY and last not in trades and trades[0][0] >= last[0]:
                 missing = last[0]

@@ -1,1 +1,1 @@
-"""Polymarket -> RAW: sweeps of wallets, fills on chain, positions; `ingest` puts them together."""
+"""Polymarket -> RAW: polls of wallets' activity, on-chain fills, position snapshots; `ingest` wires them."""

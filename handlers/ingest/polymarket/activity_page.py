@@ -7,23 +7,23 @@ from msgspec import Raw
 
 from gateways.polymarket.activity import Activity, numbered, parse_activity, row_key
 from gateways.venue_errors import WireError
-from handlers.ingest.polymarket.dead_letters import UNREADABLE, digest
+from handlers.ingest.dead_letters import UNREADABLE, digest
 from handlers.ingest.polymarket.wallet_state import SECOND
 
 _FUTURE_SECONDS = 600
-"""Clocks differ; a row from further ahead is no row, and would make us wait for its second."""
+"""Clocks differ; a row from further ahead is an error, and no later row would be polled before its second."""
 
 
 class Row(NamedTuple):
-    """A readable row; the id is its key and its number among equal ones."""
+    """A readable row; its id is its key and its number among equal ones."""
 
     id: str
     payload: Raw
     activity: Activity
 
 
-class Refused(NamedTuple):
-    """A row that cannot be read, and why."""
+class RefusedRow(NamedTuple):
+    """A row that cannot be read, and why; `key` identifies it when it is served again."""
 
     key: str
     payload: Raw
@@ -31,12 +31,12 @@ class Refused(NamedTuple):
 
 
 class ActivityPage(NamedTuple):
-    """The rows of a wallet from a whole second on, oldest first."""
+    """The rows of a wallet since a whole second, oldest first."""
 
     rows: tuple[Row, ...]
-    refused: tuple[Refused, ...]
-    strange: int
-    """Rows of other wallets or from before the window: not what was asked for, so not ours to count."""
+    refused: tuple[RefusedRow, ...]
+    unrequested: int
+    """How many rows of other wallets, or from before that second, the response had; they are not stored."""
 
     @property
     def ids(self) -> frozenset[str]:
@@ -48,33 +48,33 @@ class ActivityPage(NamedTuple):
         return self.rows[-1].activity.event_time // SECOND if self.rows else 0
 
 
-def read(payloads: Sequence[Raw], wallet: str, start_s: int, now: int) -> ActivityPage:
+def read_page(payloads: Sequence[Raw], wallet: str, start_s: int, now: int) -> ActivityPage:
     """Sort out a response that starts at the whole second `start_s`; `now` in ns.
 
-    Rows are numbered among those of their key before anything is left out, so a number never depends on what else can
-    be read. Rows of one second keep the order in which they were served.
+    Rows are numbered among those of their key before any is left out, so a number never depends on which others can be
+    read. Rows of one second keep the order in which they were served.
     """
     named: list[Raw] = []
-    refused: list[Refused] = []
+    refused: list[RefusedRow] = []
     for payload in payloads:
         try:
             row_key(payload)
             named.append(payload)
         except UNREADABLE as error:
-            refused.append(Refused(f"polymarket:row:{wallet}:{digest(bytes(payload))}", payload, str(error)))
+            refused.append(RefusedRow(f"polymarket:row:{wallet}:{digest(bytes(payload))}", payload, str(error)))
     rows: list[Row] = []
-    strange = 0
+    unrequested = 0
     for row_id, payload in numbered(named):
         try:
             activity = parse_activity(bytes(payload))
             if activity.event_time > now + _FUTURE_SECONDS * SECOND:
                 raise WireError(f"timestamp {activity.event_time // SECOND} is in the future")
         except UNREADABLE as error:
-            refused.append(Refused(f"{row_id}@{digest(bytes(payload))}", payload, str(error)))
+            refused.append(RefusedRow(f"{row_id}@{digest(bytes(payload))}", payload, str(error)))
             continue
         if activity.wallet != wallet or activity.event_time < start_s * SECOND:
-            strange += 1
+            unrequested += 1
             continue
         rows.append(Row(row_id, payload, activity))
     rows.sort(key=lambda row: row.activity.event_time)
-    return ActivityPage(tuple(rows), tuple(refused), strange)
+    return ActivityPage(tuple(rows), tuple(refused), unrequested)

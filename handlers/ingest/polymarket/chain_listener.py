@@ -1,7 +1,7 @@
-"""On-chain fills of the followed wallets: subscribed to, and fetched for the blocks in which nobody listened.
+"""On-chain fills of the followed wallets: a live subscription, and fetches of the blocks that it may have missed.
 
-Live logs come as they are mined; after every (re)connection, and once a minute anyway, the blocks since the last
-completed fetch are asked for again, with a margin for a node that lags behind its neighbours. Ids sort out the rest.
+Live logs come as they are mined. After every (re)connection, and once a minute anyway, the blocks since the last
+completed fetch are fetched again, with a margin for a node that lags behind others. Duplicates are recognised by id.
 """
 
 import asyncio
@@ -14,58 +14,62 @@ from gateways.polymarket.log_socket import fills
 from gateways.polymarket.polygon_rpc import PolygonRpc
 from gateways.reconnecting_websocket import Connected
 from gateways.venue_errors import VenueUnavailableError
+from handlers.ingest.dead_letters import UNREADABLE
 from handlers.ingest.polymarket import metrics as metrics
-from handlers.ingest.polymarket.dead_letters import UNREADABLE
 
 log = structlog.get_logger()
 
 BLOCKS_BACK = 150
-"""Five minutes of blocks: as far as a fetch reaches back. What is older, the activity tells."""
+"""Five minutes of blocks: as far as a fetch reaches back. Older fills come with the activity."""
 MARGIN_BLOCKS = 20
-_GATHERED_SECONDS = 0.2
-"""Wallets come many at a time; one new subscription serves them all."""
+_GATHER_SECONDS = 0.2
+"""Wallets are added many at a time; one new subscription covers them all."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 
 
 class ChainListener:
-    """Keeps one subscription for the wallets it was told of last."""
+    """Keeps one subscription for the followed wallets.
+
+    `received` is called with every log, `connected` after every connection, `reconnected` after every one but the
+    first.
+    """
 
     def __init__(
         self,
         chain: PolygonRpc,
         ws_url: str,
-        take: Callable[[Log], Awaitable[None]],
         *,
+        received: Callable[[Log], Awaitable[None]],
         connected: Callable[[], None],
-        again: Callable[[], None],
+        reconnected: Callable[[], None],
     ) -> None:
         self._chain = chain
         self._ws_url = ws_url
-        self._take = take
+        self._on_log = received
         self._on_connected = connected
-        self._on_connected_again = again
+        self._on_reconnected = reconnected
         self._wallets: tuple[str, ...] = ()
-        self._reached: int | None = None
+        self._fetched_block: int | None = None
         self._changed = asyncio.Event()
         self._gathering = False
-        self._fetch = asyncio.Event()
+        self._fetch_wanted = asyncio.Event()
 
     def follow(self, wallets: tuple[str, ...]) -> None:
         """Listen for these wallets from now on."""
         if wallets != self._wallets:
             if not self._gathering:
                 self._gathering = True
-                asyncio.get_running_loop().call_later(_GATHERED_SECONDS, self._subscribe_anew)
+                asyncio.get_running_loop().call_later(_GATHER_SECONDS, self._subscribe_again)
             self._wallets = wallets
 
-    def _subscribe_anew(self) -> None:
+    def _subscribe_again(self) -> None:
         self._gathering = False
         self._changed.set()
 
     def catch_up(self) -> None:
-        """Fetch the blocks since the last completed fetch, if there is anybody to fetch them for."""
+        """Fetch the blocks since the last completed fetch, when any wallet is followed."""
         if self._wallets:
-            self._fetch.set()
+            self._fetch_wanted.set()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -76,7 +80,7 @@ class ChainListener:
                 try:
                     await (self._listen(self._wallets) if self._wallets else self._changed.wait())
                 except UNREADABLE as error:
-                    log.error("polymarket.listening_failed", error=str(error))
+                    log.error("polymarket.subscription_failed", error=str(error))
                     await asyncio.sleep(_FIRST_PAUSE)
         finally:
             fetcher.cancel()
@@ -87,36 +91,37 @@ class ChainListener:
         connections = 0
         async for message in fills(self._ws_url, wallets, stop=self._changed):
             if not isinstance(message, Connected):
-                await self._take(message)
+                await self._on_log(message)
                 continue
             connections += 1
             self._on_connected()
             self.catch_up()
             if connections > 1:
                 metrics.RECONNECTS.inc()
-                self._on_connected_again()
+                self._on_reconnected()
 
     async def _keep_fetching(self) -> None:
         pause = _FIRST_PAUSE
         while True:
-            await self._fetch.wait()
-            self._fetch.clear()
+            await self._fetch_wanted.wait()
+            self._fetch_wanted.clear()
             try:
-                await self._fetch_once()
+                await self._fetch()
                 pause = _FIRST_PAUSE
             except (VenueUnavailableError, *UNREADABLE) as error:
                 log.warning("polymarket.logs_not_fetched", error=str(error), again_in_seconds=pause)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
-                self._fetch.set()
+                self._fetch_wanted.set()
 
-    async def _fetch_once(self) -> None:
+    async def _fetch(self) -> None:
         head = await self._chain.head()
         earliest = head - BLOCKS_BACK
-        if self._reached is not None and self._reached < earliest:
-            log.warning("polymarket.logs_too_old", reached=self._reached, earliest=earliest)
-        start = earliest if self._reached is None else max(earliest, self._reached - MARGIN_BLOCKS)
+        fetched = self._fetched_block
+        if fetched is not None and fetched < earliest:
+            log.warning("polymarket.logs_too_old", fetched=fetched, earliest=earliest)
+        start = earliest if fetched is None else max(earliest, fetched - MARGIN_BLOCKS)
         if start <= head:
             for message in await self._chain.logs(max(0, start), head, self._wallets):
-                await self._take(message)
-        self._reached = max(head, self._reached or 0)
+                await self._on_log(message)
+        self._fetched_block = max(head, fetched or 0)

@@ -1,7 +1,7 @@
-"""On-chain fills and the activity rows that tell of the same fill: which logs still wait for their row.
+"""Matches on-chain fills with activity rows of the same fill: which logs still wait for their row.
 
-A row is one order's fill inside one transaction, and so is a log: they pair by (transaction, asset, side) and by a
-size that differs by a micro at most, because a row's size went through a float. Equal fills pair one to one.
+A row is one order's fill inside one transaction, and so is a log. They match by (transaction, asset, side) and by a
+size that differs by a micro at most, because a row's size went through a float. Equal fills match one to one.
 """
 
 from collections import OrderedDict
@@ -11,7 +11,7 @@ from msgspec import Struct
 from domain.events import TradeSide
 
 REMEMBERED = 5_000
-"""Fills remembered per wallet; a log that waits longer than that is given up by its time anyway."""
+"""Keys remembered per wallet; a log that waits for longer than that is overdue anyway."""
 
 FillKey = tuple[str, str, TradeSide]
 """Transaction, asset, side."""
@@ -23,7 +23,7 @@ class _Fills(Struct):
 
 
 class FillMatching:
-    """The unpaired fills of one wallet. Sizes in micros, moments in seconds of any one clock."""
+    """The unmatched fills of one wallet. Sizes in micros, times in seconds of any one clock."""
 
     def __init__(self) -> None:
         self._fills: OrderedDict[FillKey, _Fills] = OrderedDict()
@@ -35,46 +35,45 @@ class FillMatching:
         return bool(self._waiting)
 
     def row(self, key: FillKey, share_micros: int) -> None:
-        """An activity row, new to us."""
+        """A new activity row."""
         fills = self._at(key)
-        paired = next((log for log in fills.logs if abs(log[0] - share_micros) <= 1), None)
-        if paired is None:
+        matched = next((log for log in fills.logs if abs(log[0] - share_micros) <= 1), None)
+        if matched is None:
             fills.rows.append(share_micros)
             return
-        fills.logs.remove(paired)
-        self._settle(key, fills)
+        fills.logs.remove(matched)
+        self._update_waiting(key, fills)
 
     def log(self, key: FillKey, share_micros: int, at: float) -> bool:
-        """A log, new to us, that arrived at `at`; True when it has to wait for its row."""
+        """A new log that arrived at `at`; True when it has to wait for its row."""
         fills = self._at(key)
-        paired = next((row for row in fills.rows if abs(row - share_micros) <= 1), None)
-        if paired is not None:
-            fills.rows.remove(paired)
+        matched = next((row for row in fills.rows if abs(row - share_micros) <= 1), None)
+        if matched is not None:
+            fills.rows.remove(matched)
             return False
         fills.logs.append((share_micros, at))
         self._waiting.add(key)
         return True
 
     def removed(self, key: FillKey, share_micros: int) -> None:
-        """A log that the chain took back: nothing waits for its row any more, and a new log may find it."""
+        """A log that the chain removed: it waits for its row no longer, and a new log may match that row."""
         fills = self._at(key)
         waiting = next((log for log in fills.logs if log[0] == share_micros), None)
         if waiting is None:
             fills.rows.append(share_micros)
             return
         fills.logs.remove(waiting)
-        self._settle(key, fills)
+        self._update_waiting(key, fills)
 
     def overdue(self, before: float) -> list[FillKey]:
-        """Give up the logs that arrived before this moment; their keys, one for each log."""
-        given_up: list[FillKey] = []
+        """Stop waiting for the rows of logs that arrived before a time; their keys, one for each log."""
+        overdue: list[FillKey] = []
         for key in list(self._waiting):
             fills = self._fills[key]
-            late = [log for log in fills.logs if log[1] < before]
-            given_up += [key] * len(late)
+            overdue += [key for _, at in fills.logs if at < before]
             fills.logs = [log for log in fills.logs if log[1] >= before]
-            self._settle(key, fills)
-        return given_up
+            self._update_waiting(key, fills)
+        return overdue
 
     def _at(self, key: FillKey) -> _Fills:
         found = self._fills.get(key)
@@ -85,6 +84,6 @@ class FillMatching:
                 self._waiting.discard(oldest)
         return found
 
-    def _settle(self, key: FillKey, fills: _Fills) -> None:
+    def _update_waiting(self, key: FillKey, fills: _Fills) -> None:
         if not fills.logs:
             self._waiting.discard(key)

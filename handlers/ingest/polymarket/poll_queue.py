@@ -1,4 +1,4 @@
-"""Whose turn it is to be swept: what was announced on-chain first, then who has waited longest for what he is due."""
+"""Which wallet is polled next: those with an on-chain fill first, then the one that is overdue the most."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,80 +8,80 @@ from handlers.ingest.polymarket.wallet_state import SECOND, PollSettings, Wallet
 
 
 class PollQueue:
-    """The order of sweeps. Wallets that traded within the hour are due more often; nobody starves."""
+    """The order of polls. Wallets that traded within the hour are polled more often; no wallet is left out."""
 
-    def __init__(self, pace: PollSettings, clock: Callable[[], int]) -> None:
-        self._pace = pace
+    def __init__(self, settings: PollSettings, clock: Callable[[], int]) -> None:
+        self._settings = settings
         self._clock = clock
         self.wallets: dict[str, WalletState] = {}
-        self._woken = asyncio.Event()
+        self._changed = asyncio.Event()
 
     def follow(self, wallets: dict[str, WalletState]) -> None:
-        """Sweep these and no others."""
+        """Poll these wallets and no others."""
         self.wallets = wallets
-        self._woken.set()
+        self._changed.set()
 
-    def urge(self, wallet: WalletState, at: float) -> None:
-        """Sweep a wallet at this loop time, before whoever only waits for his turn."""
+    def poll_at(self, wallet: WalletState, at: float) -> None:
+        """Poll a wallet at this loop time, before wallets whose interval has passed."""
         wallet.urgent_at = at if wallet.urgent_at is None else min(wallet.urgent_at, at)
-        self._woken.set()
+        self._changed.set()
 
     async def next(self) -> WalletState:
-        """The wallet whose turn it is, marked busy; waits until somebody is due."""
+        """The wallet to poll, marked as in a poll; waits until one is due."""
         while True:
             now = asyncio.get_running_loop().time()
             wallet, wait = self.due(now)
             if wallet is not None:
-                wallet.busy, wallet.urgent_at = True, None
+                wallet.in_poll, wallet.urgent_at = True, None
                 return wallet
-            self._woken.clear()
+            self._changed.clear()
             try:
                 async with asyncio.timeout(wait):
-                    await self._woken.wait()
+                    await self._changed.wait()
             except TimeoutError:
                 pass
 
     def done(self, wallet: WalletState, *, failed: bool) -> None:
-        """Give a wallet back after its sweep."""
+        """Give a wallet back after its poll."""
         now = asyncio.get_running_loop().time()
-        wallet.busy = False
+        wallet.in_poll = False
         if failed:
-            wallet.not_before = now + self._pace.failed_again
+            wallet.not_before = now + self._settings.failed_again
         else:
-            wallet.swept_at = now
+            wallet.polled_at = now
             wallet.not_before = 0.0
-        if wallet.joins.waiting:
-            self.urge(wallet, now + self._pace.row_again)
-        self._woken.set()
+        if wallet.fills.waiting:
+            self.poll_at(wallet, now + self._settings.row_again)
+        self._changed.set()
 
     def due(self, now: float) -> tuple[WalletState | None, float | None]:
-        """Who is next at this loop time; when nobody is, how long until somebody will be (None = nobody is there)."""
+        """The wallet to poll at this loop time; if there is none, how long until there is one (None = no wallets)."""
         best: tuple[float, float, WalletState] | None = None
         wait: float | None = None
         oldest = 0.0
         for wallet in self.wallets.values():
-            if wallet.swept_at is not None:
-                oldest = max(oldest, now - wallet.swept_at)
-            if wallet.busy:
+            if wallet.polled_at is not None:
+                oldest = max(oldest, now - wallet.polled_at)
+            if wallet.in_poll:
                 continue
             urgency, left = self._urgency(wallet, now)
             if left > 0:
                 wait = left if wait is None else min(wait, left)
             elif best is None or urgency > best[:2]:
                 best = (*urgency, wallet)
-        metrics.BEHIND.set(oldest)
+        metrics.POLL_AGE.set(oldest)
         return (None, wait) if best is None else (best[2], 0.0)
 
     def _urgency(self, wallet: WalletState, now: float) -> tuple[tuple[float, float], float]:
         """How urgent a wallet is, and the seconds until it is due (at most 0 = now).
 
-        Urgency is (1 + the seconds since what was announced for it should be there, or 0; the part of its interval
-        that has passed since its last sweep): whatever was announced goes before whoever only waits.
+        Urgency is (1 + the seconds since the row of its on-chain fill is expected, or 0; the part of its interval that
+        has passed since its last poll).
         """
         urgency, left = (0.0, float("inf")), 0.0
-        if wallet.swept_at is not None:
+        if wallet.polled_at is not None:
             interval = self._interval(wallet)
-            urgency, left = (0.0, (now - wallet.swept_at) / interval), interval - (now - wallet.swept_at)
+            urgency, left = (0.0, (now - wallet.polled_at) / interval), interval - (now - wallet.polled_at)
         if wallet.urgent_at is not None:
             left = min(left, wallet.urgent_at - now)
             if wallet.urgent_at <= now:
@@ -89,5 +89,5 @@ class PollQueue:
         return urgency, max(left, wallet.not_before - now)
 
     def _interval(self, wallet: WalletState) -> float:
-        hot = wallet.last_seen_s > self._clock() // SECOND - self._pace.hot_for
-        return self._pace.hot if hot else self._pace.cold
+        active = wallet.newest_s > self._clock() // SECOND - self._settings.active_for
+        return self._settings.active_interval if active else self._settings.idle_interval

@@ -1,7 +1,7 @@
-"""What RAW holds of Polymarket already: read when a wallet is taken up, so that a restart repeats and misses nothing.
+"""Reads from RAW what is stored of a wallet when following it begins, so that a restart repeats and misses nothing.
 
 Every wallet has a subject of its own in each channel, so this reads the end of each, however long ago it was written
-and however much of other wallets and venues came since.
+and however much of other wallets and venues was stored since.
 """
 
 import asyncio
@@ -20,7 +20,9 @@ from gateways.polymarket.raw_events import (
     POSITIONS_CHANNEL,
     PROFILE_CHANNEL,
 )
-from handlers.ingest.polymarket.dead_letters import UNREADABLE
+from handlers.ingest.dead_letters import UNREADABLE
+from handlers.ingest.ordered_writer import OrderedWriter
+from handlers.ingest.polymarket.chain_events import key_of
 from handlers.ingest.polymarket.wallet_state import SECOND, WalletState
 from handlers.live.event_codec import codec
 from streams import subjects
@@ -33,16 +35,17 @@ log = structlog.get_logger()
 
 READ_BACK = 300_000
 """How far before a wallet's newest event its subject is read, in sequences of RAW: a quarter of an hour of 300 events a
-second of all venues. What is older and served again is recognised by the log and by the folds behind it."""
-_PAIRED_SECONDS = 600
+second of all venues. Older rows that are served again are recognised by the log and by the normalizer's fold."""
+_MATCHED_SECONDS = 600
 
 
 class Recovery:
-    """Reads RAW; changes nothing in it."""
+    """Reads RAW; changes nothing in it. Ids that it finds are known to the writer afterwards."""
 
-    def __init__(self, connection: Connection, clock: Callable[[], int]) -> None:
+    def __init__(self, connection: Connection, writer: OrderedWriter, clock: Callable[[], int]) -> None:
         self._connection = connection
         self._codec = codec()
+        self._writer = writer
         self._clock = clock
 
     async def profiles(self) -> dict[str, list[str]]:
@@ -53,8 +56,8 @@ class Recovery:
             found.setdefault(address, []).append(wallet)
         return found
 
-    async def recall(self, wallet: WalletState) -> None:
-        """Fill in what was recorded of a wallet: ids, newest activity, reports, markets, unpaired fills."""
+    async def restore(self, wallet: WalletState) -> None:
+        """Fill in what is stored of a wallet: ids, newest activity, snapshots, markets, unmatched fills."""
         for channel in (POSITIONS_CHANNEL, MARKET_CHANNEL, CHAIN_CHANNEL, ACTIVITY_CHANNEL):
             subject = subjects.raw(wallet.influencer_id, Venue.POLYMARKET.value, channel, wallet.address)
             newest = await last(self._connection, RAW.name, subject)
@@ -62,38 +65,37 @@ class Recovery:
                 continue
             after = 0 if channel == MARKET_CHANNEL else max(0, newest.sequence - READ_BACK)
             async for raw in self._events(subject, after):
-                self._remember(wallet, raw)
+                self._restore_event(wallet, raw)
 
-    def _remember(self, wallet: WalletState, raw: RawReceived) -> None:
-        wallet.seen.add(raw.raw_id)
-        lately = self._clock() - raw.detect_time < _PAIRED_SECONDS * SECOND
+    def _restore_event(self, wallet: WalletState, raw: RawReceived) -> None:
+        self._writer.restore(raw)
+        recent = self._clock() - raw.detect_time < _MATCHED_SECONDS * SECOND
         try:
             match raw.channel:
                 case "positions":
-                    wallet.seed_at, wallet.holding = None, False
-                    wallet.as_of = max(wallet.as_of, raw.venue_time or 0)
+                    wallet.snapshot_due = None
+                    wallet.snapshot_as_of = max(wallet.snapshot_as_of, raw.venue_time or 0)
                 case "market":
                     wallet.described.add(raw.raw_id.split(":")[2])
-                case "chain" if lately:
-                    self._remember_log(wallet, raw)
+                case "chain" if recent:
+                    self._restore_log(wallet, raw)
                 case "activity":
                     activity = parse_activity(bytes(raw.payload))
-                    wallet.last_seen_s = max(wallet.last_seen_s, activity.event_time // SECOND)
-                    if lately and activity.kind is Kind.TRADE and activity.side is not None:
+                    wallet.newest_s = max(wallet.newest_s, activity.event_time // SECOND)
+                    if recent and activity.kind is Kind.TRADE and activity.side is not None:
                         key = (activity.transaction, activity.asset, activity.side)
-                        wallet.joins.row(key, activity.share_micros)
+                        wallet.fills.row(key, activity.share_micros)
         except UNREADABLE as error:
-            log.warning("polymarket.memory_unreadable", raw_id=raw.raw_id, error=str(error))
+            log.warning("polymarket.stored_event_unreadable", raw_id=raw.raw_id, error=str(error))
 
-    def _remember_log(self, wallet: WalletState, raw: RawReceived) -> None:
+    def _restore_log(self, wallet: WalletState, raw: RawReceived) -> None:
         fill = parse_log(bytes(raw.payload))
-        key = (fill.transaction, fill.asset, fill.side)
         if fill.removed:
-            wallet.joins.removed(key, fill.share_micros)
-            wallet.standing.remove(raw.raw_id.removesuffix(REMOVED), fill)
+            wallet.fills.removed(key_of(fill), fill.share_micros)
+            wallet.logs.remove(raw.raw_id.removesuffix(REMOVED), fill)
         else:
-            wallet.joins.log(key, fill.share_micros, asyncio.get_running_loop().time())
-            wallet.standing.add(raw.raw_id, fill, Log(raw.payload, raw.venue_time))
+            wallet.fills.log(key_of(fill), fill.share_micros, asyncio.get_running_loop().time())
+            wallet.logs.add(raw.raw_id, fill, Log(raw.payload, raw.venue_time))
 
     async def _events(self, subject: str, after: int) -> AsyncIterator[RawReceived]:
         async for batch in read_all(self._connection, RAW.name, [subject], after=after):

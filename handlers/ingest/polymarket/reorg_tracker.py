@@ -1,7 +1,7 @@
-"""Logs that stand: recorded and not taken back. A reorganisation nobody listened to is found out by its consequences.
+"""Finds logs that a reorganisation removed without a notice.
 
-A node tells of a log that it takes back only to who is connected. But a transaction is in one block at a time: a log of
-it in another block means that the one before is gone, whoever said so or not.
+A node reports the removal of a log only to clients that are connected. But a transaction is in one block at a time:
+when one of its logs appears in another block, the logs of the block before are removed.
 """
 
 from collections import OrderedDict
@@ -12,40 +12,40 @@ import msgspec
 from gateways.polymarket.log_parsing import ChainFill, Log
 
 REMEMBERED = 2_000
-"""Transactions remembered per wallet; the chain is final after seconds."""
+"""Transactions remembered per wallet; a block is final after seconds."""
 
 
 class RecordedLog(NamedTuple):
-    """A log as it was recorded."""
+    """A log as it was stored in RAW."""
 
     fill: ChainFill
     message: Log
 
 
 class ReorgTracker:
-    """The standing logs of one wallet, by transaction."""
+    """The logs of one wallet that are stored and not removed, by transaction."""
 
     def __init__(self) -> None:
         self._logs: OrderedDict[str, dict[str, RecordedLog]] = OrderedDict()
 
     def add(self, raw_id: str, fill: ChainFill, message: Log) -> None:
-        """A log was recorded."""
+        """A log was stored."""
         self._logs.setdefault(fill.transaction, {})[raw_id] = RecordedLog(fill, message)
         if len(self._logs) > REMEMBERED:
             self._logs.popitem(last=False)
 
     def remove(self, raw_id: str, fill: ChainFill) -> None:
-        """A log was taken back; `raw_id` is the one it was recorded under."""
+        """A log was removed from the chain; `raw_id` is the id under which it was stored."""
         self._logs.get(fill.transaction, {}).pop(raw_id, None)
 
     def displaced(self, fill: ChainFill) -> list[RecordedLog]:
-        """What cannot stand any more now that this fill does."""
+        """The logs that this fill proves to be removed."""
         logs = self._logs.get(fill.transaction, {}).values()
         return [each for each in logs if each.fill.block_hash != fill.block_hash]
 
 
-def taken_back(message: Log) -> Log:
-    """The log as the node would have sent it when it took it back."""
+def removal_of(message: Log) -> Log:
+    """The notice that the node would have sent when it removed this log."""
     wire = msgspec.json.decode(message.payload, type=dict[str, msgspec.Raw])
     wire["removed"] = msgspec.Raw(b"true")
     return message._replace(payload=msgspec.Raw(msgspec.json.encode(wire)))

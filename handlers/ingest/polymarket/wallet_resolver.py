@@ -1,7 +1,7 @@
-"""Which wallets the followed addresses stand for.
+"""Which proxy wallets belong to the followed addresses.
 
-What trades on Polymarket is a proxy wallet; people are known by the address that signs for it, or by the wallet
-itself. Gamma knows both, and RAW remembers what Gamma said.
+On Polymarket proxy wallets trade. A trader is configured by the address that signs for the wallet, or by the wallet
+itself. Gamma knows both (docs/venues/polymarket.md, wallets), and its answers are stored in RAW.
 """
 
 import asyncio
@@ -13,31 +13,35 @@ import structlog
 from gateways.polymarket.data_api import DataApi
 from gateways.polymarket.gamma import Gamma, Profile
 from gateways.venue_errors import VenueUnavailableError
+from handlers.ingest.dead_letters import UNREADABLE, DeadLetters
 from handlers.ingest.polymarket import metrics as metrics
-from handlers.ingest.polymarket.dead_letters import UNREADABLE, DeadLetters
 from handlers.ingest.polymarket.wallet_state import SECOND, PollSettings
 
 log = structlog.get_logger()
 
-_AT_ONCE = 8
+_CONCURRENT = 8
 _LONGEST_QUIET_SECONDS = 30 * 24 * 3_600
-"""An address without profile and positions that did nothing for so long is taken for no wallet."""
+"""An address without profile, positions and activity for so long is no wallet."""
 
 
 class NotAWalletError(ValueError):
-    """Nothing is known of an address: no profile, no position, no activity."""
+    """The venue knows nothing of an address: no profile, no position, no activity."""
 
 
 class WalletResolver:
-    """Resolves addresses, one request each, again later where it failed; one address never waits for another."""
+    """Resolves addresses, each by itself, and tries again where that failed.
+
+    `resolved` is called with the profile of each address (None: the address is a wallet itself), `changed` when
+    `wallets` may have changed, `answered` whenever the venue answered.
+    """
 
     def __init__(
         self,
         gamma: Gamma,
         data_api: DataApi,
-        letters: DeadLetters,
+        dead_letters: DeadLetters,
         clock: Callable[[], int],
-        pace: PollSettings,
+        settings: PollSettings,
         *,
         resolved: Callable[[str, Profile | None], Awaitable[None]],
         changed: Callable[[], None],
@@ -45,19 +49,19 @@ class WalletResolver:
     ) -> None:
         self._gamma = gamma
         self._data_api = data_api
-        self._letters = letters
+        self._dead_letters = dead_letters
         self._clock = clock
-        self._pace = pace
-        self._resolved = resolved
+        self._settings = settings
+        self._on_resolved = resolved
         self._on_change = changed
         self._on_answer = answered
         self._followed: dict[str, str] = {}
         self._known: dict[str, list[str]] = {}
         self._working: dict[str, asyncio.Task[None]] = {}
-        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._slots = asyncio.Semaphore(_CONCURRENT)
         self._changed = asyncio.Event()
 
-    def remember(self, known: dict[str, list[str]]) -> None:
+    def restore(self, known: dict[str, list[str]]) -> None:
         """address -> wallets, as resolved before."""
         self._known |= known
 
@@ -68,7 +72,7 @@ class WalletResolver:
 
     @property
     def wallets(self) -> dict[str, str]:
-        """wallet -> influencer, as far as it is known; an address that is followed itself stays with its own."""
+        """wallet -> influencer, as far as resolved; an address that is configured itself keeps its own influencer."""
         found: dict[str, str] = {}
         for address, influencer in self._followed.items():
             for wallet in self._known.get(address, ()):
@@ -77,7 +81,7 @@ class WalletResolver:
         return found
 
     async def run(self) -> None:
-        """Resolve whoever is followed and not known, until cancelled."""
+        """Resolve every followed address that is not known yet, until cancelled."""
         try:
             while True:
                 for address in self._followed.keys() - self._known.keys() - self._working.keys():
@@ -97,40 +101,40 @@ class WalletResolver:
     async def _resolve(self, address: str) -> None:
         try:
             while True:
-                again = self._pace.resolve_again
+                again = self._settings.resolve_again
                 try:
                     async with self._slots:
-                        wallets = await self._ask(address)
+                        wallets = await self._request(address)
                     self._known[address] = wallets
                     self._on_answer()
                     self._on_change()
                     return
                 except NotAWalletError as error:
                     self._on_answer()
-                    key = f"polymarket:wallet:{address}"
-                    if await self._letters.write(key, subject=address, payload=address.encode(), error=str(error)):
+                    key, payload = f"polymarket:wallet:{address}", address.encode()
+                    if await self._dead_letters.write(key, subject=address, payload=payload, error=str(error)):
                         metrics.NO_WALLETS.inc()
-                    again = self._pace.no_wallet_again
+                    again = self._settings.no_wallet_again
                 except (VenueUnavailableError, *UNREADABLE) as error:
                     log.warning("polymarket.not_resolved", address=address, error=str(error), again_in_seconds=again)
                 await asyncio.sleep(again)
         finally:
             self._changed.set()
 
-    async def _ask(self, address: str) -> list[str]:
+    async def _request(self, address: str) -> list[str]:
         try:
             profile = await self._gamma.profile(address)
         except (VenueUnavailableError, *UNREADABLE):
-            # Somebody who trades is followed at once, whatever Gamma says when it is back.
-            if await self._trades(address, self._pace.start_back):
-                await self._resolved(address, None)
+            # An address that trades is followed at once, whatever Gamma answers when it is back.
+            if await self._trades(address, self._settings.start_back):
+                await self._on_resolved(address, None)
                 return [address]
             raise
         if profile is not None and profile.proxy_wallets:
-            await self._resolved(address, profile)
+            await self._on_resolved(address, profile)
             return list(profile.proxy_wallets)
         if await self._trades(address, _LONGEST_QUIET_SECONDS):
-            await self._resolved(address, None)
+            await self._on_resolved(address, None)
             return [address]
         raise NotAWalletError(
             f"{address} is followed on Polymarket and is no wallet there: no profile, no positions, no activity;"

@@ -1,89 +1,112 @@
-"""One followed proxy wallet: what of it stands in RAW, how far it was swept, what is held back for it."""
+"""What ingest knows of one followed proxy wallet, and how often and how far back it asks the venue."""
 
-import asyncio
-from collections import deque
 from dataclasses import dataclass
 
-from domain.events import RawReceived
+from msgspec import Raw
+
+from domain.events import RawReceived, Venue
 from handlers.ingest.polymarket.fill_matching import FillMatching
 from handlers.ingest.polymarket.reorg_tracker import ReorgTracker
-from handlers.ingest.recent_ids import RecentIds
-
-REMEMBERED = 20_000
-"""Ids remembered per wallet: half an hour of the fastest wallet on record (12 fills a second)."""
 
 SECOND = 1_000_000_000
 
 
 @dataclass(frozen=True)
 class PollSettings:
-    """How often and how far back; seconds. The venue's own delays are behind every default.
+    """How often and how far back the venue is asked; all in seconds, but the counts.
 
-    A row shows in the feed 5 to 7 s after its match and the feed itself moves every 4 s, so asking faster buys
-    nothing; rows are never later than 30 s, so a window that overlaps so much misses none.
+    The defaults follow from the venue's own delays (docs/venues/polymarket.md, sources of a fill): a row appears in the
+    activity 5 to 7 s after its match and the index advances every 4 s, so polling more often finds nothing more; rows
+    are never later than 30 s, so polls that overlap by 30 s miss none.
     """
 
-    hot: float = 4.0
-    cold: float = 15.0
-    hot_for: int = 3_600
+    active_interval: float = 4.0
+    """Between polls of a wallet that traded within `active_for`."""
+    idle_interval: float = 15.0
+    """Between polls of any other wallet."""
+    active_for: int = 3_600
     overlap: int = 30
+    """How far before the newest activity a poll starts."""
     start_back: int = 900
+    """How far back the first poll after a start begins."""
     reconnect_back: int = 300
+    """How far back the next poll begins after the on-chain subscription was lost."""
     reconcile_every: float = 60.0
     reconcile_back: int = 120
     row_after: float = 5.0
+    """When the row of an on-chain fill is polled for first."""
     row_again: float = 2.0
+    """Between further polls for it."""
     row_within: float = 60.0
+    """When an on-chain fill counts as unmatched."""
     failed_again: float = 5.0
+    """Until a wallet whose poll failed is polled again."""
     hold: float = 5.0
-    seed_again: float = 30.0
-    seed_tries: int = 3
+    """The longest that events wait for the first account snapshot."""
+    snapshot_again: float = 30.0
+    """Between account snapshots of a wallet."""
+    snapshot_tries: int = 3
+    """Reports requested for one snapshot, while activity keeps coming in between."""
     optional_within: float = 2.0
+    """The longest that a snapshot waits for the parts that it can do without."""
     resolve_again: float = 10.0
+    """Until an address whose wallets could not be requested is tried again."""
     no_wallet_again: float = 300.0
+    """Until an address that is no wallet is tried again."""
     status_every: float = 15.0
     stalled_after: float = 45.0
-    sweepers: int = 8
+    """How long the index may not advance before it counts as stalled."""
+    pollers: int = 8
+    """Wallets polled at the same time."""
 
 
 class WalletState:
-    """State of one wallet; whole seconds of the venue's clock end in `_s`."""
+    """State of one wallet; whole seconds of the venue's clock end in `_s`, other times are loop times."""
 
-    def __init__(self, address: str, influencer_id: str, since_s: int) -> None:
+    def __init__(self, address: str, influencer_id: str, start_s: int) -> None:
         self.address = address
         self.influencer_id = influencer_id
-        self.seen = RecentIds(REMEMBERED)
-        self.joins = FillMatching()
-        self.standing = ReorgTracker()
-        self.since_s = since_s
-        """Where its first window starts."""
-        self.last_seen_s = 0
-        """The newest activity handed on; 0 = none."""
-        self.reach_s: int | None = None
-        """The next window is to start here at the latest, whatever was seen."""
+        self.fills = FillMatching()
+        self.logs = ReorgTracker()
         self.described: set[str] = set()
-        """Markets (condition ids) whose description stands in RAW before this wallet's rows."""
-        self.seed_at: float | None = 0.0
-        """From when on (loop time) a positions report is to be taken; None = none is wanted."""
-        self.seeded_at = float("-inf")
-        """When (loop time) the last report was begun."""
-        self.as_of = 0
-        """The moment (ns, the venue's) of the newest report in RAW."""
-        self.holding = True
-        """Whether its events wait in `held` for the first report."""
-        self.held: deque[RawReceived] = deque()
-        self.releasing = asyncio.Lock()
-        self.busy = False
-        self.swept_at: float | None = None
+        """Markets (condition ids) whose description is stored in RAW before this wallet's rows."""
+        self.start_s = start_s
+        """Where its first poll starts."""
+        self.newest_s = 0
+        """The newest activity stored; 0 = none."""
+        self.reach_back_s: int | None = None
+        """The next poll starts here at the latest, whatever the newest activity is."""
+        self.snapshot_due: float | None = 0.0
+        """From when on an account snapshot is to be taken; None = none is needed."""
+        self.snapshot_begun = float("-inf")
+        self.snapshot_as_of = 0
+        """The venue's time (ns) of the newest snapshot in RAW."""
+        self.in_poll = False
+        self.polled_at: float | None = None
         self.not_before = 0.0
         self.urgent_at: float | None = None
 
-    def window(self, overlap: int) -> int:
-        """The whole second at which the window begins that is fetched now; `reach` it again when that fails."""
-        start = self.last_seen_s - overlap if self.last_seen_s else self.since_s
-        reach, self.reach_s = self.reach_s, None
+    def next_start(self, overlap: int) -> int:
+        """The whole second at which the next poll starts; `reach_back` to it again when that poll fails."""
+        start = self.newest_s - overlap if self.newest_s else self.start_s
+        reach, self.reach_back_s = self.reach_back_s, None
         return max(1, start if reach is None else min(start, reach))
 
-    def reach(self, second: int) -> None:
-        """Let the next window start at this second or before."""
-        self.reach_s = second if self.reach_s is None else min(self.reach_s, second)
+    def reach_back(self, second: int) -> None:
+        """Let the next poll start at this second or before."""
+        self.reach_back_s = second if self.reach_back_s is None else min(self.reach_back_s, second)
+
+    def event(
+        self, channel: str, raw_id: str, payload: bytes, detect_time: int, venue_time: int | None = None
+    ) -> RawReceived:
+        """A raw event of this wallet; both times in ns."""
+        return RawReceived(
+            raw_id=raw_id,
+            venue=Venue.POLYMARKET,
+            channel=channel,
+            influencer_id=self.influencer_id,
+            address=self.address,
+            payload=Raw(payload),
+            detect_time=detect_time,
+            venue_time=venue_time,
+        )

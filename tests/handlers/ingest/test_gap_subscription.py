@@ -1,4 +1,4 @@
-"""Following gaps: each once, of one venue, from a place on, whatever else stands in SIGNALS."""
+"""Following gaps: each once, of one venue, after a sequence, whatever else is in SIGNALS."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -44,7 +44,7 @@ async def store(log: Connection, *gaps: GapDetected, token: str = GAP_TOKEN) -> 
 
 @asynccontextmanager
 async def following(log: Connection, after: int = 0, venue: Venue = Venue.HYPERLIQUID) -> AsyncIterator[list[int]]:
-    """What a follower is handed, by number."""
+    """The gaps that a follower receives, by number."""
     found: list[int] = []
     stop = asyncio.Event()
     task = asyncio.create_task(
@@ -66,7 +66,7 @@ async def test_gaps_stored_before_and_after_come_once_in_order(log: Connection) 
     assert found == [1, 2, 3, 4]
 
 
-async def test_only_what_is_behind_the_given_place(log: Connection) -> None:
+async def test_only_gaps_after_the_given_sequence(log: Connection) -> None:
     after = await store(log, gap(1), gap(2))
     async with following(log, after) as found:
         await store(log, gap(3))
@@ -74,7 +74,7 @@ async def test_only_what_is_behind_the_given_place(log: Connection) -> None:
     assert found == [3]
 
 
-async def test_only_the_gaps_of_the_venue_and_nothing_that_cannot_be_read(log: Connection) -> None:
+async def test_only_gaps_of_the_venue_and_unreadable_events_are_skipped(log: Connection) -> None:
     async with following(log) as found, following(log, venue=Venue.POLYMARKET) as others:
         await store(log, gap(1, venue=Venue.POLYMARKET))
         await store(log, gap(2), token="BTC")

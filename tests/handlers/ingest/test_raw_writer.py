@@ -27,12 +27,12 @@ def raws(numbers: Iterable[int]) -> list[RawReceived]:
 
 
 async def record(connection: Connection, events: list[RawReceived]) -> None:
-    """Hand everything in, then let the recorder finish."""
-    recorder = RawWriter(connection, time.time_ns)
+    """Put all events, then let the writer finish."""
+    writer = RawWriter(connection, time.time_ns)
     for event in events:
-        await recorder.put(event)
-    await recorder.finish()
-    await asyncio.wait_for(recorder.run(), 20)
+        await writer.put(event)
+    await writer.finish()
+    await asyncio.wait_for(writer.run(), 20)
 
 
 async def stored(log: Connection) -> list[str]:
@@ -43,7 +43,7 @@ async def stored(log: Connection) -> list[str]:
     ]
 
 
-async def letters(log: Connection) -> list[DeadLettered]:
+async def dead_letters(log: Connection) -> list[DeadLettered]:
     return [decode(each.payload) async for batch in read_all(log, "DEAD") for each in batch]
 
 
@@ -51,7 +51,7 @@ def ids(numbers: Iterable[int]) -> list[str]:
     return [event.raw_id for event in raws(numbers)]
 
 
-async def test_everything_is_stored_in_the_order_of_its_coming(log: Connection) -> None:
+async def test_events_are_stored_in_the_order_of_put(log: Connection) -> None:
     await record(log, raws(range(1_700)))
     assert await stored(log) == ids(range(1_700))
 
@@ -61,17 +61,17 @@ async def test_duplicates_in_a_batch_and_across_batches_are_stored_once(log: Con
     assert await stored(log) == ids([1, 2, 3, 4])
     await record(log, raws(itertools.chain(range(900), range(450, 1_200))))
     assert await stored(log) == ids([1, 2, 3, 4, 0, *range(5, 1_200)])
-    assert await letters(log) == []
+    assert await dead_letters(log) == []
 
 
-async def test_what_the_log_refuses_is_buried_and_the_rest_goes_on(log: Connection) -> None:
+async def test_an_event_that_the_log_refuses_is_dead_lettered_and_the_others_are_stored(log: Connection) -> None:
     huge = msgspec.structs.replace(trade(tid=3), payload=Raw(b'"' + b"x" * 8_500_000 + b'"'))
     for _ in range(2):
         await record(log, [*raws([1, 2]), huge, *raws([4])])
     assert await stored(log) == ids([1, 2, 4])
-    (letter,) = await letters(log)
-    assert (letter.stage, letter.stream, letter.dead_id) == ("ingest", "RAW", f"ingest:{huge.raw_id}")
-    assert "max_payload" in letter.error
+    (dead,) = await dead_letters(log)
+    assert (dead.stage, dead.stream, dead.dead_id) == ("ingest", "RAW", f"ingest:{huge.raw_id}")
+    assert "max_payload" in dead.error
 
 
 async def test_a_lost_answer_stores_nothing_twice(log: Connection, running: Addresses) -> None:
@@ -86,7 +86,7 @@ async def test_a_lost_answer_stores_nothing_twice(log: Connection, running: Addr
     assert await stored(log) == ids(range(100))
 
 
-async def test_a_start_reads_the_newest_of_each_subject_and_what_was_seen_lately(log: Connection) -> None:
+async def test_reading_the_newest_of_each_subject_and_the_events_since_a_time(log: Connection) -> None:
     async def since(at_ns: int) -> list[str]:
         return [raw.raw_id async for raw in RawWriter(log, time.time_ns).since("raw.*.hyperliquid.>", at_ns)]
 

@@ -1,4 +1,4 @@
-"""What the feed missed is found again: after a lost connection, a pause, a gap in a position; whatever fails."""
+"""Trades that the feed missed are backfilled: after a lost connection, a pause, a gap in a position, and failures."""
 
 import asyncio
 from collections import Counter, defaultdict
@@ -6,11 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import pytest
 import stamina
+from msgspec import structs
 
-import handlers.ingest.hyperliquid.account_snapshots
-import handlers.ingest.hyperliquid.ordered_writer
 from domain import influencer_account
 from domain.events import GapDetected, GapKind, PositionState, RawReceived, SignalRecorded, Venue
 from domain.influencer_account import Account
@@ -19,9 +17,10 @@ from gateways.hyperliquid.fill_parsing import FILLS_CHANNEL
 from gateways.sandbox.hyperliquid import INFLUENCERS
 from handlers import metrics
 from handlers.ingest.hyperliquid import backfill
-from handlers.ingest.hyperliquid.account_snapshots import AccountSnapshots
+from handlers.ingest.hyperliquid.account_snapshots import AccountSnapshots, SnapshotSettings
 from handlers.ingest.hyperliquid.backfill import Backfill
-from handlers.ingest.hyperliquid.ordered_writer import OrderedWriter, time_ms
+from handlers.ingest.hyperliquid.ingest import block_time_ms
+from handlers.ingest.ordered_writer import OrderedWriter
 from handlers.ingest.raw_writer import RawWriter
 from handlers.live.event_codec import codec
 from streams.connection import Connection
@@ -32,13 +31,14 @@ from tests.gateways.test_sandbox_hyperliquid_ws import ORIGIN_MS, ORIGIN_NS
 from tests.handlers.folding import ALICE, BOB, configured
 from tests.handlers.ingest.hyperliquid.test_ingest import (
     FOLLOWED,
+    SETTINGS,
     WHALE,
     Running,
+    dead_letters,
     ingesting,
-    letters,
+    market_data,
     normalizing,
     stored,
-    tape,
     value,
 )
 from tests.handlers.ingest.test_gap_subscription import store
@@ -49,20 +49,14 @@ LONG = 405
 """Seconds after which more was traded in the busy coins than a replay holds."""
 
 
-@pytest.fixture(autouse=True)
-def no_time_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The time of these venues stands still: a report would always wait in vain for the feed to pass it.
-
-    Trades are held back for as long as it takes, however slow the machine: that they are not is tested elsewhere.
-    """
-    monkeypatch.setattr(handlers.ingest.hyperliquid.account_snapshots, "SETTLE_SECONDS", 0.02)
-    monkeypatch.setattr(handlers.ingest.hyperliquid.ordered_writer, "HOLD_SECONDS", 30.0)
+LONG_HOLD = structs.replace(SETTINGS, hold=30.0)
+"""Trades are held back for as long as a request takes on a slow machine; test_ordered_writer tests the limit."""
 
 
 async def complete(running: Running, seconds: float) -> list[RawReceived]:
-    """RAW's trades and fills once there is every one of the tape, each once."""
-    found = await settled(running.raw, lambda events: len(events) >= len(tape(seconds)), 30, every=0.2)
-    assert sorted(event.id for event in found) == sorted(tape(seconds))
+    """RAW's trades and fills once every trade that the venue made is there, each once."""
+    found = await settled(running.raw, lambda events: len(events) >= len(market_data(seconds)), 30, every=0.2)
+    assert sorted(event.id for event in found) == sorted(market_data(seconds))
     return [event.data for event in found]
 
 
@@ -81,17 +75,17 @@ async def miss(running: Running, since: float, until: float) -> None:
 
 
 def in_order(found: list[RawReceived]) -> None:
-    """Every position's trades stand in RAW as the venue made them."""
+    """Every position's trades are in RAW in the order in which the venue made them."""
     for address in FOLLOWED:
         by_coin: defaultdict[str, list[int]] = defaultdict(list)
         for raw in found:
             if raw.address == address:
-                by_coin[raw.raw_id.rpartition(f":{time_ms(raw.raw_id)}:")[0]].append(time_ms(raw.raw_id))
+                by_coin[raw.raw_id.rpartition(f":{block_time_ms(raw)}:")[0]].append(block_time_ms(raw))
         for times in by_coin.values():
             assert times == sorted(times)
 
 
-async def positions_are_true(running: Running) -> list[Any]:
+async def positions_match_the_venue(running: Running) -> list[Any]:
     """The fold of SIGNALS holds what the venue says; returns SIGNALS."""
     held = {
         (who.address, row["position"]["coin"]): micros(row["position"]["szi"])
@@ -124,9 +118,9 @@ def signals_of(events: list[Any]) -> list[SignalRecorded]:
 
 
 async def test_a_lost_connection_loses_nothing_however_long(log: Connection) -> None:
-    async with ingesting(log) as running, normalizing(log):
+    async with ingesting(log, settings=LONG_HOLD) as running, normalizing(log):
         running.clock.advance(5)
-        await running.trades(len(tape(5)))
+        await running.trades(len(market_data(5)))
         gaps = value(metrics.GAPS)
         await miss(running, 5, LONG)
         found = await complete(running, LONG)
@@ -134,35 +128,35 @@ async def test_a_lost_connection_loses_nothing_however_long(log: Connection) -> 
         in_order(found)
         channels = Counter(raw.channel for raw in found)
         assert channels[FILLS_CHANNEL] > 100
-        events = await positions_are_true(running)
+        events = await positions_match_the_venue(running)
         assert not any(isinstance(event, GapDetected) for event in events)
-        # Folded in order, before the new reports: nothing of it is history, all of it may be copied.
+        # Folded in order, before the new snapshots: all of them may be copied.
         assert {signal.position_state for signal in signals_of(events)} == {PositionState.KNOWN}
-        assert len(signals_of(events)) == len(tape(LONG))
-    assert await letters(log) == []
+        assert len(signals_of(events)) == len(market_data(LONG))
+    assert await dead_letters(log) == []
 
 
-async def test_what_was_traded_while_nobody_listened_is_found_at_the_start(log: Connection) -> None:
-    async with ingesting(log) as running:
+async def test_trades_made_while_ingest_was_down_are_found_at_the_start(log: Connection) -> None:
+    async with ingesting(log, settings=LONG_HOLD) as running:
         running.clock.advance(5)
-        await running.trades(len(tape(5)))
-    async with ingesting(log, seconds=LONG) as running, normalizing(log):
+        await running.trades(len(market_data(5)))
+    async with ingesting(log, seconds=LONG, settings=LONG_HOLD) as running, normalizing(log):
         in_order(await complete(running, LONG))
-        events = await positions_are_true(running)
+        events = await positions_match_the_venue(running)
         assert {signal.position_state for signal in signals_of(events)} == {PositionState.KNOWN}
-    assert await letters(log) == []
+    assert await dead_letters(log) == []
 
 
-async def test_a_first_start_looks_for_nothing(log: Connection) -> None:
-    async with ingesting(log, seconds=LONG) as running:
+async def test_a_first_start_backfills_nothing(log: Connection) -> None:
+    async with ingesting(log, seconds=LONG, settings=LONG_HOLD) as running:
         await asyncio.sleep(1)
         assert {event.data.channel for event in await running.raw()} == {"trades"}, "what the replays held"
 
 
-async def test_a_gap_in_a_position_has_the_fills_looked_for(log: Connection) -> None:
-    async with ingesting(log, seconds=LONG) as running:
+async def test_a_gap_in_a_position_leads_to_a_backfill(log: Connection) -> None:
+    async with ingesting(log, seconds=LONG, settings=LONG_HOLD) as running:
         before = {event.id for event in await running.raw()}
-        own = {event_id for event_id in tape(LONG) if WHALE in event_id}
+        own = {event_id for event_id in market_data(LONG) if WHALE in event_id}
         assert not own <= before, "the replays do not reach back to the beginning"
         await store(log, gap(seconds=LONG))
         found = await settled(running.raw, lambda events: own <= {event.id for event in events}, 15)
@@ -172,7 +166,7 @@ async def test_a_gap_in_a_position_has_the_fills_looked_for(log: Connection) -> 
 
 
 async def reports_of(log: Connection) -> Counter[str]:
-    """How many reports of each account stand in RAW; equal ones count once."""
+    """How many reports of each account are in RAW; equal ones count once."""
     found = [event.data for event in await stored(log, "RAW")]
     return Counter(raw.address for raw in found if raw.channel.startswith("clearinghouseState"))
 
@@ -193,44 +187,46 @@ def gap(*, seconds: float = 0, address: str = WHALE) -> GapDetected:
     )
 
 
-async def test_a_venue_that_refuses_is_asked_again_until_all_is_there(log: Connection) -> None:
+async def test_a_request_that_fails_is_repeated_until_all_fills_are_there(log: Connection) -> None:
     failed = backfill.ADDRESSES.labels("failed")
-    async with ingesting(log) as running, normalizing(log):
+    async with ingesting(log, settings=LONG_HOLD) as running, normalizing(log):
         running.clock.advance(5)
-        await running.trades(len(tape(5)))
+        await running.trades(len(market_data(5)))
         before = value(failed)
         with stamina.set_testing(True, attempts=1, cap=True):
             await miss(running, 5, LONG)
             await running.order(http_429=5)
             await complete(running, LONG)
         assert value(failed) > before
-        await positions_are_true(running)
-    assert await letters(log) == []
+        await positions_match_the_venue(running)
+    assert await dead_letters(log) == []
 
 
 # --- the queue ---------------------------------------------------------------------------------------------
 
 
-def test_how_far_to_look_back() -> None:
+def test_since_when_fills_may_be_missing() -> None:
     now = 10**12
-    assert backfill.since(0, now, 300_000) == now - 300_000
-    assert backfill.since(now - 5_000, now, 300_000) == now - 300_000
-    assert backfill.since(now - 400_000, now, 300_000) == now - 410_000, "from when it was alive, and an overlap"
-    assert backfill.since(1, now, 300_000) == now - 86_400_000, "a day at most"
+    assert backfill.missing_since(0, now, 300_000) == now - 300_000
+    assert backfill.missing_since(now - 5_000, now, 300_000) == now - 300_000
+    assert backfill.missing_since(now - 400_000, now, 300_000) == now - 410_000, "before it was alive"
+    assert backfill.missing_since(1, now, 300_000) == now - 86_400_000, "a day at most"
 
 
-class Filling:
-    """A backfill of Alice and others over a venue that answers as told."""
+class Backfilling:
+    """A backfill of Alice and others over a venue whose answers a test sets."""
 
-    def __init__(self, work: Backfill, intake: OrderedWriter, asked: list[dict[str, Any]], misread: list[str]) -> None:
+    def __init__(
+        self, work: Backfill, writer: OrderedWriter, asked: list[dict[str, Any]], unreadable: list[str]
+    ) -> None:
         self.work = work
-        self.intake = intake
+        self.writer = writer
         self.asked = asked
-        self.misread = misread
+        self.unreadable = unreadable
 
     @property
     def users(self) -> list[str]:
-        """Whose fills were asked for, in that order."""
+        """The addresses whose fills were requested, in order."""
         return [body["user"] for body in self.asked if body["type"] == "userFillsByTime"]
 
 
@@ -238,35 +234,38 @@ OTHERS = [f"0x{number:040x}" for number in range(1, 13)]
 
 
 @asynccontextmanager
-async def filling(log: Connection, fills: list[object], state_ms: int = ORIGIN_MS) -> AsyncIterator[Filling]:
+async def backfilling(log: Connection, fills: list[object]) -> AsyncIterator[Backfilling]:
     lines = [
         f'{{"kind":"influencer","id":"i{address[-4:]}","venue":"hyperliquid","addresses":["{address}"]}}'
         for address in [ALICE, *OTHERS]
     ]
 
-    def said(body: dict[str, Any]) -> object:
+    def reply(body: dict[str, Any]) -> object:
         match body["type"]:
             case "userFillsByTime":
                 if isinstance(fills[0], Exception):
                     raise fills.pop(0)  # type: ignore[misc]
                 return fills if body["user"] == ALICE else []
             case "clearinghouseState":
-                return {"assetPositions": [], "time": state_ms + len(asked)}
+                return {"assetPositions": [], "time": ORIGIN_MS + len(asked)}
         return []
 
-    recorder, clock = RawWriter(log, lambda: ORIGIN_NS), lambda: ORIGIN_NS
-    intake, misread = OrderedWriter(recorder), []
+    raw_writer, clock = RawWriter(log, lambda: ORIGIN_NS), lambda: ORIGIN_NS
+    writer, unreadable = OrderedWriter(raw_writer, order=block_time_ms, hold_seconds=30.0), []
 
     async def note(text: str, error: str) -> None:
-        misread.append(f"{error}: {text}")
+        unreadable.append(f"{error}: {text}")
 
-    async with answering(said) as (info, _, asked):
+    async with answering(reply) as (info, _, asked):
         configuration = configured(lines)
-        seeder = AccountSnapshots(info, configuration, recorder, intake, lambda: 0, clock)
-        work = Backfill(info, configuration, intake, seeder, clock, note)
-        tasks = [asyncio.create_task(each) for each in (recorder.run(), intake.run(), seeder.run([""]), work.run())]
+        snapshots = AccountSnapshots(
+            info, configuration, raw_writer, writer, lambda: 0, clock, SnapshotSettings(settle=0.02)
+        )
+        work = Backfill(info, configuration, writer, snapshots, clock, note)
+        works = (raw_writer.run(), writer.run(), snapshots.run([""]), work.run())
+        tasks = [asyncio.create_task(each) for each in works]
         try:
-            yield Filling(work, intake, asked, misread)
+            yield Backfilling(work, writer, asked, unreadable)
         finally:
             for task in tasks:
                 task.cancel()
@@ -278,8 +277,8 @@ async def channels(log: Connection) -> list[str]:
     return [event.data.channel for event in await stored(log, "RAW")]
 
 
-async def test_the_fills_come_first_and_the_report_after_them(log: Connection) -> None:
-    async with filling(log, [FILL, FILL | {"tid": 5, "time": FILL["time"] + 1}]) as running:
+async def test_the_fills_are_stored_before_the_snapshot(log: Connection) -> None:
+    async with backfilling(log, [FILL, FILL | {"tid": 5, "time": FILL["time"] + 1}]) as running:
         running.work.missed({ALICE: ORIGIN_MS - 1_000})
         found = await settled(lambda: channels(log), lambda found: len(found) >= 3, 10)
         assert found == [FILLS_CHANNEL, FILLS_CHANNEL, "clearinghouseState"]
@@ -288,30 +287,30 @@ async def test_the_fills_come_first_and_the_report_after_them(log: Connection) -
         assert first["endTime"] > ORIGIN_MS
 
 
-async def test_only_perpetuals_are_recorded_and_what_cannot_be_read_is_kept_elsewhere(log: Connection) -> None:
+async def test_only_perpetuals_are_stored_and_unreadable_fills_are_reported(log: Connection) -> None:
     bad = FILL | {"side": "?"}
-    async with filling(log, [DUST, FILL | {"coin": "PURR/USDC"}, bad, FILL]) as running:
+    async with backfilling(log, [DUST, FILL | {"coin": "PURR/USDC"}, bad, FILL]) as running:
         running.work.missed({ALICE: 0})
         await settled(lambda: channels(log), lambda found: "clearinghouseState" in found, 10)
         (fill,) = [event for event in await stored(log, "RAW") if event.data.channel == FILLS_CHANNEL]
         assert fill.data.raw_id == f"hl:PUMP:{FILL['time']}:{FILL['tid']}:{ALICE}:A"
-        (letter,) = running.misread
-        assert letter.startswith(f"fill of {ALICE}: side '?' is neither")
+        (error,) = running.unreadable
+        assert error.startswith(f"fill of {ALICE}: side '?' is neither")
 
 
-async def test_the_busiest_come_first_and_of_the_others_the_reports(log: Connection) -> None:
-    async with filling(log, [FILL]) as running:
+async def test_the_busiest_addresses_come_first_and_then_the_snapshots_of_the_others(log: Connection) -> None:
+    async with backfilling(log, [FILL]) as running:
         for number, address in enumerate(OTHERS):
-            running.intake.activity[address] = 100 - number
+            running.writer.activity[address] = 100 - number
         running.work.missed(dict.fromkeys([ALICE, *OTHERS], 5))
         await eventually(lambda: len(running.users) == 13, 20)
         assert running.users == [*OTHERS, ALICE]
         at = running.asked.index(next(body for body in running.asked if body["user"] == OTHERS[backfill.BUSIEST]))
-        assert running.asked[at]["type"] == "clearinghouseState", "the ninth waits longer: its position is true first"
+        assert running.asked[at]["type"] == "clearinghouseState", "the ninth waits longer: its snapshot comes first"
 
 
-async def test_a_second_report_of_what_is_missing_is_no_second_question(log: Connection) -> None:
-    async with filling(log, [FILL]) as running:
+async def test_a_second_gap_of_an_address_leads_to_no_second_request(log: Connection) -> None:
+    async with backfilling(log, [FILL]) as running:
         running.work.missed({ALICE: 50})
         running.work.missed({ALICE: 20})
         running.work.missed({ALICE: 90})
@@ -320,8 +319,8 @@ async def test_a_second_report_of_what_is_missing_is_no_second_question(log: Con
         assert running.asked[0]["startTime"] == 20
 
 
-async def test_what_no_fill_explains_is_not_looked_for_in_circles(log: Connection) -> None:
-    async with filling(log, [FILL]) as running:
+async def test_a_gap_that_no_fill_explains_is_not_requested_over_and_over(log: Connection) -> None:
+    async with backfilling(log, [FILL]) as running:
         running.work.on_gap(gap(address=ALICE))
         await eventually(lambda: running.users == [ALICE], 5)
         assert running.asked[0]["startTime"] == ORIGIN_MS - 900_000
@@ -332,12 +331,12 @@ async def test_what_no_fill_explains_is_not_looked_for_in_circles(log: Connectio
         assert running.users == [ALICE], "once a minute is enough"
 
 
-async def test_who_is_no_longer_followed_is_not_asked_for_and_not_held(log: Connection) -> None:
-    async with filling(log, [FILL]) as running:
+async def test_an_address_no_longer_followed_is_not_requested_and_not_held(log: Connection) -> None:
+    async with backfilling(log, [FILL]) as running:
         running.work.missed({BOB: 5, ALICE: 5})
         await settled(lambda: channels(log), lambda found: "clearinghouseState" in found, 10)
         assert BOB not in running.users
-        await running.intake.trade(RawReceived(
+        await running.writer.put(RawReceived(
             raw_id=f"hl:BTC:9:9:{BOB}:B", venue=Venue.HYPERLIQUID, channel="trades", influencer_id="bob", address=BOB,
             payload=(await stored(log, "RAW"))[0].data.payload, detect_time=1,
         ))  # fmt: skip

@@ -1,4 +1,4 @@
-"""A replay that does not hold the last trade seen of its coin is a gap; everything else is not."""
+"""A replay without the last trade received of its coin is a gap; everything else is not."""
 
 import pytest
 
@@ -15,8 +15,8 @@ def replay(first: int) -> list[tuple[int, int]]:
 
 
 @pytest.fixture
-def overlap() -> GapDetector:
-    """BTC has come to the trade at 100."""
+def detector() -> GapDetector:
+    """The last trade received of BTC is at 100."""
     found = GapDetector()
     found.connected(["BTC", "ETH"])
     assert found.missed("BTC", replay(71)) is None
@@ -24,48 +24,48 @@ def overlap() -> GapDetector:
     return found
 
 
-def test_a_replay_with_the_last_trade_closes_the_gap(overlap: GapDetector) -> None:
-    assert overlap.missed("BTC", replay(100)) is None
+def test_a_replay_with_the_last_trade_closes_the_gap(detector: GapDetector) -> None:
+    assert detector.missed("BTC", replay(100)) is None
 
 
-def test_a_replay_that_begins_later_is_a_gap_since_the_last_trade(overlap: GapDetector) -> None:
-    assert overlap.missed("BTC", replay(101)) == 100
+def test_a_replay_that_begins_later_is_a_gap_since_the_last_trade(detector: GapDetector) -> None:
+    assert detector.missed("BTC", replay(101)) == 100
 
 
-def test_inside_a_block_only_the_trade_itself_is_proof(overlap: GapDetector) -> None:
+def test_inside_a_block_only_the_trade_itself_is_proof(detector: GapDetector) -> None:
     same_block = [(100, 77), *replay(101)[1:]]
-    assert overlap.missed("BTC", same_block) == 100
+    assert detector.missed("BTC", same_block) == 100
 
 
-def test_a_replay_that_reaches_back_further_is_no_gap(overlap: GapDetector) -> None:
-    assert overlap.missed("BTC", replay(50)) is None, "an older one, from a slower server"
-    overlap.connected(["BTC"])
-    assert overlap.missed("BTC", replay(101)) == 100, "and the coin has not gone back"
+def test_a_replay_that_reaches_back_further_is_no_gap(detector: GapDetector) -> None:
+    assert detector.missed("BTC", replay(50)) is None, "an older one, from a slower server"
+    detector.connected(["BTC"])
+    assert detector.missed("BTC", replay(101)) == 100, "and the coin has not gone back"
 
 
-def test_a_short_replay_is_all_there_ever_was(overlap: GapDetector) -> None:
-    assert overlap.missed("BTC", replay(101)[1:]) is None
+def test_a_short_replay_is_all_there_ever_was(detector: GapDetector) -> None:
+    assert detector.missed("BTC", replay(101)[1:]) is None
 
 
-def test_only_the_first_frame_after_subscribing_is_a_replay(overlap: GapDetector) -> None:
-    assert overlap.missed("BTC", replay(100)) is None
-    assert overlap.missed("BTC", replay(500)) is None
-    assert overlap.newest_ms == 529
+def test_only_the_first_frame_after_subscribing_is_a_replay(detector: GapDetector) -> None:
+    assert detector.missed("BTC", replay(100)) is None
+    assert detector.missed("BTC", replay(500)) is None
+    assert detector.newest_ms == 529
 
 
-def test_another_coin_that_goes_on_proves_nothing(overlap: GapDetector) -> None:
-    assert overlap.missed("ETH", replay(5_000)) is None, "never seen, and nothing in the log"
-    assert overlap.missed("BTC", replay(101)) == 100
+def test_another_coin_that_goes_on_proves_nothing(detector: GapDetector) -> None:
+    assert detector.missed("ETH", replay(5_000)) is None, "never received, and nothing in the log"
+    assert detector.missed("BTC", replay(101)) == 100
 
 
-def test_a_coin_never_seen_was_seen_by_whoever_wrote_the_log() -> None:
-    overlap = GapDetector(stored_ms=100)
-    overlap.connected(["BTC", "ETH"])
-    assert overlap.missed("BTC", replay(101)) == 100
-    assert overlap.missed("ETH", replay(90)) is None
+def test_a_coin_without_trades_counts_from_the_newest_time_in_the_log() -> None:
+    detector = GapDetector(stored_ms=100)
+    detector.connected(["BTC", "ETH"])
+    assert detector.missed("BTC", replay(101)) == 100
+    assert detector.missed("ETH", replay(90)) is None
 
 
-def test_a_frame_in_disorder_leaves_the_newest(overlap: GapDetector) -> None:
-    overlap.missed("BTC", trades(130, 120))
-    overlap.connected(["BTC"])
-    assert overlap.missed("BTC", replay(130)) is None
+def test_a_frame_in_disorder_leaves_the_newest(detector: GapDetector) -> None:
+    detector.missed("BTC", trades(130, 120))
+    detector.connected(["BTC"])
+    assert detector.missed("BTC", replay(130)) is None

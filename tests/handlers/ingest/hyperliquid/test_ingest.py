@@ -1,4 +1,4 @@
-"""Venue -> RAW against the sandbox: every followed trade once, in order, whatever the venue sends and drops."""
+"""Hyperliquid -> RAW against the sandbox: every followed trade once, in order, whatever the venue sends and drops."""
 
 import asyncio
 import json
@@ -9,9 +9,9 @@ from typing import Any
 
 import aiohttp
 import pytest
+from msgspec import structs
 from prometheus_client import Counter
 
-import handlers.ingest.hyperliquid.account_snapshots
 from domain.events import RawReceived, SignalRecorded, TradeSide
 from gateways.hyperliquid.fill_parsing import FILLS_CHANNEL
 from gateways.hyperliquid.info_client import Coin, InfoClient
@@ -19,8 +19,8 @@ from gateways.hyperliquid.parsing import TradeHead, raw_id
 from gateways.hyperliquid.raw_events import TRADES_CHANNEL
 from gateways.sandbox.hyperliquid import INFLUENCERS, FlowSource, Sandbox, serve
 from handlers import metrics
-from handlers.ingest.hyperliquid import ingest as module
-from handlers.ingest.hyperliquid.ingest import HyperliquidIngest
+from handlers.ingest.hyperliquid.account_snapshots import SnapshotSettings
+from handlers.ingest.hyperliquid.ingest import HyperliquidIngest, IngestSettings
 from handlers.live.configuration import LiveConfiguration
 from handlers.live.event_codec import codec
 from handlers.normalize import Normalize
@@ -44,14 +44,12 @@ LINES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def reports_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The time of these venues stands still: a report would always wait in vain for the feed to pass it."""
-    monkeypatch.setattr(handlers.ingest.hyperliquid.account_snapshots, "SETTLE_SECONDS", 0.02)
+SETTINGS = IngestSettings(snapshots=SnapshotSettings(settle=0.02))
+"""The clock of these venues moves only on `advance`: a report would always wait in vain for the feed to pass it."""
 
 
 class Running:
-    """A venue whose time stands still until told, and an ingest that listens to it."""
+    """A venue whose clock moves only on `advance`, and an ingest that listens to it."""
 
     def __init__(self, sandbox: Sandbox, clock: Clock, log: Connection, task: "asyncio.Task[None]") -> None:
         self.sandbox = sandbox
@@ -90,26 +88,26 @@ async def stored(log: Connection, stream: str) -> list[Recorded]:
     ]
 
 
-async def letters(log: Connection) -> list[DeadLettered]:
+async def dead_letters(log: Connection) -> list[DeadLettered]:
     return [decode(each.payload) async for batch in read_all(log, "DEAD") for each in batch]
 
 
 @asynccontextmanager
-async def ingesting(log: Connection, seconds: float = 0) -> AsyncIterator[Running]:
-    """Ingest, connected to a sandbox that has played so many seconds of its flow, every account seeded."""
+async def ingesting(log: Connection, seconds: float = 0, settings: IngestSettings = SETTINGS) -> AsyncIterator[Running]:
+    """Ingest, connected to a sandbox that has run for so many seconds, with a snapshot of every account."""
     await import_lines(log, LINES, actor="tests", now=ORIGIN_NS)
     clock, stop = Clock(seconds), asyncio.Event()
     sandbox = await serve(FlowSource(SEED, origin_ns=ORIGIN_NS), clock=clock)
-    await asyncio.sleep(0.1 if seconds else 0)  # what is due is played at once
+    await asyncio.sleep(0.1 if seconds else 0)  # trades that are due are made at once
     configuration = LiveConfiguration(log, CODEC)
     await configuration.start()
     async with InfoClient(sandbox.url) as info:
-        ingest = HyperliquidIngest(log, configuration, info, sandbox.ws_url, clock)
+        ingest = HyperliquidIngest(log, configuration, info, sandbox.ws_url, clock, settings)
         task = asyncio.create_task(ingest.run(stop))
         running = Running(sandbox, clock, log, task)
         try:
             await asyncio.wait_for(ingest.ready.wait(), 10)
-            await settled(lambda: stored(log, "RAW"), seeded, 10)
+            await settled(lambda: stored(log, "RAW"), has_snapshots, 10)
             yield running
         finally:
             stop.set()
@@ -121,14 +119,14 @@ async def ingesting(log: Connection, seconds: float = 0) -> AsyncIterator[Runnin
     task.result()
 
 
-def seeded(found: list[Recorded]) -> bool:
+def has_snapshots(found: list[Recorded]) -> bool:
     """True when there is a report of every followed account on both dexes."""
     reports = {(e.data.channel, e.data.address) for e in found}
     return all((f"clearinghouseState{dex}", address) in reports for dex in ("", "@xyz") for address in FOLLOWED)
 
 
-def tape(seconds: float) -> list[str]:
-    """The ids of every side of a followed address, in the order of the venue's own tape."""
+def market_data(seconds: float) -> list[str]:
+    """The ids of every side of a followed address, in the order in which the venue made the trades."""
     return [
         raw_id(TradeHead(each["coin"], each["side"], each["time"], each["tid"], tuple(each["users"])), user, side)
         for each in wire_trades(until(seconds))
@@ -153,7 +151,7 @@ def frame(*trades: object) -> str:
 async def test_every_followed_trade_is_recorded_as_the_venue_sent_it(log: Connection) -> None:
     async with ingesting(log) as running:
         running.clock.advance(20)
-        assert await running.trades(len(tape(20))) == tape(20)
+        assert await running.trades(len(market_data(20))) == market_data(20)
         wire = {(each["tid"], each["coin"]): each for each in wire_trades(until(20))}
         for event in await running.raw():
             raw: RawReceived = event.data
@@ -162,10 +160,10 @@ async def test_every_followed_trade_is_recorded_as_the_venue_sent_it(log: Connec
             assert raw.influencer_id == FOLLOWED[raw.address]
             assert raw.raw_id == event.id == event.correlation
             assert raw.address in sent["users"]
-    assert await letters(log) == []
+    assert await dead_letters(log) == []
 
 
-async def test_dropped_connections_lose_and_double_nothing(log: Connection) -> None:
+async def test_dropped_connections_lose_and_duplicate_nothing(log: Connection) -> None:
     made = metrics.CONNECTIONS
     async with ingesting(log) as running:
         await running.order(duplicate=True)
@@ -175,44 +173,44 @@ async def test_dropped_connections_lose_and_double_nothing(log: Connection) -> N
             await running.order(drop_connections=True, refuse_connections_s=0.1)
             running.clock.advance(2)
             await eventually(lambda before=before: value(made) > before, what="a new connection")  # type: ignore[misc]
-            assert sorted(await running.trades(len(tape(4 * step)))) == sorted(tape(4 * step))
-        found = await running.trades(len(tape(12)))
-    assert sorted(found) == sorted(tape(12))
+            assert sorted(await running.trades(len(market_data(4 * step)))) == sorted(market_data(4 * step))
+        found = await running.trades(len(market_data(12)))
+    assert sorted(found) == sorted(market_data(12))
     for address in FOLLOWED:
         for coin in ("BTC", "ETH", "SOL"):
             of = [each for each in found if each.split(":")[1] == coin and address in each]
-            assert of == [each for each in tape(12) if each.split(":")[1] == coin and address in each]
-    assert await letters(log) == []
+            assert of == [each for each in market_data(12) if each.split(":")[1] == coin and address in each]
+    assert await dead_letters(log) == []
 
 
-async def test_a_restart_takes_up_where_the_log_ends(log: Connection) -> None:
+async def test_a_restart_continues_where_the_log_ends(log: Connection) -> None:
     async with ingesting(log) as running:
         running.clock.advance(5)
-        await running.trades(len(tape(5)))
+        await running.trades(len(market_data(5)))
     async with ingesting(log) as running:
         running.clock.advance(8)
-        assert sorted(await running.trades(len(tape(8)))) == sorted(tape(8))
+        assert sorted(await running.trades(len(market_data(8)))) == sorted(market_data(8))
 
 
 async def test_a_coin_that_is_listed_later_is_followed_too(log: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = structs.replace(SETTINGS, coins=0.1)
     listed, coins = asyncio.Event(), InfoClient.coins
 
     async def known(info: InfoClient) -> dict[str, Coin]:
         return {name: coin for name, coin in (await coins(info)).items() if name != "SOL" or listed.is_set()}
 
     monkeypatch.setattr(InfoClient, "coins", known)
-    monkeypatch.setattr(module, "COINS_LOOKED_EVERY_S", 0.1)
     made = metrics.CONNECTIONS
-    async with ingesting(log) as running:
+    async with ingesting(log, settings=settings) as running:
         before = value(made)
         listed.set()
         await eventually(lambda: value(made) > before, what="a connection for the new coin")
         running.clock.advance(10)
-        assert any(":SOL:" in one for one in tape(10))
-        assert sorted(await running.trades(len(tape(10)))) == sorted(tape(10))
+        assert any(":SOL:" in one for one in market_data(10))
+        assert sorted(await running.trades(len(market_data(10)))) == sorted(market_data(10))
 
 
-async def test_who_is_followed_changes_while_it_runs(log: Connection) -> None:
+async def test_the_followed_addresses_change_while_it_runs(log: Connection) -> None:
     async with ingesting(log) as running:
         await running.inject(frame(trade(1)))
         await running.trades(1)
@@ -250,7 +248,7 @@ async def normalizing(log: Connection) -> AsyncIterator[None]:
         await asyncio.wait_for(task, 15)
 
 
-NOT_UNDERSTOOD: dict[str, Callable[[], str]] = {
+UNREADABLE: dict[str, Callable[[], str]] = {
     "not JSON": lambda: frame(trade())[:-20] + f'"{WHALE}"',
     "no JSON at all": lambda: f"hello {WHALE}",
     "another shape": lambda: json.dumps({"channel": "trades", "data": {"users": [WHALE]}}),
@@ -266,16 +264,16 @@ NOT_UNDERSTOOD: dict[str, Callable[[], str]] = {
     "a negative size": lambda: frame(trade(sz="-1.0")),
     "a size of nothing": lambda: frame(trade(sz="0.0")),
     "a price as a number": lambda: frame(trade(px=100.0)),
-    "a side unheard of": lambda: frame(trade(side="C")),
-    "a coin as long as a novel": lambda: frame(trade(coin="B" * 3_000)),
+    "an unknown side": lambda: frame(trade(side="C")),
+    "a coin of 3,000 characters": lambda: frame(trade(coin="B" * 3_000)),
 }
 
 
-@pytest.mark.parametrize("what", NOT_UNDERSTOOD)
-async def test_what_names_a_followed_address_and_cannot_be_understood_ends_in_dead_once(
+@pytest.mark.parametrize("what", UNREADABLE)
+async def test_an_unreadable_payload_that_names_a_followed_address_is_dead_lettered_once(
     log: Connection, what: str
 ) -> None:
-    bad = NOT_UNDERSTOOD[what]()
+    bad = UNREADABLE[what]()
     async with ingesting(log) as running, normalizing(log):
         await running.inject(bad, bad)
         await running.inject(frame(trade(7)), bad)
@@ -284,13 +282,13 @@ async def test_what_names_a_followed_address_and_cannot_be_understood_ends_in_de
             assert not running.task.done(), "ingest has ended"
             return [e.data.event_time for e in await stored(log, "SIGNALS") if isinstance(e.data, SignalRecorded)]
 
-        assert await settled(signals, bool) == [trade(7)["time"] * 1_000_000], "what follows is understood"
-        (letter,) = await settled(lambda: letters(log), bool)
-        assert letter.stage in ("ingest", "normalize")
-        assert letter.error
+        assert await settled(signals, bool) == [trade(7)["time"] * 1_000_000], "later frames are read"
+        (dead,) = await settled(lambda: dead_letters(log), bool)
+        assert dead.stage in ("ingest", "normalize")
+        assert dead.error
         running.clock.advance(1)
-        await running.trades(len(tape(1)))
-    assert len(await letters(log)) == 1
+        await running.trades(len(market_data(1)))
+    assert len(await dead_letters(log)) == 1
 
 
 HARMLESS: dict[str, str] = {
@@ -307,17 +305,17 @@ HARMLESS: dict[str, str] = {
 }
 
 
-async def test_what_names_nobody_followed_is_only_counted(log: Connection) -> None:
+async def test_an_unreadable_payload_without_a_followed_address_is_only_counted(log: Connection) -> None:
     before = malformed()
     async with ingesting(log) as running:
         await running.inject(*HARMLESS.values())
         await running.inject(frame(trade(7)))
         await running.trades(1)
         assert malformed() - before == 7
-    assert await letters(log) == []
+    assert await dead_letters(log) == []
 
 
-async def test_a_followed_address_in_mixed_case_is_understood(log: Connection) -> None:
+async def test_a_followed_address_in_mixed_case_is_recognised(log: Connection) -> None:
     mixed = "0x" + "".join(c.upper() if at % 2 else c for at, c in enumerate(WHALE[2:]))
     async with ingesting(log) as running, normalizing(log):
         await running.inject(frame(trade(3, users=[STRANGER, mixed], side="A")))
@@ -328,15 +326,15 @@ async def test_a_followed_address_in_mixed_case_is_understood(log: Connection) -
         )
     (signal,) = [event.data for event in signals if isinstance(event.data, SignalRecorded)]
     assert (signal.address, signal.delta_micros) == (WHALE, -1_000_000)
-    assert await letters(log) == []
+    assert await dead_letters(log) == []
 
 
-async def test_a_huge_trade_with_more_than_it_needs_is_understood(log: Connection) -> None:
+async def test_a_huge_trade_with_additional_fields_is_read(log: Connection) -> None:
     async with ingesting(log) as running, normalizing(log):
         await running.inject(frame(trade(3, more="x" * 5_000_000)))
         await running.trades(1)
         await settled(lambda: stored(log, "SIGNALS"), lambda events: any(e.type == "signal.recorded" for e in events))
-    assert await letters(log) == []
+    assert await dead_letters(log) == []
 
 
 HOSTILE: dict[str, str] = {
@@ -364,5 +362,5 @@ async def test_a_hostile_frame_stops_nothing(log: Connection, what: str) -> None
 
         await settled(signals, lambda times: trade(7)["time"] * 1_000_000 in times, 12)
         running.clock.advance(1)
-        await running.trades(len(tape(1)))
-    assert len(await letters(log)) <= 1
+        await running.trades(len(market_data(1)))
+    assert len(await dead_letters(log)) <= 1

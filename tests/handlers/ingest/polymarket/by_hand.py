@@ -1,4 +1,4 @@
-"""A Polymarket of a few lines whose every answer a test can set: for what the sandbox's honest venue never does."""
+"""A small Polymarket whose every answer a test can set: for what the sandbox never answers."""
 
 import json
 import time

@@ -26,7 +26,7 @@ async def main(nats_url: str, url: str, origin_ns: int, speed: int) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     connection = await connect(nats_url, "follower")
-    async with following(connection, url, pace=SWIFT, clock=hurried(origin_ns, speed)):
+    async with following(connection, url, settings=SWIFT, clock=hurried(origin_ns, speed)):
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         await stop.wait()

@@ -1,4 +1,4 @@
-"""An ingest that follows Polymarket wallets at a test's pace, and what it has written."""
+"""An ingest that follows Polymarket wallets with the short intervals of a test, and what it has stored."""
 
 import asyncio
 import time
@@ -27,14 +27,14 @@ from tests.streams.deadlines import settled
 
 CODEC = codec()
 QUICK = PollSettings(
-    hot=0.1,
-    cold=0.2,
+    active_interval=0.1,
+    idle_interval=0.2,
     row_after=0.1,
     row_again=0.1,
     row_within=1.0,
     failed_again=0.1,
     hold=1.0,
-    seed_again=0.3,
+    snapshot_again=0.3,
     resolve_again=0.2,
     no_wallet_again=0.3,
     reconcile_every=0.5,
@@ -42,7 +42,7 @@ QUICK = PollSettings(
 )
 
 SWIFT = replace(QUICK, start_back=7_200, hold=3.0, row_within=10.0, stalled_after=1_000.0)
-"""The pace for a venue whose clock runs several times as fast as ours and that has a history."""
+"""For a venue whose clock runs several times as fast as the machine's and that has a history."""
 
 
 def influencer(name: str, *addresses: str, status: Status = Status.ACTIVE) -> InfluencerConfigured:
@@ -66,18 +66,18 @@ class Following:
         self.task = task
 
     async def raw(self, channel: str | None = None) -> list[RawReceived]:
-        """What stands in RAW, in order."""
+        """What is in RAW, in order."""
         assert not self.task.done(), f"ingest has ended: {self.task}"
         return await recorded(self.log, channel)
 
     async def until(
         self, accept: Callable[[list[RawReceived]], bool], channel: str | None = None, within: float = 10.0
     ) -> list[RawReceived]:
-        """What stands in RAW, once it is accepted."""
+        """What is in RAW, once `accept` returns True for it."""
         return await settled(lambda: self.raw(channel), accept, within)
 
-    async def letters(self, count: int = 1, within: float = 10.0) -> list[DeadLettered]:
-        return await settled(lambda: letters(self.log), lambda found: len(found) >= count, within)
+    async def dead_letters(self, count: int = 1, within: float = 10.0) -> list[DeadLettered]:
+        return await settled(lambda: dead_letters(self.log), lambda found: len(found) >= count, within)
 
 
 async def recorded(log: Connection, channel: str | None = None) -> list[RawReceived]:
@@ -91,7 +91,7 @@ async def recorded(log: Connection, channel: str | None = None) -> list[RawRecei
     return [event.data for event in events if channel in (None, event.data.channel)]
 
 
-async def letters(log: Connection) -> list[DeadLettered]:
+async def dead_letters(log: Connection) -> list[DeadLettered]:
     return [decode(each.payload) async for batch in read_all(log, "DEAD") for each in batch]
 
 
@@ -100,11 +100,11 @@ async def following(
     log: Connection,
     url: str,
     *,
-    pace: PollSettings = QUICK,
+    settings: PollSettings = QUICK,
     clock: Callable[[], int] = time.time_ns,
     client_attempts: int = 2,
 ) -> AsyncIterator[Following]:
-    """Follow whoever is configured, at the venue under `url`; everything is stored when it ends."""
+    """Follow the configured influencers at the venue under `url`; everything is stored when it ends."""
     configuration = LiveConfiguration(log, CODEC)
     await configuration.start()
     stop = asyncio.Event()
@@ -112,7 +112,7 @@ async def following(
         chain = PolygonRpc(client, f"{url}/polygon")
         gamma, data_api = Gamma(client, f"{url}/gamma"), DataApi(client, f"{url}/data")
         ws_url = f"{url.replace('http', 'ws', 1)}/polygon"
-        ingest = PolymarketIngest(log, configuration, data_api, gamma, chain, ws_url, clock, pace=pace)
+        ingest = PolymarketIngest(log, configuration, data_api, gamma, chain, ws_url, clock, settings=settings)
         task = asyncio.create_task(ingest.run(stop))
         try:
             await asyncio.wait_for(ingest.ready.wait(), 10)

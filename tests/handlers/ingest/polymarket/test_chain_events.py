@@ -1,4 +1,4 @@
-"""On-chain fills: recorded at once, looked for in the activity, fetched when nobody listened, taken back."""
+"""On-chain fills: stored at once, matched with the activity, fetched after an outage, removed by a reorganisation."""
 
 import asyncio
 import json
@@ -32,13 +32,13 @@ async def site() -> AsyncIterator[ByHand]:
         yield made
 
 
-async def test_a_log_is_recorded_at_once_and_its_row_is_looked_for(log: Connection, site: ByHand) -> None:
+async def test_a_log_is_stored_at_once_and_its_row_is_polled_for(log: Connection, site: ByHand) -> None:
     rows = [row(1, 100)]
     site.activity[WALLET] = rows
     site.profiles[WALLET] = {"proxyWallet": WALLET}
     await configure(log, influencer("whale", WALLET))
-    slow = replace(QUICK, hot=60.0, cold=60.0, row_within=30.0, row_after=0.3)
-    async with following(log, site.url, pace=slow) as running:
+    slow = replace(QUICK, active_interval=60.0, idle_interval=60.0, row_within=30.0, row_after=0.3)
+    async with following(log, site.url, settings=slow) as running:
         await running.until(lambda found: transactions(found) == [1])
         await eventually(lambda: bool(site.sockets), what="a subscription")
         sent = [log_of(2), log_of(3, wallet=STRANGER), log_of(2), log_of(2, removed=True)]
@@ -56,20 +56,20 @@ async def test_a_log_is_recorded_at_once_and_its_row_is_looked_for(log: Connecti
         await quiet(running.raw, 0.3)
 
 
-async def test_a_log_without_a_row_is_given_up_and_counted(log: Connection, site: ByHand) -> None:
+async def test_a_log_without_a_row_in_time_is_counted(log: Connection, site: ByHand) -> None:
     site.profiles[WALLET] = {"proxyWallet": WALLET}
-    before = count(metrics.UNJOINED)
+    before = count(metrics.UNMATCHED)
     await configure(log, influencer("whale", WALLET))
     async with following(log, site.url) as running:
         await eventually(lambda: bool(site.sockets), what="a subscription")
         await site.push(log_of(2))
         await running.until(bool, "chain")
-        await eventually(lambda: count(metrics.UNJOINED) > before, 5, what="giving up")
+        await eventually(lambda: count(metrics.UNMATCHED) > before, 5, what="the count")
         await asyncio.sleep(0.3)
-    assert count(metrics.UNJOINED) - before == 1
+    assert count(metrics.UNMATCHED) - before == 1
 
 
-async def test_a_log_of_a_followed_wallet_that_cannot_be_read_goes_to_dead(log: Connection, site: ByHand) -> None:
+async def test_an_unreadable_log_of_a_followed_wallet_is_dead_lettered(log: Connection, site: ByHand) -> None:
     site.profiles[WALLET] = {"proxyWallet": WALLET}
     await configure(log, influencer("whale", WALLET))
     async with following(log, site.url) as running:
@@ -79,17 +79,15 @@ async def test_a_log_of_a_followed_wallet_that_cannot_be_read_goes_to_dead(log: 
             await site.push(log_of(3, wallet=STRANGER, data="0x00"))
         await site.push(log_of(4))
         await running.until(bool, "chain")
-        (letter,) = await running.letters()
-    assert json.loads(letter.payload) == log_of(
-        2, data="0x00", blockTimestamp=json.loads(letter.payload)["blockTimestamp"]
-    )
+        (dead,) = await running.dead_letters()
+    assert json.loads(dead.payload) == log_of(2, data="0x00", blockTimestamp=json.loads(dead.payload)["blockTimestamp"])
 
 
-async def test_blocks_in_which_nobody_listened_are_fetched(log: Connection, site: ByHand) -> None:
+async def test_blocks_mined_without_a_subscription_are_fetched(log: Connection, site: ByHand) -> None:
     site.profiles[WALLET] = {"proxyWallet": WALLET}
     site.logs = [log_of(1, block=990)]
     await configure(log, influencer("whale", WALLET))
-    async with following(log, site.url, pace=replace(QUICK, reconcile_every=60.0)) as running:
+    async with following(log, site.url, settings=replace(QUICK, reconcile_every=60.0)) as running:
         assert len(await running.until(bool, "chain")) == 1
         site.logs += [log_of(2, block=1_003), log_of(3, block=1_004, removed=False)]
         site.block = 1_005
@@ -103,9 +101,7 @@ async def test_blocks_in_which_nobody_listened_are_fetched(log: Connection, site
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-async def test_a_reorganisation_that_nobody_told_of_is_found_out(
-    log: Connection, site: ByHand, restarted: bool
-) -> None:
+async def test_a_reorganisation_without_a_notice_is_detected(log: Connection, site: ByHand, restarted: bool) -> None:
     site.profiles[WALLET] = {"proxyWallet": WALLET}
     site.logs = [log_of(1, block=990), log_of(2, block=991)]
     await configure(log, influencer("whale", WALLET))
@@ -127,15 +123,15 @@ async def test_a_reorganisation_that_nobody_told_of_is_found_out(
     assert json.loads(bytes(new.payload)) == site.logs[1]
 
 
-async def test_a_wallet_that_was_quiet_for_long_is_taken_up_where_its_log_ends(log: Connection, site: ByHand) -> None:
+async def test_a_wallet_without_recent_trades_continues_where_its_log_ends(log: Connection, site: ByHand) -> None:
     rows = [row(1, 400)]
     site.activity[WALLET] = rows
     site.profiles[WALLET] = {"proxyWallet": WALLET}
     await configure(log, influencer("whale", WALLET))
     brief = replace(QUICK, start_back=600)
-    async with following(log, site.url, pace=brief) as running:
+    async with following(log, site.url, settings=brief) as running:
         await running.until(lambda found: transactions(found) == [1])
     rows += [row(2, 300), row(3, 200)]
     brief = replace(QUICK, start_back=60)
-    async with following(log, site.url, pace=brief) as running:
+    async with following(log, site.url, settings=brief) as running:
         await running.until(lambda found: transactions(found) == [1, 2, 3])

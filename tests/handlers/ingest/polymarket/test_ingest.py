@@ -1,4 +1,4 @@
-"""Polymarket -> RAW at a venue whose every answer is set by hand: rows once, in order, whatever is served and fails."""
+"""Polymarket -> RAW at a venue whose every answer a test sets: rows once, in order, whatever is served and fails."""
 
 import json
 from collections.abc import AsyncIterator
@@ -28,10 +28,10 @@ from tests.handlers.ingest.polymarket.following import (
     QUICK,
     configure,
     count,
+    dead_letters,
     following,
     ids,
     influencer,
-    letters,
     quiet,
     transactions,
 )
@@ -46,7 +46,7 @@ async def site() -> AsyncIterator[ByHand]:
         yield made
 
 
-async def test_rows_are_recorded_once_as_served_behind_their_report(log: Connection, site: ByHand) -> None:
+async def test_rows_are_stored_once_as_served_after_the_snapshot(log: Connection, site: ByHand) -> None:
     rows = [row(1, 300), row(2, 200), row(2, 200), row(3, 100, size=5.5)]
     site.activity[WALLET], site.positions[WALLET] = rows, [position()]
     site.profiles[WALLET] = {"proxyWallet": WALLET, "name": "Whale"}
@@ -68,7 +68,7 @@ async def test_rows_are_recorded_once_as_served_behind_their_report(log: Connect
     assert [json.loads(bytes(event.payload)) for event in activity] == rows
     assert [event.raw_id.rpartition(":")[2] for event in activity] == ["0", "0", "1", "0", "0"]
     assert {(e.influencer_id, e.address, e.venue) for e in found} == {("whale", WALLET, Venue.POLYMARKET)}
-    assert await letters(log) == []
+    assert await dead_letters(log) == []
     first, *later = [int(query["start"]) for query in site.asked_for("/data/v2/activity")]
     assert first == pytest.approx(now_s() - 900, abs=10), "a quarter of an hour at the start"
     assert rows[4]["timestamp"] - 30 in later, "half a minute of overlap"
@@ -97,7 +97,7 @@ async def test_a_market_is_described_before_its_first_row_without_an_asset(log: 
         assert ids(await running.raw("market")) == [f"pm:market:{MARKET}:{WALLET}"]
 
 
-async def test_rows_that_cannot_be_read_go_to_dead_once_and_the_sweep_goes_on(log: Connection, site: ByHand) -> None:
+async def test_unreadable_rows_are_dead_lettered_once_and_the_others_are_stored(log: Connection, site: ByHand) -> None:
     broken: list[Any] = [row(7, 90, size="much"), row(8, 90, type="LOTTERY"), {"proxy_wallet": WALLET}, ["?"], None]
     site.activity[WALLET] = [row(1, 100), *broken, row(2, 80), row(9, 70, wallet=STRANGER)]
     site.profiles[WALLET] = {"proxyWallet": WALLET}
@@ -105,10 +105,10 @@ async def test_rows_that_cannot_be_read_go_to_dead_once_and_the_sweep_goes_on(lo
     await configure(log, influencer("whale", WALLET))
     async with following(log, site.url) as running:
         await running.until(lambda found: transactions(found) == [1, 2])
-        found = await running.letters(len(broken))
-        await quiet(lambda: letters(log), 0.3)
-    assert sorted(letter.payload for letter in found) == sorted(json.dumps(each) for each in broken)
-    assert all(letter.stage == "ingest" and letter.error for letter in found)
+        found = await running.dead_letters(len(broken))
+        await quiet(lambda: dead_letters(log), 0.3)
+    assert sorted(each.payload for each in found) == sorted(json.dumps(each) for each in broken)
+    assert all(each.stage == "ingest" and each.error for each in found)
     assert count(metrics.ROWS.labels("unreadable")) - before == len(broken)
 
 
@@ -126,18 +126,18 @@ async def test_a_restart_writes_nothing_a_second_time(log: Connection, site: ByH
         found = await running.until(lambda found: len(transactions(found)) == 40)
         await quiet(running.raw, 0.3)
     assert transactions(found) == list(range(1, 41))
-    assert count(feed_metrics.REPLAYED) == before, "not even offered to the log"
+    assert count(feed_metrics.REPLAYED) == before, "known rows are not sent to the log"
     assert [event.channel for event in found].count("positions") == 1
 
 
-async def test_an_index_that_stands_still_moves_no_window(log: Connection, site: ByHand) -> None:
+async def test_a_stalled_index_does_not_move_the_start_of_polls(log: Connection, site: ByHand) -> None:
     rows = [row(1, 100)]
     site.activity[WALLET] = rows
     site.profiles[WALLET] = {"proxyWallet": WALLET}
     await configure(log, influencer("whale", WALLET))
     quick = replace(QUICK, reconcile_every=60.0, stalled_after=1.0)
-    async with following(log, site.url, pace=quick) as running:
-        await eventually(lambda: metrics.STALLED._value.get() == 1, 5, what="the standstill")
+    async with following(log, site.url, settings=quick) as running:
+        await eventually(lambda: metrics.STALLED._value.get() == 1, 5, what="the stall")
         rows.append(row(3, 0))
         await running.until(lambda found: transactions(found) == [1, 3])
         rows.insert(1, row(2, 60))
@@ -147,16 +147,16 @@ async def test_an_index_that_stands_still_moves_no_window(log: Connection, site:
         await eventually(lambda: metrics.STALLED._value.get() == 0, 5, what="the recovery")
 
 
-async def test_an_outage_of_the_data_api_delays_and_loses_nothing(log: Connection, site: ByHand) -> None:
+async def test_an_outage_of_the_data_api_loses_nothing(log: Connection, site: ByHand) -> None:
     rows = [row(1, 100)]
     site.activity[WALLET] = rows
     site.profiles[WALLET] = {"proxyWallet": WALLET}
-    before = count(metrics.SWEEPS.labels("unavailable"))
+    before = count(metrics.POLLS.labels("unavailable"))
     await configure(log, influencer("whale", WALLET))
     async with following(log, site.url) as running:
         await running.until(lambda found: transactions(found) == [1])
         site.failing.add("/data")
         rows += [row(number, 50 - number) for number in range(2, 30)]
-        await eventually(lambda: count(metrics.SWEEPS.labels("unavailable")) > before, 10, what="a failed sweep")
+        await eventually(lambda: count(metrics.POLLS.labels("unavailable")) > before, 10, what="a failed poll")
         site.failing.clear()
         await running.until(lambda found: transactions(found) == list(range(1, 30)))

@@ -39,9 +39,9 @@ from tests.handlers.ingest.polymarket.following import (
     SWIFT,
     Following,
     configure,
+    dead_letters,
     following,
     influencer,
-    letters,
     recorded,
 )
 from tests.streams.deadlines import eventually, settled
@@ -51,9 +51,8 @@ WALLETS = [who.address for who in INFLUENCERS]
 
 
 @asynccontextmanager
-async def playing(seconds: float, seed: int = 7) -> AsyncIterator[PolymarketSandbox]:
-    """A venue that plays so many of its own seconds. Two people are followed by wallet, two by the address they sign
-    with."""
+async def running_venue(seconds: float, seed: int = 7) -> AsyncIterator[PolymarketSandbox]:
+    """A venue that trades for so many of its own seconds."""
     origin = time.time_ns()
     source = FlowSource(seed, origin_ns=origin, horizon_s=seconds, resolves_s=seconds / 2)
     async with PolymarketSandbox(source, clock=hurried(origin, SPEED)) as sandbox:
@@ -61,9 +60,10 @@ async def playing(seconds: float, seed: int = 7) -> AsyncIterator[PolymarketSand
 
 
 async def follow_all(log: Connection) -> None:
+    """Follow two traders by wallet, two by the address that signs for it."""
     addresses = [who.signer if number % 2 else who.address for number, who in enumerate(INFLUENCERS)]
-    people = zip(INFLUENCERS, addresses, strict=True)
-    await configure(log, *(influencer(who.id, address) for who, address in people))
+    configured = zip(INFLUENCERS, addresses, strict=True)
+    await configure(log, *(influencer(trader.id, address) for trader, address in configured))
 
 
 async def order(sandbox: PolymarketSandbox, **faults: object) -> None:
@@ -77,7 +77,7 @@ def rows_of(sandbox: PolymarketSandbox) -> Counter[str]:
 
 
 def logs_of(sandbox: PolymarketSandbox) -> Counter[str]:
-    """Every fill of the followed wallets that stands in the chain since four minutes before the origin."""
+    """Every fill of the followed wallets that the chain has since four minutes before the origin."""
     topics = ["0x" + "0" * 24 + wallet[2:] for wallet in WALLETS]
     wanted = Filter({"address": list(EXCHANGES), "topics": [FILLED, None, topics]})
     chain = sandbox.venue.chain
@@ -85,7 +85,7 @@ def logs_of(sandbox: PolymarketSandbox) -> Counter[str]:
 
 
 def waiting(running: Following) -> bool:
-    return any(wallet.joins.waiting for wallet in running.ingest._active.values())
+    return any(wallet.fills.waiting for wallet in running.ingest._active.values())
 
 
 def canonical(value: object) -> str:
@@ -97,18 +97,18 @@ def stored(events: list[RawReceived], channel: str) -> Counter[str]:
 
 
 def check(sandbox: PolymarketSandbox, events: list[RawReceived]) -> None:
-    """Once each, oldest first, the report before the trades, markets before what names no asset."""
+    """Once each, oldest first, the snapshot before the trades, markets before rows that name no asset."""
     assert stored(events, "activity") == rows_of(sandbox)
     assert len({event.raw_id for event in events}) == len(events)
     chain = [parse_log(bytes(event.payload)) for event in events if event.channel == "chain"]
-    standing = Counter((fill.block_hash, fill.log_index) for fill in chain)
-    standing.subtract(Counter({(f.block_hash, f.log_index): 2 for f in chain if f.removed}))
+    stored_logs = Counter((fill.block_hash, fill.log_index) for fill in chain)
+    stored_logs.subtract(Counter({(f.block_hash, f.log_index): 2 for f in chain if f.removed}))
     expected = [parse_log(text.encode()) for text in logs_of(sandbox)]
-    ours = {key for key, count in standing.items() if count > 0}
+    ours = {key for key, count in stored_logs.items() if count > 0}
     assert ours >= {(fill.block_hash, fill.log_index) for fill in expected}
     first = min(fill.block_number for fill in expected)
     late = {(f.block_hash, f.log_index) for f in chain if f.block_number >= first and not f.removed}
-    assert ours & late == {(fill.block_hash, fill.log_index) for fill in expected}, "what was taken back is known to be"
+    assert ours & late == {(fill.block_hash, fill.log_index) for fill in expected}, "removed logs are stored as removed"
     for wallet in WALLETS:
         mine = [event for event in events if event.address == wallet and event.channel != "profile"]
         times = [json.loads(bytes(e.payload))["timestamp"] for e in mine if e.channel == "activity"]
@@ -124,7 +124,7 @@ def check(sandbox: PolymarketSandbox, events: list[RawReceived]) -> None:
 
 
 async def complete(sandbox: PolymarketSandbox, log: Connection, within: float = 20.0) -> list[RawReceived]:
-    """RAW once the venue has played everything and all of it has arrived."""
+    """RAW once the venue has made all its trades and all of them have arrived."""
     await asyncio.wait_for(sandbox.done.wait(), within)
 
     async def enough() -> list[RawReceived]:
@@ -145,12 +145,12 @@ async def complete(sandbox: PolymarketSandbox, log: Connection, within: float = 
         pytest.fail(f"missing after {within} s: {json.dumps(missing)[:3_000]}")
 
 
-async def test_every_row_and_log_is_recorded_once_through_a_bad_day(log: Connection) -> None:
-    before, unjoined = metrics.RECONNECTS._value.get(), metrics.UNJOINED._value.get()
+async def test_every_row_and_log_is_stored_once_through_many_faults(log: Connection) -> None:
+    before, unmatched = metrics.RECONNECTS._value.get(), metrics.UNMATCHED._value.get()
     await follow_all(log)
-    async with playing(48) as sandbox:
+    async with running_venue(48) as sandbox:
         clock = hurried(sandbox.venue.origin_ns, SPEED)
-        async with following(log, sandbox.url, pace=SWIFT, clock=clock) as running:
+        async with following(log, sandbox.url, settings=SWIFT, clock=clock) as running:
             await running.until(lambda found: len({e.address for e in found if e.channel == "positions"}) == 4)
             await running.until(lambda found: len(found) > 5, "chain")
             await order(sandbox, reorg=3)
@@ -166,7 +166,7 @@ async def test_every_row_and_log_is_recorded_once_through_a_bad_day(log: Connect
             await order(sandbox, close_connections=1006, only="polygon", data_lag_s=4)
         assert metrics.RECONNECTS._value.get() - before >= 1
         await asyncio.sleep(0.8)
-        async with following(log, sandbox.url, pace=SWIFT, clock=clock) as running:
+        async with following(log, sandbox.url, settings=SWIFT, clock=clock) as running:
             await order(sandbox, reorg=1, data_lag_s=0, duplicate=False)
             await asyncio.sleep(0.5)
             await order(sandbox, http_5xx=4, route="/gamma")
@@ -175,8 +175,8 @@ async def test_every_row_and_log_is_recorded_once_through_a_bad_day(log: Connect
             await asyncio.sleep(0.3)
             events = await running.raw()
     check(sandbox, events)
-    assert metrics.UNJOINED._value.get() == unjoined
-    assert all(":sweep:" in letter.dead_id for letter in await letters(log)), "half a body, once a wallet"
+    assert metrics.UNMATCHED._value.get() == unmatched
+    assert all(":poll:" in dead.dead_id for dead in await dead_letters(log)), "half a body, once a wallet"
     kinds = Counter(json.loads(bytes(e.payload))["type"] for e in events if e.channel == "activity")
     assert {"TRADE", "SPLIT", "MERGE", "REDEEM", "DEPOSIT"} <= kinds.keys()
     assert max(int(e.raw_id.rpartition(":")[2]) for e in events if e.channel == "activity") >= 1, "equal fills occur"
@@ -184,15 +184,15 @@ async def test_every_row_and_log_is_recorded_once_through_a_bad_day(log: Connect
 
 async def test_positions_folded_from_both_sources_are_those_of_the_venue(log: Connection) -> None:
     await follow_all(log)
-    async with playing(36, seed=3) as sandbox, normalizing(log):
+    async with running_venue(36, seed=3) as sandbox, normalizing(log):
         clock = hurried(sandbox.venue.origin_ns, SPEED)
-        async with following(log, sandbox.url, pace=replace(SWIFT, hot=1.0), clock=clock):
+        async with following(log, sandbox.url, settings=replace(SWIFT, active_interval=1.0), clock=clock):
             await complete(sandbox, log)
             held = sandbox.venue.feed.ledger.accounts
             tokens = [(one, outcome) for one in MARKETS for outcome in (0, 1)]
             venue = {(w, one.tokens[o]): held[w].shares(one, o) for w in WALLETS for one, o in tokens}
             await settled(lambda: folded(log), lambda found: {key: found.get(key, 0) for key in venue} == venue, 10)
-    assert await letters(log) == []
+    assert await dead_letters(log) == []
 
 
 async def folded(log: Connection) -> dict[tuple[str, str], int]:
@@ -217,20 +217,20 @@ async def normalizing(log: Connection) -> AsyncIterator[None]:
         await asyncio.wait_for(task, 15)
 
 
-async def test_killed_at_any_moment_it_loses_and_doubles_nothing(log: Connection, running: Addresses) -> None:
+async def test_killed_at_any_time_it_loses_and_duplicates_nothing(log: Connection, running: Addresses) -> None:
     await follow_all(log)
-    async with playing(40) as sandbox:
+    async with running_venue(40) as sandbox:
         origin = sandbox.venue.origin_ns
         for seconds in (0.7, 1.1, 0.4):
             follower = await follower_process(running.nats_url, sandbox.url, origin)
             await asyncio.sleep(seconds)
             follower.send_signal(signal.SIGKILL)
             await follower.wait()
-        async with following(log, sandbox.url, pace=SWIFT, clock=hurried(origin, SPEED)):
+        async with following(log, sandbox.url, settings=SWIFT, clock=hurried(origin, SPEED)):
             await complete(sandbox, log)
             await asyncio.sleep(0.3)
         check(sandbox, await recorded(log))
-    assert await letters(log) == []
+    assert await dead_letters(log) == []
 
 
 async def follower_process(nats_url: str, url: str, origin: int) -> asyncio.subprocess.Process:
@@ -263,8 +263,8 @@ async def test_two_recorded_pages_that_overlap_hold_each_fill_once(log: Connecti
     async with PolymarketSandbox(source, clock=clock) as sandbox:
         if version == 1:
             await order(sandbox, http_5xx=1_000_000, status_5xx=404, route="/data/v2")
-        pace = replace(SWIFT, start_back=24 * 3_600, hot=0.1)
-        async with following(log, sandbox.url, pace=pace, clock=clock) as running:
+        settings = replace(SWIFT, start_back=24 * 3_600, active_interval=0.1)
+        async with following(log, sandbox.url, settings=settings, clock=clock) as running:
             found = await running.until(lambda found: len(found) >= 1_974, "activity", within=15)
             await asyncio.sleep(0.3)
             assert await running.raw("activity") == found

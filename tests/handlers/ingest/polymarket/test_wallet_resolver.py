@@ -1,4 +1,4 @@
-"""Who is followed: wallets, the people behind them, addresses that are neither, and changes while it runs."""
+"""Which wallets are followed: configured wallets, those of signing addresses, no wallets, and changes while it runs."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,10 +14,10 @@ from tests.handlers.ingest.polymarket.by_hand import venue as by_hand
 from tests.handlers.ingest.polymarket.following import (
     configure,
     count,
+    dead_letters,
     following,
     ids,
     influencer,
-    letters,
     transactions,
 )
 from tests.streams.deadlines import eventually
@@ -31,40 +31,40 @@ async def site() -> AsyncIterator[ByHand]:
         yield made
 
 
-async def test_a_person_is_followed_through_the_wallets_that_trade_for_them(log: Connection, site: ByHand) -> None:
+async def test_a_signing_address_is_followed_through_its_wallets(log: Connection, site: ByHand) -> None:
     site.profiles[SIGNER] = {"proxyWallet": WALLET, "users": [{"proxyWallet": OTHER.upper().replace("X", "x")}]}
     site.activity |= {WALLET: [row(1, 100)], OTHER: [row(2, 50, wallet=OTHER)]}
-    await configure(log, influencer("person", SIGNER))
+    await configure(log, influencer("trader", SIGNER))
     async with following(log, site.url) as running:
         found = await running.until(lambda found: sorted(transactions(found)) == [1, 2])
-        assert {event.influencer_id for event in found} == {"person"}
+        assert {event.influencer_id for event in found} == {"trader"}
     profiles = [event for event in found if event.channel == "profile"]
     assert ids(profiles) == [f"pm:profile:{SIGNER}:{wallet}" for wallet in (WALLET, OTHER)]
     assert [event.address for event in profiles] == [WALLET, OTHER]
     asked = len(site.asked_for("/gamma/public-profile"))
     async with following(log, site.url) as running:
         await eventually(lambda: bool(site.sockets), what="a subscription")
-    assert len(site.asked_for("/gamma/public-profile")) == asked, "the answer is remembered"
+    assert len(site.asked_for("/gamma/public-profile")) == asked, "the stored answer is used"
 
 
-async def test_an_address_that_is_no_wallet_is_reported_once_and_disturbs_nobody(log: Connection, site: ByHand) -> None:
+async def test_an_address_without_a_wallet_is_dead_lettered_once_and_delays_none(log: Connection, site: ByHand) -> None:
     site.activity[WALLET], site.positions[WALLET] = [row(1, 100)], [position()]
     before = count(metrics.NO_WALLETS)
-    await configure(log, influencer("nobody", STRANGER), influencer("whale", WALLET))
+    await configure(log, influencer("stranger", STRANGER), influencer("whale", WALLET))
     async with following(log, site.url) as running:
         await running.until(lambda found: transactions(found) == [1])
-        (letter,) = await running.letters()
-        assert letter.dead_id == f"ingest:polymarket:wallet:{STRANGER}"
-        assert STRANGER in letter.error
+        (dead,) = await running.dead_letters()
+        assert dead.dead_id == f"ingest:polymarket:wallet:{STRANGER}"
+        assert STRANGER in dead.error
         asked = len(site.asked_for("/gamma/public-profile"))
         await eventually(lambda: len(site.asked_for("/gamma/public-profile")) > asked, 5, what="another try")
-        assert len(await letters(log)) == 1
+        assert len(await dead_letters(log)) == 1
         assert count(metrics.NO_WALLETS) - before == 1
         site.activity[STRANGER] = [row(2, 10, wallet=STRANGER)]
         await running.until(lambda found: transactions(found) == [1, 2])
 
 
-async def test_without_gamma_whoever_trades_is_followed(log: Connection, site: ByHand) -> None:
+async def test_without_gamma_an_address_that_trades_is_followed(log: Connection, site: ByHand) -> None:
     site.failing.add("/gamma")
     site.activity[WALLET] = [row(1, 100)]
     await configure(log, influencer("whale", WALLET), influencer("signer", SIGNER))
@@ -74,10 +74,10 @@ async def test_without_gamma_whoever_trades_is_followed(log: Connection, site: B
         site.activity[OTHER] = [row(2, 50, wallet=OTHER)]
         site.failing.clear()
         await running.until(lambda found: transactions(found) == [1, 2])
-    assert await letters(log) == []
+    assert await dead_letters(log) == []
 
 
-async def test_who_is_followed_changes_while_it_runs(log: Connection, site: ByHand) -> None:
+async def test_the_followed_wallets_change_while_it_runs(log: Connection, site: ByHand) -> None:
     site.activity |= {WALLET: [row(1, 100)], OTHER: [row(2, 90, wallet=OTHER)]}
     site.positions |= {WALLET: [position()], OTHER: [position()]}
     async with following(log, site.url) as running:
@@ -93,7 +93,7 @@ async def test_who_is_followed_changes_while_it_runs(log: Connection, site: ByHa
         await running.until(lambda found: transactions(found) == [1, 2, 3])
 
 
-async def test_a_wallet_that_changes_hands_is_reported_again_under_the_new_name(log: Connection, site: ByHand) -> None:
+async def test_a_wallet_of_another_influencer_gets_a_snapshot_under_that_name(log: Connection, site: ByHand) -> None:
     site.activity[WALLET], site.positions[WALLET] = [row(1, 100)], [position()]
     await configure(log, influencer("ann", WALLET))
     async with following(log, site.url) as running:
@@ -106,7 +106,7 @@ async def test_a_wallet_that_changes_hands_is_reported_again_under_the_new_name(
     assert found[-1].influencer_id == "bob"
 
 
-async def test_it_is_ready_although_nobody_who_is_followed_is_there(log: Connection, site: ByHand) -> None:
-    await configure(log, influencer("nobody", STRANGER))
+async def test_it_is_ready_although_no_followed_address_is_a_wallet(log: Connection, site: ByHand) -> None:
+    await configure(log, influencer("stranger", STRANGER))
     async with following(log, site.url) as running:
-        await running.letters()
+        await running.dead_letters()
