@@ -1,8 +1,8 @@
-"""The NATS protocol for readers of millions of messages: parsed in blocks, without an object or a task per message.
+"""A NATS connection for readers of millions of messages: parsed in blocks, without an object or a task per message.
 
-The client library spends two tasks on every fetched message. Here a message costs one walk of a short loop, and what
+The client library spends two tasks on every fetched message. Here a message costs one pass of a short loop, and what
 all messages share is done for a whole block at once. Everything else of a client is left out: one connection, no
-reconnecting, two subscriptions. Protocol: docs.nats.io/reference/reference-protocols/nats-protocol.
+reconnecting, two subscriptions.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import json
 import os
 import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 from urllib.parse import unquote, urlsplit
 
@@ -20,95 +20,15 @@ import msgspec
 
 from streams.connection import error_of
 from streams.errors import LogError, RefusedError, UnavailableError
+from streams.nats_protocol import BlockParser, Deliveries, split_message
 
 _ANSWERS, _DELIVERIES = b"1", b"2"
 _REFUSED = re.compile(r"authorization|authentication (expired|revoked)|permissions violation|tls required", re.I)
-"""The -ERR lines that trying again does not cure."""
-
-
-class Arrived(NamedTuple):
-    """Deliveries in order, as parallel lists; the payloads without headers."""
-
-    subjects: list[bytes]
-    replies: list[bytes]
-    payloads: list[bytes]
-
-
-class Status(NamedTuple):
-    """What the server says about a pull instead of a message; 0 where it gives no number."""
-
-    code: int
-    text: str
-    pending_messages: int
-    pending_bytes: int
-
-
-class Parser:
-    """Takes the bytes of a connection in any pieces.
-
-    Messages that carry a reply subject, as deliveries of a consumer do, are collected in `arrived`. Those without, as
-    answers and statuses, go to `answer(subject, subscription, headers, payload)`, and protocol lines to `line(text)`.
-    """
-
-    def __init__(self, line: Callable[[bytes], None], answer: Callable[[bytes, bytes, bytes, bytes], None]) -> None:
-        self._line = line
-        self._answer = answer
-        self._parts: list[bytes] = []
-        self._size = 0
-        self._needed = 0
-        self.arrived = Arrived([], [], [])
-
-    def feed(self, data: bytes) -> None:
-        """Parse what is complete and keep the rest. Raises ValueError for what is not the NATS protocol."""
-        self._parts.append(data)
-        self._size += len(data)
-        if self._size < self._needed:
-            return  # a large message is put together once, not with every piece of it
-        data = b"".join(self._parts)
-        used, self._needed = self._parse(data)
-        self._parts = [data[used:]]
-        self._size = len(data) - used
-
-    def _parse(self, data: bytes) -> tuple[int, int]:
-        subjects, replies, payloads = self.arrived
-        find, size, position = data.find, len(data), 0
-        # The loop runs once a message, so it is written for speed: "\n" is found four times as fast as "\r\n" (the "\r"
-        # in front ends up in the last field, where int() ignores it), and payloads are jumped over, never searched.
-        while (eol := find(b"\n", position)) >= 0:
-            head = data[position:eol].split(b" ")
-            verb = head[0]
-            start = eol + 1
-            if verb == b"HMSG":
-                end = start + int(head[-1])
-                if end + 2 > size:
-                    return position, end + 2 - position
-                payload = start + int(head[-2])
-                if len(head) == 6:
-                    subjects.append(head[1])
-                    replies.append(head[3])
-                    payloads.append(data[payload:end])
-                else:
-                    self._answer(head[1], head[2], data[start:payload], data[payload:end])
-                position = end + 2
-            elif verb == b"MSG":
-                end = start + int(head[-1])
-                if end + 2 > size:
-                    return position, end + 2 - position
-                if len(head) == 5:
-                    subjects.append(head[1])
-                    replies.append(head[3])
-                    payloads.append(data[start:end])
-                else:
-                    self._answer(head[1], head[2], b"", data[start:end])
-                position = end + 2
-            else:
-                self._line(data[position : eol - 1])
-                position = start
-        return position, 0
+"""The -ERR lines that a retry does not cure."""
 
 
 class Address(NamedTuple):
-    """One server of a URL, and what CONNECT needs to be let in."""
+    """One server of a URL, and the credentials for CONNECT."""
 
     host: str
     port: int
@@ -141,18 +61,18 @@ def addresses(url: str) -> list[Address]:
 
 
 async def connect(url: str, name: str, *, tls: ssl.SSLContext | None = None, timeout: float = 5.0) -> "BulkConnection":
-    """Connect to the first server of the URL that lets us in; `timeout` is for each.
+    """Connect to the first server of the URL that accepts the credentials; `timeout` is for each.
 
-    `tls` says which certificates to trust, the system's unless given. Raises RefusedError (credentials) or
-    UnavailableError (nobody answers) with what each server said.
+    `tls` holds the certificates to trust, the system's unless given. Raises RefusedError (credentials) or
+    UnavailableError (no server answers) with the error of each server.
     """
     failures: list[LogError] = []
     for address in addresses(url):
-        wire = BulkConnection()
+        connection = BulkConnection()
         try:
             async with asyncio.timeout(timeout):
-                await wire.open(address, name, tls)
-            return wire
+                await connection.open(address, name, tls)
+            return connection
         except LogError as error:
             failures.append(error)
         except ssl.SSLCertVerificationError as error:
@@ -160,18 +80,18 @@ async def connect(url: str, name: str, *, tls: ssl.SSLContext | None = None, tim
         except (OSError, TimeoutError) as error:
             failures.append(UnavailableError(f"{address}: {str(error) or 'no answer'}"))
         except BaseException:
-            wire.close()
+            connection.close()
             raise
-        wire.close()
+        connection.close()
     kind = RefusedError if any(isinstance(failure, RefusedError) for failure in failures) else UnavailableError
     raise kind("; ".join(map(str, failures)))
 
 
 class BulkConnection(asyncio.Protocol):
-    """One connection. `received` counts its bytes; `statuses` is for the reader to empty."""
+    """One connection. `received` counts its bytes."""
 
     def __init__(self) -> None:
-        self._parser = Parser(self._on_line, self._on_answer)
+        self._parser = BlockParser((_DELIVERIES,), self._on_line, self._on_answer)
         self._transport: asyncio.Transport | None = None
         self._address = ""
         self._info: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
@@ -179,14 +99,13 @@ class BulkConnection(asyncio.Protocol):
         self._requests: dict[bytes, asyncio.Future[tuple[bytes, bytes]]] = {}
         self._numbers = itertools.count(1)
         self._inbox = f"_INBOX.{os.urandom(11).hex()}"
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._failure: LogError | None = None
         self.info: dict[str, Any] = {}
-        self.statuses: list[Status] = []
         self.received = 0
 
     async def open(self, address: Address, name: str, tls: ssl.SSLContext | None) -> None:
-        """Shake hands and subscribe to our inbox. Raises LogError, OSError or ValueError; call once."""
+        """Do the handshake and subscribe to the inbox. Raises LogError, OSError or ValueError; call once."""
         loop = asyncio.get_running_loop()
         self._address = str(address)
         await loop.create_connection(lambda: self, address.host, address.port)
@@ -200,7 +119,7 @@ class BulkConnection(asyncio.Protocol):
             "verbose": False, "pedantic": False, "protocol": 1, "headers": True, "no_responders": True,
             "lang": "python", "version": "1", "name": name, "tls_required": address.tls, **address.login,
         }  # fmt: skip
-        # Nothing more is written before the PONG: writing to a server that hung up would hide the -ERR it left.
+        # Nothing more is written before the PONG: a write to a server that has hung up would hide the -ERR it sent.
         await self._ping(b"CONNECT %b\r\n" % json.dumps(hello).encode())
         inbox = self._inbox.encode()
         self.write(b"SUB %b.answer.* %b\r\nSUB %b.pull %b\r\n" % (inbox, _ANSWERS, inbox, _DELIVERIES))
@@ -228,11 +147,11 @@ class BulkConnection(asyncio.Protocol):
         finally:
             del self._requests[number]
         if status.startswith(b"NATS/1.0 503"):
-            raise UnavailableError(f"{subject}: nobody answers; is JetStream running at {self._address}?")
+            raise UnavailableError(f"{subject}: no responders; is JetStream running at {self._address}?")
         return answered
 
     def pull(self, stream: str, consumer: str, body: Mapping[str, int]) -> None:
-        """Ask a consumer for messages; they arrive in `take()`, what the server says about them in `statuses`."""
+        """Ask a consumer for messages; they arrive in `take()`, with the server's statuses."""
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}".encode()
         self.publish(subject, json.dumps(body).encode(), f"{self._inbox}.pull".encode())
 
@@ -244,22 +163,21 @@ class BulkConnection(asyncio.Protocol):
         else:
             self.write(b"PUB %b %b %d\r\n%b\r\n" % (subject, reply, len(payload), payload))
 
-    def take(self) -> Arrived:
-        """The deliveries since the last call."""
-        taken, self._parser.arrived = self._parser.arrived, Arrived([], [], [])
-        return taken
+    def take(self) -> Deliveries:
+        """The deliveries and statuses since the last call."""
+        return self._parser.arrived.pop(_DELIVERIES, None) or Deliveries.none()
 
     async def wait(self, seconds: float) -> bool:
-        """Whether deliveries or statuses have arrived within so many seconds. LogError when the connection is lost."""
-        if not self.heard:
+        """True when deliveries or statuses arrived within so many seconds. LogError when the connection is lost."""
+        if not self.has_deliveries:
             self._check()
-            self._news.clear()
+            self._changed.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    await self._news.wait()
-        if not self.heard:
+                    await self._changed.wait()
+        if not self.has_deliveries:
             self._check()
-        return self.heard
+        return self.has_deliveries
 
     def close(self) -> None:
         self._fail(UnavailableError(f"{self._address}: closed"))
@@ -281,19 +199,19 @@ class BulkConnection(asyncio.Protocol):
         except ValueError as error:
             self._fail(UnavailableError(f"{self._address}: this is not the NATS protocol: {error}"))
             self.close()
-        if self.heard:
-            self._news.set()
+        if self.has_deliveries:
+            self._changed.set()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._fail(UnavailableError(f"{self._address}: connection lost: {error or 'closed by the server'}"))
 
     @property
-    def heard(self) -> bool:
-        """Whether deliveries or statuses wait to be taken."""
-        return bool(self._parser.arrived.replies or self.statuses)
+    def has_deliveries(self) -> bool:
+        """True when deliveries or statuses wait to be taken."""
+        return _DELIVERIES in self._parser.arrived
 
     def _on_line(self, line: bytes) -> None:
-        verb, _, rest = line.partition(b" ")
+        verb, _, rest = line.removesuffix(b"\n").removesuffix(b"\r").partition(b" ")
         if verb == b"PING":
             self.write(b"PONG\r\n")
         elif verb == b"PONG":
@@ -309,11 +227,10 @@ class BulkConnection(asyncio.Protocol):
         elif verb != b"+OK":
             raise ValueError(repr(line[:40]))
 
-    def _on_answer(self, subject: bytes, subscription: bytes, headers: bytes, payload: bytes) -> None:
-        if subscription == _DELIVERIES:
-            self.statuses.append(_status(headers))
-        elif (answer := self._requests.get(subject.rpartition(b".")[2])) is not None and not answer.done():
-            answer.set_result((headers, payload))
+    def _on_answer(self, head: list[bytes], piece: bytes) -> None:
+        answer = self._requests.get(head[1].rpartition(b".")[2])
+        if answer is not None and not answer.done():
+            answer.set_result(split_message(head, piece))
 
     async def _ping(self, before: bytes = b"") -> None:
         pong: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -333,14 +250,5 @@ class BulkConnection(asyncio.Protocol):
         for future in waiting:
             if not future.done():
                 future.set_exception(self._failure)
-                future.exception()  # seen, even if nobody waits for it any more
-        self._news.set()
-
-
-def _status(headers: bytes) -> Status:
-    first, *lines = headers.decode(errors="replace").strip().split("\r\n")
-    _, _, status = first.partition(" ")
-    code, _, text = status.partition(" ")
-    values = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    pending = (int(values.get(f"Nats-Pending-{what}", 0)) for what in ("Messages", "Bytes"))
-    return Status(int(code or 0), text, *pending)
+                future.exception()  # marks it as retrieved, in case no caller waits for it any more
+        self._changed.set()

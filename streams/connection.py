@@ -14,7 +14,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from streams.errors import ConflictError, DuplicateError, LogError, RefusedError, UnavailableError
-from streams.nats_protocol import BlockParser, Sink
+from streams.nats_protocol import ClientParser, Sink
+from streams.retry import RetryPolicy
 
 log = structlog.get_logger()
 
@@ -24,18 +25,51 @@ BUSY = frozenset({10210, 10008, 10009, 10023, 10039, 10047, 10049, 10077, 10176}
 """Too many batches in flight, no leader, insufficient resources, storage trouble (also a stream whose folder is still
 being removed), a batch that lost its beginning to a change of leader: these pass with time."""
 NO_PEERS, PEER_OFFLINE = 10005, "peer offline"
-"""There is no place for all copies of a stream: this passes only if that is because a node is away."""
+"""There is no place for all replicas of a stream: this passes only if that is because a node is away."""
 NOT_FOUND = frozenset({10014, 10037, 10059})
+"""docs/nats.md, error codes, lists all of these."""
+
+_FIRST_CONNECTION = RetryPolicy(first_delay=0.25, factor=1.0, longest_delay=0.25, give_up_after=30.0)
+
+
+class ClientInternals:
+    """Every private part of nats-py that this package uses, because no public one does the job.
+
+    `tests/streams/test_nats_py_internals.py` holds them to the installed version.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def insert_parser(self) -> ClientParser:
+        """Put our parser in front of the library's: it has no way to take messages before an object is made of each."""
+        parser = ClientParser(self._client._ps)
+        self._client._ps = cast(Any, parser)
+        return parser
+
+    async def write(self, commands: bytes) -> None:
+        """Write protocol text at once: `publish` writes one message at a time, at three times the cost."""
+        await self._client._send_command(commands)
+        await self._client._flush_pending()
+
+    @staticmethod
+    def subscription_id(subscription: Any) -> bytes:
+        """The id under which the server delivers: it is in each MSG line, and no public attribute has it."""
+        return str(subscription._id).encode()
 
 
 class Connection:
-    """One NATS connection that reconnects for ever. Requests raise our errors, never the library's."""
+    """One NATS connection that reconnects for ever. Requests raise this package's errors, never the library's."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        # The library has no way to take messages before it has made an object of each.
-        self._blocks = BlockParser(client._ps)
-        client._ps = cast(Any, self._blocks)
+        self._internals = ClientInternals(client)
+        self._parser = self._internals.insert_parser()
+
+    @property
+    def name(self) -> str:
+        """The connection's name, as `nats server report connections` shows it."""
+        return str(self.client.options["name"])
 
     async def api(self, subject: str, body: Mapping[str, Any] | None = None, *, timeout: float = 5.0) -> dict[str, Any]:
         """Call `$JS.API.<subject>`; returns the decoded answer. Raises UnavailableError or RefusedError."""
@@ -49,10 +83,10 @@ class Connection:
     async def request(
         self, subject: str, payload: bytes = b"", *, headers: dict[str, str] | None = None, timeout: float = 5.0
     ) -> Msg:
-        """One request and its answer. Raises UnavailableError when nobody answers in time.
+        """One request and its answer. Raises UnavailableError when there is no answer in time.
 
-        Nothing is sent while there is no connection: the library would keep it, and the server would carry out at the
-        reconnect what nobody waits for any more.
+        Nothing is sent while there is no connection: the library would keep it, and after the reconnect the server
+        would carry out what no caller waits for any more.
         """
         await self._connected(timeout, subject)
         task = asyncio.current_task()
@@ -60,13 +94,13 @@ class Connection:
         try:
             answer = await self.client.request(subject, payload, timeout=timeout, headers=headers)
             if task is not None and task.cancelling() > cancelled:
-                # The library waits with asyncio.wait_for, which forgets a cancellation that meets the answer.
+                # The library waits with asyncio.wait_for, which drops a cancellation that meets the answer.
                 raise asyncio.CancelledError
             return answer
         except (nats.errors.TimeoutError, TimeoutError) as error:
             raise UnavailableError(f"{subject}: no answer within {timeout:g} s") from error
         except nats.errors.NoRespondersError as error:
-            raise UnavailableError(f"{subject}: nobody answers; is JetStream running?") from error
+            raise UnavailableError(f"{subject}: no responders; is JetStream running?") from error
         except nats.errors.MaxPayloadError as error:
             raise RefusedError(f"{subject}: {len(payload):,} bytes are more than the server's max_payload") from error
         except nats.errors.Error as error:
@@ -86,6 +120,7 @@ class Connection:
             raise UnavailableError(f"{subject}: {error or type(error).__name__}") from error
 
     async def _connected(self, timeout: float, subject: str) -> None:
+        # A poll, not a retry: nothing is attempted, and the library does not notify of a reconnect at every place.
         now = asyncio.get_running_loop().time
         deadline = now() + timeout
         while not self.client.is_connected:
@@ -94,9 +129,10 @@ class Connection:
             await asyncio.sleep(0.02)
 
     async def publish_block(self, messages: Sequence[tuple[str, bytes, bytes]]) -> None:
-        """Many messages (subject, header block, payload) in one write: what `publish` does, at a third of its cost.
+        """Write many messages (subject, header block, payload) at once, at a third of the cost of `publish`.
 
-        Never buffered over a reconnect. Raises UnavailableError when not connected, RefusedError for too large ones.
+        They are never buffered over a reconnect. Raises UnavailableError when not connected, RefusedError when one is
+        too large.
         """
         client = self.client
         if not client.is_connected:
@@ -107,9 +143,7 @@ class Connection:
             if size > client.max_payload:
                 raise RefusedError(f"{subject}: {size:,} bytes are more than the server's max_payload")
             commands.append(b"HPUB %b %d %d\r\n%b%b\r\n" % (subject.encode(), len(headers), size, headers, payload))
-        # The library has no public way to write more than one message at once.
-        await client._send_command(b"".join(commands))
-        await client._flush_pending()
+        await self._internals.write(b"".join(commands))
 
     async def subscribe(self, subject: str, callback: Callable[[Msg], Awaitable[None]]) -> Any:
         return await self.client.subscribe(
@@ -117,18 +151,18 @@ class Connection:
         )
 
     async def subscribe_blocks(self, subject: str, sink: Sink) -> Any:
-        """Subscribe to an inbox whose messages `sink` gets in blocks, at a tenth of the cost of `subscribe`."""
+        """Subscribe to an inbox whose messages `sink` receives in blocks, at a tenth of the cost of `subscribe`."""
         subscription = await self.client.subscribe(subject)
-        self._blocks.sinks[str(subscription._id).encode()] = sink
+        self._parser.sinks[self._internals.subscription_id(subscription)] = sink
         return subscription
 
     async def unsubscribe_blocks(self, subscription: Any) -> None:
-        self._blocks.sinks.pop(str(subscription._id).encode(), None)
+        self._parser.sinks.pop(self._internals.subscription_id(subscription), None)
         await subscription.unsubscribe()
 
     @property
     def reconnects(self) -> int:
-        """How often the connection was lost and made again."""
+        """How often the connection was lost and re-established."""
         return self.client.stats["reconnects"]
 
     def inbox(self) -> str:
@@ -139,7 +173,7 @@ class Connection:
 
 
 def error_of(error: Mapping[str, Any], subject: str, expected: int = 0) -> LogError:
-    """Our error for an answer of the server."""
+    """This package's error for an error in an answer of the server."""
     code, text = int(error.get("err_code", 0)), str(error.get("description", ""))
     if code in CONFLICT:
         found = re.search(r"(\d+)$", text)
@@ -152,7 +186,7 @@ def error_of(error: Mapping[str, Any], subject: str, expected: int = 0) -> LogEr
 
 
 def _login(url: str) -> dict[str, str]:
-    """User and password of the first address: the library forgets them for servers that it discovers."""
+    """User and password of the first address: the library does not use them for servers that it discovers."""
     parts = urlsplit(url.split(",")[0])
     if parts.password is None:
         return {}
@@ -160,9 +194,9 @@ def _login(url: str) -> dict[str, str]:
 
 
 async def connect(url: str, name: str) -> Connection:
-    """Connect, retrying the first attempt for 30 s; afterwards the client reconnects for ever.
+    """Connect, retrying for 30 s; afterwards the client reconnects for ever.
 
-    `url` may hold several servers of a cluster, separated by commas.
+    `url` may hold several servers of a cluster, separated by commas. Raises UnavailableError.
     """
 
     async def on_error(error: Exception) -> None:
@@ -174,7 +208,7 @@ async def connect(url: str, name: str) -> Connection:
     async def on_reconnect() -> None:
         log.info("nats.reconnected", connection=name)
 
-    deadline = asyncio.get_running_loop().time() + 30
+    backoff = _FIRST_CONNECTION.start()
     while True:
         try:
             async with asyncio.timeout(5):
@@ -193,6 +227,6 @@ async def connect(url: str, name: str) -> Connection:
                 )
             return Connection(client)
         except (OSError, nats.errors.Error, TimeoutError) as error:
-            if asyncio.get_running_loop().time() > deadline:
+            if backoff.is_over:
                 raise UnavailableError(f"no NATS server answers at {url}: {error}") from error
-            await asyncio.sleep(0.25)
+        await backoff.sleep()

@@ -13,10 +13,11 @@ import uvloop
 
 from gateways.embedded import Addresses
 from gateways.embedded.ports import HOST
-from streams import bulk_replay as module
-from streams.bulk_client import Arrived, BulkConnection, connect
-from streams.bulk_replay import Block, IncompleteError, Replay, replay
+from streams.bulk_client import BulkConnection, connect
+from streams.bulk_replay import SHORT_ENDS, Block, IncompleteError, Replay, replay
 from streams.errors import DataLossError, RefusedError, UnavailableError
+from streams.nats_protocol import Deliveries
+from streams.pull_window import PullSettings, PullWindow
 from tests.streams.own_server import CONF, OwnServer, own_server
 from tests.streams.test_bulk_client import nats_server
 
@@ -170,33 +171,31 @@ async def test_payloads_that_look_like_the_protocol(server: Server) -> None:
 
 
 @pytest.mark.parametrize("pull", [8 * MIB, 64 * 1024], ids=["within a pull", "larger than a pull"])
-async def test_large_messages(server: Server, monkeypatch: pytest.MonkeyPatch, pull: int) -> None:
-    monkeypatch.setattr(module, "_PULL_BYTES", pull)
+async def test_large_messages(server: Server, pull: int) -> None:
     largest = b"l" * (server.wire.info["max_payload"] - 100)
     payloads = [b"%d" % number + b"m" * MIB for number in range(20)] + [largest, b"small", largest]
     stream = await server.stream([Message("a", payload, b"NATS/1.0\r\nA: b\r\n\r\n") for payload in payloads], **FAST)
-    reader = Replay(server.url, stream)
+    reader = Replay(server.url, stream, pull=PullSettings(max_bytes=pull))
     read = await everything(reader)
     assert read.payloads == payloads
     assert reader.restarts == 0
     assert max(read.blocks) < 20  # a block is bounded in bytes too
 
 
-async def test_pulls_that_end_without_a_word(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The server does not say that a pull has ended when a message takes the last of its bytes, to the byte.
+async def test_pulls_that_end_without_a_status(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The server does not report that a pull has ended when a message uses its bytes to the last one.
     stream = await server.stream(numbered(60, size=100), **FAST)
     silences = 0
-    recount = Replay._recount
+    recount = PullWindow._recount
 
-    async def counted(reader: Replay, wire: BulkConnection) -> None:
+    async def counted(pulls: PullWindow, wanted: int | None) -> None:
         nonlocal silences
         silences += 1
-        await recount(reader, wire)
+        await recount(pulls, wanted)
 
-    monkeypatch.setattr(Replay, "_recount", counted)
+    monkeypatch.setattr(PullWindow, "_recount", counted)
     for size in range(2_000, 2_200):
-        monkeypatch.setattr(module, "_PULL_BYTES", size)
-        reader = Replay(server.url, stream, exact=True)
+        reader = Replay(server.url, stream, exact=True, pull=PullSettings(max_bytes=size))
         read = await everything(reader)
         assert read.sequences == list(range(1, 61))
         assert reader.restarts == 0, size
@@ -300,20 +299,20 @@ async def test_a_hole_is_named_behind_all_that_lies_before_it(server: Server, go
 async def test_a_connection_lost_at_the_end_hides_no_hole(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = await server.stream(numbered(100), **FAST)
     await server.delete(stream, 100)
-    begins_at = Replay._begins_at
+    front_of = Replay._front_of
     failing = [True]
 
     async def lost(reader: Replay, wire: BulkConnection) -> int:
         if failing:
             failing.pop()
             raise UnavailableError("connection lost")
-        return await begins_at(reader, wire)
+        return await front_of(reader, wire)
 
-    monkeypatch.setattr(Replay, "_begins_at", lost)
+    monkeypatch.setattr(Replay, "_front_of", lost)
     reader = Replay(server.url, stream)
     with pytest.raises(DataLossError):
         await everything(reader)
-    assert reader.restarts == 1 + module._SHORT  # what only lags behind would have come meanwhile
+    assert reader.restarts == 1 + SHORT_ENDS  # what only lags behind would have come meanwhile
 
 
 async def test_a_hole_beyond_the_range_is_not_looked_at(server: Server) -> None:
@@ -323,7 +322,7 @@ async def test_a_hole_beyond_the_range_is_not_looked_at(server: Server) -> None:
     assert read.sequences == list(range(201, 801))
 
 
-async def test_what_was_cut_off_at_the_front_is_no_hole(server: Server) -> None:
+async def test_what_was_removed_at_the_front_is_no_hole(server: Server) -> None:
     stream = await server.stream(numbered(1000), **FAST)
     await server.wire.api(f"STREAM.PURGE.{stream}", {"seq": 301})
     read = await everything(Replay(server.url, stream, after=100))
@@ -406,19 +405,19 @@ def flip_a_bit(folder: Path, stream: str, text: bytes) -> None:
 
 
 @pytest.mark.parametrize("flipped", [500, 1000])
-async def test_a_flipped_bit_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flipped: int) -> None:
-    """The server skips such a message without a word, and still counts it."""
-    monkeypatch.setattr(module, "_PULL_SECONDS", 0.2)
+async def test_a_flipped_bit_on_the_disk(tmp_path: Path, flipped: int) -> None:
+    """The server skips such a message without a report, and still counts it."""
+    pull = PullSettings(seconds=0.2)
     async with stored(tmp_path) as server:
         stream = await server.stream(numbered(1000), **FAST)
     flip_a_bit(tmp_path, stream, b"%d ...." % flipped)
     async with stored(tmp_path) as server:
         with pytest.raises(DataLossError) as lost:
-            await everything(Replay(server.url, stream))
+            await everything(Replay(server.url, stream, pull=pull))
         assert (lost.value.first, lost.value.last) == (flipped, flipped)
         read = Read([], [], [], [])
         with pytest.raises(IncompleteError) as incomplete:
-            await everything(Replay(server.url, stream, [f"{stream}.>"]), into=read)
+            await everything(Replay(server.url, stream, [f"{stream}.>"], pull=pull), into=read)
         assert (incomplete.value.first, incomplete.value.last, incomplete.value.missing) == (1, 1000, 1)
         assert read.sequences == [number for number in range(1, 1001) if number != flipped]
 
@@ -473,7 +472,7 @@ async def test_a_server_that_stays_away_for_a_while(own: OwnServer) -> None:
         await asyncio.sleep(1)
         await own.start()
 
-    reader = Replay(own.url, stream, [f"{stream}.1.x"], block=100, patience=0)
+    reader = Replay(own.url, stream, [f"{stream}.1.x"], block=100, connect_within=0)
     read = await everything(reader, away)
     await asyncio.gather(*starting)
     assert read.sequences == list(range(1, MANY + 1, 8))
@@ -544,12 +543,11 @@ async def test_connections_cut_in_the_middle(server: Server, filtered: bool) -> 
     assert reader.total == 10_000
 
 
-async def test_a_connection_that_falls_silent(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_PULL_SECONDS", 0.1)
+async def test_a_connection_that_falls_silent(server: Server) -> None:
     stream = await server.stream(numbered(10_000, size=300), **FAST)
     async with line(server.url) as between:
         between.silent_after = [1_000_000]
-        reader = Replay(between.url, stream)
+        reader = Replay(between.url, stream, pull=PullSettings(seconds=0.1))
         read = await everything(reader)
     assert read.sequences == list(range(1, 10_001))
     assert reader.restarts == 1
@@ -560,11 +558,11 @@ async def test_a_delivery_that_went_missing(server: Server, monkeypatch: pytest.
     take = BulkConnection.take
     losing = [True]
 
-    def lossy(wire: BulkConnection) -> Arrived:
+    def lossy(wire: BulkConnection) -> Deliveries:
         taken = take(wire)
         if losing and len(taken.replies) > 1:
             losing.pop()
-            for column in taken:
+            for column in (taken.subjects, taken.replies, taken.payloads):
                 del column[len(column) // 2]
         return taken
 
@@ -575,15 +573,14 @@ async def test_a_delivery_that_went_missing(server: Server, monkeypatch: pytest.
     assert reader.restarts == 1
 
 
-async def test_a_consumer_that_somebody_deleted(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_PULL_SECONDS", 0.5)
+async def test_a_consumer_that_an_operator_deleted(server: Server) -> None:
     stream = await server.stream(numbered(MANY, size=BULKY), **FAST)
 
     async def delete() -> None:
         for name in await consumers(server, stream):
             await server.wire.api(f"CONSUMER.DELETE.{stream}.{name}")
 
-    reader = Replay(server.url, stream, block=1000)
+    reader = Replay(server.url, stream, block=1000, pull=PullSettings(seconds=0.5))
     read = await everything(reader, lambda n: delete() if n == 0 else None)
     assert read.sequences == list(range(1, MANY + 1))
     assert reader.restarts == 1
@@ -619,6 +616,6 @@ async def test_a_filter_that_is_none(server: Server) -> None:
         await everything(Replay(server.url, stream, [f"{stream}.a", f"{stream}.>"]))
 
 
-async def test_nobody_listens_at_the_start() -> None:
+async def test_no_server_listens_at_the_start() -> None:
     with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:1\b"):
-        await everything(Replay(f"nats://{HOST}:1", "ANY", patience=0.1))
+        await everything(Replay(f"nats://{HOST}:1", "ANY", connect_within=0.1))

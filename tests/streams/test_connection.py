@@ -51,8 +51,8 @@ async def test_a_request_in_the_cleanup_of_a_cancelled_task_is_made(log: Connect
 
 
 async def test_errors_are_our_own(log: Connection) -> None:
-    with pytest.raises(UnavailableError, match="nobody answers"):
-        await log.request("nobody.listens")
+    with pytest.raises(UnavailableError, match="no responders"):
+        await log.request("no.subscriber")
     with pytest.raises(RefusedError, match=r"stream not found \(10059\)"):
         await log.api("STREAM.INFO.NOWHERE")
     with pytest.raises(RefusedError, match="max_payload"):
