@@ -85,11 +85,15 @@ async def test_an_export_is_of_the_form_that_its_name_says(tmp_path: Path) -> No
         assert (tmp_path / name).read_bytes().startswith(begins)
 
 
-async def test_the_house_does_not_move_into_a_demo(tmp_path: Path) -> None:
+@pytest.mark.parametrize("arguments", [("up", "--seconds", "1"), ("run", "plan")])
+async def test_stages_do_not_run_in_a_demos_folder(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     (tmp_path / "demo.json").write_text("{}")
-    ended = await vibe(tmp_path, "up", "--seconds", "1")
+    ended = await vibe(tmp_path, *arguments)
     assert ended.code == 1
-    assert "holds a demo" in ended.err
+    assert ended.err == (
+        f"vibe: {tmp_path} holds a demo, and the next demo removes all of it; "
+        f"set VIBE_DATA_DIR to a folder of your own, or remove {tmp_path}\n"
+    )
 
 
 async def test_a_venue_that_cannot_be_reached_is_no_success(tmp_path: Path) -> None:

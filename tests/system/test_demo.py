@@ -9,12 +9,24 @@ from typing import Any
 import pytest
 
 from domain.events import OrderFilled, Venue
+from gateways.sandbox.polymarket import MARKETS
 from projections.models import PROJECTIONS
 from streams.envelope import Recorded
 from tests.system.command import Ended, assert_exactly_once, ends, vibe
-from vibe.app.demo import SUBSCRIBERS
+from vibe.app import demo
+from vibe.app.settings import Settings
+from vibe.app.system import running_system
+from vibe.cli.dashboard import Dashboard
 
-PERPETUALS = {subscriber for subscriber, *_ in SUBSCRIBERS}
+LINES = [json.loads(line) for line in demo.configuration()]
+ON_HYPERLIQUID = {line["id"] for line in LINES if line["kind"] == "influencer" and line["venue"] == "hyperliquid"}
+PERPETUALS = {
+    line["subscriber_id"]
+    for line in LINES
+    if line["kind"] == "subscription" and line["influencer_id"] in ON_HYPERLIQUID
+}
+
+TOKENS = {token for market in MARKETS for token in market.tokens}
 
 SECONDS = "15"
 """Long enough for the sandbox's brief market to end and pay."""
@@ -329,6 +341,24 @@ async def test_every_kind_of_id_finds_its_story(twice: list[tuple[Path, Ended]])
         unknown = await vibe(folder, "trace", "att_nothing")
         assert unknown.code == 1
         assert "nothing has the id 'att_nothing'" in unknown.err
+
+
+async def test_the_live_table_shows_the_log_and_names_markets(twice: list[tuple[Path, Ended]]) -> None:
+    folder, run = twice[0]
+    settings = Settings(data_dir=folder)
+    async with running_system(settings, lambda _: None) as system:
+        snapshot = await Dashboard(system, "a demo").read(10_000)
+    rows = {row.stage: row.events for row in snapshot.stages}
+    assert rows["normalize"] == run.json["signals"]
+    assert rows["execute"] == run.json["fills"]
+    assert len(snapshot.decisions) == rows["plan"] == sum(run.json["decisions"].values())
+    assert [one.decided_at for one in snapshot.decisions] == sorted(
+        (one.decided_at for one in snapshot.decisions), reverse=True
+    )
+    named = {one.question: one.label for one in snapshot.decisions if one.asset in TOKENS}
+    assert named
+    assert named.keys() <= {market.question for market in MARKETS}
+    assert not [one for one in snapshot.decisions if one.question and one.asset not in TOKENS]
 
 
 async def test_lag_and_streams_of_a_finished_demo(twice: list[tuple[Path, Ended]]) -> None:

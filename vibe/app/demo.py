@@ -1,93 +1,57 @@
-"""`vibe demo`: a sandbox venue, a demo configuration and `vibe up`, playing in a scenario's own time.
+"""The demo's folder: which scenario it plays, how far that has come, and what the demo copies.
 
-The scenario's clock starts at a fixed moment, so the same seed gives the same trades, ids and decisions. A scenario
-that was interrupted goes on where its clock stands; one that was played to its end makes room for the next.
+A scenario is the sandbox's flow of trades for one seed. Its clock starts at a fixed time and runs only while the demo
+does, so the same seed gives the same trades, ids and decisions, and a demo that was left for days goes on where it
+stopped. A scenario that was interrupted is continued; one that was played to its end makes room for the next.
+
+`demo.jsonl` is the configuration, as for `vibe config import`: every influencer of the sandbox, with three subscribers
+on Hyperliquid and two on Polymarket. The subscribers of the venues are apart because Polymarket's data arrives some
+milliseconds earlier or later in each run: those of Hyperliquid decide the same in every run. `close_guard_ms` is 0 for
+the Polymarket influencers so that the brief market, which lives for seconds, is copied and pays out.
 """
 
+import asyncio
 import shutil
-import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Self
 
 import msgspec
 from msgspec import Struct
 
-from gateways.sandbox import hyperliquid, polymarket
 from vibe.app.settings import Settings
 
 EPOCH_NS = 1_767_225_600 * 1_000_000_000
-"""2026-01-01T00:00:00Z: the scenario's time zero."""
-LEAD_SECONDS = 1.5
-"""Between `go` and time zero: stages load and connect."""
-
-SUBSCRIBERS = (
-    ("alice", "10000", "1"),
-    ("bob", "25000", "2"),
-    ("carol", "2000", "0.5"),
-)
-"""(id, deposit in dollars, percent copied) of those who copy on Hyperliquid."""
-OUTCOME_SUBSCRIBERS = (
-    ("dana", "10000", "25"),
-    ("erik", "25000", "50"),
-)
-"""The same on Polymarket, where the sandbox's wallets trade for less. How fast its data comes differs from run to run
-by milliseconds, and with it the prices: apart, those who copy perpetuals have the same story in every run."""
-
-
-class Scenario(Struct):
-    """What is remembered of a demo in its data folder."""
-
-    seed: int
-    offset_ns: int | None = None
-    finished: bool = False
+"""2026-01-01T00:00:00Z: when every scenario starts."""
+LEAD_NS = 1_500_000_000
+"""A new scenario's clock starts this much before the first trade: stages load and connect."""
+SAVE_EVERY_SECONDS = 1.0
+RESERVE_NS = 3_000_000_000
+"""The stored time is this much ahead of a running clock: after a crash the clock never goes back."""
+CONFIGURATION = Path(__file__).with_name("demo.jsonl")
 
 
 class NotADemoError(Exception):
-    """The data folder holds a log that a demo must not touch."""
+    """The data folder, or the servers, hold something else than a demo, or a demo where none is expected."""
 
 
-def demo_lines() -> Iterator[str]:
-    """The demo's configuration: every sandbox influencer, three subscribers, each copying several of them."""
-    for one in hyperliquid.INFLUENCERS:
-        yield _influencer("hyperliquid", one.id, one.address, one.label)
-    for wallet in polymarket.INFLUENCERS:
-        yield _influencer("polymarket", wallet.id, wallet.address, wallet.label)
-        # The demo's brief market lives for seconds: copied to its end, so that it is seen to pay out.
-        yield _line(kind="guardrail", scope=f"influencer:{wallet.id}", values={"close_guard_ms": 0})
-    for number, (subscriber, deposit, percent) in enumerate(SUBSCRIBERS):
-        yield _line(kind="subscriber", id=subscriber, mode="paper", deposit_usd=deposit, status="active")
-        for one in hyperliquid.INFLUENCERS[number:]:
-            yield _subscription(subscriber, one.id, percent)
-    for subscriber, deposit, percent in OUTCOME_SUBSCRIBERS:
-        yield _line(kind="subscriber", id=subscriber, mode="paper", deposit_usd=deposit, status="active")
-        for wallet in polymarket.INFLUENCERS:
-            yield _subscription(subscriber, wallet.id, percent)
+class Scenario(Struct):
+    """demo.json in the data folder. Times are ns.
 
+    `offset_ns` is the scenario's time minus the real time in the last run; it converts between the times in the log
+    and those in server logs. `reached_ns` is the scenario's time at which the next run starts its clock.
+    """
 
-def _influencer(venue: str, influencer: str, address: str, label: str) -> str:
-    return _line(kind="influencer", id=influencer, venue=venue, addresses=[address], label=label, status="active")
+    seed: int
+    offset_ns: int | None = None
+    reached_ns: int | None = None
+    finished: bool = False
 
-
-def _subscription(subscriber: str, influencer: str, percent: str) -> str:
-    return _line(
-        kind="subscription",
-        id=f"{subscriber}-{influencer}",
-        subscriber_id=subscriber,
-        influencer_id=influencer,
-        sizing={"mode": "copy_percent", "percent": percent},
-        limits={},
-        filters={},
-        status="active",
-    )
-
-
-def _line(**fields: object) -> str:
-    return msgspec.json.encode(fields).decode()
-
-
-def _path(data_dir: Path) -> Path:
-    return data_dir / "demo.json"
+    @property
+    def played_seconds(self) -> float:
+        """Scenario time played so far; 0 before the start."""
+        return 0.0 if self.reached_ns is None else max(0.0, (self.reached_ns - EPOCH_NS) / 1e9)
 
 
 def scenario(settings: Settings, seed: int) -> Scenario:
@@ -100,11 +64,12 @@ def scenario(settings: Settings, seed: int) -> Scenario:
     path = _path(data_dir)
     if settings.nats_url or settings.dsn:
         raise NotADemoError(
-            "a demo plays on servers of its own; unset VIBE_NATS_URL and VIBE_POSTGRES_DSN, or use: vibe up"
+            "a demo runs on servers of its own; unset VIBE_NATS_URL and VIBE_POSTGRES_DSN, or use: vibe up"
         )
     if path.exists():
         found = msgspec.json.decode(path.read_bytes(), type=Scenario)
-        if found.seed == seed and not found.finished:
+        resumable = found.offset_ns is None or found.reached_ns is not None
+        if found.seed == seed and not found.finished and resumable:
             return found
         for name in ("nats", "postgres", "logs", "archive"):
             shutil.rmtree(data_dir / name, ignore_errors=True)
@@ -118,7 +83,7 @@ def scenario(settings: Settings, seed: int) -> Scenario:
 
 
 def refuse_demo(data_dir: Path) -> None:
-    """Raises NotADemoError where a demo plays: the next one removes everything that was added to it."""
+    """Raises NotADemoError where a demo lives: the next one removes everything that was added to it."""
     if _path(data_dir).exists():
         raise NotADemoError(
             f"{data_dir} holds a demo, and the next demo removes all of it; set VIBE_DATA_DIR to a folder of your own, "
@@ -126,36 +91,62 @@ def refuse_demo(data_dir: Path) -> None:
         )
 
 
+def configuration() -> Iterable[str]:
+    """The demo's configuration as JSON lines."""
+    return CONFIGURATION.read_text(encoding="utf-8").splitlines()
+
+
+class ScenarioClock:
+    """The clock of a scenario: it starts where the last run stopped it. `async with`; leaving stops the clock.
+
+    While it runs, the time that the next run starts at is stored every second.
+    """
+
+    def __init__(self, data_dir: Path, playing: Scenario, real_clock: Callable[[], int] = time.time_ns) -> None:
+        self._data_dir = data_dir
+        self._playing = playing
+        self._real_clock = real_clock
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+            self._store(ahead_ns=0)
+
+    def start(self) -> int:
+        """Start the clock; returns its offset, to be added to the real time in ns."""
+        begin = EPOCH_NS - LEAD_NS if self._playing.reached_ns is None else self._playing.reached_ns
+        offset = self._playing.offset_ns = begin - self._real_clock()
+        self._store(RESERVE_NS)
+        self._keeper = asyncio.create_task(self._keep())
+        return offset
+
+    def now(self) -> int:
+        """The scenario's time in ns; only of a started clock."""
+        assert self._playing.offset_ns is not None
+        return self._real_clock() + self._playing.offset_ns
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(SAVE_EVERY_SECONDS)
+            self._store(RESERVE_NS)
+
+    def _store(self, ahead_ns: int) -> None:
+        self._playing.reached_ns = self.now() + ahead_ns
+        save(self._data_dir, self._playing)
+
+
+def _path(data_dir: Path) -> Path:
+    return data_dir / "demo.json"
+
+
 def save(data_dir: Path, playing: Scenario) -> None:
+    """Store the scenario in its folder, whole or not at all."""
     data_dir.mkdir(parents=True, exist_ok=True)
     temporary = _path(data_dir).with_suffix(".tmp")
     temporary.write_bytes(msgspec.json.encode(playing))
     temporary.replace(_path(data_dir))
-
-
-def start_clock(data_dir: Path, playing: Scenario) -> int:
-    """The clock's offset in ns: kept when the scenario goes on, else such that time zero is a lead away."""
-    if playing.offset_ns is None:
-        playing.offset_ns = EPOCH_NS - time.time_ns() - int(LEAD_SECONDS * 1e9)
-        save(data_dir, playing)
-    return playing.offset_ns
-
-
-def elapsed_seconds(playing: Scenario) -> float:
-    """Scenario time played so far; 0 before the start."""
-    if playing.offset_ns is None:
-        return 0.0
-    return max(0.0, (time.time_ns() + playing.offset_ns - EPOCH_NS) / 1e9)
-
-
-def free_port() -> int:
-    """A port on loopback that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def log_clock(offset_ns: int) -> int:
-    """Now, on the scenario's clock."""
-    return time.time_ns() + offset_ns

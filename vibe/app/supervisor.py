@@ -1,13 +1,15 @@
-"""The parent's side of `vibe up`: one process group of children, started together, restarted when they die."""
+"""The parent of the processes of `vibe up` and `vibe demo`: starts them together and restarts those that die."""
 
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
+
+from vibe.app.worker_process import SUPERVISED
 
 log = structlog.get_logger()
 
@@ -16,7 +18,7 @@ _STOP_SECONDS = 10.0
 
 @dataclass
 class Child:
-    """One child process: its command, and where it stands."""
+    """One child process: its command and its status."""
 
     name: str
     arguments: list[str]
@@ -30,10 +32,10 @@ class Child:
 
 
 class Supervisor:
-    """Children by name. All wait, prepared, for one `go`; from then on a child that dies is started again."""
+    """Children by name. Each connects and waits for `go`; from then on a child that dies is started again."""
 
     def __init__(self, environment: Mapping[str, str], logs: Path) -> None:
-        self._environment = {**os.environ, **environment, "VIBE_SUPERVISED": "1"}
+        self._environment = {**os.environ, **environment, SUPERVISED: "1"}
         self._logs = logs
         self._offset: int | None = None
         self.children: dict[str, Child] = {}
@@ -50,10 +52,10 @@ class Supervisor:
         self._offset = offset_ns
         for child in self.children.values():
             if child.process is not None and child.prepared.is_set():
-                self._say_go(child)
+                self._send_go(child)
 
     async def stop(self, *names: str) -> None:
-        """End the named children (all when none is named) in order: SIGTERM, then SIGKILL after ten seconds."""
+        """End the named children (all when none is named): SIGTERM, then SIGKILL after ten seconds."""
         chosen = [self.children[name] for name in names] if names else list(self.children.values())
         for child in chosen:
             child.stopping = True
@@ -111,7 +113,7 @@ class Supervisor:
                     case b"prepared":
                         child.prepared.set()
                         if self._offset is not None:
-                            self._say_go(child)
+                            self._send_go(child)
                     case b"ready":
                         child.ready.set()
                     case b"done":
@@ -122,7 +124,7 @@ class Supervisor:
                 child.process.kill()
             raise
 
-    def _say_go(self, child: Child) -> None:
+    def _send_go(self, child: Child) -> None:
         assert child.process is not None
         assert child.process.stdin is not None
         child.process.stdin.write(f"go {self._offset}\n".encode())
@@ -130,16 +132,32 @@ class Supervisor:
     def _log_path(self, child: Child) -> Path:
         return self._logs / f"{child.name}.log"
 
-    async def all(self, event: Callable[[Child], Awaitable[object]], timeout: float, what: str) -> None:
-        """Wait until something holds for every child; names those it does not hold for and their logs."""
-        waiting = {child.name: asyncio.ensure_future(event(child)) for child in self.children.values()}
-        await asyncio.wait(waiting.values(), timeout=timeout)
-        late = [name for name, task in waiting.items() if not task.done()]
-        for task in waiting.values():
-            task.cancel()
-        if late:
-            tails = "\n".join(f"--- {self._logs / name}.log\n{self._tail(name)}" for name in late)
-            raise TimeoutError(f"not {what} within {timeout:g} s: {', '.join(late)}\n{tails}")
+    async def wait_for_all(
+        self,
+        event: Callable[[Child], asyncio.Event],
+        timeout: float,
+        status: str,
+        progress: Callable[[str], None],
+    ) -> None:
+        """Return when `event` is set for every child, and report each one that got there as having this `status`.
+
+        Raises TimeoutError with the names of the others and the ends of their logs.
+        """
+        waiting = {asyncio.ensure_future(event(child).wait()): child.name for child in self.children.values()}
+        count, pending, deadline = len(waiting), set(waiting), asyncio.get_running_loop().time() + timeout
+        try:
+            while pending:
+                left = deadline - asyncio.get_running_loop().time()
+                done, pending = await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                if not done:
+                    late = [waiting[task] for task in pending]
+                    tails = "\n".join(f"--- {self._logs / name}.log\n{self._tail(name)}" for name in late)
+                    raise TimeoutError(f"not {status} within {timeout:g} s: {', '.join(late)}\n{tails}")
+                names = ", ".join(sorted(waiting[task] for task in done))
+                progress(f"{status}: {names} ({count - len(pending)} of {count})")
+        finally:
+            for task in pending:
+                task.cancel()
 
     def _tail(self, name: str) -> str:
         path = self._logs / f"{name}.log"

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import asyncpg
 
 from gateways.embedded import Addresses, servers
-from handlers.services.config_import import Imported, import_lines
 from streams import topology
 from streams.connection import Connection, connect
 from vibe.app import pipeline_lag
@@ -33,18 +31,18 @@ _START_SECONDS = 60.0
 
 
 class NotDrainedError(Exception):
-    """Input ended, and something was not worked off in time."""
+    """Input ended, and some of it was not processed in time."""
 
 
 @dataclass
 class RunningSystem:
-    """Everything that runs, for whoever watches it."""
+    """Everything that runs, and the connections to look at it."""
 
     settings: Settings
     addresses: Addresses
     connection: Connection
     database: asyncpg.Pool[Any]
-    """Connections that come back after Postgres was away."""
+    """Reconnects after Postgres was away."""
     supervisor: Supervisor
 
 
@@ -79,46 +77,31 @@ async def running_system(
             database.terminate()
 
 
-async def configure(
-    connection: Connection, path: Path | None, now: int, actor: str, bankroll_micros: int
-) -> Imported | None:
-    """Import a configuration file before anything starts."""
-    if path is None:
-        return None
-    with path.open(encoding="utf-8") as lines:
-        return await import_lines(connection, lines, actor=actor, now=now, bankroll_micros=bankroll_micros)
-
-
-async def import_demo(running: RunningSystem, lines: Iterable[str], now: int) -> None:
-    """The demo's own configuration, recorded on the scenario's clock."""
-    bankroll = running.settings.bankroll_micros
-    imported = await import_lines(running.connection, lines, actor="vibe demo", now=now, bankroll_micros=bankroll)
-    assert not imported.bad, imported.bad
-
-
 def start_stages(supervisor: Supervisor) -> None:
-    """Start every process of stages; they wait for `go`."""
+    """Start every process of stages; they connect and wait for `go`."""
     for name, stages in PROCESSES.items():
         supervisor.start(name, ["run", *stages])
 
 
-async def prepared(supervisor: Supervisor) -> None:
-    await supervisor.all(lambda child: child.prepared.wait(), _START_SECONDS, "started")
+async def prepared(supervisor: Supervisor, progress: Callable[[str], None]) -> None:
+    """Return when every process is connected; TimeoutError names those that are not."""
+    await supervisor.wait_for_all(lambda child: child.prepared, _START_SECONDS, "connected", progress)
 
 
-async def ready(supervisor: Supervisor) -> None:
-    await supervisor.all(lambda child: child.ready.wait(), _START_SECONDS, "ready")
+async def ready(supervisor: Supervisor, progress: Callable[[str], None]) -> None:
+    """Return when every process has loaded its state and works; TimeoutError names those that do not."""
+    await supervisor.wait_for_all(lambda child: child.ready, _START_SECONDS, "ready", progress)
 
 
 async def drain(running: RunningSystem, progress: Callable[[str], None]) -> None:
-    """Take no more input, then wait until every event has gone the whole way. Raises NotDrainedError."""
+    """Stop the ingest, then wait until every stage has processed all of its input. Raises NotDrainedError."""
     await running.supervisor.stop("ingest")
     deadline = time.monotonic() + DRAIN_SECONDS
     calm = 0
     while True:
         waiting = await pipeline_lag.drained(running.connection, running.database)
         calm = 0 if waiting else calm + 1
-        if calm >= 2:  # twice in a row: nothing was between two places at the first look
+        if calm >= 2:  # twice in a row: the first time an event may have been between two stages
             return
         if time.monotonic() > deadline:
             raise NotDrainedError(f"not drained after {DRAIN_SECONDS:g} s: {waiting}")

@@ -1,7 +1,8 @@
-"""The child's side of `vibe up`: stages in a process of their own, told over pipes when to start.
+"""A process of stages: by itself (`vibe run`), or as a child of `vibe up`, which decides when it starts to work.
 
-stdin: one line 'go <clock offset ns>'; its end means that the parent is gone, and then so are we. stdout: 'prepared'
-when connected, 'ready' when working. SIGTERM ends the stages in order; a terminal's SIGINT is left to the parent.
+The child's stdin: one line 'go <clock offset ns>'; its end means that the parent has died, and the child ends too. Its
+stdout: 'prepared' when connected, 'ready' when working. SIGTERM ends the stages; a terminal's SIGINT is left to the
+parent, which then ends its children in order.
 """
 
 import asyncio
@@ -24,30 +25,40 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
+SUPERVISED = "VIBE_SUPERVISED"
+"""Set in the environment of the children of `vibe up` and `vibe demo`."""
+
 
 class Parent:
-    """The pipes to the parent: `go` is set with the clock's offset."""
+    """The pipes to the parent."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self.go: asyncio.Future[int] = self._loop.create_future()
-        threading.Thread(target=self._listen, name="parent", daemon=True).start()
+        self._go: asyncio.Future[int] = self._loop.create_future()
+        threading.Thread(target=self._read, name="parent", daemon=True).start()
 
-    def _listen(self) -> None:
+    def _read(self) -> None:
         for line in sys.stdin:
             word, _, rest = line.strip().partition(" ")
             if word == "go":
-                self._loop.call_soon_threadsafe(self.go.set_result, int(rest))
-        # The parent died without a word: its servers go with it, so there is nothing left to do here.
+                self._loop.call_soon_threadsafe(self._go.set_result, int(rest))
+        # The parent was killed, and its servers end with it: there is nothing left to do here.
         os._exit(70)
 
-    def say(self, word: str) -> None:
+    async def go(self, stop: asyncio.Event) -> int | None:
+        """The clock's offset in ns, once the parent sends it; None when `stop` is set before."""
+        stopped: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
+        await asyncio.wait([stopped, self._go], return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        return self._go.result() if self._go.done() else None
+
+    def report(self, word: str) -> None:
         sys.stdout.write(word + "\n")
         sys.stdout.flush()
 
 
 def stop_on_signals(*, terminal: bool) -> asyncio.Event:
-    """An event set by SIGTERM, and by SIGINT when a terminal is ours to listen to."""
+    """An event that SIGTERM sets, and with `terminal` SIGINT (Ctrl-C) too; without, SIGINT is ignored."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
@@ -58,7 +69,7 @@ def stop_on_signals(*, terminal: bool) -> asyncio.Event:
     return stop
 
 
-async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
+async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
     """The result of `work`; cancelled, raising KeyboardInterrupt, when `stop` is set before it is done."""
     task, stopped = asyncio.create_task(work), asyncio.create_task(stop.wait())
     try:
@@ -73,17 +84,18 @@ async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
 
 
 async def run_supervised(settings: Settings, nats_url: str, dsn: str, stages: tuple[str, ...]) -> None:
-    """Prepare, wait for the parent's go, work until SIGTERM."""
+    """Connect, wait for the parent's `go`, work until SIGTERM."""
     stop = stop_on_signals(terminal=False)
     parent = Parent()
     async with Process(settings, nats_url, dsn, stages) as process:
-        parent.say("prepared")
-        clock = Clock(await parent.go)
-        await process.run(clock, stop, lambda: parent.say("ready"))
+        parent.report("prepared")
+        offset = await parent.go(stop)
+        if offset is not None:
+            await process.run(Clock(offset), stop, lambda: parent.report("ready"))
 
 
 async def run_alone(settings: Settings, nats_url: str, dsn: str, stages: tuple[str, ...]) -> None:
-    """Work until SIGTERM or Ctrl-C, answering health questions when a port is set."""
+    """Work until SIGTERM or Ctrl-C; serve health and metrics when a port is set."""
     stop = stop_on_signals(terminal=True)
     async with Process(settings, nats_url, dsn, stages) as process:
         runner = None

@@ -1,6 +1,6 @@
 """`vibe bench pipeline`: the whole pipeline under a steady load, from a venue's trade to the committed ledger row.
 
-A venue in another process plays trades of influencers that nobody else moves; every trade is copied by `fanout`
+A venue in another process plays trades of influencers; every trade is copied by `fanout`
 subscribers on the paper venue, with the latency model off. The system under test is what `vibe up` runs: servers,
 stages and read models on folders of their own, fsync always. CPU per request is the figure to compare between runs on
 a shared machine; it leaves the venue and the bench itself out.
@@ -135,9 +135,9 @@ async def _run(system: RunningSystem, venue: _Venue, load: Load, progress: Calla
     imported = await import_lines(system.connection, _lines(load), actor="vibe bench", now=time.time_ns())
     assert not imported.bad, imported.bad
     start_stages(system.supervisor)
-    await prepared(system.supervisor)
+    await prepared(system.supervisor, progress)
     system.supervisor.go(0)
-    await ready(system.supervisor)
+    await ready(system.supervisor, progress)
     progress(f"waiting until the positions of {load.influencers:,} influencers are known")
     await _until(
         lambda: _recorded(system, SIGNALS.name, load.influencers), _KNOWN_SECONDS, "not all positions are known"

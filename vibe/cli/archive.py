@@ -20,9 +20,8 @@ from streams.archive.store import Archive
 from streams.errors import LogError
 from streams.topology import HISTORY, Stream
 from vibe.app.clock import Clock
-from vibe.app.session import progress_reporter
 from vibe.app.settings import Settings, nats_conf
-from vibe.cli.output import print_json, show, table
+from vibe.cli.output import print_json, progress_reporter, show, table
 from vibe.cli.time_arguments import BadTimeError
 
 _SHOWN_ROWS = 1000

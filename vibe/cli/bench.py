@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gateways.embedded import servers
-from vibe.app.session import progress_reporter
 from vibe.app.settings import Settings, nats_conf
 from vibe.bench import log, projections
-from vibe.cli.output import print_json, show, table
+from vibe.cli.output import print_json, progress_reporter, show, table
 
 
 async def run_bench_log(settings: Settings, json: bool, events: int) -> int:

@@ -10,8 +10,8 @@ import asyncpg
 
 from gateways.embedded import servers
 from streams.connection import Connection, connect
-from vibe.app.session import progress_reporter
 from vibe.app.settings import Settings, nats_conf
+from vibe.cli.output import progress_reporter
 
 
 class Connections(NamedTuple):

@@ -1,19 +1,19 @@
-"""The live table of `vibe up` and `vibe demo` on a terminal."""
+"""The live table of `vibe up` and `vibe demo` on a terminal: what it reads, and how often."""
 
 import asyncio
 import time
+from collections.abc import Mapping
 
-from rich.console import Group
+from msgspec.structs import replace
+from rich.console import Console
 from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
-from domain.micros import decimal_text
 from projections.engine.errors import passing
 from vibe.app import pipeline_lag
 from vibe.app.system import RunningSystem
+from vibe.cli.dashboard_layout import Decision, Frame, Snapshot, StageRow
 
-_ROWS = (
+_STAGES = (
     ("ingest", "raw events", ("raw.received",), ""),
     ("normalize", "signals", ("signal.recorded",), "normalize-"),
     ("group", "groups", ("group.closed",), "group-"),
@@ -22,107 +22,123 @@ _ROWS = (
     ("plan", "decisions", ("copy.decided",), "plan-"),
     ("execute", "fills", ("order.filled",), "execute-"),
 )
+"""Stage, what it writes, by which event types that is counted, and the prefix of its consumers' names."""
+
+_EVERY_SECONDS = 0.5
+_REFRESHES_PER_SECOND = 4
+
+# Markets of venues without names (Hyperliquid) are not in `outcome_asset`: their asset is the name.
+_NEWEST = """
+SELECT attempt.*, market.question, outcome.label
+FROM (SELECT * FROM copy_attempt ORDER BY decided_at DESC, sequence DESC LIMIT $1) AS attempt
+LEFT JOIN outcome_asset AS outcome USING (venue, asset)
+LEFT JOIN market ON market.venue = outcome.venue AND market.market = outcome.market
+ORDER BY attempt.decided_at DESC, attempt.sequence DESC
+"""
 
 
-class Dashboard:
-    """Draws what a running house does, about twice a second."""
-
-    def __init__(self, house: RunningSystem, title: str) -> None:
-        self._house = house
-        self._title = title
-        self._before: dict[str, int] = {}
-        self._at = 0.0
-        self._rates: dict[str, float] = {}
-
-    async def run(self, live: Live, stop: asyncio.Event) -> None:
-        """Until `stop`; a database or a log that is away for a moment leaves the last picture standing."""
+async def watch_table(system: RunningSystem, title: str, stop: asyncio.Event) -> None:
+    """Show the table on the terminal until `stop` is set; the last one stays on it."""
+    console = Console()
+    dashboard = Dashboard(system, title)
+    frame = Frame(Snapshot(title))
+    with Live(frame, console=console, screen=True, refresh_per_second=_REFRESHES_PER_SECOND) as live:
         while not stop.is_set():
+            frame = Frame(await dashboard.read(console.size.height))
+            live.update(frame)
             try:
-                live.update(await self._draw())
-            except Exception as error:
-                if not passing(error):
-                    raise
-                live.update(Text("waiting for the servers …", style="yellow"))
-            try:
-                async with asyncio.timeout(0.5):
+                async with asyncio.timeout(_EVERY_SECONDS):
                     await stop.wait()
             except TimeoutError:
                 continue
+    console.print(frame)
 
-    async def _draw(self) -> Group:
-        house = self._house
-        have = await pipeline_lag.counts(house.database)
-        lags = await pipeline_lag.lags(house.connection)
-        behind = await pipeline_lag.projection_lag(house.connection, house.database)
-        self._rate(have.events)
-        table = Table(title=self._title, title_justify="left", title_style="bold", expand=False)
-        for column, justify in (
-            ("stage", "left"),
-            ("events", "right"),
-            ("", "left"),
-            ("per s", "right"),
-            ("lag", "right"),
-        ):
-            table.add_column(column, justify="right" if justify == "right" else "left")
-        for stage, noun, types, prefix in _ROWS:
-            waiting = sum(lag.waiting for lag in lags if prefix and lag.consumer.startswith(prefix))
-            rate = sum(self._rates.get(name, 0.0) for name in types)
-            table.add_row(
+
+async def watch_nothing(_system: RunningSystem, _title: str, stop: asyncio.Event) -> None:
+    """Show nothing until `stop` is set: stdout is no terminal, or the caller asked for JSON."""
+    await stop.wait()
+
+
+class Dashboard:
+    """Reads what the table shows from the log and the read models."""
+
+    def __init__(self, system: RunningSystem, title: str) -> None:
+        self._system = system
+        self._rates = Rates()
+        self._last = Snapshot(title)
+
+    async def read(self, decisions: int) -> Snapshot:
+        """The current state, with at most so many of the newest decisions. While a server is away, the last state."""
+        try:
+            self._last = await self._read(decisions)
+        except Exception as error:
+            if not passing(error):
+                raise
+            return replace(self._last, notices=("waiting for the servers",))
+        return self._last
+
+    async def _read(self, decisions: int) -> Snapshot:
+        system = self._system
+        counts = await pipeline_lag.counts(system.database)
+        lags = await pipeline_lag.lags(system.connection)
+        behind = await pipeline_lag.projection_lag(system.connection, system.database)
+        self._rates.update(counts.events, time.monotonic())
+        rows = [
+            StageRow(
                 stage,
-                f"{sum(have.of(name) for name in types):,}",
+                sum(counts.of(name) for name in types),
                 noun,
-                f"{rate:,.1f}",
-                f"{waiting:,}" if prefix else "",
+                sum(self._rates.of(name) for name in types),
+                sum(lag.waiting for lag in lags if lag.consumer.startswith(prefix)) if prefix else None,
             )
-        table.add_row("projections", f"{have.ledger_entries:,}", "ledger entries", "", f"{behind:,}")
-        dead = have.of("event.dead_lettered")
-        table.add_row("", f"{dead:,}", "dead letters", "", "", style="red" if dead else "dim")
-        return Group(table, await self._newest(), self._state())
-
-    def _rate(self, events: dict[str, int]) -> None:
-        now = time.monotonic()
-        if self._at:
-            passed = now - self._at
-            for name, count in events.items():
-                fresh = (count - self._before.get(name, 0)) / passed
-                self._rates[name] = 0.7 * self._rates.get(name, fresh) + 0.3 * fresh
-        self._before, self._at = dict(events), now
-
-    async def _newest(self) -> Table:
-        table = Table(box=None, title="newest decisions", title_justify="left", title_style="bold")
-        for column in ("", "subscription", "", "asset", "size", "why", "id for vibe trace"):
-            table.add_column(column)
-        if not self._before:
-            return table
-        rows = await self._house.database.fetch(
-            "SELECT * FROM copy_attempt ORDER BY decided_at DESC, sequence DESC LIMIT 8"
+            for stage, noun, types, prefix in _STAGES
+        ]
+        rows.append(StageRow("projections", counts.ledger_entries, "ledger entries", None, behind))
+        newest = await system.database.fetch(_NEWEST, decisions) if counts.events else []
+        return replace(
+            self._last,
+            stages=tuple(rows),
+            dead_letters=counts.of("event.dead_lettered"),
+            decisions=tuple(map(_decision, newest)),
+            notices=self._notices(),
         )
-        for row in rows:
-            executed = row["decision"] == "EXECUTE"
-            table.add_row(
-                Text(row["decision"], style="green" if executed else "yellow"),
-                row["subscription_id"],
-                f"{row['action']} {row['trade_side']}",
-                row["asset"],
-                decimal_text(row["share_micros"]) if executed else "",
-                " ".join(row["reasons"]),
-                row["attempt_id"],
-            )
-        return table
 
-    def _state(self) -> Text:
-        children = self._house.supervisor.children.values()
-        logs = self._house.settings.data_dir / "logs"
-        said = [
+    def _notices(self) -> tuple[str, ...]:
+        children = self._system.supervisor.children.values()
+        logs = self._system.settings.data_dir / "logs"
+        restarted = [
             f"{child.name} restarted {child.restarts}x, see {logs}/{child.name}.log"
             for child in children
             if child.restarts
         ]
-        said += [
+        late = [
             f"{child.name} is not ready yet, see {logs}/{child.name}.log"
             for child in children
             if not child.ready.is_set()
         ]
-        if not said:
-            return Text("Ctrl-C stops; nothing is lost", style="dim")
-        return Text("\n".join(said), style="yellow")
+        return (*restarted, *late)
+
+
+class Rates:
+    """Events per second by event type, smoothed."""
+
+    def __init__(self) -> None:
+        self._before: Mapping[str, int] | None = None
+        self._at = 0.0
+        self._rates: dict[str, float] = {}
+
+    def update(self, counts: Mapping[str, int], now: float) -> None:
+        """Take the counts of the time `now` (s)."""
+        if self._before is not None:
+            for name, count in counts.items():
+                rate = (count - self._before.get(name, 0)) / (now - self._at)
+                self._rates[name] = 0.7 * self._rates.get(name, rate) + 0.3 * rate
+        self._before, self._at = dict(counts), now
+
+    def of(self, name: str) -> float:
+        return self._rates.get(name, 0.0)
+
+
+def _decision(row: Mapping[str, object]) -> Decision:
+    fields = {name: row[name] for name in Decision.__struct_fields__ if name != "reasons"}
+    return Decision(**fields, reasons=tuple(row["reasons"]))  # type: ignore[arg-type]

@@ -57,3 +57,14 @@ def bar(what: str, json: bool) -> Iterator[Callable[[int, int], None]]:
     with Progress(console=console, transient=True, disable=json or not console.is_terminal) as progress:
         task = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def progress_reporter(as_json: bool) -> Callable[[str], None]:
+    """Prints progress on stderr, so that stdout holds the result alone. With `as_json`, only on a terminal."""
+    console = Console(stderr=True)
+
+    def report(text: str) -> None:
+        if not as_json or console.is_terminal:
+            console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
+
+    return report

@@ -29,9 +29,8 @@ from streams import dead_letter_events, topology
 from streams.connection import Connection, connect
 from streams.envelope import Recorded
 from vibe.app.clock import Clock
-from vibe.app.session import progress_reporter
 from vibe.app.settings import Settings, nats_conf
-from vibe.cli.output import print_json, show, table
+from vibe.cli.output import print_json, progress_reporter, show, table
 from vibe.cli.time_arguments import BadTimeError, time_argument
 
 _LINE_SECONDS = 2.0

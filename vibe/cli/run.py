@@ -1,36 +1,59 @@
-"""`vibe run`, `vibe sandbox` and `vibe health`: one process of the house by itself."""
+"""`vibe run` and `vibe health`: some stages in one process, and whether it is healthy."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
-from contextlib import AsyncExitStack
-from pathlib import Path
 
 import aiohttp
 from rich.console import Console
 
 from gateways.embedded import servers
-from gateways.sandbox import hyperliquid, polymarket
-from vibe.app.clock import Clock
-from vibe.app.session import progress_reporter
-from vibe.app.settings import Settings, nats_conf, polymarket_settings
+from vibe.app.demo import refuse_demo
+from vibe.app.settings import Settings, nats_conf, settings
 from vibe.app.wiring import STAGES
-from vibe.app.worker_process import Parent, run_alone, run_supervised, stop_on_signals
+from vibe.app.worker_process import SUPERVISED, run_alone, run_supervised
+from vibe.cli.output import progress_reporter
+from vibe.cli.root import app, finish
+
+
+@app.command
+def run(*stages: str) -> None:
+    """Run stages in this process: ingest, normalize, group, quote, match, plan, execute, mark, resolve, projections.
+
+    Example: vibe run plan execute
+    """
+    finish(run_stages(settings(), stages))
+
+
+@app.command
+def health(*, url: str | None = None) -> None:
+    """Ask a running `vibe run` whether it is healthy; exit code 0 when it is. For container health checks.
+
+    Example: vibe health --url http://127.0.0.1:9100/healthz
+
+    Parameters
+    ----------
+    url
+        where it serves its health; 127.0.0.1 on VIBE_HTTP_PORT unless given
+    """
+    finish(ask_health(settings(), url), quiet=True)
 
 
 async def run_stages(settings: Settings, stages: tuple[str, ...]) -> int:
+    """Run stages until SIGTERM or Ctrl-C; returns the exit code. Raises NotADemoError in a demo's folder."""
     unknown = [name for name in stages if name not in STAGES]
     if unknown or not stages:
-        what = f"unknown stage {', '.join(unknown)}" if unknown else "no stage named"
-        Console(stderr=True).print(f"vibe run: {what}; use some of: {', '.join(STAGES)}", markup=False)
+        problem = f"unknown stage {', '.join(unknown)}" if unknown else "no stage named"
+        _complain(f"vibe run: {problem}; use some of: {', '.join(STAGES)}")
         return 2
-    if os.environ.get("VIBE_SUPERVISED"):
+    if os.environ.get(SUPERVISED):
         assert settings.nats_url is not None
         assert settings.dsn is not None
         await run_supervised(settings, settings.nats_url, settings.dsn, stages)
         return 0
+    if not (settings.nats_url and settings.dsn):
+        refuse_demo(settings.data_dir)
     async with servers(
         settings.data_dir,
         nats_conf(),
@@ -42,72 +65,12 @@ async def run_stages(settings: Settings, stages: tuple[str, ...]) -> int:
     return 0
 
 
-async def _all(events: list[asyncio.Event]) -> None:
-    for event in events:
-        await event.wait()
-
-
-async def run_sandbox(
-    host: str,
-    port: int,
-    polymarket_port: int,
-    seed: int,
-    seconds: float | None,
-    frames: Path | None,
-    pages: Path | None,
-    speed: float,
-    origin_ns: int | None,
-) -> int:
-    parent = None
-    clock = Clock()
-    supervised = bool(os.environ.get("VIBE_SUPERVISED"))
-    stop = stop_on_signals(terminal=not supervised)
-    if supervised:
-        parent = Parent()
-        parent.say("prepared")
-        clock = Clock(await parent.go)
-    async with AsyncExitStack() as stack:
-        trades = (
-            hyperliquid.RecordingSource(frames, speed=speed)
-            if frames is not None
-            else hyperliquid.FlowSource(seed, origin_ns=origin_ns, horizon_s=seconds)
-        )
-        perpetuals = await hyperliquid.serve(trades, host=host, port=port, clock=clock)
-        stack.push_async_callback(perpetuals.close)
-        addresses = {"VIBE_HYPERLIQUID_WS_URL": perpetuals.ws_url, "VIBE_HYPERLIQUID_API_URL": perpetuals.url}
-        played = [perpetuals.done]
-        if polymarket_port:
-            rows = (
-                polymarket.RecordingSource(pages, origin_ns=origin_ns, speed=speed)
-                if pages is not None
-                else polymarket.FlowSource(seed, origin_ns=origin_ns, horizon_s=seconds)
-            )
-            outcomes = await polymarket.serve(rows, host=host, port=polymarket_port, clock=clock)
-            stack.push_async_callback(outcomes.stop)
-            addresses |= polymarket_settings(outcomes.url)
-            played.append(outcomes.collected)
-        if parent is not None:
-            parent.say("ready")
-            ended: asyncio.Future[object] = asyncio.ensure_future(stop.wait())
-            over: asyncio.Future[object] = asyncio.ensure_future(_all(played))
-            await asyncio.wait({ended, over}, return_when=asyncio.FIRST_COMPLETED)
-            if over.done():
-                parent.say("done")
-        else:
-            progress_reporter(False)(
-                f"sandbox on ports {port} and {polymarket_port or '-'}; Ctrl-C stops it; to use it:"
-            )
-            for name, value in addresses.items():
-                sys.stdout.write(f"export {name}={value}\n")
-            sys.stdout.flush()
-        await stop.wait()
-    return 0
-
-
-async def run_health(settings: Settings, url: str | None) -> int:
+async def ask_health(settings: Settings, url: str | None) -> int:
+    """Print what /healthz answers; returns the exit code."""
     if url is None and not settings.http_port:
-        what = "which process? `vibe run` tells its health on VIBE_HTTP_PORT, which is not set; set it, or give --url"
-        Console(stderr=True).print(f"vibe health: {what}", markup=False, soft_wrap=True)
+        _complain(
+            "vibe health: `vibe run` serves its health on VIBE_HTTP_PORT, which is not set; set it, or give --url"
+        )
         return 2
     target = url or f"http://127.0.0.1:{settings.http_port}/healthz"
     try:
@@ -118,5 +81,9 @@ async def run_health(settings: Settings, url: str | None) -> int:
             sys.stdout.write(await answer.text() + "\n")
             return 0 if answer.status == 200 else 1
     except (aiohttp.ClientError, TimeoutError) as error:
-        Console(stderr=True).print(f"vibe health: {target} does not answer: {error}", markup=False, soft_wrap=True)
+        _complain(f"vibe health: {target} does not answer: {error}")
         return 1
+
+
+def _complain(text: str) -> None:
+    Console(stderr=True).print(text, markup=False, soft_wrap=True)

@@ -1,0 +1,131 @@
+"""`vibe sandbox`: both venues on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from gateways.sandbox import hyperliquid, polymarket
+from vibe.app.clock import Clock
+from vibe.app.settings import polymarket_settings
+from vibe.app.worker_process import SUPERVISED, Parent, stop_on_signals
+from vibe.cli.output import progress_reporter
+from vibe.cli.root import app, finish
+
+Seconds = Annotated[float, Parameter(validator=Number(gt=0))]
+Port = Annotated[int, Parameter(validator=Number(gte=0, lte=65535))]
+
+
+@app.command
+def sandbox(
+    *,
+    host: str = "127.0.0.1",
+    port: Port = 8800,
+    polymarket_port: Port = 8801,
+    seed: int = 7,
+    seconds: Seconds | None = None,
+    frames: Path | None = None,
+    pages: Path | None = None,
+    speed: Seconds = 1.0,
+    origin_ns: Annotated[int | None, Parameter(show=False)] = None,
+) -> None:
+    """Both venues on this machine, with the real wire formats: a Hyperliquid and, on a port of its own, a Polymarket.
+
+    Example: vibe sandbox --port 8800 --polymarket-port 8801 --seed 7
+
+    It prints the settings (VIBE_...) that make `vibe up` use it.
+
+    Parameters
+    ----------
+    port
+        Hyperliquid's: ws://HOST:PORT/ws and http://HOST:PORT/info
+    polymarket_port
+        Polymarket's Data API, Gamma, CLOB and Polygon node; 0 = no Polymarket
+    seed
+        the order flow is a function of it
+    seconds
+        trade nothing after this time; the venues go on answering
+    frames
+        replay a recording of Hyperliquid's WebSocket frames (JSON lines) instead of the model
+    pages
+        serve recorded pages of a Polymarket wallet (a folder of trades_page*.json) instead of the model
+    speed
+        how much faster than recorded
+    """
+    trades = (
+        hyperliquid.RecordingSource(frames, speed=speed)
+        if frames is not None
+        else hyperliquid.FlowSource(seed, origin_ns=origin_ns, horizon_s=seconds)
+    )
+    rows: polymarket.RecordingSource | polymarket.FlowSource | None = None
+    if polymarket_port:
+        rows = (
+            polymarket.RecordingSource(pages, origin_ns=origin_ns, speed=speed)
+            if pages is not None
+            else polymarket.FlowSource(seed, origin_ns=origin_ns, horizon_s=seconds)
+        )
+    finish(_serve(host, port, trades, polymarket_port, rows))
+
+
+async def _serve(
+    host: str,
+    port: int,
+    trades: hyperliquid.RecordingSource | hyperliquid.FlowSource,
+    polymarket_port: int,
+    rows: polymarket.RecordingSource | polymarket.FlowSource | None,
+) -> int:
+    parent = None
+    clock = Clock()
+    supervised = bool(os.environ.get(SUPERVISED))
+    stop = stop_on_signals(terminal=not supervised)
+    if supervised:
+        parent = Parent()
+        parent.report("prepared")
+        offset = await parent.go(stop)
+        if offset is None:
+            return 0
+        clock = Clock(offset)
+    async with AsyncExitStack() as stack:
+        perpetuals = await hyperliquid.serve(trades, host=host, port=port, clock=clock)
+        stack.push_async_callback(perpetuals.close)
+        addresses = {"VIBE_HYPERLIQUID_WS_URL": perpetuals.ws_url, "VIBE_HYPERLIQUID_API_URL": perpetuals.url}
+        exhausted = [perpetuals.done]
+        if rows is not None:
+            outcomes = await polymarket.serve(rows, host=host, port=polymarket_port, clock=clock)
+            stack.push_async_callback(outcomes.close)
+            addresses |= polymarket_settings(outcomes.url)
+            exhausted.append(outcomes.collected)
+        if parent is None:
+            _print_settings(port, polymarket_port, addresses)
+            await stop.wait()
+        else:
+            parent.report("ready")
+            await _report_the_end(parent, exhausted, stop)
+    return 0
+
+
+def _print_settings(port: int, polymarket_port: int, addresses: dict[str, str]) -> None:
+    progress_reporter(False)(f"sandbox on ports {port} and {polymarket_port or '-'}; Ctrl-C stops it; to use it:")
+    for name, value in addresses.items():
+        sys.stdout.write(f"export {name}={value}\n")
+    sys.stdout.flush()
+
+
+async def _report_the_end(parent: Parent, exhausted: list[asyncio.Event], stop: asyncio.Event) -> None:
+    """Report 'done' once every venue has played everything; returns when `stop` is set."""
+
+    async def report() -> None:
+        for event in exhausted:
+            await event.wait()
+        parent.report("done")
+
+    reporting = asyncio.create_task(report())
+    await stop.wait()
+    reporting.cancel()
