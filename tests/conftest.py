@@ -1,10 +1,10 @@
-"""The suite's servers: one nats-server and one Postgres for all tests, started in a temporary folder.
+"""The suite's servers: one nats-server and one Postgres for all tests of a process.
 
     async def test_of_the_log(log: Connection) -> None: ...           empty streams, as the topology makes them
     async def test_of_read_models(databases: Databases) -> None: ...  as many empty databases as a test wants
 
 Starting the servers takes a second, emptying the streams 20 ms, making a database 60 ms. A test that kills servers
-starts its own nats-server: tests/streams/own_server.py.
+starts its own nats-server: tests/streams/own_server.py. Where the servers come from: tests/servers.py.
 """
 
 import asyncio
@@ -12,34 +12,42 @@ import itertools
 import os
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import asyncpg
 import pytest
 from hypothesis import settings
 
-from gateways.embedded import Addresses, servers
+from gateways.embedded import Addresses
 from streams import topology
 from streams.connection import Connection, connect
 from streams.errors import UnavailableError
+from tests.servers import CHOICES, started
 
-PROJECT = Path(__file__).parents[1]
 # The machine is shared: how long an example takes says nothing about the code.
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--servers", choices=CHOICES, default=CHOICES[0], help="where nats-server and Postgres come from")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--servers") == "external" and (config.getoption("numprocesses", None) or 1) > 1:
+        raise pytest.UsageError("--servers=external needs one process, because all would empty the same streams: -n 0")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_settings_of_the_machine() -> None:
-    """What VIBE_* settings this machine has is not for the tests; VIBE_TEST_* is meant for them."""
+    """Removes the VIBE_* settings of this machine, but for VIBE_TEST_*, which are meant for the tests."""
     for name in [name for name in os.environ if name.startswith("VIBE_") and not name.startswith("VIBE_TEST_")]:
         del os.environ[name]
 
 
 @pytest.fixture(scope="session")
-async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Addresses]:
-    """Both servers, with the project's own nats.conf. A killed one comes back on its port."""
-    async with servers(tmp_path_factory.mktemp("suite") / ".vibe", PROJECT / "nats.conf") as at:
+async def running(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Addresses]:
+    """Both servers. An embedded one that is killed comes back on its port."""
+    async with started(pytestconfig.getoption("--servers"), tmp_path_factory.mktemp("suite")) as at:
         yield at
 
 
@@ -82,7 +90,7 @@ class Databases:
         self._made: list[str] = []
 
     async def new(self) -> str:
-        """The DSN of a new empty database; dropped, whoever uses it, after the test."""
+        """The DSN of a new empty database, which is dropped after the test even while it is in use."""
         name = f"test_{next(self._numbers)}"
         await self._session.execute(f"CREATE DATABASE {name} STRATEGY file_copy")
         self._made.append(name)
