@@ -95,14 +95,6 @@ async def test_a_venue_that_refuses_connections_is_tried_until_it_accepts_one() 
         assert await listener.data()
 
 
-async def test_stop_ends_a_quiet_feed_at_once() -> None:
-    async with played(0.1) as sandbox:
-        listener = Listener(sandbox.ws_url, ["BTC"])
-        assert await listener.connected() == 1
-        listener.stop.set()
-        await asyncio.wait_for(listener.task, 1)
-
-
 async def test_stop_ends_a_feed_that_has_just_lost_its_connection() -> None:
     async with played(0.1) as sandbox:
         listener = Listener(sandbox.ws_url, ["BTC"])
@@ -111,22 +103,6 @@ async def test_stop_ends_a_feed_that_has_just_lost_its_connection() -> None:
         await asyncio.sleep(0.05)
         listener.stop.set()
         await asyncio.wait_for(listener.task, 2)
-
-
-async def test_stop_ends_a_feed_whose_venue_is_gone() -> None:
-    async with played(0.1) as sandbox:
-        listener = Listener(sandbox.ws_url, ["BTC"])
-        assert await listener.connected() == 1
-        await order(sandbox, refuse_connections_s=30, drop_connections=True)
-        await asyncio.sleep(0.3)
-        listener.stop.set()
-        await asyncio.wait_for(listener.task, 0.7)
-
-
-async def test_a_silent_connection_is_replaced() -> None:
-    async with played(0.1) as sandbox, listening(sandbox, "BTC", silence_seconds=0.2) as listener:
-        assert await listener.connected() == 1
-        assert await listener.connected() == 2
 
 
 async def test_pings_keep_a_quiet_feed_alive() -> None:

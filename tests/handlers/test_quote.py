@@ -15,7 +15,7 @@ from tests.handlers.folding import LINES, NOW, Folding, configured
 from tests.streams.examples import example
 
 BOOK = Book(NOW - 5, ((99, 1), (98, 2)), ((101, 3),))
-TERMS = Terms(size_step_micros=1_000, tick_micros=10, fee_rate_micros=50_000, market="race")
+TERMS = Terms(size_step_micros=1_000, tick_micros=1, fee_rate_micros=50_000, market="race")
 NO_LATENCY = '{"kind":"guardrail","scope":"global","values":{"latency_ms":0,"latency_jitter_ms":0}}'
 
 
