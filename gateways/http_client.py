@@ -52,7 +52,7 @@ class HttpClient:
     async def get(self, url: str, params: Params) -> bytes | None:
         """The answer's body, None for 404. A parameter with several values is sent once for each.
 
-        Raises VenueUnavailableError when all attempts are spent, WireError with the venue's words on a refusal.
+        Raises VenueUnavailableError when all attempts are spent, WireError with the venue's reason on a refusal.
         """
         pairs = [
             (name, one) for name, value in params.items() for one in ([value] if isinstance(value, str) else value)
@@ -62,9 +62,9 @@ class HttpClient:
     async def post(
         self, url: str, body: Any, *, weight: float = 1.0, attempts: int | None = None, name: str | None = None
     ) -> bytes | None:
-        """Like `get`, with `body` as JSON. Only for questions: a retry may ask twice.
+        """Like `get`, with `body` as JSON. Only for queries: a retry sends the body again.
 
-        `weight` is what every attempt costs, `attempts` overrides the client's, `name` stands for the URL in errors.
+        `weight` is what every attempt costs, `attempts` overrides the client's, `name` replaces the URL in errors.
         """
         return await self._retried(
             "POST",

@@ -1,4 +1,4 @@
-"""What can go wrong with a venue, whichever it is: gateways translate foreign errors into these two."""
+"""The two errors of every venue gateway, into which it translates all others."""
 
 
 class WireError(ValueError):
@@ -6,4 +6,4 @@ class WireError(ValueError):
 
 
 class VenueUnavailableError(Exception):
-    """The venue did not answer usefully: network, 429 or 5xx. Worth another try."""
+    """The venue gave no usable answer: network, 408, 425, 429 or 5xx. A retry may succeed."""

@@ -1,1 +1,1 @@
-"""Hyperliquid: wire formats, the public feed, the info API."""
+"""Hyperliquid: wire formats, the public trades feed, the info API (docs/venues/hyperliquid.md)."""

@@ -1,4 +1,4 @@
-"""Books on demand, with the lot and tick of each coin; the venue's meta is loaded once and again for a new coin."""
+"""Books on demand, with the lot and tick of each coin. The venue's meta is loaded once, and again for a new coin."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from gateways.hyperliquid.info_client import Coin, InfoClient
 from gateways.venue_types import Captured
 
 SIGNIFICANT = 5
-"""Significant digits of a price; whole dollars are always allowed (hyperliquid 4.2)."""
+"""Significant digits of a price; whole dollars are always allowed (docs/venues/hyperliquid.md, prices and lots)."""
 
 
 class VenueBooks:
@@ -17,7 +17,7 @@ class VenueBooks:
     def __init__(self, info: InfoClient) -> None:
         self._info = info
         self._coins: dict[str, Coin] = {}
-        self._turn = asyncio.Lock()
+        self._loading = asyncio.Lock()
 
     async def capture(self, asset: str) -> Captured | None:
         """The book now, and the terms of its coin; None when the venue does not know the asset."""
@@ -30,7 +30,7 @@ class VenueBooks:
 
     async def _size_step(self, asset: str) -> int:
         """The lot of an asset in micros; 1 when the venue's meta does not list it."""
-        async with self._turn:
+        async with self._loading:
             if asset not in self._coins:
                 self._coins = await self._info.coins()
         coin = self._coins.get(asset)

@@ -1,8 +1,8 @@
-"""A user's own fills, as userFillsByTime and userTwapSliceFillsByTime answer them (hyperliquid 1.5).
+"""A user's own fills, as userFillsByTime and userTwapSliceFillsByTime return them (docs/venues/hyperliquid.md, fills).
 
-A fill says more than the public trade it is a side of: the position before it, the fee, the order, a liquidation.
-It carries the same id as that side of the trade, so whoever comes second is known. Rows that no trade stands behind
-(dust conversions have tid 0, rows of 2023 have none) are named by what they say instead.
+A fill has more fields than the public trade of which it is a side: the position before it, the fee, the order, a
+liquidation. It has the same id as that side of the trade, so that the one that comes second is recognised. Rows without
+a trade (dust conversions have tid 0, rows of 2023 have none) get an id made of their own fields.
 """
 
 from hashlib import blake2b
@@ -32,7 +32,7 @@ _ORDER_TYPES = {
     "Merge Question": "outcome",
     "Negate Outcome": "outcome",
 }
-"""`dir` of what the venue does by itself, without an order: such a row may have a price of zero."""
+"""`dir` of what the venue does by itself, without an order. Such a row may have a price of zero."""
 
 
 class WireLiquidation(Struct):
@@ -41,7 +41,7 @@ class WireLiquidation(Struct):
 
 
 class WireFill(Struct):
-    """One fill; `side` is this user's own. Fields that not every version of the venue sends have defaults."""
+    """One fill; `side` is this user's own. Fields that the venue does not always send have defaults."""
 
     coin: str
     px: str
@@ -61,7 +61,7 @@ class WireFill(Struct):
 
 
 class _Slice(Struct):
-    """A row of the TWAP question wraps its fill."""
+    """A row of the TWAP query wraps its fill."""
 
     fill: WireFill | None = None
     twapId: int | None = None  # noqa: N815
@@ -72,7 +72,7 @@ _SLICE = msgspec.json.Decoder(_Slice)
 
 
 def read_fill(row: bytes | Raw) -> WireFill:
-    """One row of either question, its coin and time fit to be named. Raises WireError."""
+    """One row of either query, with a coin and a time that fit into an id. Raises WireError."""
     try:
         wrapped = _SLICE.decode(row)
         wire = wrapped.fill or _FILL.decode(row)
@@ -96,9 +96,9 @@ def fill_id(row: bytes | Raw | WireFill, address: str) -> str:
     side = _SIDES[wire.side]
     if wire.tid:
         return raw_id(TradeHead(wire.coin, wire.side, wire.time, wire.tid, ("", "")), address, side)
-    # The position before tells apart what is equal otherwise; the order of fields differs between answers.
-    said = "\x1f".join(map(str, (wire.oid, wire.px, wire.sz, wire.startPosition, wire.dir, wire.hash)))
-    digest = blake2b(said.encode(errors="surrogatepass"), digest_size=8).hexdigest()
+    # The position before differs between rows that are equal otherwise; the order of fields differs between answers.
+    fields = "\x1f".join(map(str, (wire.oid, wire.px, wire.sz, wire.startPosition, wire.dir, wire.hash)))
+    digest = blake2b(fields.encode(errors="surrogatepass"), digest_size=8).hexdigest()
     return f"hl:{wire.coin}:{wire.time}:x{digest}:{address}:{wire.side}"
 
 
@@ -112,8 +112,8 @@ def parse_fill(
 ) -> Trade:
     """One fill of `address`. Raises WireError.
 
-    `start_micros` is None for spot and outcomes: balances also move by fees and transfers, so they are no chain.
-    `fee_micros` is None for a fee in another token; `metadata` says it then.
+    `start_micros` is None for spot and outcomes: fees and transfers move these balances too, so one fill does not begin
+    where the last one ended. `fee_micros` is None for a fee in another token; `metadata` has it then.
     """
     wire = read_fill(payload)
     if fill_id(wire, address) != source_event_id:
@@ -157,7 +157,7 @@ def _fee(wire: WireFill) -> int | None:
 
 
 def _order_type(wire: WireFill, address: str) -> str | None:
-    # The fill of whoever traded with a liquidated account says so too, yet was an order of their own.
+    # The fill of the account on the other side of a liquidation has these fields too, yet was its own order.
     if wire.liquidation is not None and (wire.liquidation.liquidatedUser or address).lower() == address:
         return "liquidation"
     if wire.twapId is not None:
@@ -166,20 +166,20 @@ def _order_type(wire: WireFill, address: str) -> str | None:
 
 
 def _metadata(wire: WireFill) -> dict[str, str]:
-    said = {"tid": str(wire.tid or 0), "hash": wire.hash}
+    found = {"tid": str(wire.tid or 0), "hash": wire.hash}
     if wire.twapId is not None or wire.hash == ZERO_HASH:
-        said["twap"] = "1"
+        found["twap"] = "1"
     if wire.twapId is not None:
-        said["twap_id"] = str(wire.twapId)
+        found["twap_id"] = str(wire.twapId)
     if wire.oid is not None:
-        said["oid"] = str(wire.oid)
+        found["oid"] = str(wire.oid)
     if wire.dir in _ORDER_TYPES:
-        said["dir"] = wire.dir
-        said.pop("twap", None)
+        found["dir"] = wire.dir
+        found.pop("twap", None)
     if wire.liquidation is not None:
-        said["liquidation"] = wire.liquidation.method
+        found["liquidation"] = wire.liquidation.method
         if wire.liquidation.liquidatedUser:
-            said["liquidated"] = wire.liquidation.liquidatedUser.lower()
+            found["liquidated"] = wire.liquidation.liquidatedUser.lower()
     if wire.fee is not None and _fee(wire) is None:
-        said["fee"] = f"{wire.fee} {wire.feeToken or 'USDC'}"
-    return said
+        found["fee"] = f"{wire.fee} {wire.feeToken or 'USDC'}"
+    return found

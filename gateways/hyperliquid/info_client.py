@@ -19,9 +19,9 @@ log = structlog.get_logger()
 LIGHT = frozenset({"l2Book", "allMids", "clearinghouseState", "orderStatus", "spotClearinghouseState"})
 WEIGHT_PER_MINUTE = 1200
 ITEMS_PER_WEIGHT = 20
-"""Answers with many items cost one more for each so many of them."""
+"""Answers with many items cost one more weight for every so many items."""
 SHORT_PAGE = 500
-"""A page of fills below this is the last one: pages hold 2,000 rows, of some questions perhaps only 500."""
+"""A page of fills below this is the last one: pages hold 2,000 rows, of some queries perhaps only 500."""
 
 _ROWS = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -34,7 +34,7 @@ class Coin(msgspec.Struct, frozen=True):
 
 
 class InfoClient:
-    """Typed questions to the info API; every attempt spends its weight."""
+    """Typed requests to the info API; every attempt spends its weight."""
 
     def __init__(self, url: str, *, limiter: RateLimiter | None = None) -> None:
         self._url = f"{url.rstrip('/')}/info"
@@ -88,21 +88,21 @@ class InfoClient:
     async def user_fills(self, address: str, start_ms: int, end_ms: int) -> list[msgspec.Raw]:
         """Every fill of an address in [start_ms, end_ms], TWAP slices too, unmodified, oldest first, each once.
 
-        The venue keeps the newest 10,000. A row that cannot be read stays where it stood. Raises VenueUnavailableError
+        The venue keeps the newest 10,000. A row that cannot be read keeps its place. Raises VenueUnavailableError
         or WireError.
         """
         found: dict[str, tuple[int, msgspec.Raw]] = {}
-        for question in ("userFillsByTime", "userTwapSliceFillsByTime"):
-            await self._pages(question, address, start_ms, end_ms, found)
+        for query in ("userFillsByTime", "userTwapSliceFillsByTime"):
+            await self._pages(query, address, start_ms, end_ms, found)
         # Sorting keeps the venue's order inside a millisecond, which is the order of execution.
         return [row for _, row in sorted(found.values(), key=lambda timed: timed[0])]
 
     async def _pages(
-        self, question: str, address: str, start_ms: int, end_ms: int, found: dict[str, tuple[int, msgspec.Raw]]
+        self, query: str, address: str, start_ms: int, end_ms: int, found: dict[str, tuple[int, msgspec.Raw]]
     ) -> None:
         while start_ms <= end_ms:
-            body = {"type": question, "user": address, "startTime": start_ms, "endTime": end_ms}
-            page = _rows(await self.call(body), question)
+            body = {"type": query, "user": address, "startTime": start_ms, "endTime": end_ms}
+            page = _rows(await self.call(body), query)
             if page:
                 await self._limiter.spend(-(-len(page) // ITEMS_PER_WEIGHT))
             known = len(found)
@@ -110,22 +110,22 @@ class InfoClient:
             if len(page) < SHORT_PAGE:
                 return
             if times[0] > times[-1] or times[-1] < start_ms:
-                raise WireError(f"{question} of {address} from {start_ms}: rows from {times[0]} to {times[-1]}")
-            # More of the last millisecond may stand on the next page; when that brought nothing, it is over.
+                raise WireError(f"{query} of {address} from {start_ms}: rows from {times[0]} to {times[-1]}")
+            # The next page may hold more rows of the last millisecond. When it brought none, go on after it.
             if len(found) == known and times[0] == times[-1]:
                 log.warning("info.fills_beyond_a_page", address=address, time=times[-1], rows=len(page))
             start_ms = times[-1] if len(found) > known else times[-1] + 1
 
 
-def _rows(payload: bytes, question: str) -> list[msgspec.Raw]:
+def _rows(payload: bytes, query: str) -> list[msgspec.Raw]:
     try:
         return _ROWS.decode(payload)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise WireError(f"{question}: not a list of rows: {error}") from error
+        raise WireError(f"{query}: not a list of rows: {error}") from error
 
 
 def _note(page: list[msgspec.Raw], address: str, time: int, found: dict[str, tuple[int, msgspec.Raw]]) -> list[int]:
-    """Enter the rows of a page that are new; returns the times of all, ms. An unreadable row has its neighbour's."""
+    """Add the new rows of a page to `found`. Returns the times of all rows in ms; an unreadable one has its neighbour's."""
     times = []
     for row in page:
         try:

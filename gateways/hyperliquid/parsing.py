@@ -1,7 +1,7 @@
-"""Hyperliquid's wire formats, parsed exactly: frames of the public feed, trades, books, account reports.
+"""Hyperliquid's wire formats, parsed exactly: frames of the public feed, trades, books, accounts.
 
 Prices and sizes come as decimal strings and leave as micros; block times as milliseconds and leave as
-nanoseconds. Whatever does not fit raises WireError with what was expected and what came.
+nanoseconds. A payload that does not fit raises WireError with what was expected and what came.
 """
 
 from decimal import Decimal
@@ -28,7 +28,7 @@ class Frame(Struct):
 
 
 class TradeHead(Struct):
-    """The part of a trade that decides whom it concerns; the rest stays raw until it is normalized."""
+    """The fields of a trade that identify it and its parties; the rest stays raw until it is decoded."""
 
     coin: str
     side: str
@@ -38,7 +38,10 @@ class TradeHead(Struct):
 
 
 class WireTrade(Struct):
-    """One trade of the public feed (hyperliquid 1.4): `side` is the aggressor's, `users` are [buyer, seller]."""
+    """One trade of the public feed: `side` is the aggressor's, `users` are [buyer, seller].
+
+    Source: docs/venues/hyperliquid.md, trades feed.
+    """
 
     coin: str
     side: str
@@ -98,7 +101,7 @@ _BOOK = msgspec.json.Decoder(WireBook)
 
 
 def raw_id(head: TradeHead, address: str, trade_side: TradeSide) -> str:
-    """The identity of one side of a trade: (coin, time, tid) names the trade, a self-trade has both sides."""
+    """The id of one side of a trade: (coin, time, tid) identifies the trade, and a self-trade has both sides."""
     return f"hl:{head.coin}:{head.time}:{head.tid}:{address}:{'B' if trade_side is TradeSide.BUY else 'A'}"
 
 
@@ -107,7 +110,7 @@ def side_in_id(source_event_id: str) -> TradeSide:
 
 
 def exact(text: str, what: str) -> int:
-    """Micros of a decimal. Raises WireError that says `what` it is."""
+    """Micros of a decimal. Raises WireError that names it as `what`."""
     try:
         return micros(text)
     except NotExactError as error:
@@ -161,20 +164,20 @@ def _average(text: str | None) -> int | None:
         return None
 
 
-class AccountReport(NamedTuple):
-    """An account as of `time` (ns): its open positions, and its worth on this dex where the venue tells it."""
+class AccountSnapshot(NamedTuple):
+    """An account as of `time` (ns): its open positions, and its equity on this dex where the venue reports it."""
 
     time: int
     positions: tuple[SeededPosition, ...]
     equity_micros: int | None
 
 
-def parse_account(payload: bytes) -> AccountReport:
+def parse_account(payload: bytes) -> AccountSnapshot:
     """A clearinghouseState. Raises WireError."""
     try:
         wire = _ACCOUNT.decode(payload)
     except msgspec.MsgspecError as error:
-        raise WireError(f"not an account report: {error}") from error
+        raise WireError(f"not an account snapshot: {error}") from error
     positions = tuple(
         SeededPosition(
             held.coin,
@@ -187,11 +190,11 @@ def parse_account(payload: bytes) -> AccountReport:
     )
     margin = wire.marginSummary
     equity = exact(margin.accountValue, "accountValue") if margin is not None else None
-    return AccountReport(wire.time * MILLISECOND, positions, equity)
+    return AccountSnapshot(wire.time * MILLISECOND, positions, equity)
 
 
 def parse_book(payload: bytes) -> Book | None:
-    """An l2Book answer, or None for a coin the venue does not know. Raises WireError."""
+    """An l2Book answer, or None for a coin that the venue does not know. Raises WireError."""
     if payload.strip() == b"null":
         return None
     try:

@@ -1,4 +1,4 @@
-"""What coins are worth now: the middle of each book, one question for all coins of a dex (hyperliquid 2.2)."""
+"""Current prices of coins: the middle of each book, one request for all coins of a dex."""
 
 from collections.abc import Callable, Iterable
 
@@ -14,7 +14,7 @@ _MIDS = msgspec.json.Decoder(dict[str, str])
 
 
 class VenuePrices:
-    """Prices of perpetuals. Where a side of a book is empty, the venue itself answers with the last trade."""
+    """Prices of perpetuals. Where a side of a book is empty, the venue itself answers with the last trade price."""
 
     def __init__(self, info: InfoClient, clock: Callable[[], int]) -> None:
         self._info = info

@@ -1,8 +1,8 @@
 """Rows of a wallet's activity as the Data API serves them, and their identity.
 
 Version 1 serves bare arrays in camelCase, version 2 envelopes with a cursor in snake_case; rows of `/trades` are rows
-of `/activity` without `type` and `usdcSize`. No row has an id of its own: what tells rows apart is everything they say,
-and among rows that say the same, their number within one complete response.
+of `/activity` without `type` and `usdcSize`. No row has an id of its own: rows differ in their fields,
+and rows with equal fields in their number within one complete response (docs/venues/polymarket.md, row identity).
 """
 
 import re
@@ -92,7 +92,7 @@ class WireRow(
         "index_2": "outcome_index",
     },
 ):
-    """The fields that matter, in both spellings; those of the other version are empty."""
+    """The fields that are read, in both spellings; those of the other version are empty."""
 
     type: Raw = Raw()
     side: Raw = Raw()
@@ -140,15 +140,15 @@ def page(payload: bytes) -> Page:
     if not envelope.pagination.has_more:
         return Page(envelope.data, None)
     if cursor is None:
-        raise WireError("the page says has_more but has no next_cursor")
+        raise WireError("the page has has_more but no next_cursor")
     return Page(envelope.data, cursor)
 
 
 def row_key(row: Raw) -> str:
     """`pm:{type}:{wallet}:{tx}:{asset}:{side}:{size}:{price}`: equal for equal rows of either version.
 
-    Needs no valid row: a field that is not what it should be takes part as a digest of its text, so that a broken row
-    too has an identity to be stored under. Raises WireError when it is not even an object.
+    The row need not be valid: a malformed field contributes a digest of its text, so that a broken row too has an id to
+    be stored under. Raises WireError when it is not even an object.
     """
     wire = _row(row)
     return ":".join(
@@ -168,15 +168,15 @@ def row_key(row: Raw) -> str:
 def numbered(rows: Iterable[Raw]) -> list[tuple[str, Raw]]:
     """Every row with its id: its key and its number among the rows with that key.
 
-    `rows` must be one complete response: identical fills of one transaction are real, and only their number tells them
-    apart. The same rows in another order have the same ids. Raises WireError.
+    `rows` must be one complete response: identical fills of one transaction are real, and only their number
+    distinguishes them. The same rows in another order have the same ids. Raises WireError.
     """
-    seen: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     ids = []
     for row in rows:
         key = row_key(row)
-        ids.append((f"{key}:{seen[key]}", row))
-        seen[key] += 1
+        ids.append((f"{key}:{counts[key]}", row))
+        counts[key] += 1
     return ids
 
 
@@ -185,7 +185,7 @@ def parse_activity(payload: bytes) -> Activity:
 
     A trade's notional is size x price to the nearest micro, its fee the rest of what was paid (BUY) or is missing from
     what was received (SELL). The average price has ten decimals in version 2, up to 18 in version 1, and may be 1 for
-    dust; 0 is how the venue writes that it has none, and is refused.
+    dust; the venue writes 0 when it has none, which is refused.
     """
     wire = _row(payload)
     written = json_fields.text(wire.type, "type")

@@ -1,4 +1,4 @@
-"""A book on demand, with what the venue asks of an order in it. Markets are remembered for a minute."""
+"""Books on demand, with the venue's limits for an order. Markets are cached for a minute."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from gateways.venue_errors import WireError
 from gateways.venue_types import Captured
 
 MARKET_SECONDS = 60.0
-REMEMBERED_MARKETS = 10_000
+CACHED_MARKETS = 10_000
 SIZE_STEP_MICROS = 10_000
 """Orders have two decimals."""
 MIN_NOTIONAL_MICROS = 1_000_000
@@ -39,33 +39,33 @@ class PolymarketBooks:
         return Captured(book, terms(market))
 
     async def _market(self, asset: str) -> Market:
-        """The market of a token: asked for once, however many captures want it at the same time."""
+        """The market of a token, requested once however many captures want it at the same time."""
         now = asyncio.get_running_loop().time()
         known = self._markets.get(asset)
         if known is None or known[0] <= now:
             self._forget(now)
-            known = self._markets[asset] = (now + self._seconds, asyncio.create_task(self._ask(asset)))
+            known = self._markets[asset] = (now + self._seconds, asyncio.create_task(self._request(asset)))
         try:
             return await asyncio.shield(known[1])
         except Exception:
-            # The next capture asks again.
+            # The next capture requests it again.
             if self._markets.get(asset) is known:
                 del self._markets[asset]
             raise
 
-    async def _ask(self, asset: str) -> Market:
+    async def _request(self, asset: str) -> Market:
         payload = await self._gamma.market_of(asset)
         if payload is None:
             raise WireError(f"Gamma knows no market with the token {asset}: its fees and limits are unknown")
         return parse_market(payload)
 
     def _forget(self, now: float) -> None:
-        if len(self._markets) >= REMEMBERED_MARKETS:
+        if len(self._markets) >= CACHED_MARKETS:
             self._markets = {asset: known for asset, known in self._markets.items() if known[0] > now}
 
 
 def terms(market: Market) -> Terms:
-    """What an order in one of the market's tokens must keep to."""
+    """The venue's limits for an order in one of the market's tokens."""
     return Terms(
         size_step_micros=SIZE_STEP_MICROS,
         tick_micros=market.tick_micros,

@@ -43,13 +43,13 @@ _TRADE = msgspec.json.Decoder(_WireTrade)
 def parse_book(payload: bytes) -> Book:
     """A book, best first on both sides, whatever order it came in. Raises WireError.
 
-    Empty sides and crossed books are the venue's word and stay; levels of size 0 are no levels.
+    Empty sides and crossed books stay as the venue sent them; levels of size 0 are left out.
     """
     return _book(_decoded(payload))
 
 
 class Clob:
-    """Questions to the CLOB. All raise VenueUnavailableError or WireError."""
+    """Requests to the CLOB. All raise VenueUnavailableError or WireError."""
 
     def __init__(self, client: HttpClient, base_url: str) -> None:
         self._client = client
@@ -84,7 +84,7 @@ class Clob:
             wire = _TRADE.decode(payload)
         except msgspec.MsgspecError as error:
             raise WireError(f"not a last trade: {error}") from error
-        # For a token that never traded the venue says 0.5, with an empty side.
+        # For a token that never traded the venue answers 0.5, with an empty side.
         return _price(wire.price, "last trade price") if wire.side else None
 
 

@@ -1,8 +1,8 @@
-"""The Data API: what a wallet did, holds and is worth.
+"""The Data API: the activity, positions and value of a wallet (docs/venues/polymarket.md, Data API and paging).
 
-Version 2 walks with a cursor, version 1 in windows of whole seconds: its offsets repeat rows as new ones come in, and
+Version 2 is paged by cursor, version 1 by windows of whole seconds: its offsets repeat rows as new ones come in, and
 end at 3,000. Answers are cached by URL, for minutes, so every request carries a parameter that never repeats. By
-default the venue hides a wallet's maker fills and its dust; both are asked for.
+default the venue hides a wallet's maker fills and its dust; the requests here include both.
 """
 
 import itertools
@@ -69,7 +69,7 @@ _HELD = msgspec.json.Decoder(_Held)
 
 
 class DataApi:
-    """Questions about one wallet. All raise VenueUnavailableError or WireError."""
+    """Requests about one wallet. All raise VenueUnavailableError or WireError."""
 
     def __init__(self, client: HttpClient, base_url: str) -> None:
         self._client = client
@@ -79,10 +79,10 @@ class DataApi:
         """All rows of all types from `start_s` to `end_s`, both included (None = until now), oldest first.
 
         Complete for every second it covers but the last ones, which the venue's index may still be filling: number the
-        rows with `activity.numbered`, and ask again from some seconds before.
+        rows with `activity.numbered`, and request again from some seconds before.
         """
         filters = {"user": json_fields.wallet(wallet), "type": ALL_TYPES, "exclude_deposits_withdrawals": "false"}
-        rows = await self._walk("/v2/activity", filters | {"sort_direction": "ASC"} | _window(start_s, end_s))
+        rows = await self._all_pages("/v2/activity", filters | {"sort_direction": "ASC"} | _window(start_s, end_s))
         if rows is None:
             filters = {"user": json_fields.wallet(wallet), "type": V1_TYPES, "excludeDepositsWithdrawals": "false"}
             order = {"sortBy": "TIMESTAMP", "sortDirection": "ASC"}
@@ -93,7 +93,7 @@ class DataApi:
         """All fills from `start_s` to `end_s`, both included (None = until now), maker and taker, oldest first."""
         smallest = {"filter_type": "TOKENS", "filter_amount": SMALLEST_SHARES}
         filters = {"user": json_fields.wallet(wallet), "taker_only": "false"} | smallest
-        rows = await self._walk("/v2/trades", filters | _window(start_s, end_s))
+        rows = await self._all_pages("/v2/trades", filters | _window(start_s, end_s))
         if rows is None:
             smallest = {"filterType": "TOKENS", "filterAmount": SMALLEST_SHARES}
             filters = {"user": json_fields.wallet(wallet), "takerOnly": "false"} | smallest
@@ -102,14 +102,14 @@ class DataApi:
 
     async def positions(self, wallet: str) -> bytes:
         """Everything the wallet holds, dust included, as one JSON array of the venue's rows."""
-        # By title, because a title does not change while the pages are turned.
+        # Sorted by title, because a title does not change between two pages.
         asked = {"user": json_fields.wallet(wallet), "sizeThreshold": "0", "sortBy": "TITLE", "sortDirection": "ASC"}
         rows: dict[str, Raw] = {}
         # The pages overlap, so that positions closed meanwhile do not pull others past the border unseen.
         for offset in range(0, 10_001, V1_PAGE_ROWS - V1_OVERLAP_ROWS):
             answer = await self._page("/positions", asked | {"limit": str(V1_PAGE_ROWS), "offset": str(offset)})
             if answer is None:
-                found = await self._walk("/v2/positions", {"user": json_fields.wallet(wallet)})
+                found = await self._all_pages("/v2/positions", {"user": json_fields.wallet(wallet)})
                 if found is None:
                     raise self._no_api("/positions")
                 rows = {_asset(row): row for row in found}
@@ -130,7 +130,7 @@ class DataApi:
         return b"null"
 
     async def status(self) -> Status:
-        """How far behind the chain the venue's own index is."""
+        """How far the venue's own index is behind the chain."""
         payload = await self._get("/v2/status", {})
         if payload is None:
             raise WireError(f"{self._url}/v2/status is not there: is this a Data API?")
@@ -141,10 +141,10 @@ class DataApi:
         synced = data.ingestion.min_synced_block
         synced = data.ingestion.max_synced_block if synced is None else synced
         if synced is None:
-            raise WireError("a status without min_synced_block and max_synced_block says nothing")
+            raise WireError("a status has neither min_synced_block nor max_synced_block; one of them is expected")
         return Status(synced, data.serving.lag_seconds)
 
-    async def _walk(self, path: str, filters: dict[str, str]) -> list[Raw] | None:
+    async def _all_pages(self, path: str, filters: dict[str, str]) -> list[Raw] | None:
         """All pages of version 2; None when the path is not there. The filters are sent again with every cursor."""
         rows: list[Raw] = []
         asked = filters | {"limit": str(PAGE_ROWS)}
@@ -160,7 +160,7 @@ class DataApi:
             if cursor is None:
                 return rows
             if cursor in cursors:
-                raise WireError(f"{self._url}{path} hands out the cursor {cursor[:80]!r} a second time")
+                raise WireError(f"{self._url}{path} returned the cursor {cursor[:80]!r} a second time")
             cursors.add(cursor)
             asked = filters | {"limit": str(PAGE_ROWS), "cursor": cursor}
 
@@ -211,10 +211,10 @@ class DataApi:
         return None if payload is None else page(payload)
 
     async def _get(self, path: str, asked: dict[str, str]) -> bytes | None:
-        return await self._client.get(f"{self._url}{path}", asked | {"_": _never_again()})
+        return await self._client.get(f"{self._url}{path}", asked | {"_": _cache_buster()})
 
 
-def _never_again(clock: Callable[[], int] = time.time_ns) -> str:
+def _cache_buster(clock: Callable[[], int] = time.time_ns) -> str:
     return f"{clock()}{next(_numbers) % 1000:03d}"
 
 

@@ -1,7 +1,8 @@
-"""Gamma: what a market is called, which tokens it has, what it asks of an order, and how it ended.
+"""Gamma: the name of a market, its tokens, its limits for orders, and its resolution.
 
 Outcomes, tokens and prices come as JSON inside JSON strings. A market's listed end is not the time of its payout, and a
-closed market is not yet a resolved one: payouts count only once the oracle's word is final.
+closed market is not yet resolved: payouts count only once the oracle's resolution is final (docs/venues/polymarket.md,
+Gamma and resolutions).
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,7 +22,7 @@ from gateways.venue_errors import WireError
 from gateways.venue_types import ListedMarket
 
 HIGHEST_FEE_RATE_MICROS = 70_000
-"""The dearest category (crypto): taken for a market that charges fees and does not say which."""
+"""The highest category (crypto): used for a market that charges fees and names no rate."""
 DEFAULT_TICK_MICROS = 10_000
 DEFAULT_MIN_SHARE_MICROS = 5_000_000
 FINAL = frozenset({"resolved", "settled"})
@@ -90,7 +91,7 @@ _STRINGS = msgspec.json.Decoder(list[str])
 def parse_market(payload: bytes) -> Market:
     """One Gamma market object. Raises WireError.
 
-    A market that does not say its tick or its minimum has the venue's usual ones (0.01 and 5 shares).
+    A market without a tick or a minimum has the venue's defaults (0.01 and 5 shares).
     """
     try:
         wire = _MARKET.decode(payload)
@@ -135,7 +136,10 @@ def described(market: Market, at: int) -> MarketDescribed:
 
 
 def resolved(market: Market, detect_time: int) -> MarketResolved | None:
-    """The end of the market as an event, or None while it is not final. Markets end once: the id is theirs alone."""
+    """The resolution of a market as an event, or None while it is not final.
+
+    A market is resolved once: the id of the event is made of the market alone.
+    """
     if market.payouts is None:
         return None
     return MarketResolved(
@@ -149,7 +153,7 @@ def resolved(market: Market, detect_time: int) -> MarketResolved | None:
 
 
 class Profile(NamedTuple):
-    """Who an address is: the wallets that trade for it, lower case; `payload` is the answer unmodified."""
+    """The wallets that trade for an address, lower case; `payload` is the answer unmodified."""
 
     proxy_wallets: tuple[str, ...]
     name: str
@@ -182,7 +186,7 @@ def parse_profile(payload: bytes) -> Profile:
 
 
 class Gamma:
-    """Questions to the Gamma API. All raise VenueUnavailableError or WireError."""
+    """Requests to the Gamma API. All raise VenueUnavailableError or WireError."""
 
     def __init__(self, client: HttpClient, base_url: str) -> None:
         self._client = client
@@ -192,7 +196,7 @@ class Gamma:
         """The market objects of condition ids, by id in lower case; ids that Gamma does not know are absent."""
         wanted = dict.fromkeys(json_fields.hexadecimal(one, "condition id") for one in condition_ids)
         found: dict[str, Raw] = {}
-        # A listing has either the open or the closed ones, and the open ones unless told otherwise.
+        # A listing has either the open markets or, with closed=true, the closed ones.
         for closed in ("false", "true"):
             missing = [one for one in wanted if one not in found]
             for at in range(0, len(missing), IDS_PER_REQUEST):
@@ -218,7 +222,7 @@ class Gamma:
         return ListedMarket(f"pm:market:{market.market}", described(market, now), resolved(market, now), market.closed)
 
     async def profile(self, address: str) -> Profile | None:
-        """Who an address is; None when Gamma does not know it."""
+        """The profile of an address; None when Gamma does not know it."""
         payload = await self._client.get(f"{self._url}/public-profile", {"address": json_fields.wallet(address)})
         return None if payload is None or payload.strip() in (b"null", b"{}", b"") else parse_profile(payload)
 
@@ -242,8 +246,8 @@ def _outcomes(wire: WireMarket) -> tuple[Outcome, ...]:
 
 def _payouts(wire: WireMarket, outcomes: tuple[Outcome, ...]) -> tuple[Payout, ...] | None:
     status = (wire.uma_resolution_status or "").lower()
-    said = status in FINAL or (wire.resolution_status or "").lower() in FINAL or bool(wire.automatically_resolved)
-    if status in NOT_FINAL or not said:
+    is_final = status in FINAL or (wire.resolution_status or "").lower() in FINAL or bool(wire.automatically_resolved)
+    if status in NOT_FINAL or not is_final:
         return None
     prices = [_price(one) for one in _strings(wire.outcome_prices, "outcomePrices")]
     if len(prices) != len(outcomes) or sum(prices) != MICRO or not set(prices) <= {0, MICRO // 2, MICRO}:

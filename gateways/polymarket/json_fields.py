@@ -1,7 +1,7 @@
 """Single fields of Polymarket's JSON, read exactly.
 
 The venue writes the same number as `20`, `20.0` or `"20"`, and null as null, "" or by leaving the field out. Numbers
-are read from their text: a Python float never holds one.
+are read from their text and never pass through a float.
 """
 
 import re
@@ -22,9 +22,9 @@ _WALLET = re.compile(r"0x[0-9a-f]{40}")
 _HEX = re.compile(r"0x[0-9a-f]{1,64}")
 _TOKEN = re.compile(r"[0-9]{1,78}")
 _LARGEST_MICROS = 10**18
-"""A trillion dollars or shares: what is above it is no amount, and would not fit the 64 bits of a stored integer."""
+"""A trillion dollars or shares: larger values are no amounts, and would not fit the 64 bits of a stored integer."""
 _EARLIEST_SECOND, LATEST_SECOND = 1, 9_000_000_000
-"""The year 2255: what is above it is in another unit, and would not fit a stored integer of nanoseconds."""
+"""The year 2255: larger values are in another unit, and would not fit a stored integer of nanoseconds."""
 
 
 def text(raw: Raw, what: str) -> str:

@@ -1,8 +1,8 @@
 """Logs of fills on Polygon: every order that trades has its own OrderFilled log with its owner in topics[2].
 
 A taker's order has one too. The counter-order's log often is the other token with the same side (shares are made or
-destroyed in pairs), so only the owner's own log says what was traded. A log that a reorganisation took back is sent
-again with `removed`.
+destroyed in pairs), so only the owner's own log shows its trade. A log that a reorganisation removed is sent again with
+`removed` (docs/venues/polymarket.md, chain logs and reorganisations).
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,10 @@ _KNOWN = {FILLED: frozenset(EXCHANGES), FILLED_V1: frozenset(EXCHANGES_V1)}
 
 
 class ChainFill(Struct, frozen=True):
-    """What one order traded in one transaction. `notional_micros` is without the fee; `taker` says who crossed."""
+    """The fill of one order in one transaction.
+
+    `notional_micros` is without the fee; `taker` is true for the taker's order.
+    """
 
     wallet: str
     transaction: str
@@ -84,7 +87,7 @@ def filter_of(wallets: Sequence[str]) -> dict[str, Any]:
 
 
 def log_id(payload: bytes) -> str:
-    """`pm-log:137:{block hash}:{log index}`, with `:removed` when the log was taken back. Raises WireError."""
+    """`pm-log:137:{block hash}:{log index}`, with `:removed` for a removed log. Raises WireError."""
     try:
         wire = _POSITION.decode(payload)
     except msgspec.MsgspecError as error:
@@ -94,7 +97,7 @@ def log_id(payload: bytes) -> str:
 
 
 def block_time(payload: bytes) -> int | None:
-    """The time of the log's block in ns, where the log says it. Raises WireError."""
+    """The time of the log's block in ns, where the log has it. Raises WireError."""
     wire = _log(payload)
     return block_seconds(wire.block_timestamp) if wire.block_timestamp else None
 
@@ -112,8 +115,8 @@ def parse_log(payload: bytes) -> ChainFill:
     kind, exchange = wire.topics[0].lower(), json_fields.wallet(wire.address, "exchange")
     words = _words(wire.data, kind)
     if exchange not in _KNOWN[kind]:
-        # Any contract can write a log of this form with anybody's address in it.
-        raise WireError(f"{exchange} is not an exchange that writes {kind[:10]}... logs; ask only for known exchanges")
+        # Any contract can write a log of this form with any address in it.
+        raise WireError(f"{exchange} is not an exchange that writes {kind[:10]}... logs")
     if kind == FILLED:
         side, asset, made, taken, fee = words[:5]
         if side not in (0, 1):

@@ -1,7 +1,7 @@
-"""A Polygon node asked over HTTP: its head, logs of the past, a wallet's cash.
+"""A Polygon node over HTTP: its head, logs of the past, a wallet's cash (docs/venues/polymarket.md, Polygon nodes).
 
-Public nodes stand behind balancers, some of them a few blocks behind the others: "invalid block range" means ask again.
-How many blocks one question may span differs from one provider to the next; the span shrinks until the node agrees.
+Public nodes are behind load balancers, some of them a few blocks behind the others: "invalid block range" is worth a
+retry. How many blocks one request may span differs between providers; the span shrinks until the node accepts it.
 """
 
 import asyncio
@@ -23,9 +23,9 @@ PUSD = "0xc011a7e12a19f7b1f670d46f03b03f3342e82dfb"
 _BALANCE_OF = "0x70a08231"
 BLOCKS_PER_REQUEST = 1000
 ATTEMPTS = 6
-_FIRST_PAUSE = 0.2
+_FIRST_DELAY = 0.2
 _LATER = ("invalid block range", "rate limit", "too many requests", "timeout", "timed out", "header not found")
-"""What a node says that may answer the same question in a moment."""
+"""Parts of errors after which the node may answer the same request a little later."""
 _SMALLER = ("range", "limit", "exceed", "more than", "too large", "too many")
 
 
@@ -58,13 +58,13 @@ _BLOCK = msgspec.json.Decoder(_Block | None)
 
 
 class PolygonRpc:
-    """Questions to a node. All raise VenueUnavailableError or WireError."""
+    """Requests to a node. All raise VenueUnavailableError or WireError."""
 
     def __init__(self, client: HttpClient, http_url: str, *, blocks_per_request: int = BLOCKS_PER_REQUEST) -> None:
         self._client = client
         self._url = http_url
         self._span = blocks_per_request
-        self._first_pause = _FIRST_PAUSE
+        self._first_delay = _FIRST_DELAY
 
     async def head(self) -> int:
         """The number of the newest block."""
@@ -130,18 +130,18 @@ class PolygonRpc:
             raise WireError(f"{method} was not answered with text: {error}") from error
 
     async def _call(self, method: str, params: list[Any]) -> Raw:
-        pause = self._first_pause
+        delay = self._first_delay
         for attempt in range(ATTEMPTS):
             if attempt:
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-                pause *= 2
+                await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+                delay *= 2
             try:
                 return await self._once(method, params)
             except WireError as error:
                 if not any(word in str(error).lower() for word in _LATER):
                     raise
-                said = error
-        raise VenueUnavailableError(f"{method}: {said} (asked {ATTEMPTS} times)")
+                last_error = error
+        raise VenueUnavailableError(f"{method}: {last_error} ({ATTEMPTS} attempts)")
 
     async def _once(self, method: str, params: list[Any]) -> Raw:
         payload = await self._client.post(self._url, {"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
@@ -152,7 +152,7 @@ class PolygonRpc:
         except msgspec.MsgspecError as error:
             raise WireError(f"{method}: not an answer of a node: {error}") from error
         if answer.error is not None:
-            raise WireError(f"{method}: the node says {answer.error.code} {answer.error.message[:200]!r}")
+            raise WireError(f"{method}: the node answered {answer.error.code} {answer.error.message[:200]!r}")
         if not answer.result:
             raise WireError(f"{method}: an answer with neither result nor error")
         return answer.result

@@ -1,4 +1,4 @@
-"""What a wallet holds, as the Data API reports it: positions with their average price, and what they are worth."""
+"""The positions of a wallet as the Data API returns them, with their average price, and their value."""
 
 import msgspec
 from msgspec import Raw, Struct
@@ -60,9 +60,9 @@ def parse_positions(payload: bytes) -> tuple[SeededPosition, ...]:
         asset = json_fields.token(json_fields.text(wire.token_1 or wire.token_2, "asset"))
         shares = json_fields.exact_micros(json_fields.needed(wire.size_1 or wire.size_2, "size"), f"size of {asset}")
         if shares < 0:
-            raise WireError(f"size of {asset} is negative; nobody is short of an outcome token")
+            raise WireError(f"size of {asset} is negative; an outcome token cannot be held short")
         if asset in held:
-            raise WireError(f"asset {asset} is listed twice; ask again, the pages have shifted")
+            raise WireError(f"asset {asset} is listed twice: the pages have shifted between two requests")
         if shares:
             held[asset] = SeededPosition(
                 asset=asset,
@@ -74,7 +74,7 @@ def parse_positions(payload: bytes) -> tuple[SeededPosition, ...]:
 
 
 def parse_value(payload: bytes) -> int:
-    """Micros of dollars that a wallet's positions are worth; 0 for a wallet that has none. Raises WireError."""
+    """The value of a wallet's positions in micros of dollars; 0 for a wallet that has none. Raises WireError."""
     try:
         values = _VALUES.decode(payload) if payload.lstrip()[:1] == b"[" else [_VALUE.decode(payload).data]
     except msgspec.MsgspecError as error:

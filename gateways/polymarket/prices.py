@@ -1,4 +1,4 @@
-"""What outcome tokens are worth now: the middle of the book, or the last trade where there is none."""
+"""Current prices of outcome tokens: the middle of the book, or the last trade where there is none."""
 
 from collections.abc import Callable, Iterable
 
@@ -7,7 +7,7 @@ from gateways.polymarket.clob import Clob
 from gateways.venue_types import Price
 
 LAST_TRADES_AT_ONCE = 50
-"""Last trades cost a request each; the tokens left over have their turn next time."""
+"""Last trades cost a request each; the remaining tokens follow at the next call."""
 
 
 class PolymarketPrices:
@@ -16,7 +16,7 @@ class PolymarketPrices:
     def __init__(self, clob: Clob, clock: Callable[[], int]) -> None:
         self._clob = clob
         self._clock = clock
-        self._turn = 0
+        self._next = 0
 
     async def prices(self, assets: Iterable[str]) -> dict[str, Price]:
         """Prices of these tokens; those without book and trade are absent.
@@ -29,9 +29,9 @@ class PolymarketPrices:
         found = {token: Price(price, MarkSource.MIDPOINT, now) for token, price in middles.items()}
         missing = [token for token in wanted if token not in found]
         if missing:
-            self._turn %= len(missing)
-            missing = (missing[self._turn :] + missing[: self._turn])[:LAST_TRADES_AT_ONCE]
-            self._turn += len(missing)
+            self._next %= len(missing)
+            missing = (missing[self._next :] + missing[: self._next])[:LAST_TRADES_AT_ONCE]
+            self._next += len(missing)
         for token in missing:
             price = await self._clob.last_trade_price(token)
             if price is not None:

@@ -304,7 +304,7 @@ async def test_a_wallet_that_is_no_address_is_refused_at_once() -> None:
 async def chain(local: LocalNode, **options: Any) -> AsyncIterator[PolygonRpc]:
     async with client() as ask:
         one = PolygonRpc(ask, local.url, **options)
-        one._first_pause = 0.005
+        one._first_delay = 0.005
         yield one
 
 
