@@ -26,7 +26,7 @@ DESIGN = PAGES["docs/design.md"]
 PACKAGES = ("domain", "streams", "gateways", "handlers", "projections", "vibe")
 FOLDERS = (*PACKAGES, "tests", "ops", "docs")
 
-_FENCE = re.compile(r"^```[a-z]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^```[^`\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#{1,4} (.+)$", re.MULTILINE)
