@@ -62,10 +62,10 @@ def wrong(*lines: dict[str, Any] | str, known: Configuration | None = None) -> l
 
 
 def configured(events: Iterable[Event]) -> Configuration:
-    directory = Configuration()
+    configuration = Configuration()
     for event in events:
-        directory.evolve(event, 0)
-    return directory
+        configuration.evolve(event, 0)
+    return configuration
 
 
 # --- good lines --------------------------------------------------------------------------------------------
@@ -161,7 +161,7 @@ def test_every_sizing_mode(written: dict[str, object], sizing: Sizing) -> None:
 
 def test_every_mode_of_the_domain_can_be_written() -> None:
     for mode in SIZING_MODES:
-        amount = {"notional_usd": "5"} if mode == "fixed_notional" else {"percent": "5"}
+        amount = {SIZING_MODES[mode].parameter.name: "5"}
         *_, subscription = read(*WORLD, SUBSCRIPTION | {"sizing": {"mode": mode} | amount})
         assert isinstance(subscription, SubscriptionConfigured)
         assert subscription.sizing.mode == mode
@@ -240,7 +240,7 @@ KINDS = "influencer, subscriber, subscription, guardrail"
         ('{"kind": "influencer"', ["is not JSON: Expecting ',' delimiter at column 22"]),
         ("[1, 2]", ["valid dictionary"]),
         ("null", ["valid dictionary"]),
-        ({"id": "ann"}, ['say what it is: "kind"']),
+        ({"id": "ann"}, ['every line needs "kind"']),
         ({"kind": "trader"}, ["'trader'", f"use one of {KINDS}"]),
         ({"kind": ["influencer"]}, [f"use one of {KINDS}"]),
         # influencers
@@ -285,6 +285,10 @@ KINDS = "influencer, subscriber, subscription, guardrail"
         (
             SUBSCRIPTION | {"sizing": {"mode": "fixed_notional", "percent": "1"}},
             ["needs exactly 'notional_usd'; got ['percent']"],
+        ),
+        (
+            SUBSCRIPTION | {"sizing": {"mode": "copy_percent", "percent": "1", "leverage": "2"}},
+            ["needs exactly 'percent'; got ['leverage', 'percent']"],
         ),
         (SUBSCRIPTION | {"sizing": {"mode": "copy_percent", "percent": "0"}}, ["sizing.percent must be above 0"]),
         (SUBSCRIPTION | {"sizing": {"mode": "copy_percent", "percent": "1000.1"}}, ["at most 1000"]),

@@ -1,0 +1,205 @@
+"""The lines of a configuration file: what each kind may hold, and the CONFIG event that it becomes."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
+
+from domain.events import (
+    Filters,
+    GuardrailConfigured,
+    InfluencerConfigured,
+    Mode,
+    PortfolioScope,
+    Sizing,
+    Status,
+    SubscriberConfigured,
+    SubscriptionConfigured,
+    TradeSide,
+    Venue,
+)
+from domain.guardrails import GUARDRAILS
+from domain.micros import MICRO, dollars
+from domain.sizing import SIZING_MODES
+
+MAX_DOLLARS = 1_000_000_000
+
+
+def _money(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError('write it as a decimal string such as "10000" or "10000.50"')
+    try:
+        amount = dollars(value)
+    except ArithmeticError as error:
+        raise ValueError(f"{value!r} is not a decimal number") from error
+    if not 0 <= amount <= MAX_DOLLARS * 1_000_000:
+        raise ValueError(f"must lie between 0 and {MAX_DOLLARS:,}")
+    return amount
+
+
+Money = Annotated[int, BeforeValidator(_money)]
+Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:@#/-]*$")]
+_ADDRESS = re.compile(r"^0x[0-9a-f]{40}$")
+
+
+def _address(value: object) -> str:
+    text = str(value).strip().lower()
+    if not _ADDRESS.fullmatch(text):
+        raise ValueError(f"{value!r} is not an address; expected 0x and 40 hexadecimal digits")
+    return text
+
+
+Address = Annotated[str, BeforeValidator(_address)]
+
+
+def _guardrails(values: object) -> dict[str, int]:
+    if not isinstance(values, dict):
+        raise ValueError('expected an object such as {"spread_bps": 20}')
+    for key, value in values.items():
+        if key not in GUARDRAILS:
+            raise ValueError(f"guardrail {key!r} is unknown; use one of {', '.join(GUARDRAILS)}")
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+            raise ValueError(f"guardrail {key} must be a whole number from 0; got {value!r}")
+    return values
+
+
+Guardrails = Annotated[dict[str, int], BeforeValidator(_guardrails)]
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class InfluencerLine(_Line):
+    kind: Literal["influencer"]
+    id: Name
+    venue: Literal["hyperliquid", "polymarket"]
+    addresses: Annotated[list[Address], Field(min_length=1, max_length=100)]
+    label: Annotated[str, Field(max_length=200)] = ""
+    status: Status = Status.ACTIVE
+
+    def event(self, actor: str) -> InfluencerConfigured:
+        return InfluencerConfigured(
+            id=self.id,
+            venue=Venue(self.venue),
+            addresses=tuple(dict.fromkeys(self.addresses)),
+            label=self.label or self.id,
+            status=self.status,
+            actor=actor,
+        )
+
+
+class SubscriberLine(_Line):
+    kind: Literal["subscriber"]
+    id: Name
+    mode: Mode = Mode.PAPER
+    deposit_usd: Money
+    status: Status = Status.ACTIVE
+    portfolio: Literal["SUBSCRIBER", "EXEC_USER", "EXEC_GLOBAL"] = "SUBSCRIBER"
+
+    def event(self, actor: str) -> SubscriberConfigured:
+        return SubscriberConfigured(
+            id=self.id,
+            mode=self.mode,
+            deposit_micros=self.deposit_usd,
+            status=self.status,
+            actor=actor,
+            scope=PortfolioScope(self.portfolio),
+        )
+
+
+class SizingLine(BaseModel):
+    """A mode, and the one parameter that it names in domain/sizing.py."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, Money]
+    mode: str
+
+    def sizing(self) -> Sizing:
+        """The sizing that is stored. Raises ValueError for an unknown mode or any other than the mode's parameter."""
+        if self.mode not in SIZING_MODES:
+            raise ValueError(f"sizing.mode {self.mode!r} is unknown; use one of {', '.join(SIZING_MODES)}")
+        parameter, given = SIZING_MODES[self.mode].parameter, self.__pydantic_extra__
+        if given.keys() != {parameter.name}:
+            raise ValueError(
+                f"sizing.mode {self.mode} needs exactly {parameter.name!r}; got {sorted(given) or 'nothing'}"
+            )
+        value = given[parameter.name]
+        if not 0 < value <= parameter.most_micros:
+            raise ValueError(f"sizing.{parameter.name} must be above 0 and at most {parameter.most_micros // MICRO}")
+        return Sizing(self.mode, **{parameter.field: value})
+
+
+_HOURS = re.compile(r"([01][0-9]|2[0-4]):([0-5][0-9])-([01][0-9]|2[0-4]):([0-5][0-9])")
+
+
+def _hours(value: object) -> tuple[int, int]:
+    match = _HOURS.fullmatch(str(value))
+    if match is None:
+        raise ValueError(f'{value!r} is not a range of UTC hours such as "08:00-17:30"')
+    first_hour, first_minute, last_hour, last_minute = map(int, match.groups())
+    start, end = 60 * first_hour + first_minute, 60 * last_hour + last_minute
+    if start >= 1440 or end > 1440 or start == end:
+        raise ValueError(f"{value!r} must lie within 00:00-24:00 and not be empty")
+    return start, end
+
+
+Hours = Annotated[tuple[int, int], BeforeValidator(_hours)]
+
+
+class FilterLine(_Line):
+    allowed_assets: list[str] = []
+    blocked_assets: list[str] = []
+    sides: list[TradeSide] = []
+    allowed_markets: list[str] = []
+    blocked_markets: list[str] = []
+    days: list[Annotated[int, Field(ge=1, le=7, description="ISO weekday, 1 = Monday")]] = []
+    hours: list[Hours] = []
+
+    def filters(self) -> Filters:
+        return Filters(
+            tuple(self.allowed_assets),
+            tuple(self.blocked_assets),
+            tuple(self.sides),
+            tuple(self.allowed_markets),
+            tuple(self.blocked_markets),
+            tuple(sorted(set(self.days))),
+            tuple(self.hours),
+        )
+
+
+class SubscriptionLine(_Line):
+    kind: Literal["subscription"]
+    id: Name
+    subscriber_id: Name
+    influencer_id: Name
+    sizing: SizingLine
+    limits: Guardrails = {}
+    filters: FilterLine = FilterLine()
+    status: Status = Status.ACTIVE
+
+    def event(self, actor: str) -> SubscriptionConfigured:
+        return SubscriptionConfigured(
+            id=self.id,
+            subscriber_id=self.subscriber_id,
+            influencer_id=self.influencer_id,
+            sizing=self.sizing.sizing(),
+            limits=dict(sorted(self.limits.items())),
+            filters=self.filters.filters(),
+            status=self.status,
+            actor=actor,
+        )
+
+
+class GuardrailLine(_Line):
+    kind: Literal["guardrail"]
+    scope: Annotated[str, Field(pattern=r"^(global|influencer:.+|subscriber:.+)$")]
+    values: Guardrails
+
+    def event(self, actor: str) -> GuardrailConfigured:
+        return GuardrailConfigured(scope=self.scope, values=dict(sorted(self.values.items())), actor=actor)
+
+
+Line = InfluencerLine | SubscriberLine | SubscriptionLine | GuardrailLine
+LINE: TypeAdapter[Line] = TypeAdapter(Annotated[Line, Field(discriminator="kind")])
+"""Validates the object of one line."""
