@@ -1,4 +1,4 @@
-"""The directory: who is followed, who copies whom, under which policy; the fold of CONFIG.
+"""The configuration: who is followed, who copies whom, under which policy; the fold of CONFIG.
 
 One instance serves every stage of a process. It is folded in place (hundreds of thousands of entries) and
 indexed for the two questions asked on the hot path: whose address is this, and who copies this influencer.

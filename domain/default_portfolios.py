@@ -30,7 +30,7 @@ def exec_user(influencer_id: str) -> str:
     return f"exec-user:{influencer_id}"
 
 
-def wanted(directory: Configuration, influencer: InfluencerConfigured, bankroll_micros: int) -> Iterator[Event]:
+def wanted(configuration: Configuration, influencer: InfluencerConfigured, bankroll_micros: int) -> Iterator[Event]:
     """What is missing of an enabled influencer's portfolios; what was configured otherwise stays as it is."""
     if influencer.status is not Status.ACTIVE:
         return
@@ -38,7 +38,7 @@ def wanted(directory: Configuration, influencer: InfluencerConfigured, bankroll_
         (exec_user(influencer.id), PortfolioScope.EXEC_USER),
         (EXEC_GLOBAL, PortfolioScope.EXEC_GLOBAL),
     ):
-        if subscriber_id not in directory.subscribers:
+        if subscriber_id not in configuration.subscribers:
             yield SubscriberConfigured(
                 id=subscriber_id,
                 mode=Mode.PAPER,
@@ -48,7 +48,7 @@ def wanted(directory: Configuration, influencer: InfluencerConfigured, bankroll_
                 scope=scope,
             )
         subscription_id = f"{subscriber_id}/{influencer.id}" if scope is PortfolioScope.EXEC_GLOBAL else subscriber_id
-        if subscription_id not in directory.subscriptions:
+        if subscription_id not in configuration.subscriptions:
             yield SubscriptionConfigured(
                 id=subscription_id,
                 subscriber_id=subscriber_id,

@@ -56,19 +56,21 @@ _MINUTE = 60_000_000_000
 _DAY_MINUTES = 24 * 60
 
 
-def filter_of(directory: Configuration, subscription: SubscriptionConfigured, group: GroupClosed) -> Filtered | None:
+def filter_of(
+    configuration: Configuration, subscription: SubscriptionConfigured, group: GroupClosed
+) -> Filtered | None:
     """None when the subscription wants the group."""
-    influencer = directory.influencers.get(group.influencer_id)
-    subscriber = directory.subscribers.get(subscription.subscriber_id)
+    influencer = configuration.influencers.get(group.influencer_id)
+    subscriber = configuration.subscribers.get(subscription.subscriber_id)
     if influencer is None or influencer.status is not Status.ACTIVE:
         return Filtered.INFLUENCER_INACTIVE
     if subscription.status is Status.CLOSED:
         return Filtered.SUBSCRIPTION_INACTIVE
     if subscriber is None or subscriber.status is Status.CLOSED:
         return Filtered.SUBSCRIBER_INACTIVE
-    if group.event_time < directory.active_since.get(subscription.id, 0):
+    if group.event_time < configuration.active_since.get(subscription.id, 0):
         return Filtered.BEFORE_SUBSCRIPTION
-    if subscription.status is Status.PAUSED or group.event_time < directory.resumed_at.get(subscription.id, 0):
+    if subscription.status is Status.PAUSED or group.event_time < configuration.resumed_at.get(subscription.id, 0):
         return Filtered.SUBSCRIPTION_PAUSED  # now, or when it happened
     if subscriber.status is Status.PAUSED:
         return Filtered.SUBSCRIBER_PAUSED
@@ -121,7 +123,7 @@ def quote_of(outcome: QuoteCaptured | QuoteFailed) -> tuple[RequestedQuote | Non
 
 
 def match(
-    directory: Configuration, outcome: QuoteCaptured | QuoteFailed, config_sequence: int
+    configuration: Configuration, outcome: QuoteCaptured | QuoteFailed, config_sequence: int
 ) -> tuple[list[ExecutionRequested], GroupMatched]:
     """One request per active subscription that wants the group, and the summary of the fan-out."""
     group = outcome.group
@@ -130,13 +132,13 @@ def match(
         group = replace(group, market=quote.terms.market)
     requests: list[ExecutionRequested] = []
     filtered: dict[str, int] = {}
-    for subscription in directory.subscriptions_of(group.influencer_id):
-        why = filter_of(directory, subscription, group)
+    for subscription in configuration.subscriptions_of(group.influencer_id):
+        why = filter_of(configuration, subscription, group)
         if why is not None and not (why in OPENING_ONLY and reduces(group)):
             filtered[why.value] = filtered.get(why.value, 0) + 1
             continue
-        policy_hash, _ = directory.policy_of(subscription)
-        subscriber = directory.subscribers[subscription.subscriber_id]
+        policy_hash, _ = configuration.policy_of(subscription)
+        subscriber = configuration.subscribers[subscription.subscriber_id]
         requests.append(
             ExecutionRequested(
                 request_id=derived("req", subscription.id, group.group_id),

@@ -39,14 +39,14 @@ def payouts(
 def before_deciding(
     portfolio: Portfolio,
     subscriber_id: str,
-    directory: Configuration,
+    configuration: Configuration,
     marks: MarkPrices,
     *,
     now: int,
     config_sequence: int,
 ) -> Iterator[Event]:
     """What configuration and breakers bring about before the next decision: the configured deposit, looks, resets."""
-    subscriber = directory.subscribers.get(subscriber_id)
+    subscriber = configuration.subscribers.get(subscriber_id)
     change = subscriber.deposit_micros - portfolio.deposits_micros if subscriber is not None else 0
     if change:
         deposited = CashDeposited(
@@ -58,13 +58,13 @@ def before_deciding(
         )
         portfolio = portfolios.evolve(portfolio, deposited)
         yield deposited
-    reset = directory.controls.breakers_reset(subscriber_id, config_sequence)
+    reset = configuration.controls.breakers_reset(subscriber_id, config_sequence)
     ordered = reset is not None and reset.sequence > portfolio.breakers.config_sequence
     yield from breakers.watch(
         portfolio.breakers,
         subscriber_id,
         portfolios.equity(portfolio, marks.mark),
-        directory.subscriber_policy(subscriber_id),
+        configuration.subscriber_policy(subscriber_id),
         now=now,
         marks_sequence=marks.sequence,
         config_sequence=config_sequence,

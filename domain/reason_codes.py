@@ -1,17 +1,17 @@
-"""Reason codes: why a decision skipped, or why an order filled less than it asked. Each code carries its text."""
+"""Reason codes: why a decision skipped, or why an order filled less than it asked for, each with its description."""
 
 from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """A code as it is stored, and one line of `text` for everyone who is shown the code."""
+    """A code as it is stored, and its `description`: one line, shown wherever the code is shown."""
 
-    text: str
+    description: str
 
-    def __new__(cls, code: str, text: str = "") -> "Reason":
+    def __new__(cls, code: str, description: str = "") -> "Reason":
         reason = str.__new__(cls, code)
         reason._value_ = code
-        reason.text = text
+        reason.description = description
         return reason
 
     LIVE_NOT_AVAILABLE = "LIVE_NOT_AVAILABLE", "the subscriber is in live mode, and no live execution is configured"

@@ -506,7 +506,7 @@ def subscription(
     )
 
 
-def directory(*events: Event, ms: int = -1000) -> Configuration:
+def configuration(*events: Event, ms: int = -1000) -> Configuration:
     """What these events configure, recorded a second before anything happens."""
     made = Configuration()
     for event in events:

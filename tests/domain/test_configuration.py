@@ -1,4 +1,4 @@
-"""The directory: who is followed, who copies whom, and under which policy, as CONFIG has it."""
+"""Configuration (docs/design.md, configuration): who is followed, who copies whom, and under which policy."""
 
 import itertools
 
@@ -16,7 +16,7 @@ from domain.events import (
     Venue,
 )
 from domain.guardrails import Policy, hash_of
-from tests.domain.facts import ANN, BOB, at, directory, influencer, subscription
+from tests.domain.facts import ANN, BOB, at, configuration, influencer, subscription
 
 THIRD = "0x" + "c" * 40
 
@@ -29,26 +29,26 @@ def guardrail(scope: str, **values: int) -> GuardrailConfigured:
 
 
 def test_an_active_influencer_is_followed_at_every_address() -> None:
-    known = directory(influencer("ann", ANN, THIRD), influencer("bob", BOB))
+    known = configuration(influencer("ann", ANN, THIRD), influencer("bob", BOB))
     assert known.followed(Venue.HYPERLIQUID) == {ANN: "ann", THIRD: "ann", BOB: "bob"}
     assert known.influencer_of(Venue.HYPERLIQUID, THIRD) == "ann"
 
 
-def test_an_influencer_is_followed_on_its_venue_only() -> None:
-    known = directory(influencer("ann", ANN), influencer("eve", ANN, venue=Venue.POLYMARKET))
+def test_nobody_is_followed_on_another_venue() -> None:
+    known = configuration(influencer("ann", ANN), influencer("eve", ANN, venue=Venue.POLYMARKET))
     assert known.followed(Venue.HYPERLIQUID) == {ANN: "ann"}
     assert known.followed(Venue.POLYMARKET) == {ANN: "eve"}
 
 
 def test_a_paused_influencer_is_not_followed_and_comes_back() -> None:
-    known = directory(influencer(), influencer(status=Status.PAUSED))
+    known = configuration(influencer(), influencer(status=Status.PAUSED))
     assert known.followed(Venue.HYPERLIQUID) == {}
     known.evolve(influencer(), at(0))
     assert known.followed(Venue.HYPERLIQUID) == {ANN: "ann"}
 
 
 def test_configuring_again_replaces_the_addresses() -> None:
-    known = directory(influencer("ann", ANN, BOB), influencer("ann", BOB, THIRD))
+    known = configuration(influencer("ann", ANN, BOB), influencer("ann", BOB, THIRD))
     assert known.followed(Venue.HYPERLIQUID) == {BOB: "ann", THIRD: "ann"}
     assert known.influencer_of(Venue.HYPERLIQUID, ANN) is None
 
@@ -57,12 +57,14 @@ def test_an_address_may_go_from_one_influencer_to_another_in_either_order() -> N
     before = (influencer("ann", ANN, THIRD), influencer("bob", BOB))
     gives, takes = influencer("ann", ANN), influencer("bob", BOB, THIRD)
     expected = {ANN: "ann", BOB: "bob", THIRD: "bob"}
-    assert directory(*before, gives, takes).followed(Venue.HYPERLIQUID) == expected
-    assert directory(*before, takes, gives).followed(Venue.HYPERLIQUID) == expected
+    assert configuration(*before, gives, takes).followed(Venue.HYPERLIQUID) == expected
+    assert configuration(*before, takes, gives).followed(Venue.HYPERLIQUID) == expected
 
 
 def test_two_influencers_may_swap_addresses() -> None:
-    known = directory(influencer("ann", ANN), influencer("bob", BOB), influencer("ann", BOB), influencer("bob", ANN))
+    known = configuration(
+        influencer("ann", ANN), influencer("bob", BOB), influencer("ann", BOB), influencer("bob", ANN)
+    )
     assert known.followed(Venue.HYPERLIQUID) == {ANN: "bob", BOB: "ann"}
 
 
@@ -70,7 +72,7 @@ def test_two_influencers_may_swap_addresses() -> None:
 
 
 def ids(known_to: str, *events: Event) -> list[str]:
-    return [found.id for found in directory(*events).subscriptions_of(known_to)]
+    return [found.id for found in configuration(*events).subscriptions_of(known_to)]
 
 
 def test_subscriptions_are_found_by_influencer_in_the_order_they_came() -> None:
@@ -91,7 +93,7 @@ def test_inactive_subscriptions_are_found_too() -> None:
 
 
 def test_a_subscription_is_active_since_it_began_and_resumed_when_it_last_became_active() -> None:
-    known = directory()
+    known = configuration()
     since, resumed = [], []
     for ms, status in enumerate(("active", "active", "paused", "active", "closed", "paused", "active")):
         known.evolve(subscription(status=Status(status)), at(ms))
@@ -102,11 +104,11 @@ def test_a_subscription_is_active_since_it_began_and_resumed_when_it_last_became
 
 
 def test_a_subscription_that_was_never_active_has_no_since() -> None:
-    assert directory(subscription(status=Status.PAUSED)).active_since == {}
+    assert configuration(subscription(status=Status.PAUSED)).active_since == {}
 
 
 def test_a_moved_subscription_is_new_to_its_influencer() -> None:
-    known = directory(subscription(), ms=0)
+    known = configuration(subscription(), ms=0)
     known.evolve(subscription(influencer="bob"), at(5))
     assert known.active_since["sam-ann"] == at(5)
 
@@ -124,7 +126,7 @@ LAYERS = (
 
 
 def test_policy_is_default_then_global_then_influencer_then_subscriber_then_subscription() -> None:
-    known = directory(*LAYERS)
+    known = configuration(*LAYERS)
     expected = Policy(spread_bps=4, mid_price_bps=3, latency_ms=2, latency_jitter_ms=1)
     assert known.policy_of(subscription(limits={"spread_bps": 4})) == (hash_of(expected), expected)
 
@@ -132,11 +134,11 @@ def test_policy_is_default_then_global_then_influencer_then_subscriber_then_subs
 @pytest.mark.parametrize("order", list(itertools.permutations(LAYERS[:3])))
 def test_policy_precedence_is_not_the_order_in_which_layers_came(order: tuple[Event, ...]) -> None:
     expected = Policy(spread_bps=3, mid_price_bps=3, latency_ms=2, latency_jitter_ms=1)
-    assert directory(*order).policy_of(subscription())[1] == expected
+    assert configuration(*order).policy_of(subscription())[1] == expected
 
 
 def test_policy_of_quotes_is_the_influencers_and_of_breakers_the_subscribers() -> None:
-    known = directory(*LAYERS)
+    known = configuration(*LAYERS)
     assert known.influencer_policy("ann") == Policy(spread_bps=2, mid_price_bps=2, latency_ms=2, latency_jitter_ms=1)
     assert known.subscriber_policy("sam") == Policy(spread_bps=3, mid_price_bps=3, latency_ms=1, latency_jitter_ms=1)
     everybodys = Policy(spread_bps=1, mid_price_bps=1, latency_ms=1, latency_jitter_ms=1)
@@ -144,7 +146,7 @@ def test_policy_of_quotes_is_the_influencers_and_of_breakers_the_subscribers() -
 
 
 def test_policy_of_a_subscriber_follows_its_guardrails() -> None:
-    known = directory(guardrail("global", spread_bps=1))
+    known = configuration(guardrail("global", spread_bps=1))
     assert known.subscriber_policy("sam") == Policy(spread_bps=1)
     known.evolve(guardrail("subscriber:sam", drawdown_micros=5), at(0))
     assert known.subscriber_policy("sam") == Policy(spread_bps=1, drawdown_micros=5)
@@ -154,20 +156,20 @@ def test_policy_of_a_subscriber_follows_its_guardrails() -> None:
 
 
 def test_policy_of_a_subscriber_with_its_own_guardrails_is_not_that_of_others() -> None:
-    known = directory(guardrail("subscriber:sam", spread_bps=7))
+    known = configuration(guardrail("subscriber:sam", spread_bps=7))
     assert known.policy_of(subscription())[1] == Policy(spread_bps=7)
     assert known.policy_of(subscription("eve-ann", subscriber="eve"))[1] == Policy()
 
 
 def test_policy_of_equal_layers_are_evaluated_once() -> None:
-    known = directory()
+    known = configuration()
     one = known.policy_of(subscription("a", limits={"spread_bps": 3, "latency_ms": 1}))
     other = known.policy_of(subscription("b", limits={"latency_ms": 1, "spread_bps": 3}))
     assert one is other
 
 
 def test_policy_changes_with_a_guardrail_for_those_that_were_evaluated_already() -> None:
-    known = directory(guardrail("global", spread_bps=1), guardrail("influencer:ann", latency_ms=1))
+    known = configuration(guardrail("global", spread_bps=1), guardrail("influencer:ann", latency_ms=1))
     assert known.policy_of(subscription())[1] == Policy(spread_bps=1, latency_ms=1)
     known.evolve(guardrail("global", spread_bps=5), at(0))
     assert known.policy_of(subscription())[1] == Policy(spread_bps=5, latency_ms=1)
@@ -176,13 +178,13 @@ def test_policy_changes_with_a_guardrail_for_those_that_were_evaluated_already()
 
 
 def test_policy_changes_with_the_limits_of_its_subscription() -> None:
-    known = directory()
+    known = configuration()
     before, _ = known.policy_of(subscription())
     assert known.policy_of(subscription(limits={"spread_bps": 3}))[0] != before
 
 
 def test_controls_of_config_are_folded_under_their_sequence() -> None:
-    known = directory()
+    known = configuration()
     paused = ControlChanged(
         target=ControlTarget.ENGINE, id="", state=ControlState.PAUSED, actor="ops", note="maintenance"
     )
@@ -209,7 +211,7 @@ def test_every_address_follows_its_owner_whatever_the_order_of_the_lines(
     configured: list[tuple[dict[str, str], list[Status], list[str]]],
 ) -> None:
     """Each file gives every influencer its addresses anew, and no address to two of them."""
-    known = directory()
+    known = configuration()
     for owner, statuses, order in configured:
         status = dict(zip(NAMES, statuses, strict=True))
         for who in order:
@@ -231,7 +233,7 @@ subscriptions = st.builds(
 
 @given_any(st.lists(subscriptions, max_size=12))
 def test_every_subscription_is_found_at_its_influencer_only(configured: list[Event]) -> None:
-    known = directory(*configured)
+    known = configuration(*configured)
     for who in NAMES:
         found = {one.id for one in known.subscriptions_of(who)}
         assert found == {one.id for one in known.subscriptions.values() if one.influencer_id == who}

@@ -17,7 +17,7 @@ from domain.events import (
 )
 from domain.guardrails import Policy
 from domain.micros import micros
-from tests.domain.facts import BOB, at, directory, influencer, subscriber
+from tests.domain.facts import BOB, at, configuration, influencer, subscriber
 
 BANKROLL = micros("100000")
 
@@ -52,7 +52,7 @@ def one_percent(id: str, subscriber_id: str, influencer_id: str) -> Subscription
 
 
 def test_portfolios_of_an_enabled_influencer_are_its_own_and_a_part_of_everyones() -> None:
-    assert enabling(directory(), influencer()) == [
+    assert enabling(configuration(), influencer()) == [
         paper("exec-user:ann", PortfolioScope.EXEC_USER),
         one_percent("exec-user:ann", "exec-user:ann", "ann"),
         paper("exec-global", PortfolioScope.EXEC_GLOBAL),
@@ -61,7 +61,7 @@ def test_portfolios_of_an_enabled_influencer_are_its_own_and_a_part_of_everyones
 
 
 def test_portfolios_of_everyone_exist_once_with_a_subscription_to_each() -> None:
-    known = directory()
+    known = configuration()
     events = enabling(known, influencer(), influencer("bob", BOB))
     everyones = [event for event in events if isinstance(event, SubscriberConfigured) and event.id == EXEC_GLOBAL]
     assert len(everyones) == 1
@@ -75,13 +75,13 @@ def test_portfolios_of_everyone_exist_once_with_a_subscription_to_each() -> None
 
 
 def test_portfolios_that_are_there_already_are_not_made_again() -> None:
-    known = directory()
+    known = configuration()
     enabling(known, influencer())
     assert enabling(known, influencer()) == []
 
 
 def test_portfolios_that_were_configured_otherwise_stay_as_they_are() -> None:
-    known = directory()
+    known = configuration()
     enabling(known, influencer())
     richer = structs.replace(known.subscribers["exec-user:ann"], deposit_micros=1)
     paused = structs.replace(known.subscriptions["exec-global/ann"], status=Status.PAUSED)
@@ -93,7 +93,7 @@ def test_portfolios_that_were_configured_otherwise_stay_as_they_are() -> None:
 
 
 def test_portfolios_only_what_is_missing_is_made() -> None:
-    known = directory(subscriber("exec-user:ann"))
+    known = configuration(subscriber("exec-user:ann"))
     assert enabling(known, influencer()) == [
         one_percent("exec-user:ann", "exec-user:ann", "ann"),
         paper("exec-global", PortfolioScope.EXEC_GLOBAL),
@@ -103,4 +103,4 @@ def test_portfolios_only_what_is_missing_is_made() -> None:
 
 def test_portfolios_of_an_influencer_who_is_not_enabled_are_not_made() -> None:
     for status in (Status.PAUSED, Status.CLOSED):
-        assert enabling(directory(), influencer(status=status)) == []
+        assert enabling(configuration(), influencer(status=status)) == []

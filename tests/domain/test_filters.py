@@ -17,7 +17,7 @@ from tests.domain.facts import (
     SELL,
     at,
     captured,
-    directory,
+    configuration,
     group_closed,
     influencer,
     subscriber,
@@ -28,19 +28,19 @@ EVERYONE = (influencer(), subscriber(), subscription())
 
 
 def test_filters_nothing_of_an_active_subscription_without_any() -> None:
-    known = directory(*EVERYONE)
+    known = configuration(*EVERYONE)
     for group in (group_closed(), group_closed(after="-1"), group_closed(asset="xyz:SP500")):
         assert filter_of(known, subscription(), group) is None
 
 
 @pytest.mark.parametrize("status", [Status.PAUSED, Status.CLOSED])
 def test_filters_status_of_the_influencer(status: Status) -> None:
-    known = directory(influencer(status=status), subscriber(), subscription())
+    known = configuration(influencer(status=status), subscriber(), subscription())
     assert filter_of(known, subscription(), group_closed()) is Filtered.INFLUENCER_INACTIVE
 
 
 def test_filters_unknown_influencer() -> None:
-    known = directory(subscriber(), subscription())
+    known = configuration(subscriber(), subscription())
     assert filter_of(known, subscription(), group_closed()) is Filtered.INFLUENCER_INACTIVE
 
 
@@ -50,7 +50,7 @@ def test_filters_unknown_influencer() -> None:
 )
 def test_filters_status_of_the_subscription(status: Status, why: Filtered) -> None:
     changed = subscription(status=status)
-    assert filter_of(directory(*EVERYONE, changed), changed, group_closed()) is why
+    assert filter_of(configuration(*EVERYONE, changed), changed, group_closed()) is why
 
 
 @pytest.mark.parametrize(
@@ -58,17 +58,17 @@ def test_filters_status_of_the_subscription(status: Status, why: Filtered) -> No
     [(Status.PAUSED, Filtered.SUBSCRIBER_PAUSED), (Status.CLOSED, Filtered.SUBSCRIBER_INACTIVE)],
 )
 def test_filters_status_of_the_subscriber(status: Status, why: Filtered) -> None:
-    known = directory(influencer(), subscriber(status=status), subscription())
+    known = configuration(influencer(), subscriber(status=status), subscription())
     assert filter_of(known, subscription(), group_closed()) is why
 
 
 def test_filters_unknown_subscriber() -> None:
-    known = directory(influencer(), subscription())
+    known = configuration(influencer(), subscription())
     assert filter_of(known, subscription(), group_closed()) is Filtered.SUBSCRIBER_INACTIVE
 
 
 def test_filters_what_happened_before_a_resume_was_paused_and_still_reduces() -> None:
-    known = directory(*EVERYONE, ms=0)
+    known = configuration(*EVERYONE, ms=0)
     known.evolve(subscription(status=Status.PAUSED), at(100))
     known.evolve(subscription(), at(200))
     assert filter_of(known, subscription(), group_closed(ms=199)) is Filtered.SUBSCRIPTION_PAUSED
@@ -77,7 +77,7 @@ def test_filters_what_happened_before_a_resume_was_paused_and_still_reduces() ->
 
 
 def test_signal_age_a_new_subscription_never_copies_what_came_before_it() -> None:
-    known = directory(*EVERYONE, ms=100)
+    known = configuration(*EVERYONE, ms=100)
     assert filter_of(known, subscription(), group_closed(ms=99)) is Filtered.BEFORE_SUBSCRIPTION
     assert filter_of(known, subscription(), group_closed(ms=100)) is None
 
@@ -96,7 +96,7 @@ def test_signal_age_a_new_subscription_never_copies_what_came_before_it() -> Non
 )
 def test_filters_of_a_subscription(filters: Filters, why: Filtered | None) -> None:
     choosy = subscription(filters=filters)
-    assert filter_of(directory(*EVERYONE, choosy), choosy, group_closed(after="1")) is why
+    assert filter_of(configuration(*EVERYONE, choosy), choosy, group_closed(after="1")) is why
 
 
 @pytest.mark.parametrize(
@@ -113,14 +113,14 @@ def test_filters_of_a_subscription(filters: Filters, why: Filtered | None) -> No
 def test_filters_by_market(filters: Filters, why: Filtered | None) -> None:
     choosy = subscription(filters=filters)
     group = group_closed(asset="yes", market="race")
-    assert filter_of(directory(*EVERYONE, choosy), choosy, group) is why
+    assert filter_of(configuration(*EVERYONE, choosy), choosy, group) is why
 
 
 def day_and_hour(filters: Filters, when: str) -> Filtered | None:
     """What these filters say of a trade at a time such as '2026-07-20 09:30:00', UTC."""
     time = int(datetime.fromisoformat(f"{when}+00:00").timestamp()) * 1_000_000_000
     choosy = subscription(filters=filters)
-    return filter_of(directory(*EVERYONE, choosy, ms=-2 * 10**12), choosy, group_closed(event_time=time))
+    return filter_of(configuration(*EVERYONE, choosy, ms=-2 * 10**12), choosy, group_closed(event_time=time))
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def asking(
     group = group_closed(before=before, after=after)
     if why is Filtered.SIDE_NOT_WANTED:
         changes = (subscription(filters=Filters(sides=(SELL if group.trade_side is BUY else BUY,))),)
-    requests, summary = match(directory(*EVERYONE, *changes), captured(group), 7)
+    requests, summary = match(configuration(*EVERYONE, *changes), captured(group), 7)
     assert summary.matched == len(requests)
     return [request.opening_blocked for request in requests], summary.filtered
 

@@ -8,7 +8,7 @@ from domain.guardrails import GUARDRAILS, Policy, allowance, as_stored, evaluate
 from domain.micros import micros
 from domain.reason_codes import Reason
 from tests.domain.decision_specs import deciding, executes, the
-from tests.domain.facts import at, bought, directory, executed, fixed, requested, terms
+from tests.domain.facts import at, bought, configuration, executed, fixed, requested, terms
 
 
 def test_policy_the_defaults_are_those_that_were_promised() -> None:
@@ -93,7 +93,9 @@ FIRST = {
 
 
 def test_policy_that_was_stored_before_a_guardrail_existed_is_not_affected_by_it() -> None:
-    old = directory(PolicyMaterialized(hash="2a5ae6537ffcda9dc113", values=FIRST)).policy_named("2a5ae6537ffcda9dc113")
+    old = configuration(PolicyMaterialized(hash="2a5ae6537ffcda9dc113", values=FIRST)).policy_named(
+        "2a5ae6537ffcda9dc113"
+    )
     assert old is not None
     came_later = {name: value for name, value in structs.asdict(old).items() if name not in FIRST}
     assert came_later == {
@@ -139,10 +141,10 @@ def test_policy_equal_policies_have_one_hash_however_they_came_about() -> None:
 def test_policy_a_stored_policy_is_found_under_its_hash_and_hashes_the_same() -> None:
     policy = Policy(spread_bps=3)
     stored = PolicyMaterialized(hash=hash_of(policy), values=structs.asdict(policy))
-    found = directory(stored).policy_named(stored.hash)
+    found = configuration(stored).policy_named(stored.hash)
     assert found == policy
     assert hash_of(found) == stored.hash
-    assert directory().policy_named(stored.hash) is None
+    assert configuration().policy_named(stored.hash) is None
 
 
 def test_policy_an_allowance_is_bps_of_the_price_on_hyperliquid_and_dollars_on_polymarket() -> None:

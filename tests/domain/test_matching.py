@@ -28,7 +28,7 @@ from tests.domain.facts import (
     SELL,
     at,
     captured,
-    directory,
+    configuration,
     group_closed,
     influencer,
     levels,
@@ -92,7 +92,7 @@ def test_the_mid_is_rounded_down() -> None:
 
 
 def test_a_request_holds_everything_that_the_decision_needs() -> None:
-    known = directory(
+    known = configuration(
         GuardrailConfigured(scope="influencer:ann", values={"spread_bps": 3}, actor="ops"),
         influencer(),
         subscriber(mode=Mode.RECORD_ONLY),
@@ -132,7 +132,7 @@ def test_a_request_holds_everything_that_the_decision_needs() -> None:
 def test_a_request_carries_the_portfolio_scope_and_what_is_known_of_the_influencer() -> None:
     everyones = structs.replace(subscriber(), scope=PortfolioScope.EXEC_GLOBAL)
     group = group_closed(position_state=PositionState.ASSUMED, influencer_equity_micros=micros("5000"))
-    (request,), _ = match(directory(influencer(), everyones, subscription()), captured(group), 7)
+    (request,), _ = match(configuration(influencer(), everyones, subscription()), captured(group), 7)
     assert request.scope is PortfolioScope.EXEC_GLOBAL
     assert request.position_state is PositionState.ASSUMED
     assert request.influencer_equity_micros == micros("5000")
@@ -143,14 +143,14 @@ def test_a_group_without_a_market_takes_that_of_its_quote() -> None:
     group = group_closed(asset="yes", market="")
     choosy = subscription(filters=Filters(allowed_markets=("race",)))
     with_terms = structs.replace(captured(group), terms=terms(market="race"))
-    (request,), _ = match(directory(*EVERYONE, choosy), with_terms, 7)
+    (request,), _ = match(configuration(*EVERYONE, choosy), with_terms, 7)
     assert request.market == "race"
-    assert match(directory(*EVERYONE, choosy), no_quote(Reason.NO_QUOTE, group), 7)[0] == []
+    assert match(configuration(*EVERYONE, choosy), no_quote(Reason.NO_QUOTE, group), 7)[0] == []
 
 
 def test_policy_of_a_request_is_the_subscriptions() -> None:
     """Global, influencer, subscriber, subscription: each is stronger than the one before."""
-    known = directory(
+    known = configuration(
         *EVERYONE,
         GuardrailConfigured(scope="global", values={"spread_bps": 1, "latency_ms": 1}, actor="ops"),
         GuardrailConfigured(scope="subscriber:sam", values={"spread_bps": 2}, actor="ops"),
@@ -160,13 +160,13 @@ def test_policy_of_a_request_is_the_subscriptions() -> None:
 
 
 def test_a_group_without_a_book_is_still_asked_for_with_the_reason() -> None:
-    requests, summary = match(directory(*EVERYONE), no_quote(Reason.NO_QUOTE), 7)
+    requests, summary = match(configuration(*EVERYONE), no_quote(Reason.NO_QUOTE), 7)
     assert [(request.quote, request.quote_reason) for request in requests] == [(None, Reason.NO_QUOTE)]
     assert summary.matched == 1
 
 
 def test_the_summary_counts_who_was_matched_and_who_was_filtered_and_why() -> None:
-    known = directory(
+    known = configuration(
         *EVERYONE,
         subscriber("eve"),
         subscriber("joe", status=Status.PAUSED),
@@ -188,7 +188,7 @@ def test_the_summary_counts_who_was_matched_and_who_was_filtered_and_why() -> No
     )
 
 
-def test_a_group_without_subscriptions_matches_none() -> None:
-    requests, summary = match(directory(influencer()), captured(), 7)
+def test_a_group_nobody_follows_matches_nobody() -> None:
+    requests, summary = match(configuration(influencer()), captured(), 7)
     assert requests == []
     assert (summary.matched, summary.filtered) == (0, {})
