@@ -1,1 +1,1 @@
-"""What copying means. Pure: no I/O, no clock, no randomness, no await; imports nothing of ours."""
+"""The rules of copying: no I/O, no clock, no randomness, no await; imports no other package of this repository."""

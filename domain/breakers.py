@@ -1,9 +1,9 @@
 """The breakers: losses stop new positions and let reductions through (docs/design.md, breakers).
 
-They look back at equity as it was recorded: at the start of the UTC day, of the ISO week, and at its peak. A deposit
-moves all three, so that paying in is no profit and paying out no loss. DAILY_LOSS and WEEKLY_LOSS reset when their
-day or week is over, DRAWDOWN when an operator says so. What is reset looks back to that
-moment from then on.
+Equity is compared with its recorded value at the start of the UTC day, at the start of the ISO week, and at its peak.
+A deposit moves all three references, so that paying in is no profit and paying out no loss. DAILY_LOSS and
+WEEKLY_LOSS reset when their day or week is over, DRAWDOWN when an operator resets it. After a reset the reference is
+the equity at the reset.
 """
 
 from msgspec import Struct
@@ -19,7 +19,7 @@ DAY = 86_400 * SECOND
 _MONDAY = 3 * DAY
 """1970-01-01 was a Thursday: days since the Monday before."""
 _PEAK_STEP = 2_500
-"""A new peak is recorded once it is 0.25 % above the last one that was: more than that no floor can be off."""
+"""A new peak is recorded once it is 0.25 % above the last recorded one, so no floor is further off than that."""
 
 REASON = {
     BreakerLimit.DAILY_LOSS: Reason.BREAKER_DAILY_LOSS,
@@ -27,8 +27,7 @@ REASON = {
     BreakerLimit.DRAWDOWN: Reason.BREAKER_DRAWDOWN,
 }
 
-
-_LOOKS_AT = {
+_REFERENCE = {
     BreakerLimit.DAILY_LOSS: "day_micros",
     BreakerLimit.WEEKLY_LOSS: "week_micros",
     BreakerLimit.DRAWDOWN: "peak_micros",
@@ -36,9 +35,9 @@ _LOOKS_AT = {
 
 
 class Breakers(Struct, frozen=True):
-    """What is tripped, and the equity (micros) that each limit looks back to; day and week are counted from 1970.
+    """What is tripped, and the equity (micros) that each limit compares with; day and week are counted from 1970.
 
-    `config_sequence` is what CONFIG had been seen when the newest one tripped: an order to reset comes after it.
+    `config_sequence` is the CONFIG sequence of the newest trip: an order to reset that trip has a higher one.
     """
 
     tripped: frozenset[BreakerLimit] = frozenset()
@@ -84,9 +83,9 @@ def evolve(state: Breakers, event: Event) -> Breakers:
         case BreakerTripped():
             return replace(state, tripped=state.tripped | {event.limit}, config_sequence=event.config_sequence)
         case BreakerReset():
-            # It looks back to now: otherwise what tripped it would trip it again.
-            looked_at = {_LOOKS_AT[event.limit]: event.equity_micros}
-            return replace(state, tripped=state.tripped - {event.limit}, **looked_at)
+            # Compared with equity before the reset, it would trip again at once.
+            reference = {_REFERENCE[event.limit]: event.equity_micros}
+            return replace(state, tripped=state.tripped - {event.limit}, **reference)
     return state
 
 
@@ -99,7 +98,7 @@ def _marked(state: Breakers, equity_micros: int, at: int) -> Breakers:
 
 
 def floors(state: Breakers, policy: Policy) -> tuple[tuple[BreakerLimit, int, int], ...]:
-    """(limit, the equity it looks back to, the equity below which it trips), of every limit that is on."""
+    """(limit, reference equity, equity below which it trips) of every limit that is on, in micros."""
     found = []
     for limit, reference, loss in (
         (BreakerLimit.DAILY_LOSS, state.day_micros, policy.daily_loss_micros),
@@ -122,8 +121,10 @@ def watch(
     config_sequence: int,
     reset_by: str | None = None,
 ) -> tuple[Event, ...]:
-    """What equity at `now` (ns) brings about: a look recorded, breakers reset, breakers tripped; nothing when all is
-    as before. `reset_by` is the operator whose order to reset all breakers is not carried out yet."""
+    """The events that equity at `now` (ns) leads to: a reference recorded, breakers reset, breakers tripped.
+
+    `reset_by` is the operator whose order to reset all breakers is not carried out yet.
+    """
     events: list[Event] = []
 
     def emit(event: Event) -> None:

@@ -43,8 +43,8 @@ from domain.sizing import (
 from domain.venues import VENUES
 
 _MILLISECOND = 1_000_000
-_FULL = {"notional_cap": Reason.NOTIONAL_CAP, "max_leverage": Reason.EXPOSURE_TOTAL}
-"""Ceilings of the portfolio that may leave less than the minimum, and what to say then."""
+_CEILING_REASON = {"notional_cap": Reason.NOTIONAL_CAP, "max_leverage": Reason.EXPOSURE_TOTAL}
+"""Ceilings of the portfolio that may leave less than the minimum, and the reason that a decision names then."""
 
 
 class Checklist:
@@ -57,13 +57,14 @@ class Checklist:
     def require(
         self, passed: bool, reason: Reason, name: str, value: int | str | None, limit: int | str | None
     ) -> bool:
+        """Record a check; returns whether it passed."""
         self.checks.append(Check(name, value, limit, passed))
         if not passed:
             self.failed.append(reason)
         return passed
 
     def note(self, name: str, value: int | str | None, limit: int | str | None) -> None:
-        """Something that shaped the order without failing."""
+        """Record what shaped the order without failing."""
         self.checks.append(Check(name, value, limit, True))
 
 
@@ -78,12 +79,12 @@ class Band(Struct, frozen=True):
 
 
 class Case(NamedTuple):
-    """One request against one portfolio: what every check looks at."""
+    """One request against one portfolio, as every check reads it: `waiting` is its residual, `now` the time in ns."""
 
     request: ExecutionRequested
     portfolio: Portfolio
     policy: Policy
-    seen: DecisionInputs
+    inputs: DecisionInputs
     equity_micros: int
     waiting: Residual
     now: int
@@ -102,21 +103,21 @@ class Case(NamedTuple):
 
 
 def check_mode(checks: Checklist, case: Case) -> None:
-    """Only paper executes."""
+    """Live mode is not available."""
     mode = case.request.mode
     if mode is Mode.LIVE:
         checks.require(False, Reason.LIVE_NOT_AVAILABLE, "mode", mode.value, Mode.PAPER.value)
 
 
 def check_engine(checks: Checklist, case: Case) -> bool:
-    """A paused engine decides nothing, and never later what came while it was paused."""
-    seen = case.seen
-    state = ControlState.PAUSED if seen.stopped else seen.engine
-    return checks.require(not seen.stopped, Reason.ENGINE_PAUSED, "engine", state.value, ControlState.RUNNING.value)
+    """A paused engine decides nothing; what was detected during the pause is not copied later."""
+    inputs = case.inputs
+    state = ControlState.PAUSED if inputs.stopped else inputs.engine
+    return checks.require(not inputs.stopped, Reason.ENGINE_PAUSED, "engine", state.value, ControlState.RUNNING.value)
 
 
 def check_quote(checks: Checklist, case: Case) -> RequestedQuote | None:
-    """The quote that everything else is checked against; None where there is none."""
+    """The quote that the other checks use; None when the book could not be captured."""
     quote = case.request.quote
     reason = case.request.quote_reason or Reason.NO_QUOTE
     checks.require(quote is not None, reason, "quote", quote.quote_id if quote else reason.value, None)
@@ -124,10 +125,10 @@ def check_quote(checks: Checklist, case: Case) -> RequestedQuote | None:
 
 
 def band_of(case: Case, quote: RequestedQuote) -> Band:
-    """The price limits of one case and what the book holds inside them."""
+    """The price limits of one case, in micros, and the levels of the book inside them."""
     request, policy = case.request, case.policy
     sign, terms = request.trade_side.sign, quote.terms
-    # A reduction may go further than an opening, by the factor that its guardrail says.
+    # A reduction may go further than an opening, by the factor of its guardrail.
     factor = MICRO if case.opens else policy.reduction_band_micros
     beyond_influencer = allowance(
         request.price_micros, request.venue, policy.influencer_price_micros, policy.influencer_price_bps
@@ -143,7 +144,7 @@ def band_of(case: Case, quote: RequestedQuote) -> Band:
 
 
 def _market_open(checks: Checklist, case: Case, quote: RequestedQuote, band: Band) -> None:
-    open_now = not case.seen.resolved and (quote.terms is None or quote.terms.accepting)
+    open_now = not case.inputs.resolved and (quote.terms is None or quote.terms.accepting)
     checks.require(open_now, Reason.MARKET_CLOSED, "market", "open" if open_now else "closed", "open")
 
 
@@ -170,11 +171,11 @@ MARKET_CHECKS: tuple[Callable[[Checklist, Case, RequestedQuote, Band], None], ..
     _price_near_mid,
     _liquidity_in_band,
 )
-"""What stops the whole copy, in the order in which a decision records it."""
+"""Each stops the whole copy when it fails; a decision records them in this order."""
 
 
 def check_reduction(checks: Checklist, case: Case, band: Band, copied: int, given_up: Reduction) -> None:
-    """Something must be held, and a part of it must be worth the minimum; otherwise it waits."""
+    """Something must be held; a part of it must be worth the minimum, otherwise the reduction waits."""
     held = max(0, -copied * case.request.trade_side.sign)
     if not checks.require(held > 0, Reason.NO_POSITION, "copied_position_micros", held, 1):
         return
@@ -189,7 +190,7 @@ def check_reduction(checks: Checklist, case: Case, band: Band, copied: int, give
 
 
 def check_target(checks: Checklist, case: Case, wanted_micros: int | None) -> bool:
-    """Equity is positive, and the sizing mode has a target (`wanted_micros`)."""
+    """Equity must be positive, and the sizing mode must give a target (`wanted_micros`); returns whether both hold."""
     if not checks.require(case.equity_micros > 0, Reason.NO_EQUITY, "equity_micros", case.equity_micros, 1):
         return False
     if wanted_micros is None:
@@ -199,9 +200,9 @@ def check_target(checks: Checklist, case: Case, wanted_micros: int | None) -> bo
 
 
 class Sized(NamedTuple):
-    """An opening that was sized, as its checks see it.
+    """An opening that was sized, as its checks read it.
 
-    `at_risk` is the exposure without it, `worth_micros` what reduction and opening take from the book together, and
+    `at_risk` is the exposure without it, `worth_micros` what reduction and opening take from the book together;
     `alone` is true when nothing stops the copy as a whole.
     """
 
@@ -221,7 +222,7 @@ def _signal_age(checks: Checklist, sized: Sized) -> None:
 
 
 def _switches(checks: Checklist, sized: Sized) -> None:
-    disabled = sized.case.seen.disabled
+    disabled = sized.case.inputs.disabled
     reason = disabled or Reason.MARKET_BLOCKED
     checks.require(disabled is None, reason, "switches", disabled.value if disabled else "on", "on")
 
@@ -305,7 +306,7 @@ def _minimum(checks: Checklist, sized: Sized) -> None:
     waits = opened.accumulated and sized.alone and not checks.failed
     reason = Reason.ACCUMULATED if waits else Reason.BELOW_MINIMUM
     if opened.clamp.limit_micros < minimum <= opened.wanted_micros:
-        reason = _FULL.get(opened.clamp.name, reason)
+        reason = _CEILING_REASON.get(opened.clamp.name, reason)
     notional = opened.clamped_micros if opened.accumulated else opened.worth_micros
     checks.require(notional >= minimum and not opened.accumulated, reason, "order_notional_micros", notional, minimum)
     if fewest and not opened.accumulated:
@@ -329,11 +330,11 @@ OPENING_CHECKS: tuple[Callable[[Checklist, Sized], None], ...] = (
     _cash,
     _minimum,
 )
-"""What stops the part that opens, in the order in which a decision records it; `_minimum` looks at those before it."""
+"""Each stops the part that opens when it fails; a decision records them in this order. `_minimum` must be the last."""
 
 
 def check_recording(checks: Checklist, case: Case) -> None:
-    """In record-only mode the decision says so, where nothing else stopped it."""
-    if case.request.mode is Mode.RECORD_ONLY or case.seen.engine is ControlState.RECORD_ONLY:
-        recording = "engine" if case.seen.engine is ControlState.RECORD_ONLY else "subscriber"
+    """What would be executed is skipped when the subscriber or the engine only records."""
+    if case.request.mode is Mode.RECORD_ONLY or case.inputs.engine is ControlState.RECORD_ONLY:
+        recording = "engine" if case.inputs.engine is ControlState.RECORD_ONLY else "subscriber"
         checks.require(False, Reason.RECORD_ONLY, "mode", f"{Mode.RECORD_ONLY.value} ({recording})", Mode.PAPER.value)

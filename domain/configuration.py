@@ -1,7 +1,7 @@
 """The configuration: who is followed, who copies whom, under which policy; the fold of CONFIG.
 
-One instance serves every stage of a process. It is folded in place (hundreds of thousands of entries) and
-indexed for the two questions asked on the hot path: whose address is this, and who copies this influencer.
+One instance serves every stage of a process. It is folded in place (hundreds of thousands of entries) and indexed for
+the two questions of the hot path: which influencer has this address, and which subscriptions copy this influencer.
 """
 
 from collections.abc import Iterator
@@ -93,7 +93,7 @@ class Configuration:
         return self._followed.get((venue, address))
 
     def subscriptions_of(self, influencer_id: str) -> Iterator[SubscriptionConfigured]:
-        """Every subscription to an influencer, whatever its status, in the order of their ids' first appearance."""
+        """Every subscription to an influencer, whatever its status, in the order of their first configuration."""
         for subscription_id in self._subscriptions_of.get(influencer_id, ()):
             yield self.subscriptions[subscription_id]
 
@@ -119,11 +119,11 @@ class Configuration:
         return self.policies.get(policy_hash)
 
     def influencer_policy(self, influencer_id: str) -> Policy:
-        """The policy of everything that is copied from an influencer: what its quotes follow."""
+        """The policy of everything that is copied from an influencer; its quotes use it."""
         return evaluate(self._values(GLOBAL), self._values(f"influencer:{influencer_id}"))
 
     def subscriber_policy(self, subscriber_id: str) -> Policy:
-        """The policy of a portfolio as a whole: what its breakers follow."""
+        """The policy of a portfolio as a whole; its breakers use it."""
         own = f"subscriber:{subscriber_id}"
         scope = own if own in self.guardrails else GLOBAL
         if scope not in self._of_portfolio:

@@ -1,4 +1,6 @@
-"""The decision: whether and how one subscriber copies one group (docs/design.md, decisions)."""
+"""The decision: whether and how one subscriber copies one group, with every check that was made (docs/design.md,
+decisions).
+"""
 
 from msgspec import Struct
 
@@ -76,12 +78,12 @@ class Order(Struct, frozen=True):
 
 
 def decide(
-    portfolio: Portfolio, request: ExecutionRequested, policy: Policy, seen: DecisionInputs, *, now: int
+    portfolio: Portfolio, request: ExecutionRequested, policy: Policy, inputs: DecisionInputs, *, now: int
 ) -> CopyDecided:
     """EXECUTE or SKIP for one request; pure, so that the log alone can recompute it."""
     asset: Asset = (request.venue.value, request.asset)
     waiting = shrunk(request, portfolio.residuals.get((request.subscription_id, asset), NOTHING))
-    case = Case(request, portfolio, policy, seen, equity(portfolio, seen.mark_of), waiting, now)
+    case = Case(request, portfolio, policy, inputs, equity(portfolio, inputs.mark_of), waiting, now)
     copy, opening_checks = Checklist(), Checklist()
     order = Order(residual=case.waiting)
     check_mode(copy, case)
@@ -132,12 +134,12 @@ def decide(
         levels=needed(band.levels, share) if band and execute else (),
         equity_micros=case.equity_micros,
         policy_hash=request.policy_hash,
-        portfolio_sequence=seen.portfolio_sequence,
-        config_sequence=seen.config_sequence,
+        portfolio_sequence=inputs.portfolio_sequence,
+        config_sequence=inputs.config_sequence,
         event_time=request.event_time,
         detect_time=request.detect_time,
         decided_at=now,
-        marks_sequence=seen.marks_sequence,
+        marks_sequence=inputs.marks_sequence,
         residual_micros=order.residual.notional_micros,
         residual_share_micros=order.residual.share_micros,
         terms=quote.terms if quote else None,
@@ -147,7 +149,7 @@ def decide(
 
 
 def sized(copy: Checklist, opening_checks: Checklist, case: Case, quote: RequestedQuote, band: Band) -> Order:
-    """What to reduce and what to open, in whole lots, with the checks of the opening."""
+    """What to reduce and what to open, in whole lots; records the checks of both."""
     request, policy = case.request, case.policy
     copied = expected_copied(case.portfolio, request.subscription_id, case.asset)
     given_up = reduction(request, copied, band.best_micros, case.equity_micros, case.waiting, policy)
@@ -165,9 +167,9 @@ def sized(copy: Checklist, opening_checks: Checklist, case: Case, quote: Request
     left = beyond(book, given_up.share_micros) or book[-1:]
     opened = opening(request, wanted, left, ceiling, waiting, policy)
     notional = worth(book, given_up.share_micros + opened.share_micros)
-    looked_at = Sized(case, quote, band, at_risk, opened, notional, alone=not copy.failed)
+    sized_opening = Sized(case, quote, band, at_risk, opened, notional, alone=not copy.failed)
     for check in OPENING_CHECKS:
-        check(opening_checks, looked_at)
+        check(opening_checks, sized_opening)
     if opening_checks.failed:
         waits = opened.residual_micros if opening_checks.failed == [Reason.ACCUMULATED] else waiting.notional_micros
         return Order(given_up.share_micros, 0, wanted, Residual(waits, given_up.residual_micros))
@@ -176,9 +178,9 @@ def sized(copy: Checklist, opening_checks: Checklist, case: Case, quote: Request
 
 
 def left_at_risk(case: Case, quote: RequestedQuote, given_up: Reduction) -> Exposure:
-    """What is at risk when what is given up is gone: a flip opens in the room that it makes."""
+    """The exposure after the reduction: what a flip closes no longer counts against what it opens."""
     request = case.request
-    now = exposure(case.portfolio, case.asset, request.market, request.influencer_id, case.seen.mark_of)
+    now = exposure(case.portfolio, case.asset, request.market, request.influencer_id, case.inputs.mark_of)
     released = times(quote.mid_micros, given_up.share_micros)
     return Exposure(
         max(0, now.total_micros - released),
@@ -188,7 +190,7 @@ def left_at_risk(case: Case, quote: RequestedQuote, given_up: Reduction) -> Expo
 
 
 def shrunk(request: ExecutionRequested, waiting: Residual) -> Residual:
-    """What waits to be opened shrinks as the influencer's position does, and is gone with it."""
+    """The residual after this request: what waits to be opened shrinks as the influencer's position does."""
     if waiting == NOTHING or request.action in (Action.OPEN, Action.INCREASE):
         return waiting
     if request.action in (Action.CLOSE, Action.FLIP):

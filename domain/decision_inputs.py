@@ -1,4 +1,4 @@
-"""The inputs of a decision beside its request and portfolio, as of the sequences that it names."""
+"""What a decision uses besides its request and portfolio (docs/design.md, decisions)."""
 
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from domain.reason_codes import Reason
 
 
 class DecisionInputs(NamedTuple):
-    """What a decision sees besides the request and the portfolio, and up to where of each stream it has seen it."""
+    """Switches, marks and resolutions, and the last sequence of each stream that they take into account."""
 
     engine: ControlState
     stopped: bool
@@ -36,7 +36,7 @@ def decision_inputs_of(
     config_sequence: int,
     marks_sequence: int,
 ) -> DecisionInputs:
-    """What is to be seen as of these sequences: the same now and whenever the decision is made again."""
+    """The inputs as of these sequences: the same now and whenever the decision is made again."""
     asset: Asset = (request.venue.value, request.asset)
     return DecisionInputs(
         controls.engine(config_sequence),

@@ -1,4 +1,5 @@
-"""The portfolios that come with every influencer, created when it is enabled (docs/design.md, default portfolios).
+"""The portfolios that come with every influencer, created when it is enabled (docs/design.md,
+default portfolios).
 
 EXEC_USER is a paper subscriber with one subscription; EXEC_GLOBAL is the one paper subscriber with a subscription to
 every enabled influencer. SHADOW_USER needs no configuration: it is the fold of the influencer's own fills.
@@ -22,7 +23,7 @@ from domain.micros import MICRO
 
 EXEC_GLOBAL = "exec-global"
 SIZING = Sizing("copy_percent", percent_micros=MICRO)
-"""1 % of the influencer's notional: the default mode (docs/design.md, sizing)."""
+"""1 % of the influencer's notional."""
 
 
 def exec_user(influencer_id: str) -> str:
@@ -31,7 +32,7 @@ def exec_user(influencer_id: str) -> str:
 
 
 def wanted(configuration: Configuration, influencer: InfluencerConfigured, bankroll_micros: int) -> Iterator[Event]:
-    """What is missing of an enabled influencer's portfolios; what was configured otherwise stays as it is."""
+    """What an enabled influencer's portfolios still need; what is configured already stays as it is."""
     if influencer.status is not Status.ACTIVE:
         return
     for subscriber_id, scope in (

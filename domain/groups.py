@@ -1,7 +1,8 @@
-"""Grouping: signals of one influencer, asset and trade side in one window become one group (docs/design.md, grouping).
+"""Grouping: signals of one influencer, asset and trade side inside one window are copied as one (docs/design.md,
+grouping).
 
-A window closes by the log's clock (a signal outside of it, or one of the other side) or by a timer. The
-close is an event, so replay never times it again.
+A window closes by the log's clock (a signal outside of it, or one of the other side) or by a timer. The close is an
+event, so a replay does not compute it again.
 """
 
 from msgspec import Struct, structs
@@ -20,10 +21,10 @@ from domain.signals import action_of, side_of
 from domain.venues import VENUES
 
 SETTLE_NS = 100_000_000
-"""A window stays open at least this long after its first signal is seen, so that signals of one trade that arrive late
-arrive together."""
+"""A window stays open at least this long (ns) after its first signal was processed, so that signals of one trade that
+arrive late join it."""
 MOVEMENTS = frozenset({Action.SPLIT, Action.MERGE, Action.REDEEM})
-"""Changes of positions that no copy follows: a split or merge is neutral, a payout comes to the copier by itself."""
+"""Changes of positions that no copy follows: a split or merge is neutral, and the copier has its own payout."""
 
 
 class OpenGroup(Struct, frozen=True):
@@ -70,8 +71,8 @@ def _less_sure(one: PositionState, other: PositionState) -> PositionState:
 def join(group: OpenGroup | None, signal: SignalRecorded, sequence: int, *, now: int = 0) -> tuple[Event, ...]:
     """Put a signal into its window, closing the one that is open when the signal does not belong to it.
 
-    `now` (ns) is when the signal is seen; a window that it opens outlasts it by `SETTLE_NS`. What is history and what
-    is no trade (SPLIT, MERGE, REDEEM) joins none.
+    `now` (ns) is when the signal is processed; a window that it opens stays open `SETTLE_NS` longer at least. HISTORIC
+    signals and movements (SPLIT, MERGE, REDEEM) join none.
     """
     if signal.position_state is PositionState.HISTORIC or signal.action in MOVEMENTS:
         return ()
@@ -120,7 +121,7 @@ def expire(group: OpenGroup, now: int) -> tuple[Event, ...]:
 def close(group: OpenGroup, now: int) -> GroupClosed:
     """The net effect of a window; its price is the volume-weighted average of its fills.
 
-    The position before is what the fills lead from: an account report inside the window may have corrected the fold.
+    The position before is computed from the fills: an account snapshot inside the window may have corrected the fold.
     """
     first = group.first
     before_micros = group.after_micros - group.delta_micros

@@ -21,10 +21,10 @@ GLOBAL = "global"
 
 
 class Guardrail(NamedTuple):
-    """What is declared of a guardrail beside its name and default: a line for operators, and what a policy that was
-    stored before the guardrail existed means by it (None where every stored policy has it)."""
+    """What is declared of a guardrail beside its name and default: a line for operators, and its value in policies that
+    were stored before it existed (None where every stored policy has it)."""
 
-    text: str
+    description: str
     before: int | None = None
 
 
@@ -98,7 +98,7 @@ def evaluate(*layers: Mapping[str, int]) -> Policy:
 
 
 def as_stored(values: Mapping[str, int]) -> Policy:
-    """The policy that was materialized with these values; guardrails that came later are off in it."""
+    """The policy that was stored with these values; guardrails that did not exist then have their `before`."""
     return evaluate(_BEFORE, values)
 
 

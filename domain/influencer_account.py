@@ -1,7 +1,8 @@
-"""An influencer's account: holdings folded from trades, movements and account snapshots (docs/design.md, signals).
+"""An influencer's account: its holdings folded from trades, movements and account snapshots (docs/design.md, signals).
 
 A movement changes positions without a trade: SPLIT turns cash into one share of each outcome of a market, MERGE the
-reverse, REDEEM turns shares into their payout. They make signals, so that the position stays true; none is copied.
+reverse, REDEEM turns shares into their payout. Movements make signals, so that the position stays true; none is
+copied.
 """
 
 from msgspec import Struct
@@ -43,7 +44,7 @@ class Movement(Struct, frozen=True, kw_only=True):
 
 
 class UnclearError(ValueError):
-    """A movement whose assets are not known: its market was never described, or two of them fit alike."""
+    """A movement whose assets are not clear: its market was never described, or several assets fit alike."""
 
 
 def section_of(asset: str) -> str:
@@ -52,7 +53,7 @@ def section_of(asset: str) -> str:
 
 
 class Account(Struct):
-    """Every holding of one influencer's address, and what its sections were last seeded with."""
+    """Every holding of one influencer's address; time (ns) and equity (micros) of each section's newest snapshot."""
 
     seeded_at: dict[str, int] = {}
     holdings: dict[str, Holding] = {}
@@ -61,18 +62,18 @@ class Account(Struct):
     def holding(self, asset: str) -> Holding:
         found = self.holdings.get(asset)
         if found is None:
-            # Flat as of the seed: a seeded section lists every open position.
+            # Flat as of the snapshot, which lists every open position of its section.
             found = self.holdings[asset] = Holding(seeded_at=self.seeded_at.get(section_of(asset)))
         return found
 
     def market_of(self, asset: str) -> str:
-        """The market of an asset, as an event of this account named it; '' when none did."""
+        """The market of an asset, where an event of this account named it; else ''."""
         held = self.holdings.get(asset)
         return held.market if held else ""
 
     @property
     def equity_micros(self) -> int | None:
-        """The account's worth by its newest snapshots, over all sections; None when no snapshot says it."""
+        """The account's equity by its newest snapshots, over all sections; None when none gave it."""
         return sum(self.equities.values()) if self.equities else None
 
 
@@ -81,13 +82,13 @@ def move(account: Account, movement: Movement, outcomes: tuple[str, ...]) -> tup
 
     `outcomes` are the assets of the movement's market; empty when it was never described.
     """
-    if any(f"{movement.source_event_id}|{asset}" in held.seen for asset, held in account.holdings.items()):
-        return ()  # processed before
+    if any(f"{movement.source_event_id}|{asset}" in held.processed for asset, held in account.holdings.items()):
+        return ()  # processed before, and the holdings that it was computed from have changed
     try:
         changes = _changes(account, movement, outcomes)
     except UnclearError:
         if movement.event_time <= account.seeded_at.get("", 0):
-            return ()  # contained in the venue's report
+            return ()  # contained in the account snapshot
         raise
     events: list[Event] = []
     for asset, delta, cash in changes:
@@ -146,7 +147,7 @@ def _redeemed(account: Account, movement: Movement) -> list[tuple[str, int, int]
 
 
 def evolve(account: Account, event: object) -> None:
-    """Fold one event of this account, in place: there are thousands of them, each many times a second."""
+    """Fold one event of this account, in place: there are thousands of accounts, with many events a second."""
     match event:
         case SignalRecorded():
             _fold_signal(account.holding(event.asset), event)
@@ -160,10 +161,10 @@ def evolve(account: Account, event: object) -> None:
                 holding = account.holding(event.asset)
                 holding.share_micros = event.found_micros
                 if event.kind is GapKind.START_POSITION:
-                    # What is older is contained in what the venue said.
+                    # Older trades are contained in the position that the venue stated.
                     holding.seeded_at = event.event_time - 1
         case AccountSeeded():
-            _fold_seed(account, event)
+            _fold_snapshot(account, event)
 
 
 def _fold_signal(holding: Holding, event: SignalRecorded) -> None:
@@ -191,11 +192,11 @@ def _count(holding: Holding, fill_key: str, source_event_id: str) -> Reported:
 
 
 def is_stale(account: Account, event: AccountSeeded) -> bool:
-    """True for a report that came before, or is older than one that did."""
+    """True for a snapshot that is not newer than the last one of its section."""
     return event.event_time <= account.seeded_at.get(event.section, 0)
 
 
-def _fold_seed(account: Account, event: AccountSeeded) -> None:
+def _fold_snapshot(account: Account, event: AccountSeeded) -> None:
     if is_stale(account, event):
         return
     account.seeded_at[event.section] = event.event_time
@@ -206,7 +207,7 @@ def _fold_seed(account: Account, event: AccountSeeded) -> None:
     for asset in known | listed.keys():
         holding, position = account.holding(asset), listed.get(asset)
         if event.event_time < max(holding.seeded_at or 0, holding.forgotten):
-            continue  # the venue said something newer of it, or what happened since is no longer remembered
+            continue  # the venue stated a newer position, or the trades since then are no longer remembered
         since = sum(delta for time, _, delta in holding.recent if time > event.event_time)
         holding.seeded_at = event.event_time
         holding.share_micros = (position.share_micros if position else 0) + since

@@ -1,9 +1,11 @@
-"""SHADOW_USER: an influencer's own trading as a portfolio, folded from the signals of one of its addresses.
+"""SHADOW_USER: an influencer's own trading as a portfolio, folded from the signals of one of its addresses
+(docs/design.md, default portfolios).
 
-The arithmetic is that of every portfolio. What the influencer held before it was followed is a deposit of its worth: at
-the price of entry where the venue reports it, else at the first price seen. A later difference between the venue and
-the fold, in an account snapshot or in a signal that starts from another position, is a deposit too. So realized plus
-unrealized profit is what happened since, and equity less deposits equals it, less the fees, to the micro.
+The arithmetic is that of every portfolio. What the influencer held before it was followed enters as a deposit of its
+worth, at the price of entry where the venue gives it, else at the first price known. Every later difference between
+the venue and the fold enters the same way, whether an account snapshot shows it or a signal that starts from another
+position. So realized + unrealized profit is what happened since, and equity - deposits equals it, less the fees, to
+the micro.
 """
 
 from msgspec import Struct
@@ -13,7 +15,8 @@ from domain.events import AccountSeeded, Event, PositionState, SignalRecorded
 from domain.influencer_account import section_of
 from domain.mark_prices import Asset
 from domain.micros import times
-from domain.portfolio import MarkOf, Position, cash_delta, fill_position
+from domain.portfolio import MarkOf
+from domain.position import Position, cash_delta, fill_position
 
 
 class InfluencerPortfolio(Struct, frozen=True):
@@ -70,7 +73,7 @@ def _seeded(shadow: InfluencerPortfolio, event: AccountSeeded) -> InfluencerPort
     }
     for asset in sorted(held | listed.keys()):
         if shadow.traded_at.get(asset, 0) > event.event_time:
-            continue  # the next signal says where the report and the trades since have led to
+            continue  # the next signal states the position after the snapshot and the trades since
         position = listed.get(asset)
         share = position.share_micros if position else 0
         shadow = _corrected(shadow, asset, share, position.price_micros if position else None, event.event_time)
@@ -80,10 +83,10 @@ def _seeded(shadow: InfluencerPortfolio, event: AccountSeeded) -> InfluencerPort
 def _corrected(
     shadow: InfluencerPortfolio, asset: Asset, share_micros: int, price_micros: int | None, at: int
 ) -> InfluencerPortfolio:
-    """The position as the venue says it is; the difference comes in, or goes out, at its worth."""
+    """The portfolio with the position that the venue states; the difference is deposited at its worth (signed)."""
     held = before = shadow.positions.get(asset, Position())
     if price_micros and held.share_micros and not held.mark_micros and not held.cost_micros:
-        # It came in when no price was known: all of it comes in now.
+        # It entered when no price was known: all of it enters again, at this price.
         before = Position(realized_micros=held.realized_micros, market=held.market)
     delta = share_micros - before.share_micros
     if before is held and not delta:

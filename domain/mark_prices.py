@@ -1,7 +1,8 @@
-"""Marks: prices of held assets and payouts of ended markets, as of a sequence of GROUPS.
+"""Marks: what held assets are worth, and what resolved markets pay, as of a sequence of GROUPS (docs/design.md, marks
+and resolutions).
 
-A decision names the GROUPS sequence whose marks it had seen. The live instance keeps the newest mark of each asset;
-one that keeps history answers for any earlier sequence too.
+A decision names the GROUPS sequence whose marks it used. The live instance keeps the newest mark of each asset; one
+that keeps history answers for any earlier sequence too.
 """
 
 from bisect import bisect_right
@@ -24,7 +25,7 @@ class Mark(NamedTuple):
 
 
 class Resolution(NamedTuple):
-    """What one share of an asset pays, and the event that says so."""
+    """What one share of an asset pays, in micros, and the event that reported it."""
 
     sequence: int
     price_micros: int
@@ -34,7 +35,7 @@ class Resolution(NamedTuple):
 
 
 class MarkPrices:
-    """Every asset's marks in order, and its payout once its market is resolved. The first resolution is final."""
+    """Every asset's marks in order, and its payout once its market is resolved. The first resolution counts."""
 
     def __init__(self, *, history: bool = False) -> None:
         self._history = history
@@ -68,7 +69,7 @@ class MarkPrices:
         return ()
 
     def mark(self, asset: Asset, sequence: int = NEWEST) -> Mark | None:
-        """The newest mark that stood at `sequence`; the payout of a resolved market is its last one."""
+        """The newest mark as of `sequence`; the payout of a resolved market is its last one."""
         resolution = self.resolution(asset, sequence)
         if resolution is not None:
             return Mark(resolution.sequence, resolution.price_micros, resolution.at)

@@ -1,7 +1,7 @@
 """Matching: which subscriptions want a group, and why the others do not (docs/design.md, matching).
 
-Filters and pauses concern what opens. A group that reduces the influencer's position is asked for all the same, with
-the filter's name, so that no copier keeps what the influencer gave up; what is closed asks for nothing.
+Filters and pauses concern what opens. A group that reduces the influencer's position is requested all the same, with
+the filter's name, so that no subscriber keeps what the influencer gave up. Closed subscriptions request nothing.
 """
 
 from enum import StrEnum
@@ -27,7 +27,7 @@ from domain.reason_codes import Reason
 
 
 class Filtered(StrEnum):
-    """Why a subscription did not ask for a group."""
+    """Why a subscription does not request a group."""
 
     INFLUENCER_INACTIVE = "INFLUENCER_INACTIVE"
     SUBSCRIPTION_INACTIVE = "SUBSCRIPTION_INACTIVE"
@@ -71,7 +71,7 @@ def filter_of(
     if group.event_time < configuration.active_since.get(subscription.id, 0):
         return Filtered.BEFORE_SUBSCRIPTION
     if subscription.status is Status.PAUSED or group.event_time < configuration.resumed_at.get(subscription.id, 0):
-        return Filtered.SUBSCRIPTION_PAUSED  # now, or when it happened
+        return Filtered.SUBSCRIPTION_PAUSED  # paused now, or when the influencer traded
     if subscriber.status is Status.PAUSED:
         return Filtered.SUBSCRIBER_PAUSED
     return _opening_filter(subscription.filters, group)

@@ -1,7 +1,7 @@
 """Money, prices and sizes as whole micros (1e-6), parsed exactly from the decimals that venues send.
 
-1 USD = 1_000_000 micros; 0.0602 BTC = 60_200 micros. Nothing here rounds silently: a decimal that needs
-more than six places is refused, and every division says which way it goes.
+1 USD = 1_000_000 micros; 0.0602 BTC = 60_200 micros. Nothing here rounds silently: a decimal that needs more than six
+places is refused, and every division states how it rounds.
 """
 
 import re
@@ -14,7 +14,7 @@ _DECIMAL = re.compile(r"(-?)([0-9]{1,24})(?:\.([0-9]{1,40}))?")
 
 
 class NotExactError(ValueError):
-    """A decimal that is not a plain number of at most six places. `text` is what came."""
+    """A decimal that is not a plain number of at most six places; `text` is the input."""
 
     def __init__(self, text: object, why: str) -> None:
         super().__init__(f"{str(text)[:80]!r} {why}")
@@ -48,7 +48,7 @@ def decimal_text(value: int) -> str:
 
 
 def dollars(text: str | int | Decimal) -> int:
-    """Micros of a money amount from configuration, where integers and decimals are welcome too."""
+    """Micros of a money amount from configuration: a decimal string, an integer or a Decimal. Raises NotExactError."""
     amount = Decimal(text)
     if amount.is_finite() and abs(amount.adjusted()) > 40:
         # Written out, '1e999999999' would fill the memory.
@@ -70,6 +70,6 @@ def fraction(value: int, part: int, whole: int) -> int:
 
 
 def nearest(value: int, whole: int) -> int:
-    """value / whole to the nearest integer, halves away from zero: for averages, which are not facts."""
+    """value / whole to the nearest integer, halves away from zero: only for averages."""
     quotient = (2 * abs(value) + abs(whole)) // (2 * abs(whole))
     return quotient if (value < 0) == (whole < 0) else -quotient

@@ -1,6 +1,7 @@
-"""Operator switches: what is switched and since when, as of a CONFIG sequence (docs/design.md, operator switches).
+"""Operator switches: what operators switched, and since when (docs/design.md, operator switches).
 
-A decision names the CONFIG sequence it had seen, so the same question asked later has the same answer.
+Every answer is as of a CONFIG sequence. A decision names the one that it used, so the same question has the same
+answer later.
 """
 
 from bisect import bisect_right
@@ -25,7 +26,7 @@ class Controls:
     def __init__(self) -> None:
         self._switches: dict[tuple[ControlTarget, str], list[Switch]] = {}
         self.resets = 0
-        """How often breakers were ordered to reset, for those who watch for a new order."""
+        """How often operators ordered breakers to reset: it grows with every new order."""
 
     def evolve(self, event: ControlChanged, at: int, sequence: int) -> None:
         """Fold one control event recorded at `at` (ns)."""
@@ -33,7 +34,7 @@ class Controls:
         self.resets += event.target is ControlTarget.BREAKERS
 
     def last(self, target: ControlTarget, key: str, sequence: int) -> Switch | None:
-        """The newest switch of a target that stood at `sequence`."""
+        """The newest switch of a target as of `sequence`."""
         switches = self._switches.get((target, key))
         if not switches:
             return None
@@ -42,11 +43,11 @@ class Controls:
 
     def sequence_at(self, time: int) -> int:
         """The CONFIG sequence of the newest switch recorded up to a time (ns); 0 when there was none."""
-        stood = (switch.sequence for switches in self._switches.values() for switch in switches if switch.at <= time)
-        return max(stood, default=0)
+        recorded = (switch.sequence for switches in self._switches.values() for switch in switches if switch.at <= time)
+        return max(recorded, default=0)
 
     def now(self) -> dict[str, str]:
-        """What is not as it is without any control: 'target id' -> state, for people."""
+        """'target id' -> state of every target that an operator switched away from its usual state."""
         usual = (ControlState.RUNNING, ControlState.ENABLED, ControlState.RESET)
         return {
             f"{target} {key}".strip(): switches[-1].state.value
@@ -60,19 +61,19 @@ class Controls:
         return switch.state if switch else ControlState.RUNNING
 
     def engine_stops(self, detect_time: int, sequence: int) -> bool:
-        """True when the engine is paused, or was when the signal was detected: what came in a pause is never decided
-        late."""
+        """True when the engine is paused, or was when the signal was detected (ns): what was detected during a pause is
+        not copied later."""
         switches = self._switches.get((ControlTarget.ENGINE, ""), [])
-        stood = bisect_right(switches, sequence, key=lambda switch: switch.sequence)
-        for number in range(stood - 1, -1, -1):
+        known = bisect_right(switches, sequence, key=lambda switch: switch.sequence)
+        for number in range(known - 1, -1, -1):
             switch = switches[number]
             if switch.state is ControlState.PAUSED:
-                resumed = switches[number + 1].at if number + 1 < stood else None
+                resumed = switches[number + 1].at if number + 1 < known else None
                 return resumed is None or detect_time < resumed
         return False
 
     def disabled(self, influencer_id: str, subscriber_id: str, market: str, asset: str, sequence: int) -> Reason | None:
-        """Why nothing may be opened, by the switches of those whom it concerns."""
+        """Why nothing may be opened: the first of these that is disabled or blocked; None when there is none."""
         for target, key, reason in (
             (ControlTarget.INFLUENCER, influencer_id, Reason.INFLUENCER_DISABLED),
             (ControlTarget.SUBSCRIBER, subscriber_id, Reason.SUBSCRIBER_DISABLED),

@@ -1,4 +1,6 @@
-"""From a decision to its order, fills and result on paper: one pure step, so intent and outcome commit together."""
+"""From a decision to its order, fills and result on paper: one pure step, so that intent and outcome are one commit
+(docs/design.md, paper fills).
+"""
 
 from domain.events import (
     CopyDecided,
@@ -12,7 +14,7 @@ from domain.guardrails import Policy
 from domain.ids import cloid, derived
 from domain.micros import MICRO, nearest
 from domain.paper_fills import fees, walk
-from domain.portfolio import Position, cash_delta, fill_position
+from domain.position import Position, cash_delta, fill_position
 from domain.reason_codes import Reason
 
 

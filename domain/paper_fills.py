@@ -1,6 +1,7 @@
-"""Paper fills: walk the captured book level by level inside the price band (docs/design.md, paper fills).
+"""Paper fills: walk the captured book level by level inside the price band, with the venue's fees (docs/design.md,
+paper fills).
 
-The same walk estimates before the decision and fills after it, so what was promised is what is booked.
+The same walk estimates before the decision and fills after it, so an order costs what its decision estimated.
 """
 
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from domain.guardrails import Policy
 from domain.micros import MICRO, times
 
 _FEE_STEP = 10
-"""Polymarket rounds fees down to five decimals of a dollar: 9,451.729165 shares at 0.48 paid 117.957570."""
+"""Polymarket rounds fees down to five decimals of a dollar (docs/venues/polymarket.md, fees)."""
 
 
 class Taken(NamedTuple):

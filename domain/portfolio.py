@@ -1,9 +1,8 @@
 """A subscriber's portfolio: cash and positions, folded from its events (docs/design.md, portfolio).
 
-A buy moves shares up and cash down by notional + fee; a sell the reverse. Shares may be negative. Realized profit is
-by average cost; a flip realizes the whole old side, then opens; a settlement pays out what is held. Always:
-cash + cost of the open positions = deposits + realized - fees, to the micro. An event that was folded before changes
-nothing: fills and results belong to a decision that is still pending, and the newest ids are remembered.
+Fills change positions as domain/position.py computes; a settlement pays out what is held. Always: cash + cost of the
+open positions = deposits + realized - fees, to the micro. An event that was folded before changes nothing: fills and
+results belong to a decision that is still pending, and the newest ids are remembered.
 """
 
 from collections.abc import Callable
@@ -26,38 +25,23 @@ from domain.events import (
     ExecutionCompleted,
     OrderFilled,
     PositionSettled,
-    TradeSide,
     Venue,
 )
 from domain.mark_prices import Asset, Mark
-from domain.micros import MICRO, fraction, nearest, times
+from domain.micros import times
+from domain.position import Position, fill_position
 from domain.venues import VENUES
 
 MarkOf = Callable[[Asset], Mark | None]
-"""What an asset is worth by the marks of the log."""
+"""The newest mark of an asset; None when it has none."""
 
 E = TypeVar("E", bound=Event)
 
 _DIGEST, _REMEMBERED = 8, 64
 
 
-class Position(Struct, frozen=True):
-    """Signed size, signed cost of the open part (what was paid, fees aside), realized profit so far, newest quote."""
-
-    share_micros: int = 0
-    cost_micros: int = 0
-    realized_micros: int = 0
-    mark_micros: int = 0
-    marked_at: int = 0
-    market: str = ""
-
-    @property
-    def average_price_micros(self) -> int:
-        return nearest(self.cost_micros * MICRO, self.share_micros) if self.share_micros else 0
-
-
 class Pending(Struct, frozen=True):
-    """A decided order whose result is not known yet: it counts as if it will fill."""
+    """A decided order whose result is not known yet: it counts as filled."""
 
     asset: Asset
     subscription_id: str
@@ -81,7 +65,7 @@ NOTHING = Residual()
 
 
 class Portfolio(Struct, frozen=True):
-    """One subscriber's whole account: what is open now, and sums over what is not.
+    """One subscriber's cash, open positions and pending orders, and sums over what is closed.
 
     `copied` splits positions by the subscription that they were copied for; `realized_micros` is of closed positions.
     """
@@ -103,30 +87,6 @@ class Portfolio(Struct, frozen=True):
 initial = Portfolio()
 
 
-def fill_position(position: Position, share_delta: int, notional_micros: int) -> Position:
-    """A position after `share_delta` signed shares traded for `notional_micros` (a magnitude, without the fee)."""
-    share, cost = position.share_micros, position.cost_micros
-    signed_notional = notional_micros if share_delta > 0 else -notional_micros
-    if share == 0 or (share > 0) == (share_delta > 0):
-        return replace(position, share_micros=share + share_delta, cost_micros=cost + signed_notional)
-    if abs(share_delta) < abs(share):
-        released = fraction(cost, abs(share_delta), abs(share))
-        return replace(
-            position,
-            share_micros=share + share_delta,
-            cost_micros=cost - released,
-            realized_micros=position.realized_micros - signed_notional - released,
-        )
-    # Closes, or flips: the part that closes takes its share of the notional, the rest opens the other side.
-    closing = fraction(signed_notional, abs(share), abs(share_delta))
-    return replace(
-        position,
-        share_micros=share + share_delta,
-        cost_micros=signed_notional - closing,
-        realized_micros=position.realized_micros - closing - cost,
-    )
-
-
 def evolve(portfolio: Portfolio, event: Event) -> Portfolio:
     """The portfolio after one event of its subscriber."""
     match event:
@@ -143,11 +103,11 @@ def evolve(portfolio: Portfolio, event: Event) -> Portfolio:
                 return portfolio
             return replace(portfolio, pending={k: v for k, v in portfolio.pending.items() if k != event.attempt_id})
         case EquityMarked():
-            return _once(portfolio, f"marked@{event.marked_at}:{event.equity_micros}", event, _watched)
+            return _once(portfolio, f"marked@{event.marked_at}:{event.equity_micros}", event, _with_breakers)
         case BreakerTripped():
-            return _once(portfolio, f"{event.limit}@{event.tripped_at}", event, _watched)
+            return _once(portfolio, f"{event.limit}@{event.tripped_at}", event, _with_breakers)
         case BreakerReset():
-            return _once(portfolio, f"{event.limit} reset@{event.reset_at}", event, _watched)
+            return _once(portfolio, f"{event.limit} reset@{event.reset_at}", event, _with_breakers)
     return portfolio
 
 
@@ -168,7 +128,7 @@ def _deposited(portfolio: Portfolio, event: CashDeposited) -> Portfolio:
     )
 
 
-def _watched(portfolio: Portfolio, event: Event) -> Portfolio:
+def _with_breakers(portfolio: Portfolio, event: Event) -> Portfolio:
     return replace(portfolio, breakers=breakers.evolve(portfolio.breakers, event))
 
 
@@ -177,17 +137,17 @@ def _decided(portfolio: Portfolio, event: CopyDecided) -> Portfolio:
     key = (event.subscription_id, asset)
     positions, pending, influencers = portfolio.positions, portfolio.pending, portfolio.influencers
     if event.mid_micros:
-        # Orders on their way too: this decision and their fills may be seen in either order.
+        # Pending orders too: this decision and their fills may be folded in either order.
         mid, at = event.mid_micros, event.decided_at
         if asset in positions:
             positions = {**positions, asset: replace(positions[asset], mark_micros=mid, marked_at=at)}
-        if any(promise.asset == asset for promise in pending.values()):
+        if any(order.asset == asset for order in pending.values()):
             pending = {
-                attempt: replace(promise, price_micros=mid, priced_at=at) if promise.asset == asset else promise
-                for attempt, promise in pending.items()
+                attempt: replace(order, price_micros=mid, priced_at=at) if order.asset == asset else order
+                for attempt, order in pending.items()
             }
     if event.decision is Decision.EXECUTE:
-        promise = Pending(
+        order = Pending(
             asset,
             event.subscription_id,
             event.influencer_id,
@@ -198,7 +158,7 @@ def _decided(portfolio: Portfolio, event: CopyDecided) -> Portfolio:
             event.market,
         )
         influencers = {**influencers, event.subscription_id: event.influencer_id}
-        pending = {**pending, event.attempt_id: promise}
+        pending = {**pending, event.attempt_id: order}
     residual = Residual(event.residual_micros, event.residual_share_micros)
     residuals = portfolio.residuals
     if residual != residuals.get(key, NOTHING):
@@ -215,23 +175,23 @@ def _decided(portfolio: Portfolio, event: CopyDecided) -> Portfolio:
 
 
 def _filled(portfolio: Portfolio, event: OrderFilled) -> Portfolio:
-    promise = portfolio.pending.get(event.attempt_id)
-    if promise is None or event.fill_id in promise.fills:
+    order = portfolio.pending.get(event.attempt_id)
+    if order is None or event.fill_id in order.fills:
         return portfolio  # folded before
     asset = (event.venue.value, event.asset)
-    # A new position is worth what the newest decision on the asset saw.
-    opened = Position(mark_micros=promise.price_micros, marked_at=promise.priced_at, market=promise.market)
+    # A new position is worth the mid of the newest decision on its asset.
+    opened = Position(mark_micros=order.price_micros, marked_at=order.priced_at, market=order.market)
     after = fill_position(portfolio.positions.get(asset, opened), event.share_delta_micros, event.notional_micros)
-    left = promise.delta_micros - event.share_delta_micros
-    opens = min(promise.opens_micros, abs(left))
-    promise = replace(promise, delta_micros=left, opens_micros=opens, fills=(*promise.fills, event.fill_id))
+    left = order.delta_micros - event.share_delta_micros
+    opens = min(order.opens_micros, abs(left))
+    order = replace(order, delta_micros=left, opens_micros=opens, fills=(*order.fills, event.fill_id))
     key = (event.subscription_id, asset)
     return _holding(
         replace(
             portfolio,
             cash_micros=portfolio.cash_micros + event.cash_delta_micros,
             fees_micros=portfolio.fees_micros + event.fee_micros,
-            pending={**portfolio.pending, event.attempt_id: promise},
+            pending={**portfolio.pending, event.attempt_id: order},
         ),
         asset,
         after,
@@ -280,7 +240,7 @@ def _holding(
 
 
 def price_of(portfolio: Portfolio, asset: Asset, mark_of: MarkOf) -> int:
-    """The newest price of a held asset: the log's mark, or the quote that a decision saw after it."""
+    """The newest price of a held asset: the log's mark, or the mid of a later decision."""
     position, mark = portfolio.positions[asset], mark_of(asset)
     return mark.price_micros if mark is not None and mark.at >= position.marked_at else position.mark_micros
 
@@ -299,7 +259,7 @@ def realized(portfolio: Portfolio) -> int:
 
 
 def expected_copied(portfolio: Portfolio, subscription_id: str, asset: Asset) -> int:
-    """Signed shares held for a subscription, counting orders on their way as filled."""
+    """Signed shares held for a subscription, counting pending orders as filled."""
     held = portfolio.copied.get((subscription_id, asset), 0)
     return held + sum(
         p.delta_micros for p in portfolio.pending.values() if p.subscription_id == subscription_id and p.asset == asset
@@ -307,16 +267,16 @@ def expected_copied(portfolio: Portfolio, subscription_id: str, asset: Asset) ->
 
 
 def free_cash(portfolio: Portfolio) -> int:
-    """Cash that no order on its way will take: what opens on Polymarket is paid in full."""
+    """Cash that no pending order will take, on venues where openings are paid in full."""
     return portfolio.cash_micros - sum(
-        times(promise.price_micros, promise.opens_micros)
-        for promise in portfolio.pending.values()
-        if VENUES[Venue(promise.asset[0])].paid_in_full
+        times(order.price_micros, order.opens_micros)
+        for order in portfolio.pending.values()
+        if VENUES[Venue(order.asset[0])].paid_in_full
     )
 
 
 class Exposure(Struct, frozen=True):
-    """Sum of |shares x mark| in micros, orders on their way that open included."""
+    """Sum of |shares x mark| in micros, pending orders that open included."""
 
     total_micros: int
     market_micros: int
@@ -337,21 +297,16 @@ def exposure(portfolio: Portfolio, asset: Asset, market: str, influencer_id: str
     for (subscription_id, key), share in portfolio.copied.items():
         if portfolio.influencers.get(subscription_id) == influencer_id:
             of_influencer += abs(times(price_of(portfolio, key, mark_of), share))
-    for promise in portfolio.pending.values():
-        value = times(promise.price_micros, promise.opens_micros)
+    for order in portfolio.pending.values():
+        value = times(order.price_micros, order.opens_micros)
         total += value
-        at_market += value if there(promise.asset, promise.market) else 0
-        of_influencer += value if promise.influencer_id == influencer_id else 0
+        at_market += value if there(order.asset, order.market) else 0
+        of_influencer += value if order.influencer_id == influencer_id else 0
     return Exposure(total, at_market, of_influencer)
 
 
 def settlements(portfolio: Portfolio, asset: Asset) -> tuple[tuple[str, int], ...]:
-    """(subscription, signed shares) of everything held of an asset; nothing while an order in it is on its way."""
-    if any(promise.asset == asset for promise in portfolio.pending.values()):
+    """(subscription, signed shares) of everything held of an asset; nothing while an order in it is pending."""
+    if any(order.asset == asset for order in portfolio.pending.values()):
         return ()
     return tuple((subscription_id, share) for (subscription_id, of), share in portfolio.copied.items() if of == asset)
-
-
-def cash_delta(trade_side: TradeSide, notional_micros: int, fee_micros: int) -> int:
-    """The ledger formula: a buy pays notional + fee, a sell receives notional - fee."""
-    return -trade_side.sign * notional_micros - fee_micros

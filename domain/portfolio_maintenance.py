@@ -1,6 +1,6 @@
-"""What happens to a portfolio without a decision: payouts of ended markets, deposits, looks of its breakers.
+"""Changes of a portfolio without a decision: the configured deposit, payouts of resolved markets, breakers.
 
-One set of rules for those who decide and for those who ask what another configuration would have decided.
+The stages that decide and the what-if simulation follow these same rules.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from domain.portfolio import Portfolio
 def payouts(
     portfolio: Portfolio, subscriber_id: str, asset: Asset, resolution: Resolution, *, now: int
 ) -> Iterator[PositionSettled]:
-    """What a resolved market owes for an asset, one event per subscription; nothing while an order is on its way."""
+    """What a resolved market pays for an asset, one event per subscription; nothing while an order in it is pending."""
     for subscription_id, share in portfolios.settlements(portfolio, asset):
         yield PositionSettled(
             settlement_id=derived("set", subscription_id, *asset, resolution.resolution_id),
@@ -45,7 +45,7 @@ def before_deciding(
     now: int,
     config_sequence: int,
 ) -> Iterator[Event]:
-    """What configuration and breakers bring about before the next decision: the configured deposit, looks, resets."""
+    """The events that precede the next decision: the configured deposit, and what the breakers do."""
     subscriber = configuration.subscribers.get(subscriber_id)
     change = subscriber.deposit_micros - portfolio.deposits_micros if subscriber is not None else 0
     if change:

@@ -1,14 +1,14 @@
 """From fills to signals: an influencer's position in one asset, folded trade by trade (docs/design.md, signals).
 
-The fold is seeded by the venue's own account report; trades at or before the seed are already contained in it. A
-trade that was seen before (feeds replay) changes nothing. Where a fill says what the position was before it, the
-venue's word goes: a disagreement is a gap. Two sources may report one economic fill: it makes one signal, the second
-report is an observation, and a report that is taken back without another source's word makes a compensating signal.
+Account snapshots seed the fold; trades at or before a snapshot are contained in it. A trade that was processed before
+(feeds replay) changes nothing. Where a fill states the position before it, the fold follows the venue: a disagreement
+is a gap. Two sources may report one economic fill: it makes one signal, and the second report is an observation. A
+report that is taken back, and that no other source confirms, makes a compensating signal.
 """
 
 from bisect import insort
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from domain.events import (
@@ -30,18 +30,17 @@ from domain.venues import VENUES
 REMEMBERED = 256
 """Trades remembered per (influencer, asset) to recognise replays; older ones are known by their time."""
 REMOVED = ":removed"
-"""What the id of a report that is taken back ends with."""
+"""How the id of a removal ends; before it is the id of the report that is taken back."""
 FILL, REVERTS = "fill", "reverts"
-"""What a signal's metadata says of its economic fill, and of the signal that it takes back."""
+"""Keys of a signal's metadata: its economic fill, and the signal that it takes back."""
 
 
 class Trade(Struct, frozen=True, kw_only=True):
     """One fill of an influencer, parsed from a raw event; sizes and prices in micros, times in ns.
 
-    `start_micros` is the signed position before the fill, where the venue reports it. `fill_key` names, without
-    its size, the economic fill when several sources report it; `removed` takes such a report back. `twin_id` is the
-    id that the other side of the same trade has: to both sides of a self-trade the venue reports the
-    same position before.
+    `start_micros` is the signed position before the fill, where the venue states it. `fill_key` names, without its
+    size, the economic fill when several sources report it; `removed` takes such a report back. `twin_id` is the id of
+    the other side of the same trade: in a self-trade the venue states the same position before for both sides.
     """
 
     source_event_id: str
@@ -67,9 +66,9 @@ class Trade(Struct, frozen=True, kw_only=True):
 
 
 class Reported(Struct):
-    """How often each source reported one economic fill, how many signals stand for it, and the newest of them.
+    """How often each source reported one economic fill, how many signals it has, and the newest of them.
 
-    `made` counts all signals ever made of it, those that took others back included.
+    `made` counts all signals ever made of it, including those that took others back.
     """
 
     by_source: dict[str, int] = {}
@@ -88,7 +87,7 @@ class Holding(Struct):
     seeded_at: int | None = None
     leverage: int | None = None
     recent: list[tuple[int, str, int]] = []
-    seen: set[str] = set()
+    processed: set[str] = field(default_factory=set, name="seen")
     forgotten: int = 0
     fills: dict[str, Reported] = {}
     market: str = ""
@@ -99,19 +98,19 @@ class Holding(Struct):
         return self.recent[-1][0] if self.recent else 0
 
     def remember(self, time: int, event_id: str, delta: int) -> None:
-        """Keep a trade; the oldest moments go, each whole, once there are more than `REMEMBERED`."""
+        """Keep a trade; beyond `REMEMBERED` the oldest go, all of one time together."""
         insort(self.recent, (time, event_id, delta))
-        self.seen.add(event_id)
+        self.processed.add(event_id)
         while len(self.recent) > REMEMBERED and self.recent[0][0] < self.recent[-1][0]:
             self.forgotten = self.recent[0][0]
             while self.recent[0][0] == self.forgotten:
-                self.seen.discard(self.recent.pop(0)[1])
+                self.processed.discard(self.recent.pop(0)[1])
         while len(self.fills) > 2 * max(REMEMBERED, len(self.recent)):
             del self.fills[next(iter(self.fills))]
 
 
 def action_of(before: int, after: int) -> Action:
-    """What going from one signed position to another means."""
+    """The action that leads from one signed position to another."""
     if before == 0:
         return Action.OPEN
     if after == 0:
@@ -140,11 +139,11 @@ def source_of(source_event_id: str) -> str:
 
 def is_replay(holding: Holding, trade: Trade) -> bool:
     """True when this trade was folded before: its id is remembered, or it is older than all that is remembered."""
-    return trade.source_event_id in holding.seen or trade.event_time <= holding.forgotten
+    return trade.source_event_id in holding.processed or trade.event_time <= holding.forgotten
 
 
 def record(holding: Holding, trade: Trade, equity_micros: int | None = None) -> tuple[Event, ...]:
-    """What a trade means: a signal, before it the gap that it reveals, or an observation; nothing for a replay."""
+    """The events of a trade: a signal, before it the gap that it reveals, or an observation; none for a replay."""
     if is_replay(holding, trade):
         return ()
     if trade.fill_key is not None:
@@ -161,18 +160,18 @@ def record(holding: Holding, trade: Trade, equity_micros: int | None = None) -> 
 
 
 def counts(holding: Holding, source_event_id: str) -> int:
-    """What a report adds to the count of its fill: 1, or -1 when it takes back one that was seen.
+    """What a report adds to the count of its fill: 1, or -1 when it takes back one that was processed.
 
-    0 when only one of the two ever counts: a report that came behind its own removal, and such a removal.
+    0 for a removal that arrives before its report, and for that report.
     """
     original = source_event_id.removesuffix(REMOVED)
     if original != source_event_id:
-        return -1 if original in holding.seen else 0
-    return 0 if original + REMOVED in holding.seen else 1
+        return -1 if original in holding.processed else 0
+    return 0 if original + REMOVED in holding.processed else 1
 
 
 def _fill_of(holding: Holding, trade: Trade) -> str:
-    """The fill that a trade reports, by the size that was reported first: sources differ by a micro of rounding."""
+    """The fill that a trade reports, under the size that came first: sources differ by a micro of rounding."""
     keys = [f"{trade.fill_key}:{trade.share_micros + apart}" for apart in (0, 1, -1)]
     source = source_of(trade.source_event_id)
     for key in keys:
@@ -185,7 +184,7 @@ def _fill_of(holding: Holding, trade: Trade) -> str:
 
 
 def _reversed(trade: Trade, reported: Reported) -> Trade:
-    """The trade that takes back what was reported, at the price at which it was."""
+    """The trade that takes back what was reported, at the same price."""
     other = TradeSide.SELL if trade.trade_side is TradeSide.BUY else TradeSide.BUY
     metadata = {**trade.metadata, REVERTS: reported.signal_id}
     fee = None if trade.fee_micros is None else -trade.fee_micros
@@ -212,14 +211,14 @@ def signals_of(holding: Holding, trade: Trade, equity_micros: int | None) -> tup
     """The signal of a trade that is new, and before it the gap that it reveals."""
     delta = trade.share_micros * trade.trade_side.sign
     if holding.seeded_at is not None and trade.event_time <= holding.seeded_at:
-        # Contained in the seed already: shown as the step that led to it, never folded or copied.
+        # Contained in the snapshot: recorded as a step that led to it, never folded or copied.
         before = holding.share_micros - delta if trade.start_micros is None else trade.start_micros
         return (_signal(trade, before, PositionState.HISTORIC, holding, equity_micros),)
     state = PositionState.ASSUMED if holding.seeded_at is None else PositionState.KNOWN
     before, found, kind = holding.share_micros, None, GapKind.START_POSITION
-    self_trade = trade.twin_id is not None and trade.twin_id in holding.seen
+    self_trade = trade.twin_id is not None and trade.twin_id in holding.processed
     if trade.start_micros is not None and trade.event_time >= holding.newest and not self_trade:
-        # An older fill that comes late cannot know the position now.
+        # An older fill that arrives late does not state the current position.
         state = PositionState.KNOWN
         found = trade.start_micros if holding.seeded_at is None or trade.start_micros != before else None
     elif not VENUES[trade.venue].short_allowed and before + delta < 0:

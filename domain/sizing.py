@@ -26,7 +26,7 @@ class Base(NamedTuple):
 
 
 _LARGEST_MICROS = 10**18
-"""A trillion dollars: beyond every account, and what a bigint holds. An equity of a cent is no reason for more."""
+"""A trillion dollars, which fits into a bigint: an equity of a cent would make the target larger than that."""
 
 Target = Callable[[Sizing, Base], int | None]
 
@@ -52,7 +52,7 @@ NOTIONAL = Parameter("notional_usd", "notional_micros", 1_000_000_000 * MICRO)
 
 
 class SizingMode(NamedTuple):
-    """The parameter of a mode, and its target notional in micros; None where that is not known."""
+    """The parameter of a mode, and its target notional in micros; None when something that it needs is not known."""
 
     parameter: Parameter
     target: Target
@@ -112,7 +112,7 @@ def opening_notional(request: ExecutionRequested) -> int:
 
 
 def target(request: ExecutionRequested, notional_micros: int, equity_micros: int) -> int | None:
-    """What the subscription's mode makes of an influencer's notional, in micros; None when that is not known."""
+    """The target of the subscription's mode, in micros; None when something that the mode needs is not known."""
     base = Base(notional_micros, request.influencer_equity_micros, equity_micros)
     found = SIZING_MODES[request.sizing.mode].target(request.sizing, base)
     return None if found is None else max(0, found)
@@ -131,7 +131,7 @@ def clamp(request: ExecutionRequested, equity_micros: int, policy: Policy, at_ri
         left = fraction(equity, policy.max_leverage_micros, MICRO) - at_risk.total_micros
         clamps.append(Clamp("max_leverage", max(0, left)))
     if policy.max_loss_micros:
-        # An outcome token can lose all its cost; a perpetual is assumed to move this far before it is closed.
+        # An outcome token can lose all that it cost; a perpetual is assumed to lose this part at most.
         move = VENUES[request.venue].worst_move_micros or max(1, policy.assumed_move_micros)
         clamps.append(Clamp("max_loss", policy.max_loss_micros * MICRO // move))
     return min(clamps, key=lambda found: found.limit_micros)

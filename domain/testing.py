@@ -33,6 +33,8 @@ class Given(Generic[S]):
         self.state = state
 
     def when(self, decide: Callable[Concatenate[S, P], Decided], *args: P.args, **kwargs: P.kwargs) -> "Result[S]":
+        """The events of `decide(state, *args, **kwargs)`, and the state after them."""
+
         def command(state: S) -> Decided:
             return decide(state, *args, **kwargs)
 
@@ -57,6 +59,7 @@ class Result(Given[S]):
         return self.then()
 
     def again(self) -> "Result[S]":
+        """The same command in the state after its own events."""
         return Result(self._aggregate, self.state, self._command)
 
 

@@ -21,7 +21,7 @@ from domain.events import (
     PositionSettled,
 )
 from domain.paper_execution import fill_on_paper
-from domain.portfolio import Position, fill_position
+from domain.position import Position, fill_position
 from handlers.live.configuration import LiveConfiguration
 from streams import subjects
 from streams.envelope import Recorded

@@ -74,7 +74,7 @@ class GuardrailConfigured(Event, frozen=True, kw_only=True):
 
 
 class ControlTarget(StrEnum):
-    """What an operator steers."""
+    """What an operator can switch."""
 
     ENGINE = "engine"
     INFLUENCER = "influencer"
@@ -96,7 +96,7 @@ class ControlState(StrEnum):
 
 @stored("control.changed")
 class ControlChanged(Event, frozen=True, kw_only=True):
-    """An operator's word, in force from the next decision on. `id` is empty for the engine."""
+    """A switch that an operator set, in force from the next decision on. `id` is empty for the engine."""
 
     target: ControlTarget
     id: str

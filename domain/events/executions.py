@@ -33,7 +33,7 @@ class CashDeposited(Event, frozen=True, kw_only=True):
 
 @stored("copy.queued")
 class CopyQueued(Event, frozen=True, kw_only=True):
-    """A request of the portfolio that copies first in, first out by detect time: it waits until `due_at` for others."""
+    """A request of EXEC_GLOBAL, which decides in the order of detect time: it waits until `due_at` for earlier ones."""
 
     request: ExecutionRequested
     request_sequence: int
@@ -45,8 +45,8 @@ class CopyQueued(Event, frozen=True, kw_only=True):
 class CopyDecided(Event, frozen=True, kw_only=True):
     """EXECUTE or SKIP, with every check made.
 
-    What it had seen: events of other stages up to `portfolio_sequence`, CONFIG up to `config_sequence`, marks up to
-    `marks_sequence`.
+    It takes into account the events of other stages up to `portfolio_sequence`, CONFIG up to `config_sequence`, and
+    marks up to `marks_sequence`.
     """
 
     attempt_id: str
@@ -79,7 +79,7 @@ class CopyDecided(Event, frozen=True, kw_only=True):
     detect_time: int
     decided_at: int
     marks_sequence: int = 0
-    """The last event of GROUPS whose marks it had seen."""
+    """The last event of GROUPS whose marks it used."""
     residual_micros: int = 0
     """Notional of targets below the minimum that waits, signed by trade side, after this decision."""
     residual_share_micros: int = 0
@@ -87,7 +87,7 @@ class CopyDecided(Event, frozen=True, kw_only=True):
     terms: Terms | None = None
     scope: PortfolioScope = PortfolioScope.SUBSCRIBER
     rules: int = 0
-    """The version of the rules that decided: only the same rules can be expected to decide the same again."""
+    """The version of the rules that decided: another version may decide otherwise."""
 
 
 @stored("order.submitted")
@@ -193,7 +193,7 @@ class BreakerLimit(StrEnum):
 
 @stored("equity.marked")
 class EquityMarked(Event, frozen=True, kw_only=True):
-    """A portfolio's worth at a moment that its breakers look back to: a new UTC day or ISO week, or a new peak."""
+    """The equity that breakers compare with later: at a new UTC day or ISO week, or at a new peak."""
 
     subscriber_id: str
     equity_micros: int
@@ -217,7 +217,7 @@ class BreakerTripped(Event, frozen=True, kw_only=True):
 
 @stored("breaker.reset")
 class BreakerReset(Event, frozen=True, kw_only=True):
-    """A breaker lets opens through again: its day or week is over, or an operator said so."""
+    """A breaker lets opens through again: its day or week is over, or an operator reset it."""
 
     subscriber_id: str
     limit: BreakerLimit

@@ -66,7 +66,7 @@ class GroupClosed(Event, frozen=True, kw_only=True):
 
 @stored("quote.wanted")
 class QuoteWanted(Event, frozen=True, kw_only=True):
-    """The intent to capture a group's book at `due_at`: what is wanted and has no outcome is the to-do list."""
+    """The intent to capture a group's book at `due_at`; an intent without an outcome is still to be carried out."""
 
     quote_id: str
     group: GroupClosed

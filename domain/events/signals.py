@@ -10,7 +10,7 @@ from domain.venues import Venue
 
 
 class SeededPosition(Struct, frozen=True):
-    """`price_micros` is the average price of entry, where the venue reports it."""
+    """`price_micros` is the average price of entry, where the venue gives it."""
 
     asset: str
     share_micros: int
@@ -23,8 +23,8 @@ class SeededPosition(Struct, frozen=True):
 class AccountSeeded(Event, frozen=True, kw_only=True):
     """One section of an influencer's account as the venue reported it; its assets that are not listed are flat.
 
-    A section is what one report covers: on Hyperliquid a dex ('' = the main one, 'xyz' = the assets 'xyz:...').
-    `equity_micros` is the account's whole worth, where the venue reports it.
+    A section is what one snapshot covers: on Hyperliquid a dex ('' = the main one, 'xyz' = the assets 'xyz:...').
+    `equity_micros` is the account's equity, where the venue gives it.
     """
 
     seed_id: str
@@ -40,7 +40,7 @@ class AccountSeeded(Event, frozen=True, kw_only=True):
 
 @stored("signal.recorded")
 class SignalRecorded(Event, frozen=True, kw_only=True):
-    """The change of an influencer's position that a raw event means."""
+    """The change of an influencer's position that a raw event describes."""
 
     signal_id: str
     influencer_id: str
@@ -71,9 +71,9 @@ class SignalRecorded(Event, frozen=True, kw_only=True):
 
 @stored("fill.observed")
 class FillObserved(Event, frozen=True, kw_only=True):
-    """A second source reported a fill that had its signal already: nothing is copied twice, nothing is forgotten.
+    """A second source reported a fill that has its signal already: it is recorded, and not copied again.
 
-    `fill_key` names the economic fill that both sources mean.
+    `fill_key` names the economic fill that both sources report.
     """
 
     source_event_id: str
@@ -98,7 +98,7 @@ class GapKind(StrEnum):
 
 @stored("gap.detected")
 class GapDetected(Event, frozen=True, kw_only=True):
-    """The venue's own word on a position disagrees with the fold: fills are missing. The fold follows the venue."""
+    """The position that the venue states contradicts the fold: fills are missing. The fold follows the venue."""
 
     gap_id: str
     kind: GapKind

@@ -36,7 +36,7 @@ class TradeSide(StrEnum):
 
 
 class PositionState(StrEnum):
-    """How sure we are of an influencer's position: seeded by the venue, folded from nothing, or older than the seed."""
+    """How certain an influencer's position is: stated by the venue, folded from nothing, or older than its snapshot."""
 
     KNOWN = "KNOWN"
     ASSUMED = "ASSUMED"
@@ -68,11 +68,11 @@ Level = tuple[int, int]
 
 
 class Terms(Struct, frozen=True):
-    """What a venue asks of an order in one asset.
+    """A venue's terms for orders in one asset.
 
     `fee_rate_micros` r means a taker fee of r x shares x p x (1 - p) (Polymarket); None means the policy's share of
-    notional. `closes_at` is when trading is to end; `accepting` whether orders are taken now; `market` is what the
-    asset belongs to, for those who know only the asset.
+    notional. `closes_at` is when trading is to end (ns); `accepting` whether the venue takes orders now; `market` is
+    what the asset belongs to.
     """
 
     size_step_micros: int

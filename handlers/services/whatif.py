@@ -27,8 +27,9 @@ from domain.events import (
 from domain.mark_prices import MarkPrices
 from domain.matching import match
 from domain.paper_execution import fill_on_paper
-from domain.portfolio import Portfolio, Position
+from domain.portfolio import Portfolio
 from domain.portfolio_maintenance import before_deciding, payouts
+from domain.position import Position
 from handlers.live.configuration import directory_at
 from handlers.live.event_codec import codec, readable
 from handlers.live.mark_prices import PATTERN

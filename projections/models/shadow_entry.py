@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from domain.events import AccountSeeded, Action, PositionState, SignalRecorded
 from domain.ids import derived
 from domain.influencer_account import section_of
-from domain.portfolio import cash_delta
+from domain.position import cash_delta
 from projections.engine.projection import Projection
 from projections.engine.table import Change, Insert, Row, Table, timestamp
 from streams.envelope import Recorded

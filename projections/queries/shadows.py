@@ -12,7 +12,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from domain.micros import nearest, times
-from domain.portfolio import Position, fill_position
+from domain.position import Position, fill_position
 from projections.queries.fetch import Reader, many
 from projections.queries.valuation import Asset, Moved, Start, Worth, last_marks, minute_of, minutes, prices, valued
 

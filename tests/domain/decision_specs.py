@@ -19,22 +19,27 @@ from domain.events import (
 from domain.guardrails import Policy
 from domain.micros import micros
 from domain.paper_execution import fill_on_paper
-from domain.portfolio import Portfolio, Position
+from domain.portfolio import Portfolio
+from domain.position import Position
 from domain.reason_codes import Reason
 from domain.testing import Result, given, like
-from tests.domain.facts import PORTFOLIO, at, deposited, seen
+from tests.domain.facts import PORTFOLIO, at, deposited, inputs
 
 USUAL = Policy()
-SEEN = seen()
+INPUTS = inputs()
 GONE = deposited("-10000", id="dep-2")
 """Takes out what a subscriber of these specs has put in."""
 
 
 def deciding(
-    request: ExecutionRequested, *history: Event, policy: Policy = USUAL, ms: int = 1000, seen: DecisionInputs = SEEN
+    request: ExecutionRequested,
+    *history: Event,
+    policy: Policy = USUAL,
+    ms: int = 1000,
+    inputs: DecisionInputs = INPUTS,
 ) -> Result[Portfolio]:
     """The decision, `ms` after the influencer traded, of a subscriber who deposited 10,000 USD and has this history."""
-    return given(PORTFOLIO, deposited("10000"), *history).when(decide, request, policy, seen, now=at(ms))
+    return given(PORTFOLIO, deposited("10000"), *history).when(decide, request, policy, inputs, now=at(ms))
 
 
 def following(

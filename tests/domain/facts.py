@@ -45,7 +45,8 @@ from domain.events import (
 from domain.groups import OpenGroup
 from domain.influencer_account import Account
 from domain.micros import micros, times
-from domain.portfolio import Portfolio, cash_delta
+from domain.portfolio import Portfolio
+from domain.position import cash_delta
 from domain.reason_codes import Reason
 from domain.signals import Trade, action_of, side_of
 from domain.testing import Aggregate
@@ -315,7 +316,7 @@ def on_polymarket(
     return structs.replace(made, **{**usual, **changes})
 
 
-def seen(**changes: Any) -> DecisionInputs:
+def inputs(**changes: Any) -> DecisionInputs:
     """Nothing is switched off, marked or resolved; CONFIG is at 7, executions at 3, marks at 5."""
     usual = DecisionInputs(ControlState.RUNNING, False, None, False, lambda asset: None, 3, 7, 5)
     return usual._replace(**changes)

@@ -32,10 +32,10 @@ from tests.domain.facts import (
     bought,
     executed,
     fixed,
+    inputs,
     levels,
     on_polymarket,
     requested,
-    seen,
     terms,
 )
 
@@ -250,7 +250,7 @@ def test_close_guard_a_market_that_takes_no_orders_is_closed_to_reductions_too()
     held = executed(bought("yes", "200", "0.50", venue=Venue.POLYMARKET), market="race")
     skips(deciding(on_polymarket(terms=terms(accepting=False))), closed)
     skips(deciding(on_polymarket(before="9", after="0", terms=terms(accepting=False)), *held), closed)
-    skips(deciding(on_polymarket(before="9", after="0"), *held, seen=seen(resolved=True)), closed)
+    skips(deciding(on_polymarket(before="9", after="0"), *held, inputs=inputs(resolved=True)), closed)
 
 
 def test_venue_no_position_of_this_subscription_to_reduce() -> None:

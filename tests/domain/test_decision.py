@@ -32,10 +32,10 @@ from tests.domain.facts import (
     decided,
     executed,
     fixed,
+    inputs,
     levels,
     on_polymarket,
     requested,
-    seen,
     sold,
     terms,
 )
@@ -177,7 +177,7 @@ class Obstacle(Struct, frozen=True):
     policy: Policy = Policy()
     request: dict[str, Any] = {}
     history: tuple[Event, ...] = ()
-    seen: dict[str, Any] = {}
+    inputs: dict[str, Any] = {}
     ms: int = 1000
     terms: dict[str, Any] = {}
 
@@ -185,9 +185,9 @@ class Obstacle(Struct, frozen=True):
 OBSTACLES = {
     "signal_age": Obstacle(Reason.STALE_SIGNAL, ms=60_001),
     "filters": Obstacle(Reason.FILTERED, request={"opening_blocked": "SIDE_NOT_WANTED"}),
-    "influencer_disabled": Obstacle(Reason.INFLUENCER_DISABLED, seen={"disabled": Reason.INFLUENCER_DISABLED}),
-    "subscriber_disabled": Obstacle(Reason.SUBSCRIBER_DISABLED, seen={"disabled": Reason.SUBSCRIBER_DISABLED}),
-    "market_blocked": Obstacle(Reason.MARKET_BLOCKED, seen={"disabled": Reason.MARKET_BLOCKED}),
+    "influencer_disabled": Obstacle(Reason.INFLUENCER_DISABLED, inputs={"disabled": Reason.INFLUENCER_DISABLED}),
+    "subscriber_disabled": Obstacle(Reason.SUBSCRIBER_DISABLED, inputs={"disabled": Reason.SUBSCRIBER_DISABLED}),
+    "market_blocked": Obstacle(Reason.MARKET_BLOCKED, inputs={"disabled": Reason.MARKET_BLOCKED}),
     "position_unknown": Obstacle(Reason.POSITION_UNKNOWN, request={"position_state": PositionState.ASSUMED}),
     "close_guard": Obstacle(Reason.MARKET_CLOSING, terms={"closes_at": at(1000 + 1_799_999)}),
     "daily_loss": Obstacle(Reason.BREAKER_DAILY_LOSS, history=(tripped(BreakerLimit.DAILY_LOSS),)),
@@ -216,7 +216,7 @@ def against(obstacle: Obstacle, before: str, after: str) -> Result[Portfolio]:
         *obstacle.history,
         policy=obstacle.policy,
         ms=obstacle.ms,
-        seen=seen(**obstacle.seen),
+        inputs=inputs(**obstacle.inputs),
     )
 
 

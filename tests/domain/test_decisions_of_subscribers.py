@@ -29,12 +29,13 @@ from domain.mark_prices import Asset, Mark
 from domain.micros import MICRO, fraction
 from domain.paper_execution import fill_on_paper
 from domain.paper_fills import beyond, fees, inside, walk, worth
-from domain.portfolio import NOTHING, Portfolio, Position, equity, expected_copied, exposure, free_cash
+from domain.portfolio import NOTHING, Portfolio, equity, expected_copied, exposure, free_cash
+from domain.position import Position
 from domain.reason_codes import Reason
 from domain.signals import action_of
 from domain.testing import given
 from tests.domain.decision_specs import tripped
-from tests.domain.facts import BUY, PORTFOLIO, SELL, at, decided, deposited, executed, filled, fixed, requested, seen
+from tests.domain.facts import BUY, PORTFOLIO, SELL, at, decided, deposited, executed, filled, fixed, inputs, requested
 
 
 def mostly(usual: int, *others: int) -> st.SearchStrategy[int]:
@@ -181,7 +182,7 @@ policies = st.builds(
 
 cases = st.sampled_from(Venue).flatmap(lambda venue: st.tuples(histories(venue), requests(venue)))
 
-SEEN: dict[Decision, int] = dict.fromkeys(Decision, 0)
+INPUTS: dict[Decision, int] = dict.fromkeys(Decision, 0)
 
 
 def signed_band(request: ExecutionRequested, policy: Policy) -> int:
@@ -210,13 +211,13 @@ def test_what_holds_of_every_decision(
     def mark_of(held: Asset) -> Mark | None:
         return Mark(4, mid, at(100_000)) if held == asset and mid else None
 
-    saw = seen(mark_of=mark_of)
+    saw = inputs(mark_of=mark_of)
     before = given(PORTFOLIO, *history).state
     made = decide(before, request, policy, saw, now=at(age_ms))
     again = decide(given(PORTFOLIO, *history).state, request, policy, saw, now=at(age_ms))
     assert made == again, "a function of its arguments"
     assert before == given(PORTFOLIO, *history).state, "that changes none of them"
-    SEEN[made.decision] += 1
+    INPUTS[made.decision] += 1
 
     assert (made.decision is Decision.EXECUTE) == (made.share_micros > 0)
     blocked = [reason for reason in made.reasons if reason is not Reason.RISK_CAP_GLOBAL]
@@ -327,6 +328,6 @@ def _against_each_other(portfolio: Portfolio, asset: Asset) -> bool:
 
 
 def test_the_decisions_above_are_of_both_kinds() -> None:
-    if not any(SEEN.values()):
+    if not any(INPUTS.values()):
         pytest.skip("the property did not run in this selection")
-    assert min(SEEN.values()) > 50, SEEN
+    assert min(INPUTS.values()) > 50, INPUTS

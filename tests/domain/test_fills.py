@@ -195,8 +195,8 @@ def test_both_sources_of_many_fills_in_one_second() -> None:
     state, events = reported(state, *rows[:50], *logs[:50])
     assert events == []
     newer = [row(tx=f"0xnew{number}", event_time=at(1000 + number // 2)) for number in range(9)]
-    state, _ = reported(state, *newer)
-    assert len(state.state.holdings[YES].seen) == 9
+    state, _ = told(state, *newer)
+    assert len(state.state.holdings[YES].processed) == 9
     assert len(state.state.holdings[YES].fills) == 2 * REMEMBERED + 1, "memory is bounded"
 
 

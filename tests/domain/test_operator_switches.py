@@ -54,26 +54,26 @@ RECORD = (ControlTarget.ENGINE, "", ControlState.RECORD_ONLY)
 
 def test_controls_a_paused_engine_decides_nothing_not_even_a_close() -> None:
     paused = (Reason.ENGINE_PAUSED, Check("engine", "paused", "running", False))
-    skips(deciding(requested(), seen=looking(PAUSE)), paused)
+    skips(deciding(requested(), inputs=looking(PAUSE)), paused)
     held = executed(bought("BTC", "0.4", "100"))
-    skips(deciding(requested(before="1", after="0"), *held, seen=looking(PAUSE)), paused)
+    skips(deciding(requested(before="1", after="0"), *held, inputs=looking(PAUSE)), paused)
 
 
 def test_controls_what_came_in_a_pause_is_never_decided_late() -> None:
     paused = (Reason.ENGINE_PAUSED, Check("engine", "paused", "running", False))
-    skips(deciding(requested(), seen=looking(PAUSE, RESUME, detect_ms=199)), paused)
-    executes(deciding(requested(), seen=looking(PAUSE, RESUME, detect_ms=200)), "0.499")
+    skips(deciding(requested(), inputs=looking(PAUSE, RESUME, detect_ms=199)), paused)
+    executes(deciding(requested(), inputs=looking(PAUSE, RESUME, detect_ms=200)), "0.499")
 
 
 def test_controls_are_as_of_the_config_sequence_that_the_decision_names() -> None:
     assert looking(PAUSE, sequence=9).stopped is False
     assert looking(PAUSE, sequence=10).stopped is True
-    executes(deciding(requested(), seen=looking(PAUSE, sequence=9)), "0.499")
+    executes(deciding(requested(), inputs=looking(PAUSE, sequence=9)), "0.499")
 
 
 def test_controls_an_engine_that_only_records_executes_nothing() -> None:
     recording = (Reason.RECORD_ONLY, Check("mode", "record_only (engine)", "paper", False))
-    skips(deciding(requested(), seen=looking(RECORD)), recording)
+    skips(deciding(requested(), inputs=looking(RECORD)), recording)
 
 
 def test_controls_a_subscriber_who_only_records_executes_nothing() -> None:
@@ -84,7 +84,7 @@ def test_controls_a_subscriber_who_only_records_executes_nothing() -> None:
 
 
 def test_controls_record_only_is_not_named_where_something_else_stood_in_the_way() -> None:
-    stale = deciding(requested(mode=Mode.RECORD_ONLY), ms=60_001, seen=looking(RECORD))
+    stale = deciding(requested(mode=Mode.RECORD_ONLY), ms=60_001, inputs=looking(RECORD))
     skips(stale, (Reason.STALE_SIGNAL, Check("signal_age_ms", 60_001, 60_000, False)))
 
 
@@ -100,9 +100,9 @@ def test_controls_that_disable_keep_openings_out_until_they_enable(
     target: ControlTarget, id: str, reason: Reason
 ) -> None:
     off, on = (target, id, ControlState.DISABLED), (target, id, ControlState.ENABLED)
-    skips(deciding(requested(), seen=looking(off)), (reason, Check("switches", reason.value, "on", False)))
-    executes(deciding(requested(), seen=looking(off, on)), "0.499")
-    executes(deciding(requested(), seen=looking((target, "another", ControlState.DISABLED))), "0.499")
+    skips(deciding(requested(), inputs=looking(off)), (reason, Check("switches", reason.value, "on", False)))
+    executes(deciding(requested(), inputs=looking(off, on)), "0.499")
+    executes(deciding(requested(), inputs=looking((target, "another", ControlState.DISABLED))), "0.499")
 
 
 def test_controls_a_blocked_market_may_be_named_by_its_asset() -> None:

@@ -20,7 +20,7 @@ from domain.guardrails import Policy
 from domain.ids import cloid, derived
 from domain.micros import micros
 from domain.paper_execution import fill_on_paper
-from domain.portfolio import Position, fill_position
+from domain.position import Position, fill_position
 from domain.reason_codes import Reason
 from domain.testing import Aggregate, given, like
 from tests.domain.facts import ASKS, BIDS, BUY, SELL, at, decided, levels, terms

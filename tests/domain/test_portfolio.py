@@ -9,19 +9,17 @@ from domain.micros import micros
 from domain.portfolio import (
     Exposure,
     Portfolio,
-    Position,
     Residual,
-    cash_delta,
     equity,
     evolve,
     expected_copied,
     exposure,
-    fill_position,
     free_cash,
     price_of,
     realized,
     settlements,
 )
+from domain.position import Position, cash_delta, fill_position
 from domain.testing import given
 from tests.domain.facts import (
     BUY,

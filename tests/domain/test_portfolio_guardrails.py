@@ -19,9 +19,9 @@ from tests.domain.facts import (
     bought,
     decided,
     executed,
+    inputs,
     on_polymarket,
     requested,
-    seen,
     sold,
 )
 
@@ -73,9 +73,9 @@ def test_exposure_counts_openings_on_their_way() -> None:
 
 def test_exposure_is_valued_at_marks() -> None:
     held = executed(bought("ETH", "60", "100", subscription="sam-bob", influencer="bob"))
-    marked = seen(mark_of=lambda asset: Mark(4, micros("120"), at(2000)) if asset[1] == "ETH" else None)
+    marked = inputs(mark_of=lambda asset: Mark(4, micros("120"), at(2000)) if asset[1] == "ETH" else None)
     executes(deciding(requested(), *held), "0.499")
-    outcome = deciding(requested(), *held, seen=marked)
+    outcome = deciding(requested(), *held, inputs=marked)
     limit = micros("11200") * 7 // 10  # equity moved with the mark
     assert the(outcome).equity_micros == micros("11200")
     assert Check("exposure_total_micros", micros("7249.9"), limit, True) in the(outcome).checks

@@ -9,7 +9,6 @@ from domain.mark_prices import Mark
 from domain.micros import times
 from domain.portfolio import (
     Portfolio,
-    Position,
     equity,
     evolve,
     expected_copied,
@@ -19,6 +18,7 @@ from domain.portfolio import (
     realized,
     settlements,
 )
+from domain.position import Position
 from tests.domain.facts import at, completed
 from tests.domain.strategies import (
     ASSETS,

@@ -14,7 +14,7 @@ from domain.portfolio import Residual
 from domain.reason_codes import Reason
 from domain.testing import like
 from tests.domain.decision_specs import bought_by, deciding, executes, following, skips, the
-from tests.domain.facts import bought, decided, executed, fixed, on_polymarket, requested, seen, terms
+from tests.domain.facts import bought, decided, executed, fixed, inputs, on_polymarket, requested, terms
 
 ACCUMULATED, BELOW = Reason.ACCUMULATED.value, Reason.BELOW_MINIMUM.value
 
@@ -136,7 +136,7 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], Reason]] = [
     ({}, {"opening_blocked": "SIDE_NOT_WANTED"}, Reason.FILTERED),
     ({}, {"price_micros": micros("99")}, Reason.PRICE_AWAY_FROM_INFLUENCER),
     ({}, {"mode": Mode.LIVE}, Reason.LIVE_NOT_AVAILABLE),
-    ({"seen": seen(stopped=True)}, {}, Reason.ENGINE_PAUSED),
+    ({"inputs": inputs(stopped=True)}, {}, Reason.ENGINE_PAUSED),
     ({}, {"quote": None}, Reason.NO_QUOTE),
 ]
 

@@ -15,7 +15,7 @@ from domain.events import CopyDecided, ExecutionRequested, Mode, PortfolioScope,
 from domain.guardrails import Policy
 from domain.micros import micros
 from domain.portfolio import Portfolio
-from tests.domain.facts import at, bought, completed, decided, deposited, on_polymarket, requested, seen
+from tests.domain.facts import at, bought, completed, decided, deposited, inputs, on_polymarket, requested
 
 FROZEN = Path(__file__).with_name("rules.json")
 WHAT_TO_DO = """
@@ -58,7 +58,7 @@ def requests() -> Iterator[ExecutionRequested]:
 
 def decisions() -> Iterator[CopyDecided]:
     for portfolio, policy, request in itertools.product(portfolios_of_the_cases(), POLICIES, requests()):
-        yield replace(decide(portfolio, request, policy, seen(), now=at(1000)), rules=0)
+        yield replace(decide(portfolio, request, policy, inputs(), now=at(1000)), rules=0)
 
 
 def digest() -> str:

@@ -104,7 +104,7 @@ def test_two_trades_of_one_millisecond_both_count() -> None:
 def test_a_replay_of_a_trade_that_is_no_longer_remembered_changes_nothing() -> None:
     many = trades(*["+1"] * (REMEMBERED + 5))
     state = after(*many)
-    assert state.state.holdings["BTC"].seen == {t.source_event_id for t in many[5:]}, "memory is bounded"
+    assert state.state.holdings["BTC"].processed == {t.source_event_id for t in many[5:]}, "memory is bounded"
     for replayed in (many[0], many[4], many[5], many[-1]):
         state.when(recording, replayed).then_nothing()
     assert held(state) == micros(str(len(many)))
@@ -116,7 +116,7 @@ def test_any_number_of_trades_of_one_time_is_remembered() -> None:
     for one in many:
         state.when(recording, one).then_nothing()
     later = after(seeded(), *many, trade("later", ms=2))
-    assert len(later.state.holdings["BTC"].seen) == 1, "until that moment is over"
+    assert len(later.state.holdings["BTC"].processed) == 1, "until that moment is over"
     for one in many:
         later.when(recording, one).then_nothing()
 

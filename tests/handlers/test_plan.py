@@ -40,7 +40,7 @@ from domain.events import (
 )
 from domain.ids import derived
 from domain.paper_execution import fill_on_paper
-from domain.portfolio import Position
+from domain.position import Position
 from domain.reason_codes import Reason
 from handlers.live.configuration import LiveConfiguration
 from handlers.live.mark_prices import LiveMarkPrices

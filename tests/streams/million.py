@@ -31,7 +31,8 @@ from domain.events import (
     TradeSide,
     Venue,
 )
-from domain.portfolio import Portfolio, cash_delta
+from domain.portfolio import Portfolio
+from domain.position import cash_delta
 from domain.reason_codes import Reason
 from handlers.live.configuration import LiveConfiguration
 from handlers.live.event_codec import codec
