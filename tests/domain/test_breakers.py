@@ -82,7 +82,7 @@ MARKED = like(EquityMarked)
 # --- looking -----------------------------------------------------------------------------------------------
 
 
-def test_the_first_look_is_what_losses_are_counted_from() -> None:
+def test_losses_count_from_the_first_recorded_equity() -> None:
     first = since()
     first.then(
         EquityMarked(subscriber_id="sam", equity_micros=micros("10000"), marks_sequence=5, marked_at=utc(FRIDAY))
@@ -240,7 +240,7 @@ def test_an_operator_resets_everything_and_losses_are_counted_from_now() -> None
     outcome.when(looking, "8244.99").then(tripped(DAILY))
 
 
-def test_an_operator_who_finds_nothing_tripped_resets_nothing() -> None:
+def test_a_reset_when_nothing_is_tripped_changes_nothing() -> None:
     since().when(looking, "9990", by="olga").then_nothing()
 
 
@@ -250,12 +250,12 @@ def test_what_an_operator_resets_does_not_move_what_was_not_tripped() -> None:
     assert (outcome.state.day_micros, outcome.state.week_micros) == (micros("9600"), micros("10000"))
 
 
-def test_what_is_reset_does_not_trip_in_the_same_look() -> None:
+def test_what_is_reset_does_not_trip_at_the_same_time() -> None:
     outcome = since(policy=ONLY[DRAWDOWN]).when(looking, "8000", policy=ONLY[DRAWDOWN])
     outcome.when(looking, "8000", policy=ONLY[DRAWDOWN], by="olga").then(reset(DRAWDOWN)).again().then_nothing()
 
 
-def test_a_breaker_knows_the_configuration_it_tripped_under() -> None:
+def test_a_trip_records_the_config_sequence() -> None:
     assert since().when(looking, "9000", config=42).state.config_sequence == 42
 
 
@@ -270,7 +270,7 @@ def test_a_deposit_moves_what_losses_are_counted_from(change: str, floor: str, b
     state.when(looking, below).then(tripped(DAILY))
 
 
-def test_a_deposit_before_the_first_look_moves_nothing() -> None:
+def test_a_deposit_before_the_first_recorded_equity_moves_nothing() -> None:
     state = given(BREAKERS, deposited("5000"))
     assert state.state == initial
     state.when(looking, "5000").then(MARKED)

@@ -95,7 +95,7 @@ def test_no_quote_for_the_reason_that_the_capture_gave(reason: Reason) -> None:
     outcome.then(like(CopyDecided, quote_id=None, mid_micros=0, limit_price_micros=0))
 
 
-def test_no_quote_without_a_reason() -> None:
+def test_no_quote_without_a_reason_is_no_quote() -> None:
     skips(deciding(requested(quote=None)), (Reason.NO_QUOTE, Check("quote", "NO_QUOTE", None, False)))
 
 
@@ -182,7 +182,7 @@ def test_price_vs_influencer_better_than_theirs_is_never_too_far() -> None:
     executes(deciding(requested(after="-1", price="80")), "0.5")
 
 
-def test_price_vs_influencer_and_mid_may_be_further_for_reductions_by_policy() -> None:
+def test_price_vs_influencer_and_mid_may_be_further_for_reductions_by_the_policys_factor() -> None:
     wider = Policy(reduction_band_micros=3_000_000)
     held = executed(bought("BTC", "0.4", "100"))
     closing = requested(before="1", after="0", price="100.20")  # 100.0998 without, 99.8994 with it
@@ -319,7 +319,7 @@ def test_venue_live_is_not_available() -> None:
     skips(deciding(requested(mode=Mode.LIVE)), live)
 
 
-def test_filters_name_the_one_that_wants_no_opening() -> None:
+def test_filters_name_the_one_that_blocks_the_opening() -> None:
     skips(
         deciding(requested(opening_blocked="HOUR_NOT_WANTED")),
         (Reason.FILTERED, Check("filters", "HOUR_NOT_WANTED", "wanted", False)),
@@ -368,6 +368,6 @@ def test_every_row_of_the_table_has_a_spec() -> None:
     assert [row for row in ROWS if f"def test_{row}_" not in written] == []
 
 
-def test_books_are_those_of_the_specs() -> None:
+def test_the_default_book_is_the_documented_one() -> None:
     assert BIDS[0] == (micros("99.95"), micros("5"))
     assert ASKS[0] == (micros("100.05"), micros("5"))

@@ -34,7 +34,7 @@ def test_an_active_influencer_is_followed_at_every_address() -> None:
     assert known.influencer_of(Venue.HYPERLIQUID, THIRD) == "ann"
 
 
-def test_nobody_is_followed_on_another_venue() -> None:
+def test_an_influencer_is_followed_only_on_its_venue() -> None:
     known = configuration(influencer("ann", ANN), influencer("eve", ANN, venue=Venue.POLYMARKET))
     assert known.followed(Venue.HYPERLIQUID) == {ANN: "ann"}
     assert known.followed(Venue.POLYMARKET) == {ANN: "eve"}

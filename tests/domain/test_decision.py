@@ -221,14 +221,14 @@ def against(obstacle: Obstacle, before: str, after: str) -> Result[Portfolio]:
 
 
 @pytest.mark.parametrize("obstacle", OBSTACLES.values(), ids=OBSTACLES)
-def test_what_stops_an_opening_skips_it(obstacle: Obstacle) -> None:
+def test_an_obstacle_to_an_opening_skips_it(obstacle: Obstacle) -> None:
     outcome = against(obstacle, "1", "2")
     outcome.then(like(CopyDecided, decision=Decision.SKIP, reasons=(obstacle.reason,), share_micros=0, levels=()))
     assert len(failed(outcome)) == 1
 
 
 @pytest.mark.parametrize("obstacle", OBSTACLES.values(), ids=OBSTACLES)
-def test_reductions_pass_what_stops_openings(obstacle: Obstacle) -> None:
+def test_obstacles_to_openings_let_reductions_through(obstacle: Obstacle) -> None:
     executes(against(obstacle, "4", "1"), "0.3", reduce="0.3")
     executes(against(obstacle, "1", "0"), "0.4", reduce="0.4")
 
@@ -249,7 +249,7 @@ OF_EVERYONE: dict[str, Any] = {"scope": PortfolioScope.EXEC_GLOBAL}
 
 
 @pytest.mark.parametrize("cap", CAPS.values(), ids=CAPS)
-def test_exec_global_names_the_caps_that_blocked(cap: Obstacle) -> None:
+def test_exec_global_names_the_cap_that_blocked(cap: Obstacle) -> None:
     of_everyone = structs.replace(cap, request=OF_EVERYONE)
     assert the(against(of_everyone, "1", "2")).reasons == (Reason.RISK_CAP_GLOBAL, cap.reason)
     executes(against(of_everyone, "1", "0"), "0.4", reduce="0.4")
@@ -258,7 +258,7 @@ def test_exec_global_names_the_caps_that_blocked(cap: Obstacle) -> None:
 
 
 @pytest.mark.parametrize("other", sorted(OBSTACLES.keys() - CAPS.keys()))
-def test_exec_global_does_not_name_caps_that_did_not_block(other: str) -> None:
+def test_exec_global_names_no_cap_that_did_not_block(other: str) -> None:
     of_everyone = structs.replace(OBSTACLES[other], request=OBSTACLES[other].request | OF_EVERYONE)
     assert the(against(of_everyone, "1", "2")).reasons == (OBSTACLES[other].reason,)
 

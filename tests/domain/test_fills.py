@@ -68,7 +68,7 @@ def test_the_second_source_is_an_observation(log_first: bool) -> None:
 
 
 @pytest.mark.parametrize("order", ["rrrlll", "lllrrr", "rlrlrl", "lrrrll", "rllrlr"])
-def test_equal_fills_of_one_transaction_are_as_many_as_either_source_reports(order: str) -> None:
+def test_equal_fills_of_one_transaction_count_as_often_as_one_source_reports_them(order: str) -> None:
     rows, logs = [row(number) for number in range(3)], [log(number) for number in range(3)]
     state, events = reported(after(wallet()), *(rows.pop() if source == "r" else logs.pop() for source in order))
     assert net(events) == {KEY: 3}
@@ -125,8 +125,8 @@ def test_a_log_taken_back_is_compensated_at_its_own_price() -> None:
     again.when(recording, row()).then(OBSERVED)
 
 
-def test_a_log_taken_back_changes_nothing_while_a_row_confirms_it() -> None:
-    state, events = reported(after(wallet()), row(), log(), removed(log()), log(block="0xb2"))
+def test_a_log_taken_back_changes_nothing_while_a_row_confirms_the_fill() -> None:
+    state, events = told(after(wallet()), row(), log(), removed(log()), log(block="0xb2"))
     assert events == [SIGNAL, OBSERVED, OBSERVED, OBSERVED]
     assert held(state, YES) == micros("10")
 
@@ -137,8 +137,8 @@ def test_of_equal_logs_one_taken_back_takes_back_one() -> None:
     assert held(state, YES) == micros("10")
 
 
-def test_a_log_that_was_only_seen_when_it_was_taken_back_never_was() -> None:
-    state, events = reported(after(wallet()), removed(log()), log())
+def test_a_removal_without_its_log_changes_nothing() -> None:
+    state, events = told(after(wallet()), removed(log()), log())
     assert events == [OBSERVED, OBSERVED]
     assert held(state, YES) == 0
     state, events = reported(state, log(block="0xb2"))
@@ -163,7 +163,7 @@ def test_history_taken_back_is_history() -> None:
 # --- below zero --------------------------------------------------------------------------------------------
 
 
-def test_who_sells_more_than_was_known_had_it() -> None:
+def test_selling_more_than_is_held_is_a_gap() -> None:
     state = after(wallet((YES, "4"))).when(recording, row(side=SELL))
     state.then(
         like(GapDetected, asset=YES, expected_micros=micros("4"), found_micros=micros("10")),
@@ -275,7 +275,7 @@ def test_a_fold_of_the_events_alone_is_the_same_account(happened: list[tuple[Tra
     assert after(wallet((YES, "1000")), *events).state == state.state
 
 
-def test_a_reversal_is_no_sale() -> None:
+def test_a_reversal_differs_from_a_sale() -> None:
     bought, sold = log(), log(1, SELL)
     _, events = reported(after(wallet()), bought, sold, removed(bought), row(0, SELL))
     signals = [event for event in events if isinstance(event, SignalRecorded)]

@@ -199,7 +199,7 @@ def asking(
 
 
 @pytest.mark.parametrize("why", NOT_NOW)
-def test_filters_let_reductions_through_and_name_the_filter(why: Filtered) -> None:
+def test_filters_let_reductions_through_and_are_named(why: Filtered) -> None:
     changes = NOT_NOW[why]
     assert asking(changes, why, "0", "1") == asking(changes, why, "1", "2") == ([], {why.value: 1})
     for before, after in (("2", "1"), ("1", "0"), ("1", "-1"), ("-1", "0")):

@@ -62,7 +62,7 @@ def test_a_signal_that_comes_late_joins_when_it_happened_inside_the_window(venue
     )
 
 
-def test_a_window_outlasts_the_time_its_first_signal_is_seen() -> None:
+def test_a_window_stays_open_after_its_first_signal_is_processed() -> None:
     """What was detected long ago and is seen only now may have company on its way."""
     seen_at = at(10_000)
     outcome = given(WINDOW).when(join, signal("s1", ms=0), 11, now=seen_at)
@@ -106,7 +106,7 @@ def test_a_group_is_as_sure_as_the_least_sure_of_its_signals(states: str, group:
     state.when(expiring, at(500)).then(like(GroupClosed, position_state=PositionState(group)))
 
 
-def test_a_group_knows_the_influencers_newest_worth() -> None:
+def test_a_group_has_the_influencers_newest_equity() -> None:
     state = given(WINDOW).when(join, signal("s1", influencer_equity_micros=5), 11)
     state = state.when(join, signal("s2", before="1", influencer_equity_micros=7), 12)
     state.when(expiring, at(500)).then(like(GroupClosed, influencer_equity_micros=7))
@@ -163,7 +163,7 @@ def test_a_group_that_crosses_zero_is_one_flip() -> None:
     )
 
 
-def test_a_report_that_corrects_the_position_inside_a_window_counts_from_the_start() -> None:
+def test_a_snapshot_that_corrects_the_position_inside_a_window_counts_from_the_start() -> None:
     """Buys that led to flat closed a short, wherever the fold had believed that they began."""
     state = given(WINDOW).when(join, signal("s1", BUY, "1", before="0"), 11)
     state = state.when(join, signal("s2", BUY, "1", before="-1", ms=10), 12)

@@ -73,7 +73,7 @@ def test_the_cash_of_a_movement_is_neither_lost_nor_made_up() -> None:
     assert [event.notional_micros for event in events if isinstance(event, SignalRecorded)] == [1_000_001, 1_000_000]
 
 
-def test_what_was_merged_and_never_seen_is_a_gap_below_zero() -> None:
+def test_a_merge_of_more_than_is_held_is_a_gap() -> None:
     state = after(wallet((YES, "10"))).when(moving, movement(MERGE, "10", "10"))
     assert [type(event) for event in state.events] == [SignalRecorded, GapDetected, SignalRecorded]
     assert isinstance(state.events[1], GapDetected)
@@ -127,7 +127,7 @@ def test_a_payout_that_names_no_asset_is_of_the_only_one_held() -> None:
     state.then(like(SignalRecorded, asset=YES, after_micros=0, notional_micros=micros("10"))).again().then_nothing()
 
 
-def test_of_several_the_one_of_its_size_has_won_and_the_others_are_lost() -> None:
+def test_of_several_held_assets_the_one_of_the_payouts_size_has_won() -> None:
     state = after(wallet((YES, "10"), (NO, "4"))).when(moving, movement(REDEEM, "4", "4"))
     state.then(
         like(SignalRecorded, asset=NO, after_micros=0, notional_micros=micros("4")),
@@ -163,7 +163,7 @@ def test_either_source_may_name_the_market_of_an_asset() -> None:
     state.then(like(SignalRecorded, asset=YES, action=REDEEM, after_micros=0))
 
 
-def test_a_payout_of_more_than_was_known_is_a_gap() -> None:
+def test_a_payout_of_more_than_is_held_is_a_gap() -> None:
     state = after(wallet((YES, "4"))).when(moving, movement(REDEEM, "10", "10", asset=YES))
     state.then(
         like(GapDetected, expected_micros=micros("4"), found_micros=micros("10")),
@@ -175,7 +175,7 @@ def test_a_payout_of_more_than_was_known_is_a_gap() -> None:
 
 
 @pytest.mark.parametrize("action", [SPLIT, MERGE])
-def test_a_movement_of_before_the_report_is_history(action: Action) -> None:
+def test_a_movement_before_the_snapshot_is_historic(action: Action) -> None:
     state = after(wallet((YES, "10"), (NO, "10"), ms=100)).when(moving, movement(action, "10", "10", ms=100))
     historic = like(SignalRecorded, action=action, position_state=PositionState.HISTORIC)
     state.then(historic, historic)
@@ -183,13 +183,13 @@ def test_a_movement_of_before_the_report_is_history(action: Action) -> None:
 
 
 @pytest.mark.parametrize("action", [SPLIT, REDEEM])
-def test_an_unclear_movement_before_the_snapshot_is_contained_in_it(action: Action) -> None:
+def test_an_unclear_movement_before_the_snapshot_changes_nothing(action: Action) -> None:
     after(wallet(ms=100)).when(undescribed, movement(action, "10", "10", ms=100)).then_nothing()
     with pytest.raises(UnclearError):
         after(wallet(ms=100)).when(undescribed, movement(action, "10", "10", ms=101))
 
 
-def test_a_movement_may_come_again_when_the_market_is_long_gone() -> None:
+def test_a_movement_may_be_replayed_after_its_market_has_ended() -> None:
     redeemed = movement(REDEEM, "10", "10", id="pm:M:9", ms=9)
     state = after(wallet((YES, "10")), redeemed, *(row(tx=f"0x{n}", event_time=at(20 + n)) for n in range(5)))
     state.when(undescribed, redeemed).then_nothing()
@@ -211,18 +211,18 @@ def test_movements_and_fills_are_one_position() -> None:
 # --- reports -----------------------------------------------------------------------------------------------
 
 
-def test_a_snapshot_names_the_market_of_what_it_lists() -> None:
+def test_a_snapshot_names_the_markets_of_its_positions() -> None:
     state = after(wallet((YES, "10"))).state
     assert (state.market_of(YES), state.market_of(NO)) == (RACE, "")
 
 
-def test_a_report_is_stale_when_a_newer_one_of_its_section_came() -> None:
+def test_a_snapshot_is_stale_after_a_newer_one_of_its_section() -> None:
     state = after(seeded(ms=100)).state
     assert [is_stale(state, seeded(ms=ms)) for ms in (99, 100, 101)] == [True, True, False]
     assert not is_stale(state, seeded(ms=99, section="xyz"))
 
 
-def test_a_conversion_moves_nothing_until_the_next_report() -> None:
+def test_a_conversion_moves_nothing_until_the_next_snapshot() -> None:
     state = after(wallet((YES, "10")))
     gap = GapDetected(
         gap_id="g",

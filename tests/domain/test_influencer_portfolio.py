@@ -108,7 +108,7 @@ def test_what_is_closed_leaves_only_its_profit() -> None:
     assert (state.positions, state.realized_micros, state.cash_micros) == ({}, micros("10"), micros("10"))
 
 
-def test_history_is_not_traded_again() -> None:
+def test_a_historic_signal_changes_nothing() -> None:
     assert shadow(entered("5", "100", ms=10), trade("t1", ms=5)) == shadow(entered("5", "100", ms=10))
 
 
@@ -121,7 +121,7 @@ def test_a_late_trade_counts_and_moves_no_mark() -> None:
 
 
 @pytest.mark.parametrize(("ms", "price"), [(19, "120"), (20, "200"), (21, "200")])
-def test_of_a_mark_and_the_own_trade_the_newer_goes(ms: int, price: str) -> None:
+def test_the_newer_of_the_mark_and_the_last_trade_is_the_price(ms: int, price: str) -> None:
     state = shadow(seeded(), trade("t1", price="120", ms=20))
     assert equity(state, priced("200", ms).get) + micros("120") == micros(price)
 
@@ -129,7 +129,7 @@ def test_of_a_mark_and_the_own_trade_the_newer_goes(ms: int, price: str) -> None
 # --- what was held before, and what the venue says later ---------------------------------------------------
 
 
-def test_what_was_held_before_comes_in_at_its_price_of_entry() -> None:
+def test_what_was_held_before_enters_at_its_price_of_entry() -> None:
     state = shadow(entered("5", "100"))
     assert (state.deposits_micros, profit(state, {})) == (micros("500"), 0)
     assert profit(state, priced("110")) == micros("50")
@@ -137,23 +137,23 @@ def test_what_was_held_before_comes_in_at_its_price_of_entry() -> None:
     assert (short.deposits_micros, profit(short, priced("110"))) == (micros("-500"), micros("-50"))
 
 
-def test_without_a_price_of_entry_it_comes_in_at_the_first_price_seen() -> None:
+def test_without_a_price_of_entry_it_enters_at_the_first_price() -> None:
     state = shadow(entered("5", None), trade("t1", SELL, "2", "100", ms=1), trade("t2", SELL, "3", "110", ms=2))
     assert state.deposits_micros == micros("500")
     assert (state.positions, state.realized_micros) == ({}, micros("30"))
 
 
-def test_what_was_never_priced_may_vanish_again() -> None:
+def test_a_position_without_a_price_may_leave_without_profit() -> None:
     state = shadow(entered("5", None), trade("t1", SELL, "1", "100", ms=1, start_micros=micros("1")))
     assert (state.positions, state.deposits_micros, state.cash_micros) == ({}, micros("100"), micros("100"))
 
 
-def test_what_was_never_priced_may_never_have_been() -> None:
+def test_a_position_without_a_price_may_turn_out_not_to_exist() -> None:
     state = shadow(entered("5", None), trade("t1", BUY, "1", "100", ms=1, start_micros=0))
     assert (state.positions[BTC].share_micros, state.deposits_micros) == (micros("1"), 0)
 
 
-def test_a_later_report_brings_in_the_difference() -> None:
+def test_a_later_snapshot_deposits_the_difference() -> None:
     state = shadow(entered("5", "100"), entered("7", "120", ms=10))
     assert (state.positions[BTC].share_micros, state.deposits_micros) == (micros("7"), micros("740"))
     gone = shadow(entered("5", "100"), trade("t1", price="150", ms=5), seeded(ms=10))
@@ -163,12 +163,12 @@ def test_a_later_report_brings_in_the_difference() -> None:
     assert profit(gone, {}) == micros("250")
 
 
-def test_a_report_that_agrees_changes_nothing() -> None:
+def test_a_snapshot_that_agrees_changes_nothing() -> None:
     before = shadow(entered("5", "100"), trade("t1", ms=5))
     assert shadow(entered("5", "100"), trade("t1", ms=5), entered("6", "100", ms=10)) == before
 
 
-def test_a_report_older_than_a_trade_does_not_undo_it() -> None:
+def test_a_snapshot_older_than_a_trade_does_not_undo_it() -> None:
     state = shadow(entered("5", "100"), trade("t1", ms=20), entered("5", "100", ms=10))
     assert (state.positions[BTC].share_micros, state.deposits_micros) == (micros("6"), micros("500"))
     closed = shadow(seeded(), trade("t1", ms=20), trade("t2", SELL, ms=21), entered("1", "100", ms=20))
@@ -195,12 +195,12 @@ def test_a_gap_is_no_profit() -> None:
     assert (state.cash_micros, profit(state, {})) == (micros("200"), 0)
 
 
-def test_the_venues_first_word_without_a_report_is_no_profit_either() -> None:
+def test_the_first_position_that_the_venue_states_is_no_profit() -> None:
     state = shadow(trade("t1", SELL, "7", "100", ms=1, start_micros=micros("7")))
     assert (state.positions, state.deposits_micros, profit(state, {})) == ({}, micros("700"), 0)
 
 
-def test_a_sale_of_more_than_was_known_is_no_profit() -> None:
+def test_a_sale_of_more_than_is_held_is_no_profit() -> None:
     state = shadow(wallet((YES, "4"), price="0.3"), row(side=SELL))  # 10 at 0.4
     assert state.deposits_micros == micros("1.2") + micros("2.4")
     assert (state.cash_micros, realized(state)) == (micros("4"), micros("0.4"))
@@ -228,7 +228,7 @@ def test_a_payout_is_realized(pays: str, profit_now: str) -> None:
     assert profit(state, {}) == micros(profit_now)
 
 
-def test_what_lost_is_gone_with_the_winner() -> None:
+def test_losing_outcomes_leave_with_the_winner() -> None:
     state = shadow(wallet((YES, "10"), (NO, "4"), price="0.5"), movement(Action.REDEEM, "4", "4"))
     assert (state.positions, realized(state)) == ({}, micros("-3"))
 

@@ -49,7 +49,7 @@ def test_an_asset_without_a_mark_has_none() -> None:
     assert marks(mark("0.4", venue=Venue.HYPERLIQUID)).mark(YES) is None, "assets of two venues are two"
 
 
-def test_the_newest_mark_is_the_worth() -> None:
+def test_the_newest_mark_counts() -> None:
     assert marks(mark("0.4"), mark("0.5", ms=30)).mark(YES) == Mark(20, micros("0.5"), at(30))
 
 
@@ -82,14 +82,14 @@ def test_a_resolution_is_as_of_a_sequence() -> None:
     assert ended.resolution(("polymarket", "other")) is None
 
 
-def test_the_first_resolution_is_final() -> None:
+def test_the_first_resolution_counts() -> None:
     ended = marks(resolved("1", "0"), resolved("0", "1", id="res-2", ms=5))
     found = ended.resolution(YES)
     assert found is not None
     assert (found.price_micros, found.resolution_id) == (MICRO, "res-1")
 
 
-def test_the_fold_returns_what_changed() -> None:
+def test_folding_returns_the_assets_whose_worth_changed() -> None:
     made = MarkPrices()
     assert made.evolve(mark("0.4"), 1) == (YES,)
     assert made.evolve(resolved(), 2) == (YES, NO)
@@ -113,7 +113,7 @@ def test_the_fold_returns_what_changed() -> None:
     ),
     st.integers(0, 160),
 )
-def test_history_answers_for_every_sequence_what_was_the_newest_then(events: list[Event], sequence: int) -> None:
+def test_history_gives_the_newest_mark_at_every_sequence(events: list[Event], sequence: int) -> None:
     past = marks(*events, history=True)
     then = marks(*events[: sequence // 10])
     for asset in (YES, NO):

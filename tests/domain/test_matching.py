@@ -129,7 +129,7 @@ def test_a_request_holds_everything_that_the_decision_needs() -> None:
     ]
 
 
-def test_a_request_carries_the_portfolio_scope_and_what_is_known_of_the_influencer() -> None:
+def test_a_request_carries_the_scope_and_the_influencers_position_state_and_equity() -> None:
     everyones = structs.replace(subscriber(), scope=PortfolioScope.EXEC_GLOBAL)
     group = group_closed(position_state=PositionState.ASSUMED, influencer_equity_micros=micros("5000"))
     (request,), _ = match(configuration(influencer(), everyones, subscription()), captured(group), 7)
@@ -159,7 +159,7 @@ def test_policy_of_a_request_is_the_subscriptions() -> None:
     assert request.policy_hash == hash_of(Policy(spread_bps=2, latency_ms=1))
 
 
-def test_a_group_without_a_book_is_still_asked_for_with_the_reason() -> None:
+def test_a_group_without_a_book_is_still_requested_with_the_reason() -> None:
     requests, summary = match(configuration(*EVERYONE), no_quote(Reason.NO_QUOTE), 7)
     assert [(request.quote, request.quote_reason) for request in requests] == [(None, Reason.NO_QUOTE)]
     assert summary.matched == 1
@@ -188,7 +188,7 @@ def test_the_summary_counts_who_was_matched_and_who_was_filtered_and_why() -> No
     )
 
 
-def test_a_group_nobody_follows_matches_nobody() -> None:
+def test_a_group_without_subscriptions_matches_none() -> None:
     requests, summary = match(configuration(influencer()), captured(), 7)
     assert requests == []
     assert (summary.matched, summary.filtered) == (0, {})

@@ -59,7 +59,7 @@ def test_controls_a_paused_engine_decides_nothing_not_even_a_close() -> None:
     skips(deciding(requested(before="1", after="0"), *held, inputs=looking(PAUSE)), paused)
 
 
-def test_controls_what_came_in_a_pause_is_never_decided_late() -> None:
+def test_controls_what_was_detected_in_a_pause_is_not_copied_later() -> None:
     paused = (Reason.ENGINE_PAUSED, Check("engine", "paused", "running", False))
     skips(deciding(requested(), inputs=looking(PAUSE, RESUME, detect_ms=199)), paused)
     executes(deciding(requested(), inputs=looking(PAUSE, RESUME, detect_ms=200)), "0.499")
@@ -83,7 +83,7 @@ def test_controls_a_subscriber_who_only_records_executes_nothing() -> None:
     assert the(outcome).target_notional_micros == micros("50"), "what would have been done stays visible"
 
 
-def test_controls_record_only_is_not_named_where_something_else_stood_in_the_way() -> None:
+def test_controls_record_only_is_not_named_when_another_check_failed() -> None:
     stale = deciding(requested(mode=Mode.RECORD_ONLY), ms=60_001, inputs=looking(RECORD))
     skips(stale, (Reason.STALE_SIGNAL, Check("signal_age_ms", 60_001, 60_000, False)))
 
@@ -117,7 +117,7 @@ def test_controls_a_blocked_market_may_be_named_by_its_asset() -> None:
     assert saw.disabled is Reason.MARKET_BLOCKED
 
 
-def test_controls_and_marks_are_seen_as_of_their_sequences() -> None:
+def test_controls_and_marks_count_as_of_their_sequences() -> None:
     marks = MarkPrices(history=True)
     marks.evolve(
         MarketResolved(
@@ -218,7 +218,7 @@ def test_controls_name_the_influencer_before_the_subscriber_before_the_market() 
     assert controls.disabled("bob", "eve", "match", "no", 99) is None
 
 
-def test_controls_that_are_shown_are_those_that_differ_from_the_default() -> None:
+def test_controls_now_lists_those_that_differ_from_the_usual() -> None:
     controls = switched(
         (1, ENGINE, "", ControlState.PAUSED),
         (2, ControlTarget.MARKET, "race", ControlState.DISABLED),
@@ -229,7 +229,7 @@ def test_controls_that_are_shown_are_those_that_differ_from_the_default() -> Non
     assert controls.now() == {"engine": "paused", "market race": "disabled"}
 
 
-def test_controls_of_breakers_name_the_actor_of_the_newest_reset_and_count_them() -> None:
+def test_controls_of_breakers_name_who_ordered_the_newest_reset_and_how_many_there_were() -> None:
     controls = switched(
         (5, ControlTarget.BREAKERS, "sam", ControlState.RESET),
         (8, ControlTarget.BREAKERS, "sam", ControlState.RESET),

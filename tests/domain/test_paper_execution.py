@@ -129,7 +129,7 @@ def test_a_sale_brings_cash_less_the_fee() -> None:
     )
 
 
-def test_partial_fills_are_recorded_with_what_was_asked_and_what_was_filled() -> None:
+def test_partial_fills_are_recorded_with_requested_and_filled_size() -> None:
     given(holding()).when(filling, decided("2", levels=levels("100 x 0.5"))).then(
         like(OrderSubmitted, share_micros=micros("2")),
         like(OrderFilled, share_micros=micros("0.5")),
@@ -143,7 +143,7 @@ def test_partial_fills_are_recorded_with_what_was_asked_and_what_was_filled() ->
     )
 
 
-def test_partial_fills_of_nothing_are_reported() -> None:
+def test_partial_fills_of_nothing_have_their_reason() -> None:
     given(holding("1", "90")).when(filling, decided("2", levels=())).then(
         like(OrderSubmitted, share_micros=micros("2")),
         like(
@@ -157,7 +157,7 @@ def test_partial_fills_of_nothing_are_reported() -> None:
     )
 
 
-def test_a_close_realizes_what_was_earned() -> None:
+def test_a_close_realizes_the_profit() -> None:
     closing = decided("2", reduce="2", side=SELL, levels=BIDS)
     given(holding("2", "180")).when(filling, closing).then(
         like(OrderSubmitted, reduce_micros=micros("2")),
@@ -217,7 +217,7 @@ def test_a_flip_of_nothing_held_still_opens() -> None:
     )
 
 
-def test_a_reduction_limited_to_what_is_held_is_reported() -> None:
+def test_a_reduction_limited_to_the_position_has_its_reason() -> None:
     given(holding("0.5", "50")).when(filling, decided("2", reduce="2", side=SELL, levels=BIDS)).then(
         like(OrderSubmitted, share_micros=micros("0.5")),
         like(OrderFilled, share_micros=micros("0.5")),

@@ -126,7 +126,7 @@ def test_a_share_of_the_cost_that_does_not_divide_stays_in_the_position() -> Non
 # --- prices and equity -------------------------------------------------------------------------------------
 
 
-def test_a_position_is_worth_what_the_newest_decision_on_it_saw() -> None:
+def test_a_position_is_worth_the_mid_of_its_newest_decision() -> None:
     portfolio = after(deposited("1000"), *executed(bought("BTC", "2", "100")))
     assert equity(portfolio, NO_MARKS) == micros("1000")
     marked = evolve(portfolio, decided(mid="130", decision=Decision.SKIP))
@@ -150,13 +150,13 @@ def test_a_falling_price_gains_for_a_short() -> None:
 
 
 @pytest.mark.parametrize(("ms", "price"), [(999, "130"), (1000, "90"), (1001, "90")])
-def test_of_a_mark_and_a_decisions_quote_the_newer_one_goes(ms: int, price: str) -> None:
+def test_the_newer_of_the_mark_and_a_decisions_mid_is_the_price(ms: int, price: str) -> None:
     portfolio = evolve(after(*executed(bought("BTC", "2", "100"))), decided(mid="130", decision=Decision.SKIP))
     assert price_of(portfolio, BTC, lambda asset: Mark(1, micros("90"), at(ms))) == micros(price)
 
 
-def test_a_decision_and_an_earlier_ones_fill_may_be_seen_in_either_order() -> None:
-    # Live, a fill may arrive after the next decision was made; replayed, it comes before it.
+def test_a_decision_and_an_earlier_ones_fill_may_be_folded_in_either_order() -> None:
+    # Live, a fill may arrive after the next decision was made; replayed, it stands before it.
     first, fill = decided("0.5", mid="100"), bought("BTC", "0.5", "101", attempt="att-1")
     then = decided(mid="120", decision=Decision.SKIP, attempt_id="att-2", decided_at=at(1500))
     replayed = after(deposited(), first, fill, then)
@@ -194,22 +194,22 @@ def test_an_order_counts_as_filled_until_its_result_is_known() -> None:
     assert over.pending == {}
 
 
-def test_a_skip_promises_nothing() -> None:
+def test_a_skip_leaves_no_pending_order() -> None:
     assert after(deposited(), decided("0.5", decision=Decision.SKIP)).pending == {}
 
 
-def test_a_fill_without_a_decision_is_nobodys() -> None:
+def test_a_fill_without_a_decision_changes_nothing() -> None:
     assert after(deposited(), bought("BTC", "1", "100")) == after(deposited())
 
 
-def test_a_reduction_on_its_way_is_no_exposure() -> None:
+def test_a_pending_reduction_is_no_exposure() -> None:
     held = after(deposited(), *executed(bought("BTC", "1", "100")))
     closing = evolve(held, decided("1", reduce="1", side=SELL))
     assert expected_copied(closing, "sam-ann", BTC) == 0
     assert at_risk(closing) == Exposure(*usd("100", "100", "100"))
 
 
-def test_of_a_flip_on_its_way_only_the_rest_opens() -> None:
+def test_of_a_pending_flip_only_the_rest_opens() -> None:
     held = after(deposited(), *executed(bought("BTC", "2", "100")))
     flipping = evolve(held, decided("5", reduce="2", side=SELL))
     assert at_risk(flipping) == Exposure(*usd("500", "500", "500")), "2 held and 3 to open"
@@ -251,7 +251,7 @@ def test_a_mark_values_what_is_at_risk() -> None:
     assert doubled == Exposure(*usd("400", "400", "400"))
 
 
-def test_outcome_tokens_on_their_way_take_their_cash_before_they_come() -> None:
+def test_a_pending_order_of_outcome_tokens_reserves_cash() -> None:
     buying = decided("10", mid="0.5", venue=PM, asset="yes")
     portfolio = after(deposited("100"), buying)
     assert free_cash(portfolio) == micros("95")
@@ -264,7 +264,7 @@ def test_outcome_tokens_on_their_way_take_their_cash_before_they_come() -> None:
 # --- residuals ---------------------------------------------------------------------------------------------
 
 
-def test_what_waits_is_what_the_newest_decision_recorded() -> None:
+def test_the_residual_is_that_of_the_newest_decision() -> None:
     waiting = decided(decision=Decision.SKIP, residual_micros=-3, residual_share_micros=4)
     portfolio = after(deposited(), waiting)
     assert portfolio.residuals == {("sam-ann", BTC): Residual(-3, 4)}
@@ -308,13 +308,13 @@ def test_what_is_held_against_each_other_is_settled_too() -> None:
     assert (paid.positions, paid.copied, realized(paid)) == ({}, {}, micros("1"))
 
 
-def test_an_order_on_its_way_is_settled_after_its_result() -> None:
+def test_a_pending_order_is_settled_after_its_result() -> None:
     held = after(*executed(bought("yes", "10", "0.4", venue=PM)), decided("5", venue=PM, asset="yes"))
     assert settlements(held, YES) == ()
     assert settlements(evolve(held, completed()), YES) == (("sam-ann", micros("10")),)
 
 
-def test_a_settlement_forgets_what_waited() -> None:
+def test_a_settlement_drops_the_residual() -> None:
     held = after(*executed(bought("yes", "10", "0.4", venue=PM)))
     waiting = evolve(
         held, decided(decision=Decision.SKIP, attempt_id="att-2", venue=PM, asset="yes", residual_micros=3)
@@ -343,7 +343,7 @@ def test_a_decision_deposit_or_settlement_may_repeat_among_the_newest_64() -> No
     assert len(more(once, deposited("1", id="one more")).newest) == 64 * 8, "memory is bounded"
 
 
-def test_what_breakers_did_may_repeat_too() -> None:
+def test_events_of_breakers_may_repeat_too() -> None:
     """Not even one that was undone since, or a look of an earlier day."""
     look, trip, reset = looked(0, 0, 100), looked(1, 1, 50), looked(2, 2, 40)
     tomorrow = structs.replace(looked(0, 3, 90), marked_at=at(86_400_000))
@@ -359,6 +359,6 @@ def test_a_fill_of_another_order_is_no_repeat() -> None:
     assert portfolio.positions[BTC].share_micros == micros("2")
 
 
-def test_what_concerns_no_portfolio_changes_none() -> None:
+def test_other_events_change_no_portfolio() -> None:
     portfolio = after(deposited())
     assert evolve(portfolio, signal()) is portfolio

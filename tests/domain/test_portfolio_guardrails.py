@@ -63,7 +63,7 @@ def test_exposure_influencer() -> None:
     )
 
 
-def test_exposure_counts_openings_on_their_way() -> None:
+def test_exposure_counts_pending_openings() -> None:
     sum_of_both = micros("460") + micros("49.9")
     skips(
         deciding(requested(), decided("4.6")),
@@ -81,14 +81,14 @@ def test_exposure_is_valued_at_marks() -> None:
     assert Check("exposure_total_micros", micros("7249.9"), limit, True) in the(outcome).checks
 
 
-def test_exposure_of_a_flip_is_lower_by_what_it_closes() -> None:
+def test_exposure_of_a_flip_does_not_count_what_it_closes() -> None:
     held = executed(bought("BTC", "4.6", "100"))
     outcome = deciding(requested(before="1", after="-1"), *held)
     executes(outcome, "5.1", reduce="4.6")
     assert Check("exposure_market_micros", micros("50"), micros("500"), True) in the(outcome).checks
 
 
-def test_exposure_cap_in_dollars_of_a_flip_is_higher_by_what_it_closes() -> None:
+def test_exposure_cap_in_dollars_does_not_count_what_a_flip_closes() -> None:
     held = executed(bought("BTC", "0.9", "100"))
     capped = Policy(notional_cap_micros=micros("100"))
     executes(deciding(requested(before="1", after="-1"), *held, policy=capped), "1.4", reduce="0.9")
@@ -116,7 +116,7 @@ def test_exposure_in_cash_an_outcome_is_paid_in_full_with_its_fee() -> None:
     executes(deciding(requested(), *executed(spent), policy=leveraged), "0.499")
 
 
-def test_exposure_in_cash_counts_orders_on_their_way() -> None:
+def test_exposure_in_cash_counts_pending_orders() -> None:
     promised = decided("0.1", venue=Venue.POLYMARKET, asset="no", market="other", share_micros=micros("19900"))
     held = structs.replace(promised, mid_micros=micros("0.50"))
     roomy = Policy(total_exposure_micros=2_000_000, influencer_exposure_micros=2_000_000)

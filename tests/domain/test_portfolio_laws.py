@@ -111,7 +111,7 @@ def test_an_event_that_comes_again_changes_nothing(events: list[Event], again: l
 
 
 @given_any(unsettled_lives, st.lists(st.booleans(), min_size=80, max_size=80))
-def test_decisions_and_the_results_of_earlier_ones_may_be_seen_in_any_order(
+def test_decisions_and_the_results_of_earlier_ones_may_be_folded_in_any_order(
     events: list[Event], turns: list[bool]
 ) -> None:
     """Live, what another stage writes is seen late; replayed, it comes where it was written."""
@@ -142,7 +142,7 @@ def test_the_order_of_independent_assets_does_not_matter(happened: list[Drawn]) 
 
 
 @given_any(st.lists(drawn, max_size=10))
-def test_a_fill_of_an_order_on_its_way_never_changes_what_is_expected(happened: list[Drawn]) -> None:
+def test_a_fill_of_a_pending_order_never_changes_what_is_expected(happened: list[Drawn]) -> None:
     portfolio = initial
     for event in life([one for one in happened if one.what == "order"]):
         after = evolve(portfolio, event)

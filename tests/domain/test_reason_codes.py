@@ -11,7 +11,7 @@ def test_a_description_is_one_plain_line() -> None:
     assert len({reason.description for reason in Reason}) == len(Reason)
 
 
-def test_the_stored_word_of_a_code_is_its_name() -> None:
+def test_the_stored_value_of_a_code_is_its_name() -> None:
     assert all(code.value == code.name == code.name.upper() for code in Reason)
 
 

@@ -154,7 +154,7 @@ def test_residual_what_was_refused_for_another_reason_is_not_copied_later(
     assert decision.residual_micros == micros("3"), "what waited already still does"
 
 
-def test_residual_of_one_who_only_records_counts_as_sent_when_it_would_have_been() -> None:
+def test_residual_of_a_recording_subscriber_counts_as_sent_when_it_would_have_been() -> None:
     recording = requested(sizing=fixed("4"), mode=Mode.RECORD_ONLY)
     decisions = following(recording, recording, recording, recording)
     assert bought_by(decisions) == [ACCUMULATED, ACCUMULATED, "RECORD_ONLY", ACCUMULATED]

@@ -155,14 +155,14 @@ def test_the_smallest_trade_counts() -> None:
     )
 
 
-def test_order_and_fee_of_a_trade_are_kept() -> None:
+def test_the_order_type_and_fee_of_a_trade_are_kept() -> None:
     liquidation = trade("t1", SELL, ms=1, order_type="liquidation", fee_micros=-7)
     after(seeded(("BTC", "1"))).when(recording, liquidation).then(
         like(SignalRecorded, action=Action.CLOSE, order_type="liquidation", fee_micros=-7)
     )
 
 
-def test_a_signal_knows_what_the_account_is_worth_over_all_its_sections() -> None:
+def test_a_signal_carries_the_equity_of_all_sections() -> None:
     state = after(seeded(("BTC", "1")))
     state.when(recording, trade(ms=1)).then(like(SignalRecorded, influencer_equity_micros=None))
     main = structs.replace(seeded(ms=10), equity_micros=micros("900"))
@@ -173,8 +173,8 @@ def test_a_signal_knows_what_the_account_is_worth_over_all_its_sections() -> Non
     silent.when(recording, trade(ms=20)).then(like(SignalRecorded, influencer_equity_micros=micros("1000")))
 
 
-def test_both_sides_of_a_self_trade_report_the_same_position_before() -> None:
-    """Hyperliquid's own fills: the chain of positions goes on from the second side, not from what either reported."""
+def test_both_sides_of_a_self_trade_state_the_same_position_before() -> None:
+    """Hyperliquid's own fills: the chain of positions goes on from the second side, not from what either was told."""
     sides = [
         trade("x:B", BUY, "2", ms=1, start_micros=micros("3"), twin_id="x:A"),
         trade("x:A", SELL, "2", ms=1, start_micros=micros("3"), twin_id="x:B", taker=False),
@@ -190,13 +190,13 @@ def test_both_sides_of_a_self_trade_report_the_same_position_before() -> None:
 # --- seeds -------------------------------------------------------------------------------------------------
 
 
-def test_without_a_seed_a_position_is_assumed() -> None:
+def test_without_a_snapshot_a_position_is_assumed() -> None:
     given(ACCOUNT).when(recording, trade()).then(
         like(SignalRecorded, before_micros=0, position_state=PositionState.ASSUMED)
     )
 
 
-def test_a_snapshot_sets_the_position() -> None:
+def test_a_snapshot_states_the_position() -> None:
     given(ACCOUNT, seeded(("BTC", "-5"))).when(recording, trade(size="2", ms=1)).then(
         like(
             SignalRecorded,
@@ -208,14 +208,14 @@ def test_a_snapshot_sets_the_position() -> None:
     )
 
 
-def test_what_a_seed_does_not_list_is_flat() -> None:
+def test_what_a_snapshot_does_not_list_is_flat() -> None:
     given(ACCOUNT, seeded(("BTC", "5"))).when(recording, trade(asset="ETH", ms=1)).then(
         like(SignalRecorded, before_micros=0, action=Action.OPEN, position_state=PositionState.KNOWN)
     )
 
 
 @pytest.mark.parametrize(("ms", "state"), [(99, "HISTORIC"), (100, "HISTORIC"), (101, "KNOWN")])
-def test_a_trade_up_to_the_seed_is_already_inside_it(ms: int, state: str) -> None:
+def test_a_trade_up_to_the_snapshot_is_contained_in_it(ms: int, state: str) -> None:
     outcome = given(ACCOUNT, seeded(("BTC", "5"), ms=100)).when(recording, trade(ms=ms))
     historic = state == "HISTORIC"
     outcome.then(
@@ -225,7 +225,7 @@ def test_a_trade_up_to_the_seed_is_already_inside_it(ms: int, state: str) -> Non
     outcome.again().then_nothing()
 
 
-def test_seeding_again_keeps_the_trades_after_the_report() -> None:
+def test_another_snapshot_keeps_the_trades_after_it() -> None:
     """The report may be older than trades that the feed has already brought."""
     state = after(seeded(("BTC", "1"), ms=0), *trades("+1", "+1", "-0.5"))
     corrected = after(seeded(("BTC", "1"), ms=0), *trades("+1", "+1", "-0.5"), seeded(("BTC", "10"), ms=2))
@@ -233,7 +233,7 @@ def test_seeding_again_keeps_the_trades_after_the_report() -> None:
     assert held(corrected) == micros("9.5"), "the report has the trades of 1 and 2 ms, not the one of 3 ms"
 
 
-def test_seeding_again_closes_what_is_no_longer_listed() -> None:
+def test_another_snapshot_closes_what_is_no_longer_listed() -> None:
     state = after(seeded(("BTC", "1"), ("ETH", "2"), ms=0), *trades("+1"), seeded(("ETH", "2"), ms=50))
     assert held(state) == 0
     assert held(state, "ETH") == micros("2")
@@ -252,14 +252,14 @@ def test_the_section_of_an_asset_is_its_dex() -> None:
     assert [section_of(asset) for asset in ("BTC", "xyz:SP500", "@142")] == ["", "xyz", ""]
 
 
-def test_a_report_that_comes_again_or_out_of_order_changes_nothing() -> None:
+def test_a_snapshot_that_repeats_or_arrives_out_of_order_changes_nothing() -> None:
     first, second = seeded(("BTC", "1"), ms=0), seeded(("BTC", "10"), ms=50)
     state = after(first, second, *trades("+1", first=60))
     assert after(first, second, *trades("+1", first=60), second, first).state == state.state
     assert held(state) == micros("11")
 
 
-def test_a_report_of_before_a_gap_does_not_bring_back_what_the_gap_put_right() -> None:
+def test_a_snapshot_from_before_a_gap_does_not_undo_its_correction() -> None:
     found = trade("t9", size="1", ms=90, start_micros=micros("7"))
     state = after(seeded(("BTC", "1"), ms=0), found)
     assert held(state) == micros("8")
@@ -267,7 +267,7 @@ def test_a_report_of_before_a_gap_does_not_bring_back_what_the_gap_put_right() -
     assert (held(late), held(late, "ETH")) == (micros("8"), micros("3")), "of the rest it is the newest word"
 
 
-def test_a_report_older_than_what_is_remembered_is_passed_over() -> None:
+def test_a_snapshot_older_than_the_remembered_trades_changes_nothing() -> None:
     many = trades(*["+1"] * (REMEMBERED + 5))
     state = after(*many, seeded(("BTC", "2"), ms=2))
     assert held(state) == micros(str(len(many))), "what happened since the report is no longer known"
@@ -326,14 +326,14 @@ def test_a_gap_may_turn_a_position_around() -> None:
 
 
 @pytest.mark.parametrize(("ms", "state"), [(89, "HISTORIC"), (91, "KNOWN")])
-def test_a_fill_that_the_gap_contained_is_history_when_it_comes_late(ms: int, state: str) -> None:
-    gap = after(seeded(("BTC", "5")), reported("t9", "8", ms=90))
+def test_a_late_fill_that_the_gap_contained_is_historic(ms: int, state: str) -> None:
+    gap = after(seeded(("BTC", "5")), told("t9", "8", ms=90))
     late = gap.when(recording, trade("late", size="3", ms=ms))
     late.then(like(SignalRecorded, position_state=PositionState(state)))
     assert held(late) == micros("9" if state == "HISTORIC" else "12")
 
 
-def test_a_late_fill_does_not_know_the_position_now() -> None:
+def test_a_late_fill_does_not_state_the_current_position() -> None:
     state = after(seeded(("BTC", "5")), *trades("+1", "+1", first=10))
     late = state.when(recording, reported("late", "5", "4", ms=5))
     late.then(like(SignalRecorded, before_micros=micros("7"), after_micros=micros("11")))
@@ -345,8 +345,8 @@ def test_a_chain_of_fills_in_one_millisecond_is_no_gap() -> None:
     assert [one.before_micros for one in found] == [micros(str(5 + n)) for n in range(4)]
 
 
-def test_without_a_seed_the_venues_word_is_the_first_and_contradicts_nothing() -> None:
-    outcome = given(ACCOUNT).when(recording, reported("t1", "7", "2", side=SELL, ms=5))
+def test_without_a_snapshot_the_first_stated_position_is_no_gap() -> None:
+    outcome = given(ACCOUNT).when(recording, told("t1", "7", "2", side=SELL, ms=5))
     outcome.then(
         like(
             SignalRecorded,
@@ -360,14 +360,14 @@ def test_without_a_seed_the_venues_word_is_the_first_and_contradicts_nothing() -
     outcome.when(recording, trade("t0", ms=4)).then(like(SignalRecorded, position_state=PositionState.HISTORIC))
 
 
-def test_what_was_assumed_gives_way_to_the_venues_word_without_a_gap() -> None:
+def test_a_stated_position_replaces_an_assumed_one_without_a_gap() -> None:
     state = after(*trades("+1", "+1"))
     outcome = state.when(recording, reported("t9", "7", ms=9))
     outcome.then(like(SignalRecorded, before_micros=micros("7"), position_state=PositionState.KNOWN))
     assert held(outcome) == micros("8")
 
 
-def test_history_shows_the_step_that_led_to_the_report() -> None:
+def test_a_historic_signal_shows_the_step_that_led_to_the_snapshot() -> None:
     state = after(seeded(("BTC", "5"), ms=100))
     state.when(recording, reported("t1", "2", ms=50)).then(
         like(SignalRecorded, before_micros=micros("2"), after_micros=micros("3"), position_state=PositionState.HISTORIC)
@@ -375,7 +375,7 @@ def test_history_shows_the_step_that_led_to_the_report() -> None:
 
 
 @given_any(st.lists(st.tuples(st.sampled_from([BUY, SELL]), st.integers(1, 9)), max_size=25), st.lists(st.booleans()))
-def test_with_the_venues_word_the_position_is_right_whatever_was_lost(
+def test_stated_positions_keep_the_fold_right_whatever_was_lost(
     steps: list[tuple[TradeSide, int]], missed: list[bool]
 ) -> None:
     stream, position = [], 3
@@ -401,7 +401,7 @@ def test_with_the_venues_word_the_position_is_right_whatever_was_lost(
     st.integers(0, 41),
     st.integers(-20, 20),
 )
-def test_a_report_at_any_time_leaves_the_same_position_whenever_it_arrives(
+def test_a_snapshot_of_any_time_leaves_the_same_position_whenever_it_arrives(
     steps: list[tuple[TradeSide, int, int]], reported_ms: int, start: int
 ) -> None:
     """The truth is `start` plus every trade; the report knows those up to its own time."""

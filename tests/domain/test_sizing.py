@@ -76,7 +76,7 @@ def test_sizing_proportional_applies_the_influencers_fraction_of_its_own_equity(
 
 
 @pytest.mark.parametrize("equity", [None, 0, -1])
-def test_sizing_proportional_needs_the_influencers_equity(equity: int | None) -> None:
+def test_sizing_proportional_has_no_target_without_the_influencers_equity(equity: int | None) -> None:
     request = requested(sizing=percent("proportional", "100"), influencer_equity_micros=equity)
     assert target(request, micros("100"), RICH) is None
 
@@ -154,7 +154,7 @@ def test_clamp_zero_switches_the_optional_ones_off() -> None:
     assert clamp(requested(), RICH * 9, off, Exposure(RICH, RICH, RICH)) == Clamp("max_notional", RICH)
 
 
-def test_clamp_shapes_the_order_and_the_decision_records_it() -> None:
+def test_clamp_shapes_the_order_and_is_recorded() -> None:
     outcome = deciding(requested(sizing=fixed("1000")))
     executes(outcome, "0.749")  # 75 USD at 100.05
     (decision,) = outcome.events

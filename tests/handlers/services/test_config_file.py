@@ -207,7 +207,7 @@ def test_guardrails_of_one_subscriber() -> None:
     ]
 
 
-def test_guardrails_of_everybody_and_of_one_influencer() -> None:
+def test_guardrails_of_all_and_of_one_influencer() -> None:
     of_ann = GUARDRAIL | {"scope": "influencer:ann", "values": {"spread_bps": 1, "latency_ms": 2}}
     assert read(GUARDRAIL, INFLUENCER, of_ann)[::2] == [
         GuardrailConfigured(scope="global", values={"spread_bps": 25}, actor="ops"),
@@ -215,7 +215,7 @@ def test_guardrails_of_everybody_and_of_one_influencer() -> None:
     ]
 
 
-def test_blank_lines_and_comments_are_passed_over_but_counted() -> None:
+def test_blank_lines_and_comments_are_skipped_but_counted() -> None:
     assert read("", "  ", "# a comment", "   # another\n", GUARDRAIL, "\n")
     assert wrong("", "# a comment", "{") == [
         "line 3: is not JSON: Expecting property name enclosed in double quotes at column 2"
@@ -382,7 +382,7 @@ def test_an_address_may_move_when_its_owner_gives_it_up_in_the_same_file() -> No
         assert after.followed(Venue.HYPERLIQUID) == {ANN: "ann", BOB: "eve"}
 
 
-def test_everything_wrong_is_reported_at_once_in_the_order_of_the_lines() -> None:
+def test_every_error_is_reported_at_once_in_the_order_of_the_lines() -> None:
     assert wrong(
         SUBSCRIPTION | {"id": "x", "subscriber_id": "missing"},
         "oops",
@@ -478,7 +478,7 @@ def test_what_is_exported_can_be_imported_and_changes_nothing(lines: list[dict[s
     assert [line_of(event) for event in read(*exported)] == exported
 
 
-def test_what_is_not_configuration_has_no_line() -> None:
+def test_other_events_have_no_line() -> None:
     event = CashDeposited(deposit_id="d", subscriber_id="sam", cash_delta_micros=1, config_sequence=1, deposited_at=1)
     with pytest.raises(TypeError, match="CashDeposited is not configuration"):
         line_of(event)
