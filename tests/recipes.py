@@ -28,7 +28,7 @@ from tests.repository import ROOT, files, name_of
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 
 _HEADING = re.compile(r"(#+) (.+)")
-_FENCE = re.compile(r"(`{3,})(.*)")
+_TICKS = re.compile(r"(`{3,})(.*)")
 _FILE = re.compile(r"(\w+) file=(\S+)")
 
 
@@ -48,18 +48,18 @@ def steps(title: str, page: str | None = None) -> list[Step]:
     """The steps under a heading, in order; `page` is the text of CONTRIBUTING.md. Raises RecipeError when none are."""
     found: list[Step] = []
     depth = 0
-    fence, info, block = "", "", list[str]()
+    ticks, info, block = "", "", list[str]()
     for line in (CONTRIBUTING.read_text() if page is None else page).splitlines():
-        if fence:
-            if line.strip() != fence:
+        if ticks:
+            if line.strip() != ticks:
                 block.append(line)
                 continue
             named = _FILE.fullmatch(info)
             if depth and named:
                 found.append(Step(named[2], "\n".join(block) + "\n", named[1] == "diff"))
-            fence, block = "", []
-        elif opening := _FENCE.fullmatch(line):
-            fence, info = opening[1], opening[2].strip()
+            ticks, block = "", []
+        elif opening := _TICKS.fullmatch(line):
+            ticks, info = opening[1], opening[2].strip()
         elif heading := _HEADING.fullmatch(line):
             if heading[2].strip() == title:
                 depth = len(heading[1])

@@ -26,7 +26,7 @@ DESIGN = PAGES["docs/design.md"]
 PACKAGES = ("domain", "streams", "gateways", "handlers", "projections", "vibe")
 FOLDERS = (*PACKAGES, "tests", "ops", "docs")
 
-_FENCE = re.compile(r"^```[^`\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^```[^`\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#{1,4} (.+)$", re.MULTILINE)
@@ -35,16 +35,16 @@ _AT_THE_TOP = re.compile(r"[\w.-]+\.(?:md|toml|conf|yml|lock)|Makefile|LICENSE")
 
 def fenced(page: str) -> list[str]:
     """The lines of a page's fenced blocks."""
-    return [line for block in _FENCE.findall(PAGES[page]) for line in block.splitlines()]
+    return [line for block in _BLOCK.findall(PAGES[page]) for line in block.splitlines()]
 
 
 def spans(page: str) -> list[str]:
     """The code spans of a page, fenced blocks left out; a table's escaped bar is a bar."""
-    return [span.replace("\\|", "|") for span in _SPAN.findall(_FENCE.sub("", PAGES[page]))]
+    return [span.replace("\\|", "|") for span in _SPAN.findall(_BLOCK.sub("", PAGES[page]))]
 
 
 def headings(page: str) -> list[str]:
-    return [heading.strip() for heading in _HEADING.findall(_FENCE.sub("", PAGES[page]))]
+    return [heading.strip() for heading in _HEADING.findall(_BLOCK.sub("", PAGES[page]))]
 
 
 def section(title: str) -> str:

@@ -1,6 +1,6 @@
 """Freeze the schemas of new events: `python -m tests.domain.catalogue_snapshot`.
 
-Adds what is not frozen yet to catalogue.json: a stored name, a new word of an enumeration, or a new field with a
+Adds what is not frozen yet to catalogue.json: a stored name, a new member of an enumeration, or a new field with a
 default (old events keep their meaning). Whatever else differs from what is frozen is refused: stored events must be
 readable for ever.
 """
@@ -19,7 +19,7 @@ Schemas = dict[str, dict[str, Any]]
 
 
 def current() -> Schemas:
-    """The JSON schema of every event by stored name, without the words that only explain it."""
+    """The JSON schema of every event by stored name, without titles and descriptions."""
     schemas = {name: _bare(schema_of(event)) for name, event in sorted(CATALOGUE.items())}
     plain: Schemas = json.loads(json.dumps(schemas))
     return plain
@@ -46,7 +46,7 @@ def frozen() -> Schemas:
 def differences(before: Any, now: Any, at: str = "") -> Iterator[str]:
     """Where `now` reads differently from `before`, as paths into the schema.
 
-    A new word of an enumeration and a new field with a default are no difference: what was stored reads as before.
+    A new member of an enumeration and a new field with a default are no difference: what was stored reads as before.
     """
     if isinstance(before, dict) and isinstance(now, dict):
         for key in sorted(before.keys() | now.keys()):

@@ -1,4 +1,4 @@
-"""An influencer's account in specs: what its trades, movements and reports lead to; Polymarket's two sources."""
+"""An influencer's account in specs: the events of its trades, movements and snapshots; Polymarket's two sources."""
 
 from typing import Any
 
@@ -17,21 +17,21 @@ OUTCOMES = (YES, NO)
 
 
 def recording(account: Account, trade: Trade) -> tuple[Event, ...]:
-    """What a trade means, as the stage that normalizes asks."""
+    """The events of a trade, as `normalize` records them."""
     return record(account.holding(trade.asset), trade, account.equity_micros)
 
 
 def moving(account: Account, movement: Movement) -> tuple[Event, ...]:
-    """What a movement means in a market of two outcomes that was described."""
+    """The events of a movement in a market of two outcomes that was described."""
     return influencer_account.move(account, movement, OUTCOMES)
 
 
 Happening = Event | Trade | Movement
-"""An event of the account itself, or something to be understood first."""
+"""An event of the account, or what a raw event describes."""
 
 
 def after(*happened: Happening) -> Given[Account]:
-    """An account after its reports, trades and movements."""
+    """An account after its snapshots, trades and movements."""
     return more(given(ACCOUNT), *happened)
 
 
@@ -75,7 +75,7 @@ def trades(*steps: str, first: int = 1) -> list[Trade]:
 def outcome(
     id: str, side: TradeSide = BUY, size: str = "10", price: str = "0.4", *, tx: str = "0xt1", **changes: Any
 ) -> Trade:
-    """A fill of an outcome token, in the words of either source."""
+    """A fill of an outcome token, as either source reports it."""
     asset = str(changes.pop("asset", YES))
     share, cost = micros(size), micros(price)
     made = trade(
@@ -130,7 +130,7 @@ def movement(
 
 
 def wallet(*positions: tuple[str, str], ms: int = -1000, price: str | None = "0.3") -> AccountSeeded:
-    """A report of a wallet: (asset, size), all bought at one price."""
+    """An account snapshot of a wallet: (asset, size), all bought at one price."""
     return AccountSeeded(
         seed_id=f"seed@{ms}",
         influencer_id="ann",

@@ -1,4 +1,4 @@
-"""Deciding in specs: the decision of a subscriber with a history, and the words in which specs speak of it."""
+"""Specs of decisions: the decision of a subscriber with a history, and what specs assert about it."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ from tests.domain.facts import PORTFOLIO, at, deposited, inputs
 USUAL = Policy()
 INPUTS = inputs()
 GONE = deposited("-10000", id="dep-2")
-"""Takes out what a subscriber of these specs has put in."""
+"""Withdraws the deposit of these specs."""
 
 
 def deciding(
@@ -45,7 +45,7 @@ def deciding(
 def following(
     *requests: ExecutionRequested, policy: Policy = USUAL, history: tuple[Event, ...] = (), **more: Any
 ) -> list[CopyDecided]:
-    """The decisions of requests that come one after the other, with the paper fills of each in the portfolio."""
+    """The decisions of requests one after the other, each with the paper fills of those before."""
     made: list[CopyDecided] = []
     events = list(history)
     for number, request in enumerate(requests):
@@ -77,7 +77,7 @@ def failed(outcome: Result[Portfolio]) -> list[Check]:
 
 
 def skips(outcome: Result[Portfolio], *why: tuple[Reason, Check]) -> None:
-    """Nothing is sent, for exactly these reasons, and the checks behind them say what was compared with what."""
+    """The decision is SKIP for exactly these reasons, and exactly these checks failed."""
     outcome.then(
         like(
             CopyDecided,
@@ -92,7 +92,7 @@ def skips(outcome: Result[Portfolio], *why: tuple[Reason, Check]) -> None:
 
 
 def executes(outcome: Result[Portfolio], share: str, *, reduce: str = "0", despite: tuple[Reason, ...] = ()) -> None:
-    """An order of `share`, of which `reduce` gives up what is held; `despite` is why nothing is opened."""
+    """The decision is EXECUTE: an order of `share`, of which `reduce` reduces; `despite` is why nothing is opened."""
     outcome.then(
         like(
             CopyDecided,

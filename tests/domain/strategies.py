@@ -1,4 +1,5 @@
-"""Whole lives of a portfolio, for properties: orders of two venues and subscriptions, deposits, settlements, looks."""
+"""Whole lives of a portfolio, for property tests: orders of two venues and subscriptions, deposits, settlements,
+breakers."""
 
 from typing import Any, NamedTuple
 
@@ -57,8 +58,8 @@ def settled(
     )
 
 
-def looked(kind: int, number: int, equity_micros: int) -> Event:
-    """Something that a breaker did."""
+def breaker_event(kind: int, number: int, equity_micros: int) -> Event:
+    """An event of a breaker: 0 a reference, 1 a trip, 2 a reset."""
     limit, now = BreakerLimit.DRAWDOWN, at(number)
     common: dict[str, Any] = {"subscriber_id": "sam", "equity_micros": equity_micros}
     if kind == 0:
@@ -77,7 +78,7 @@ def looked(kind: int, number: int, equity_micros: int) -> Event:
 
 
 class Drawn(NamedTuple):
-    """One thing that happens; which of the numbers matter depends on it."""
+    """One step of a life; `what` decides which of the numbers matter."""
 
     what: str
     asset: int
@@ -93,7 +94,7 @@ class Drawn(NamedTuple):
 
 drawn = st.builds(
     Drawn,
-    what=st.sampled_from(["order"] * 5 + ["deposit", "skip", "settle", "look"]),
+    what=st.sampled_from(["order"] * 5 + ["deposit", "skip", "settle", "breaker"]),
     asset=st.integers(0, 2),
     subscription=st.integers(0, 1),
     side=st.integers(0, 1),
@@ -107,7 +108,7 @@ drawn = st.builds(
 
 
 def orders(one: Drawn, number: int) -> list[Event]:
-    """A decision, its fills, and its result unless it is still on its way."""
+    """A decision, its fills, and its result unless it is still pending."""
     venue, asset = ASSETS[one.asset]
     subscription, side = SUBSCRIPTIONS[one.subscription], (BUY, SELL)[one.side]
     attempt = f"att-{number}"
@@ -142,7 +143,7 @@ def orders(one: Drawn, number: int) -> list[Event]:
 
 
 def life(happened: list[Drawn], *, settling: bool = True) -> list[Event]:
-    """The events of everything drawn, settlements as the portfolio owes them."""
+    """The events of everything drawn, settlements of what the portfolio holds."""
     events: list[Event] = []
     for number, one in enumerate(happened):
         venue, asset = ASSETS[one.asset]
@@ -163,8 +164,8 @@ def life(happened: list[Drawn], *, settling: bool = True) -> list[Event]:
                         decided_at=at(number),
                     )
                 )
-            case "look":
-                events.append(looked(one.parts % 3, number, one.notional))
+            case "breaker":
+                events.append(breaker_event(one.parts % 3, number, one.notional))
             case "settle" if settling:
                 portfolio = initial
                 for event in events:
@@ -181,7 +182,7 @@ unsettled_lives = st.lists(drawn, max_size=14).map(lambda happened: life(happene
 
 
 def is_planned(event: Event) -> bool:
-    """True for what the stage that decides writes itself; the rest comes from the one that executes."""
+    """True for what `plan` writes itself; `execute` writes the rest."""
     return not isinstance(event, OrderFilled | ExecutionCompleted)
 
 

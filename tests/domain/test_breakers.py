@@ -1,4 +1,4 @@
-"""The breakers: losses trip once; days, weeks and operators reset; a deposit is no profit."""
+"""The breakers (docs/design.md, breakers): losses trip; days, weeks and operators reset; deposits are no profit."""
 
 import calendar
 import datetime
@@ -41,7 +41,7 @@ def utc(text: str) -> int:
 FRIDAY = "2026-11-20 09:30"
 
 
-def looking(
+def watching(
     state: Breakers,
     equity: str,
     at: str = FRIDAY,
@@ -64,8 +64,8 @@ def looking(
 
 
 def since(equity: str = "10000", at: str = FRIDAY, policy: Policy = ON) -> Result[Breakers]:
-    """A portfolio first looked at with this equity."""
-    return given(BREAKERS).when(looking, equity, at, policy)
+    """A portfolio first watched with this equity."""
+    return given(BREAKERS).when(watching, equity, at, policy)
 
 
 def tripped(limit: BreakerLimit) -> like:
@@ -79,7 +79,7 @@ def reset(limit: BreakerLimit, **fields: object) -> like:
 MARKED = like(EquityMarked)
 
 
-# --- looking -----------------------------------------------------------------------------------------------
+# --- references -----------------------------------------------------------------------------------------------
 
 
 def test_losses_count_from_the_first_recorded_equity() -> None:
@@ -91,22 +91,22 @@ def test_losses_count_from_the_first_recorded_equity() -> None:
 
 
 def test_nothing_is_recorded_while_nothing_happens() -> None:
-    since().when(looking, "9990", "2026-11-20 23:59").then_nothing()
+    since().when(watching, "9990", "2026-11-20 23:59").then_nothing()
 
 
 def test_a_new_peak_is_recorded_when_it_is_a_quarter_percent_higher() -> None:
-    since().when(looking, "10025").then_nothing()
-    outcome = since().when(looking, "10025.000001")
+    since().when(watching, "10025").then_nothing()
+    outcome = since().when(watching, "10025.000001")
     outcome.then(like(EquityMarked, equity_micros=micros("10025.000001"))).again().then_nothing()
     assert outcome.state.peak_micros == micros("10025.000001")
-    assert outcome.state.day_micros == micros("10000"), "the day began where it began"
+    assert outcome.state.day_micros == micros("10000"), "the day's reference stays"
 
 
 def test_a_new_day_is_recorded_and_a_new_week() -> None:
-    outcome = since().when(looking, "9900", "2026-11-21 00:00")
+    outcome = since().when(watching, "9900", "2026-11-21 00:00")
     outcome.then(MARKED)
     assert (outcome.state.day_micros, outcome.state.week_micros) == (micros("9900"), micros("10000"))
-    outcome = outcome.when(looking, "9800", "2026-11-23 00:00")
+    outcome = outcome.when(watching, "9800", "2026-11-23 00:00")
     outcome.then(MARKED)
     assert (outcome.state.day_micros, outcome.state.week_micros) == (micros("9800"), micros("9800"))
     assert outcome.state.peak_micros == micros("10000")
@@ -146,9 +146,9 @@ def test_weeks_are_those_of_the_calendar(day: int, within: int) -> None:
 @pytest.mark.parametrize("limit", [DAILY, WEEKLY, DRAWDOWN])
 def test_every_limit_trips_once_when_equity_falls_through_its_floor(limit: BreakerLimit) -> None:
     policy, floor = ONLY[limit], FLOOR[limit]
-    since(policy=policy).when(looking, floor, policy=policy).then_nothing()
+    since(policy=policy).when(watching, floor, policy=policy).then_nothing()
     below = str(float(floor) - 0.01)
-    outcome = since(policy=policy).when(looking, below, policy=policy, marks=88, config=99)
+    outcome = since(policy=policy).when(watching, below, policy=policy, marks=88, config=99)
     outcome.then(
         BreakerTripped(
             subscriber_id="sam",
@@ -162,44 +162,44 @@ def test_every_limit_trips_once_when_equity_falls_through_its_floor(limit: Break
         )
     ).again().then_nothing()
     assert outcome.state.tripped == {limit}
-    outcome.when(looking, "1", policy=policy).then_nothing()
-    outcome.when(looking, "10000", policy=policy).then_nothing()
+    outcome.when(watching, "1", policy=policy).then_nothing()
+    outcome.when(watching, "10000", policy=policy).then_nothing()
 
 
 def test_a_great_loss_trips_them_all() -> None:
-    since().when(looking, "8000").then(tripped(DAILY), tripped(WEEKLY), tripped(DRAWDOWN))
+    since().when(watching, "8000").then(tripped(DAILY), tripped(WEEKLY), tripped(DRAWDOWN))
 
 
 def test_a_limit_of_zero_is_off() -> None:
     assert floors(since().state, OFF) == ()
-    since(policy=OFF).when(looking, "1", policy=OFF).then_nothing()
-    since().when(looking, "1", policy=ONLY[WEEKLY]).then(tripped(WEEKLY))
+    since(policy=OFF).when(watching, "1", policy=OFF).then_nothing()
+    since().when(watching, "1", policy=ONLY[WEEKLY]).then(tripped(WEEKLY))
 
 
 def test_without_equity_there_is_nothing_to_lose() -> None:
-    since("0").when(looking, "-5").then_nothing()
+    since("0").when(watching, "-5").then_nothing()
 
 
 def test_losses_of_several_days_add_up_in_the_week() -> None:
     state = since(at="2026-11-16 12:00")
     for day, equity in (("17", "9750"), ("18", "9500"), ("19", "9250")):
-        state = state.when(looking, equity, f"2026-11-{day} 00:00")
+        state = state.when(watching, equity, f"2026-11-{day} 00:00")
         state.then(MARKED)
-    state.when(looking, "9199.99", "2026-11-19 12:00").then(tripped(WEEKLY))
+    state.when(watching, "9199.99", "2026-11-19 12:00").then(tripped(WEEKLY))
 
 
 def test_the_drawdown_is_from_the_peak() -> None:
     policy = ONLY[DRAWDOWN]
-    state = since(policy=policy).when(looking, "20000", policy=policy)
-    state.when(looking, "17600", policy=policy).then_nothing()
-    state.when(looking, "17599", policy=policy).then(like(BreakerTripped, reference_micros=micros("20000")))
+    state = since(policy=policy).when(watching, "20000", policy=policy)
+    state.when(watching, "17600", policy=policy).then_nothing()
+    state.when(watching, "17599", policy=policy).then(like(BreakerTripped, reference_micros=micros("20000")))
 
 
 # --- resetting ---------------------------------------------------------------------------------------------
 
 
 def test_a_day_resets_its_own_breaker() -> None:
-    outcome = since().when(looking, "9600").when(looking, "9500", "2026-11-21 00:00")
+    outcome = since().when(watching, "9600").when(watching, "9500", "2026-11-21 00:00")
     outcome.then(
         MARKED,
         BreakerReset(
@@ -211,52 +211,52 @@ def test_a_day_resets_its_own_breaker() -> None:
             reset_at=utc("2026-11-21 00:00"),
         ),
     ).again().then_nothing()
-    outcome.when(looking, "9215", "2026-11-21 01:00").then_nothing()
-    outcome.when(looking, "9214.99", "2026-11-21 01:00").then(like(BreakerTripped, limit=DAILY))
+    outcome.when(watching, "9215", "2026-11-21 01:00").then_nothing()
+    outcome.when(watching, "9214.99", "2026-11-21 01:00").then(like(BreakerTripped, limit=DAILY))
 
 
 def test_a_week_resets_its_own_breaker_and_the_days() -> None:
-    outcome = since().when(looking, "9100").when(looking, "9100", "2026-11-22 12:00")
+    outcome = since().when(watching, "9100").when(watching, "9100", "2026-11-22 12:00")
     outcome.then(MARKED, reset(DAILY))
     assert outcome.state.tripped == {WEEKLY}
-    outcome.when(looking, "9000", "2026-11-23 00:00").then(MARKED, reset(WEEKLY))
-    jump = since().when(looking, "9100").when(looking, "9100", "2026-11-24 00:00")
+    outcome.when(watching, "9000", "2026-11-23 00:00").then(MARKED, reset(WEEKLY))
+    jump = since().when(watching, "9100").when(watching, "9100", "2026-11-24 00:00")
     jump.then(MARKED, reset(DAILY), reset(WEEKLY))
 
 
 def test_no_time_resets_the_drawdown() -> None:
-    outcome = since().when(looking, "8700").when(looking, "8700", "2027-06-01 00:00")
+    outcome = since().when(watching, "8700").when(watching, "8700", "2027-06-01 00:00")
     outcome.then(MARKED, reset(DAILY), reset(WEEKLY))
     assert outcome.state.tripped == {DRAWDOWN}
 
 
 def test_an_operator_resets_everything_and_losses_are_counted_from_now() -> None:
-    outcome = since().when(looking, "8700", config=7).when(looking, "8500", by="olga", config=9)
+    outcome = since().when(watching, "8700", config=7).when(watching, "8500", by="olga", config=9)
     outcome.then(*(reset(limit, actor="olga", config_sequence=9) for limit in sorted((DAILY, WEEKLY, DRAWDOWN))))
     state = outcome.state
     assert state.tripped == frozenset()
     assert (state.day_micros, state.week_micros, state.peak_micros) == 3 * (micros("8500"),)
-    outcome.when(looking, "8245").then_nothing()
-    outcome.when(looking, "8244.99").then(tripped(DAILY))
+    outcome.when(watching, "8245").then_nothing()
+    outcome.when(watching, "8244.99").then(tripped(DAILY))
 
 
 def test_a_reset_when_nothing_is_tripped_changes_nothing() -> None:
-    since().when(looking, "9990", by="olga").then_nothing()
+    since().when(watching, "9990", by="olga").then_nothing()
 
 
 def test_what_an_operator_resets_does_not_move_what_was_not_tripped() -> None:
-    outcome = since().when(looking, "9600").when(looking, "9600", by="olga")
+    outcome = since().when(watching, "9600").when(watching, "9600", by="olga")
     outcome.then(reset(DAILY))
     assert (outcome.state.day_micros, outcome.state.week_micros) == (micros("9600"), micros("10000"))
 
 
 def test_what_is_reset_does_not_trip_at_the_same_time() -> None:
-    outcome = since(policy=ONLY[DRAWDOWN]).when(looking, "8000", policy=ONLY[DRAWDOWN])
-    outcome.when(looking, "8000", policy=ONLY[DRAWDOWN], by="olga").then(reset(DRAWDOWN)).again().then_nothing()
+    outcome = since(policy=ONLY[DRAWDOWN]).when(watching, "8000", policy=ONLY[DRAWDOWN])
+    outcome.when(watching, "8000", policy=ONLY[DRAWDOWN], by="olga").then(reset(DRAWDOWN)).again().then_nothing()
 
 
 def test_a_trip_records_the_config_sequence() -> None:
-    assert since().when(looking, "9000", config=42).state.config_sequence == 42
+    assert since().when(watching, "9000", config=42).state.config_sequence == 42
 
 
 # --- deposits ----------------------------------------------------------------------------------------------
@@ -266,19 +266,19 @@ def test_a_trip_records_the_config_sequence() -> None:
 def test_a_deposit_moves_what_losses_are_counted_from(change: str, floor: str, below: str) -> None:
     state = Given(BREAKERS, since().state, [deposited(change)])
     assert state.state.peak_micros == micros("10000") + micros(change)
-    state.when(looking, floor).then_nothing()
-    state.when(looking, below).then(tripped(DAILY))
+    state.when(watching, floor).then_nothing()
+    state.when(watching, below).then(tripped(DAILY))
 
 
 def test_a_deposit_before_the_first_recorded_equity_moves_nothing() -> None:
     state = given(BREAKERS, deposited("5000"))
     assert state.state == initial
-    state.when(looking, "5000").then(MARKED)
+    state.when(watching, "5000").then(MARKED)
 
 
 # --- laws --------------------------------------------------------------------------------------------------
 
-looks = st.lists(
+observations = st.lists(
     st.tuples(
         st.integers(0, 4 * 24 * 60).map(lambda minutes: minutes * 60 * SECOND),
         st.integers(-100, 20_000_000_000),
@@ -298,11 +298,11 @@ def histories(happened: list[tuple[int, int, str | None]]) -> tuple[list[Event],
         for event in found:
             state = evolve(state, event)
         again = watch(state, "sam", equity, ON, now=now, marks_sequence=1, config_sequence=2)
-        assert again == (), "the same look has nothing to add"
+        assert again == (), "the same equity adds nothing"
     return events, state
 
 
-@given_any(looks)
+@given_any(observations)
 def test_a_limit_trips_and_resets_in_turns(happened: list[tuple[int, int, str | None]]) -> None:
     events, state = histories(happened)
     for limit in BreakerLimit:
@@ -316,7 +316,7 @@ def test_a_limit_trips_and_resets_in_turns(happened: list[tuple[int, int, str | 
             assert event.equity_micros < event.floor_micros < event.reference_micros
 
 
-@given_any(looks)
+@given_any(observations)
 def test_while_open_no_floor_lies_above_equity(happened: list[tuple[int, int, str | None]]) -> None:
     _, state = histories(happened)
     if happened:
@@ -324,7 +324,7 @@ def test_while_open_no_floor_lies_above_equity(happened: list[tuple[int, int, st
         assert all(equity >= floor for limit, _, floor in floors(state, ON) if limit not in state.tripped)
 
 
-@given_any(looks)
+@given_any(observations)
 def test_a_snapshot_is_the_same_breaker(happened: list[tuple[int, int, str | None]]) -> None:
     _, state = histories(happened)
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=Breakers) == state

@@ -1,4 +1,4 @@
-"""The catalogue is frozen: what is in the log today must be readable for ever."""
+"""The catalogue is frozen: what is stored in logs today must stay readable for ever."""
 
 import copy
 from typing import Any
@@ -32,7 +32,7 @@ def test_stored_names_are_explicit_and_past_tense() -> None:
         assert STORED_NAME[event] == name
         thing, _, happened = name.partition(".")
         assert thing.isalpha()
-        assert happened.endswith("ed") or happened == "reset", f"{name} does not say what happened"
+        assert happened.endswith("ed") or happened == "reset", f"{name} is not in the past tense"
 
 
 def test_a_stored_name_is_taken_once() -> None:
@@ -74,7 +74,7 @@ def test_no_event_holds_a_float() -> None:
     assert "number" not in types(current())
 
 
-# --- the freezing itself -----------------------------------------------------------------------------------
+# --- freezing -----------------------------------------------------------------------------------
 
 
 def altered() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -103,7 +103,7 @@ def test_a_new_field_with_a_default_is_frozen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "expected"),
+    ("path", "value", "difference"),
     [
         (("properties", "leverage"), None, "properties/leverage is gone"),
         (("properties", "fresh"), {"type": "integer"}, "properties/fresh is new"),
@@ -111,7 +111,7 @@ def test_a_new_field_with_a_default_is_frozen() -> None:
         (("required",), ["signal_id"], "required was"),
     ],
 )
-def test_a_changed_event_is_refused(path: tuple[str, ...], value: Any, expected: str) -> None:
+def test_a_changed_event_is_refused(path: tuple[str, ...], value: Any, difference: str) -> None:
     now, event = altered()
     for key in path[:-1]:
         event = event[key]
@@ -121,7 +121,7 @@ def test_a_changed_event_is_refused(path: tuple[str, ...], value: Any, expected:
         event[path[-1]] = value
     with pytest.raises(SystemExit) as refused:
         freeze(current(), now)
-    assert f"signal.recorded/$defs/SignalRecorded/{expected}" in str(refused.value)
+    assert f"signal.recorded/$defs/SignalRecorded/{difference}" in str(refused.value)
     assert "new stored name" in str(refused.value)
 
 

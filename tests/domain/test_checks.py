@@ -1,8 +1,8 @@
-"""Guardrails: one spec per row of the table, with the input and the limit that it records.
+"""The checks of a decision (docs/design.md, decisions): one spec per row of `ROWS`, with the recorded input and limit.
 
-The name of a spec begins with its row, so that `pytest --collect-only -q -k spread` lists what proves a row; `ROWS`
-holds the rows of 6.4, 6.5 and 6.6 to it. Exposure, cash and breakers are in test_guardrails_of_portfolios.py, controls
-in test_operator_switches.py. That reductions pass what stops openings is in test_decision.py.
+The name of a spec begins with its row, so that `pytest --collect-only -q -k spread` lists what proves a row. Exposure,
+cash and breakers are in test_portfolio_guardrails.py, controls in test_operator_switches.py, and that reductions pass
+the checks of openings is in test_decision.py.
 """
 
 from pathlib import Path

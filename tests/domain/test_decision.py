@@ -1,7 +1,7 @@
-"""The decision: what goes through, and what stops openings but never reductions.
+"""The decision (docs/design.md, decisions): what is executed, and which obstacles stop openings but never reductions.
 
-Each guardrail has its own spec in test_guardrails.py, what waits until it has added up in test_residuals.py, and what
-holds of every decision is in test_decisions.py. EXEC_GLOBAL names its caps (last section).
+The checks have their own specs in test_checks.py, residuals in test_residuals.py; properties of every decision are in
+test_decisions_of_subscribers.py. EXEC_GLOBAL names its caps (last section).
 """
 
 from typing import Any
@@ -40,7 +40,7 @@ from tests.domain.facts import (
     terms,
 )
 
-# --- what goes through -------------------------------------------------------------------------------------
+# --- what is executed --------------------------------------------------------------------------------------
 
 
 def test_an_opening_inside_every_limit_executes_and_lists_every_check() -> None:
@@ -167,7 +167,7 @@ def test_limits_are_inclusive() -> None:
     executes(deciding(request, policy=exact, ms=60_000), "0.5")
 
 
-# --- what stops openings only ---------------------------------------------------------------
+# --- obstacles to openings ----------------------------------------------------------------------------------
 
 
 class Obstacle(Struct, frozen=True):

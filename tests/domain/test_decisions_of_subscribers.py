@@ -1,5 +1,6 @@
-"""What holds of every decision: no clamp, exposure or band is ever exceeded, what was estimated
-is what is filled, and the same arguments decide the same."""
+"""Properties of every decision (docs/design.md, decisions): no clamp, exposure or band is ever exceeded, what was
+estimated is filled, and the same arguments decide the same.
+"""
 
 import pytest
 from hypothesis import given as given_any
@@ -126,7 +127,7 @@ def requests(draw: st.DrawFn, venue: Venue) -> ExecutionRequested:
 
 @st.composite
 def histories(draw: st.DrawFn, usual: Venue) -> list[Event]:
-    """A deposit, positions, orders on their way, now and then a breaker; and what waits."""
+    """A deposit, positions, pending orders, now and then a tripped breaker, and residuals."""
     events: list[Event] = [deposited(str(draw(mostly(10_000, -1_000, 0, 1_000_000))))]
     for number in range(draw(st.sampled_from([2, 1, 3, 0, 4]))):
         side: TradeSide = draw(st.sampled_from([BUY, BUY, SELL]))
@@ -279,7 +280,7 @@ def fills_as_estimated(
     """The fills are those that the whole band would give; when all is filled, no exposure is above its limit."""
     assert request.quote is not None
     asset: Asset = (request.venue.value, request.asset)
-    # What is on its way is filled or not; here it is not.
+    # Pending orders may fill or not; here they do not.
     settled = [event for event in history if not (isinstance(event, CopyDecided) and _unfilled(event, history))]
     state = given(PORTFOLIO, *settled).state
     copied = state.copied.get((request.subscription_id, asset), 0)
@@ -313,7 +314,7 @@ def fills_as_estimated(
 
 
 def _spread(made: CopyDecided, request: ExecutionRequested) -> int:
-    """What a sale brings less than its worth at the mid: ceilings are of what is paid."""
+    """By how much a sale brings less than its worth at the mid: ceilings limit what is paid."""
     return sum(abs(price - made.mid_micros) * size // MICRO + 1 for price, size in made.levels)
 
 

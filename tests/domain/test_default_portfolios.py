@@ -1,4 +1,4 @@
-"""Portfolios that come with an influencer: EXEC_USER and EXEC_GLOBAL, created when it is enabled."""
+"""Default portfolios (docs/design.md, default portfolios): EXEC_USER and EXEC_GLOBAL, created with an influencer."""
 
 from msgspec import structs
 

@@ -1,4 +1,4 @@
-"""One fill, two sources: a row of activity and a log of the chain make one signal, in either order."""
+"""One fill, two sources (docs/design.md, signals): a row of activity and a log of the chain make one signal."""
 
 from collections import Counter
 
@@ -21,7 +21,7 @@ SIGNAL, OBSERVED = like(SignalRecorded), like(FillObserved)
 
 
 def net(events: list[Event]) -> Counter[str]:
-    """How many signals stand for each fill, those taken back deducted."""
+    """How many signals each fill has, less those taken back."""
     counted: Counter[str] = Counter()
     for event in events:
         if isinstance(event, SignalRecorded):
@@ -30,7 +30,7 @@ def net(events: list[Event]) -> Counter[str]:
 
 
 def reported(state: Given[Account], *reports: Trade) -> tuple[Given[Account], list[Event]]:
-    """What these reports lead to, one after another."""
+    """The account after these reports, one after another, and their events."""
     events: list[Event] = []
     for one in reports:
         outcome = state.when(recording, one)
@@ -126,7 +126,7 @@ def test_a_log_taken_back_is_compensated_at_its_own_price() -> None:
 
 
 def test_a_log_taken_back_changes_nothing_while_a_row_confirms_the_fill() -> None:
-    state, events = told(after(wallet()), row(), log(), removed(log()), log(block="0xb2"))
+    state, events = reported(after(wallet()), row(), log(), removed(log()), log(block="0xb2"))
     assert events == [SIGNAL, OBSERVED, OBSERVED, OBSERVED]
     assert held(state, YES) == micros("10")
 
@@ -138,7 +138,7 @@ def test_of_equal_logs_one_taken_back_takes_back_one() -> None:
 
 
 def test_a_removal_without_its_log_changes_nothing() -> None:
-    state, events = told(after(wallet()), removed(log()), log())
+    state, events = reported(after(wallet()), removed(log()), log())
     assert events == [OBSERVED, OBSERVED]
     assert held(state, YES) == 0
     state, events = reported(state, log(block="0xb2"))
@@ -195,7 +195,7 @@ def test_both_sources_of_many_fills_in_one_second() -> None:
     state, events = reported(state, *rows[:50], *logs[:50])
     assert events == []
     newer = [row(tx=f"0xnew{number}", event_time=at(1000 + number // 2)) for number in range(9)]
-    state, _ = told(state, *newer)
+    state, _ = reported(state, *newer)
     assert len(state.state.holdings[YES].processed) == 9
     assert len(state.state.holdings[YES].fills) == 2 * REMEMBERED + 1, "memory is bounded"
 

@@ -1,4 +1,4 @@
-"""Filters: what a subscription does not want opened, and that reductions go through all the same."""
+"""Filters (docs/design.md, matching): they block openings and let reductions through."""
 
 from datetime import datetime
 
@@ -117,7 +117,7 @@ def test_filters_by_market(filters: Filters, why: Filtered | None) -> None:
 
 
 def day_and_hour(filters: Filters, when: str) -> Filtered | None:
-    """What these filters say of a trade at a time such as '2026-07-20 09:30:00', UTC."""
+    """The filter that blocks a trade at a UTC time such as '2026-07-20 09:30:00'; None when none does."""
     time = int(datetime.fromisoformat(f"{when}+00:00").timestamp()) * 1_000_000_000
     choosy = subscription(filters=filters)
     return filter_of(configuration(*EVERYONE, choosy, ms=-2 * 10**12), choosy, group_closed(event_time=time))
@@ -189,7 +189,7 @@ NEVER = {
 def asking(
     changes: tuple[Event, ...], why: Filtered, before: str, after: str
 ) -> tuple[list[str | None], dict[str, int]]:
-    """The filter that each request names, and what the summary says of the rest."""
+    """The filter that each request names, and the counts of the rest in the summary."""
     group = group_closed(before=before, after=after)
     if why is Filtered.SIDE_NOT_WANTED:
         changes = (subscription(filters=Filters(sides=(SELL if group.trade_side is BUY else BUY,))),)

@@ -63,7 +63,7 @@ def test_a_signal_that_comes_late_joins_when_it_happened_inside_the_window(venue
 
 
 def test_a_window_stays_open_after_its_first_signal_is_processed() -> None:
-    """What was detected long ago and is seen only now may have company on its way."""
+    """More signals may follow one that was detected long ago and is processed only now."""
     seen_at = at(10_000)
     outcome = given(WINDOW).when(join, signal("s1", ms=0), 11, now=seen_at)
     outcome.then(like(SignalGrouped, closes_at=seen_at + SETTLE_NS))
@@ -164,7 +164,7 @@ def test_a_group_that_crosses_zero_is_one_flip() -> None:
 
 
 def test_a_snapshot_that_corrects_the_position_inside_a_window_counts_from_the_start() -> None:
-    """Buys that led to flat closed a short, wherever the fold had believed that they began."""
+    """Buys that end flat closed a short, whatever position the fold assumed before."""
     state = given(WINDOW).when(join, signal("s1", BUY, "1", before="0"), 11)
     state = state.when(join, signal("s2", BUY, "1", before="-1", ms=10), 12)
     state.when(expiring, at(999)).then(
@@ -233,13 +233,13 @@ def test_in_whatever_order_they_come_every_signal_is_copied_once(
 
 
 @given_any(many, st.integers(0, 14))
-def test_a_window_folded_from_its_events_goes_on_as_it_was(moves: list[tuple[bool, int, int]], split_at: int) -> None:
-    """Through a snapshot, or replayed from the log: nothing is timed again."""
+def test_a_window_folded_from_its_events_goes_on_as_it_was(moves: list[tuple[bool, int, int]], split: int) -> None:
+    """From a snapshot as from the log: no close is computed again."""
     signals = steps(moves)
     state: Given[OpenGroup | None] = given(WINDOW)
     log: list[Event] = []
     for sequence, one in enumerate(signals, 1):
-        if sequence - 1 == split_at:
+        if sequence - 1 == split:
             saved = msgspec.msgpack.decode(msgspec.msgpack.encode(state.state), type=OpenGroup | None)
             assert saved == state.state == given(WINDOW, *log).state
             state.state = saved
@@ -252,8 +252,8 @@ def test_a_window_folded_from_its_events_goes_on_as_it_was(moves: list[tuple[boo
 
 @given_any(many, st.integers(1, 10**12))
 def test_group_ids_depend_on_nothing_but_the_log(moves: list[tuple[bool, int, int]], later: int) -> None:
-    """Not on when we saw a signal, not on where it stood in the log."""
+    """Not on when a signal was detected, not on its sequence in the log."""
     signals = steps(moves)
-    seen_later = [structs.replace(one, detect_time=one.detect_time + later) for one in signals]
-    assert [group.group_id for group in fold(signals)] == [group.group_id for group in fold(seen_later)]
+    later_detected = [structs.replace(one, detect_time=one.detect_time + later) for one in signals]
+    assert [group.group_id for group in fold(signals)] == [group.group_id for group in fold(later_detected)]
     assert all(group.group_id == derived("grp", "ann", group.signal_ids[0]) for group in fold(signals))

@@ -1,4 +1,4 @@
-"""Guardrails: their defaults, precedence, hashes and allowances."""
+"""Guardrails (docs/design.md, guardrails): their defaults, precedence, hashes and allowances."""
 
 import pytest
 from msgspec import structs
@@ -89,7 +89,7 @@ FIRST = {
     "influencer_exposure_micros": 200_000,
     "taker_fee_micros": 450,
 }
-"""Every guardrail of the first policies, as they stand in logs under the hash 2a5ae6537ffcda9dc113."""
+"""Every guardrail of the first policies, as logs hold them under the hash 2a5ae6537ffcda9dc113."""
 
 
 def test_policy_that_was_stored_before_a_guardrail_existed_is_not_affected_by_it() -> None:
@@ -120,7 +120,7 @@ def test_policy_that_was_stored_keeps_every_guardrail_it_names() -> None:
 
 
 def test_policy_that_was_stored_before_decides_without_what_came_later() -> None:
-    """Small orders, orders above five times equity and just before the close: none of it was looked at then."""
+    """Small orders, orders above five times equity and just before the close: no guardrail checked any of it then."""
     old = as_stored(FIRST | {"total_exposure_micros": 10**9})
     leveraged = executed(bought("ETH", "600", "100", subscription="sam-bob", influencer="bob"))
     closing = terms(size_step_micros=1_000, tick_micros=1, min_share_micros=0, fee_rate_micros=None, closes_at=at(1))

@@ -1,4 +1,4 @@
-"""Movements of an account: splits, merges and payouts change positions without a trade."""
+"""Movements (docs/design.md, signals): splits, merges and payouts change positions without a trade."""
 
 import msgspec
 import pytest
@@ -260,13 +260,13 @@ happenings = st.lists(
 
 
 @given_any(happenings, st.integers(0, 14))
-def test_a_snapshot_and_the_tail_are_the_whole(happened: list[Happening], at: int) -> None:
+def test_a_snapshot_and_the_tail_are_the_whole(happened: list[Happening], split: int) -> None:
     life = [wallet((YES, "100"), (NO, "100")), *happened]
-    state = after(*life[: at + 1])
+    state = after(*life[: split + 1])
     saved = msgspec.msgpack.decode(msgspec.msgpack.encode(state.state), type=Account)
     assert saved == state.state
     state.state = saved
-    assert more(state, *life[at + 1 :]).state == after(*life).state
+    assert more(state, *life[split + 1 :]).state == after(*life).state
 
 
 @given_any(happenings, st.lists(st.integers(0, 13), max_size=6))

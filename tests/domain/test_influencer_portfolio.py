@@ -1,4 +1,5 @@
-"""SHADOW_USER: an influencer's own portfolio, whose profit is what happened since it was followed."""
+"""SHADOW_USER: an influencer's own portfolio, whose profit is what happened since it was followed (docs/design.md,
+default portfolios)."""
 
 import msgspec
 import pytest
@@ -35,8 +36,8 @@ BTC, ON_YES, ON_NO = ("hyperliquid", "BTC"), ("polymarket", YES), ("polymarket",
 Accounts = dict[Venue, Given[Account]]
 
 
-def reported(*happened: Happening, accounts: Accounts | None = None) -> list[Event]:
-    """What these lead to in SIGNALS, reports included; each venue has an account of its own."""
+def recorded(*happened: Happening, accounts: Accounts | None = None) -> list[Event]:
+    """The events of SIGNALS that these lead to, snapshots included; each venue has an account of its own."""
     events: list[Event] = []
     accounts = {} if accounts is None else accounts
     for it in happened:
@@ -56,7 +57,7 @@ def reported(*happened: Happening, accounts: Accounts | None = None) -> list[Eve
 
 def shadow(*happened: Happening) -> InfluencerPortfolio:
     state = initial
-    for event in reported(*happened):
+    for event in recorded(*happened):
         state = evolve(state, event)
     return state
 
@@ -78,7 +79,7 @@ def holding(position: SeededPosition, ms: int = 0) -> Event:
 
 
 def entered(size: str, price: str | None, *, asset: str = "BTC", ms: int = 0) -> Event:
-    """A report of one perpetual with its price of entry."""
+    """An account snapshot of one perpetual with its price of entry."""
     return holding(SeededPosition(asset, micros(size), price_micros=None if price is None else micros(price)), ms)
 
 
@@ -126,7 +127,7 @@ def test_the_newer_of_the_mark_and_the_last_trade_is_the_price(ms: int, price: s
     assert equity(state, priced("200", ms).get) + micros("120") == micros(price)
 
 
-# --- what was held before, and what the venue says later ---------------------------------------------------
+# --- what was held before, and later corrections by the venue ----------------------------------------------
 
 
 def test_what_was_held_before_enters_at_its_price_of_entry() -> None:
@@ -176,7 +177,7 @@ def test_a_snapshot_older_than_a_trade_does_not_undo_it() -> None:
     corrected = shadow(
         entered("5", "100"), trade("t1", ms=20), entered("7", "100", ms=10), trade("t2", price="110", ms=30)
     )
-    assert corrected.positions[BTC].share_micros == micros("9"), "the next signal knows where both have led to"
+    assert corrected.positions[BTC].share_micros == micros("9"), "the next signal states the position after both"
     assert corrected.deposits_micros == micros("500") + micros("220")
 
 
@@ -310,7 +311,7 @@ def test_it_holds_what_the_account_holds(happened: list[Happening]) -> None:
     happened = [it for it in happened if not isinstance(it, Event)]
     start: list[Happening] = [wallet((YES, "5")), *reports]
     accounts: Accounts = {}
-    reported(*start, *happened, accounts=accounts)
+    recorded(*start, *happened, accounts=accounts)
     held = {
         (venue.value, asset): one.share_micros
         for venue, account in accounts.items()
@@ -321,11 +322,11 @@ def test_it_holds_what_the_account_holds(happened: list[Happening]) -> None:
 
 
 @given_any(steps, st.integers(0, 30))
-def test_a_snapshot_and_the_tail_are_the_whole(happened: list[Happening], split_at: int) -> None:
-    events = reported(wallet((YES, "5")), *happened)
+def test_a_snapshot_and_the_tail_are_the_whole(happened: list[Happening], split: int) -> None:
+    events = recorded(wallet((YES, "5")), *happened)
     state = initial
     for number, event in enumerate(events):
-        if number == split_at:
+        if number == split:
             state = msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=InfluencerPortfolio)
         state = evolve(state, event)
     assert state == shadow(wallet((YES, "5")), *happened)

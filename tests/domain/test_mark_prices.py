@@ -1,4 +1,4 @@
-"""Marks: what assets are worth, and what ended markets pay, as of any sequence of the log."""
+"""Marks (docs/design.md, marks and resolutions): worth and payouts of assets as of any sequence of the log."""
 
 from hypothesis import given as given_any
 from hypothesis import strategies as st
@@ -36,7 +36,7 @@ def resolved(yes: str = "1", no: str = "0", *, id: str = "res-1", ms: int = 0) -
 
 
 def marks(*events: Event, history: bool = False) -> MarkPrices:
-    """The marks after these, stored under sequences 10, 20, 30, ..."""
+    """The marks after these events, recorded under sequences 10, 20, 30, ..."""
     made = MarkPrices(history=history)
     for number, event in enumerate(events, 1):
         made.evolve(event, number * 10)

@@ -1,4 +1,4 @@
-"""Matching: the side of the book that a copy would take, and who is asked to copy a group."""
+"""Matching (docs/design.md, matching): the side of the book that a copy would take, and who gets a request."""
 
 from collections.abc import Sequence
 

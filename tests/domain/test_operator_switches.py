@@ -1,4 +1,4 @@
-"""Controls: what operators switched, as of a CONFIG sequence, and what decisions make of it."""
+"""Operator switches (docs/design.md, operator switches): as of a CONFIG sequence, and their effect on decisions."""
 
 from typing import Any
 
@@ -31,8 +31,8 @@ from tests.domain.facts import (
 # --- controls ----------------------------------------------------------------------------------------------
 
 
-def looking(*switches: tuple[ControlTarget, str, ControlState], detect_ms: int = 40, sequence: int = 100) -> Any:
-    """What a request sees of switches that were recorded at 100 ms, 200 ms, ... under the sequences 10, 20, ..."""
+def inputs_after(*switches: tuple[ControlTarget, str, ControlState], detect_ms: int = 40, sequence: int = 100) -> Any:
+    """The inputs of a decision after switches recorded at 100 ms, 200 ms, ... under the sequences 10, 20, ..."""
     controls = Controls()
     for number, (target, id, state) in enumerate(switches, 1):
         event = ControlChanged(target=target, id=id, state=state, actor="ops", note="")
@@ -54,37 +54,37 @@ RECORD = (ControlTarget.ENGINE, "", ControlState.RECORD_ONLY)
 
 def test_controls_a_paused_engine_decides_nothing_not_even_a_close() -> None:
     paused = (Reason.ENGINE_PAUSED, Check("engine", "paused", "running", False))
-    skips(deciding(requested(), inputs=looking(PAUSE)), paused)
+    skips(deciding(requested(), inputs=inputs_after(PAUSE)), paused)
     held = executed(bought("BTC", "0.4", "100"))
-    skips(deciding(requested(before="1", after="0"), *held, inputs=looking(PAUSE)), paused)
+    skips(deciding(requested(before="1", after="0"), *held, inputs=inputs_after(PAUSE)), paused)
 
 
 def test_controls_what_was_detected_in_a_pause_is_not_copied_later() -> None:
     paused = (Reason.ENGINE_PAUSED, Check("engine", "paused", "running", False))
-    skips(deciding(requested(), inputs=looking(PAUSE, RESUME, detect_ms=199)), paused)
-    executes(deciding(requested(), inputs=looking(PAUSE, RESUME, detect_ms=200)), "0.499")
+    skips(deciding(requested(), inputs=inputs_after(PAUSE, RESUME, detect_ms=199)), paused)
+    executes(deciding(requested(), inputs=inputs_after(PAUSE, RESUME, detect_ms=200)), "0.499")
 
 
 def test_controls_are_as_of_the_config_sequence_that_the_decision_names() -> None:
-    assert looking(PAUSE, sequence=9).stopped is False
-    assert looking(PAUSE, sequence=10).stopped is True
-    executes(deciding(requested(), inputs=looking(PAUSE, sequence=9)), "0.499")
+    assert inputs_after(PAUSE, sequence=9).stopped is False
+    assert inputs_after(PAUSE, sequence=10).stopped is True
+    executes(deciding(requested(), inputs=inputs_after(PAUSE, sequence=9)), "0.499")
 
 
 def test_controls_an_engine_that_only_records_executes_nothing() -> None:
     recording = (Reason.RECORD_ONLY, Check("mode", "record_only (engine)", "paper", False))
-    skips(deciding(requested(), inputs=looking(RECORD)), recording)
+    skips(deciding(requested(), inputs=inputs_after(RECORD)), recording)
 
 
 def test_controls_a_subscriber_who_only_records_executes_nothing() -> None:
     recording = (Reason.RECORD_ONLY, Check("mode", "record_only (subscriber)", "paper", False))
     outcome = deciding(requested(mode=Mode.RECORD_ONLY))
     skips(outcome, recording)
-    assert the(outcome).target_notional_micros == micros("50"), "what would have been done stays visible"
+    assert the(outcome).target_notional_micros == micros("50"), "the target is recorded all the same"
 
 
 def test_controls_record_only_is_not_named_when_another_check_failed() -> None:
-    stale = deciding(requested(mode=Mode.RECORD_ONLY), ms=60_001, inputs=looking(RECORD))
+    stale = deciding(requested(mode=Mode.RECORD_ONLY), ms=60_001, inputs=inputs_after(RECORD))
     skips(stale, (Reason.STALE_SIGNAL, Check("signal_age_ms", 60_001, 60_000, False)))
 
 
@@ -100,9 +100,9 @@ def test_controls_that_disable_keep_openings_out_until_they_enable(
     target: ControlTarget, id: str, reason: Reason
 ) -> None:
     off, on = (target, id, ControlState.DISABLED), (target, id, ControlState.ENABLED)
-    skips(deciding(requested(), inputs=looking(off)), (reason, Check("switches", reason.value, "on", False)))
-    executes(deciding(requested(), inputs=looking(off, on)), "0.499")
-    executes(deciding(requested(), inputs=looking((target, "another", ControlState.DISABLED))), "0.499")
+    skips(deciding(requested(), inputs=inputs_after(off)), (reason, Check("switches", reason.value, "on", False)))
+    executes(deciding(requested(), inputs=inputs_after(off, on)), "0.499")
+    executes(deciding(requested(), inputs=inputs_after((target, "another", ControlState.DISABLED))), "0.499")
 
 
 def test_controls_a_blocked_market_may_be_named_by_its_asset() -> None:
@@ -170,7 +170,7 @@ def test_controls_the_state_of_the_engine_is_that_of_its_newest_switch_at_a_sequ
 @pytest.mark.parametrize(
     ("detect_ms", "sequence", "stops"),
     [
-        (0, 9, False),  # not paused yet
+        (0, 9, False),  # before the first pause
         (0, 10, True),
         (15, 10, True),
         (99, 19, True),  # it is paused, whenever the signal came

@@ -1,4 +1,4 @@
-"""Orders on paper: intent, fills, result and position of one decision, in one step."""
+"""Orders on paper (docs/design.md, paper fills): intent, fills, result and position of one decision, in one step."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ def holding(share: str = "0", cost: str = "0") -> Aggregate[Position]:
 def filling(
     position: Position, decision: CopyDecided, *, copied: str | None = None, policy: Policy | None = None
 ) -> tuple[Event, ...]:
-    """The copied part is the whole position, unless given otherwise."""
+    """The copied part is the whole position, by default."""
     held = position.share_micros if copied is None else micros(copied)
     return fill_on_paper(decision, position, held, policy or Policy(), now=at(1000))
 

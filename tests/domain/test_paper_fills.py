@@ -1,4 +1,4 @@
-"""Paper fills: level by level inside the band, on the venue's tick, with the venue's fee."""
+"""Paper fills (docs/design.md, paper fills): level by level inside the band, on the tick, with the venue's fee."""
 
 import pytest
 from hypothesis import given as given_any

@@ -34,7 +34,7 @@ from tests.domain.facts import (
     signal,
     sold,
 )
-from tests.domain.strategies import NO_MARKS, looked, settled
+from tests.domain.strategies import NO_MARKS, breaker_event, settled
 
 BTC, ETH = ("hyperliquid", "BTC"), ("hyperliquid", "ETH")
 YES, NO = ("polymarket", "yes"), ("polymarket", "no")
@@ -132,7 +132,7 @@ def test_a_position_is_worth_the_mid_of_its_newest_decision() -> None:
     marked = evolve(portfolio, decided(mid="130", decision=Decision.SKIP))
     assert equity(marked, NO_MARKS) == micros("1060")
     no_quote = decided(mid="0", decision=Decision.SKIP, attempt_id="att-2")
-    assert equity(evolve(marked, no_quote), NO_MARKS) == micros("1060"), "no quote, no price"
+    assert equity(evolve(marked, no_quote), NO_MARKS) == micros("1060"), "without a quote the price stays"
     elsewhere = decided(mid="7", decision=Decision.SKIP, attempt_id="att-3", asset="ETH")
     assert equity(evolve(marked, elsewhere), NO_MARKS) == micros("1060")
 
@@ -156,7 +156,7 @@ def test_the_newer_of_the_mark_and_a_decisions_mid_is_the_price(ms: int, price: 
 
 
 def test_a_decision_and_an_earlier_ones_fill_may_be_folded_in_either_order() -> None:
-    # Live, a fill may arrive after the next decision was made; replayed, it stands before it.
+    # Live, a fill may arrive after the next decision was made; replayed, it comes before it.
     first, fill = decided("0.5", mid="100"), bought("BTC", "0.5", "101", attempt="att-1")
     then = decided(mid="120", decision=Decision.SKIP, attempt_id="att-2", decided_at=at(1500))
     replayed = after(deposited(), first, fill, then)
@@ -164,7 +164,7 @@ def test_a_decision_and_an_earlier_ones_fill_may_be_folded_in_either_order() -> 
     assert price_of(replayed, BTC, NO_MARKS) == micros("120")
 
 
-# --- what is copied, what is on its way, what is at risk ---------------------------------------------------
+# --- copied shares, pending orders, exposure ----------------------------------------------------------------
 
 
 def test_positions_are_split_by_the_subscription_they_were_copied_for() -> None:
@@ -344,13 +344,13 @@ def test_a_decision_deposit_or_settlement_may_repeat_among_the_newest_64() -> No
 
 
 def test_events_of_breakers_may_repeat_too() -> None:
-    """Not even one that was undone since, or a look of an earlier day."""
-    look, trip, reset = looked(0, 0, 100), looked(1, 1, 50), looked(2, 2, 40)
-    tomorrow = structs.replace(looked(0, 3, 90), marked_at=at(86_400_000))
+    """Also one that was undone since, or one of an earlier day."""
+    look, trip, reset = breaker_event(0, 0, 100), breaker_event(1, 1, 50), breaker_event(2, 2, 40)
+    tomorrow = structs.replace(breaker_event(0, 3, 90), marked_at=at(86_400_000))
     once = after(deposited(), look, trip, reset, tomorrow)
     assert more(once, look, trip, reset, tomorrow, trip) == once
     assert once.breakers.tripped == frozenset()
-    assert more(once, looked(1, 7, 50)).breakers.tripped
+    assert more(once, breaker_event(1, 7, 50)).breakers.tripped
 
 
 def test_a_fill_of_another_order_is_no_repeat() -> None:

@@ -1,4 +1,4 @@
-"""Guardrails of a whole portfolio: what it holds stops what it may open."""
+"""Guardrails of a whole portfolio (docs/design.md, guardrails): exposure, cash and breakers limit what it may open."""
 
 import pytest
 from msgspec import structs

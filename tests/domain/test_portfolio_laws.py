@@ -1,4 +1,4 @@
-"""What holds of every portfolio, whatever happened to it: the books balance, replay = live."""
+"""Properties of every portfolio (docs/design.md, portfolio): the books balance, and replay = live."""
 
 import msgspec
 from hypothesis import given as given_any
@@ -74,7 +74,7 @@ def test_cost_points_the_way_the_position_does(events: list[Event]) -> None:
     for asset, held in portfolio.positions.items():
         assert held.cost_micros * held.share_micros >= 0
         assert held.share_micros or not held.cost_micros
-        assert any(key == asset for _, key in portfolio.copied), "what is not held is gone"
+        assert any(key == asset for _, key in portfolio.copied), "a position that no subscription holds is dropped"
     assert all(share and asset in portfolio.positions for (_, asset), share in portfolio.copied.items())
 
 
@@ -95,8 +95,8 @@ def test_closing_everything_leaves_the_profit_in_cash(events: list[Event]) -> No
 
 @given_any(lives, st.integers(0, 100))
 def test_a_snapshot_and_the_tail_are_the_whole(events: list[Event], percent: int) -> None:
-    split_at = len(events) * percent // 100
-    assert fold(events[split_at:], saved(fold(events[:split_at]))) == fold(events)
+    split = len(events) * percent // 100
+    assert fold(events[split:], saved(fold(events[:split]))) == fold(events)
 
 
 @given_any(lives, st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)), max_size=12))
@@ -114,7 +114,7 @@ def test_an_event_that_comes_again_changes_nothing(events: list[Event], again: l
 def test_decisions_and_the_results_of_earlier_ones_may_be_folded_in_any_order(
     events: list[Event], turns: list[bool]
 ) -> None:
-    """Live, what another stage writes is seen late; replayed, it comes where it was written."""
+    """Live, events of another stage arrive late; replayed, they come at their sequence."""
     planned = [event for event in events if is_planned(event)]
     executed = [event for event in events if not is_planned(event)]
     decided: set[str | None] = set()

@@ -1,6 +1,6 @@
-"""Residuals: targets below the minimum wait per subscription and asset until they have added up.
+"""Residuals (docs/design.md, sizing): targets below the minimum wait until they have added up.
 
-Hyperliquid takes no order below 10 USD; here each opening is worth 4 USD unless it says otherwise.
+Hyperliquid takes no order below 10 USD; here each opening is worth 4 USD by default.
 """
 
 from typing import Any
@@ -24,7 +24,7 @@ def small(usd: str = "4", *, before: str = "1", after: str = "2") -> ExecutionRe
 
 
 def waiting(decisions: list[CopyDecided]) -> list[str]:
-    """What waits after each decision, in USD and signed by trade side."""
+    """The residual after each decision, in USD and signed by trade side."""
     return [f"{one.residual_micros / 1_000_000:g}" for one in decisions]
 
 
@@ -184,7 +184,7 @@ HELD = executed(bought("BTC", "0.4", "100"))
 
 
 def test_residual_of_reductions_waits_in_shares_and_goes_in_one_order() -> None:
-    """A tenth of what is held and not promised yet, three times: 0.04, 0.036, 0.0324 of 0.4 at 99.95."""
+    """A tenth of what is held and does not wait yet, three times: 0.04, 0.036, 0.0324 of 0.4 at 99.95."""
     decisions = following(less("100", "90"), less("90", "81"), less("81", "72.9"), history=HELD)
     assert bought_by(decisions) == [ACCUMULATED, ACCUMULATED, micros("0.108")]
     assert [one.residual_share_micros for one in decisions] == [micros("0.04"), micros("0.076"), 0]

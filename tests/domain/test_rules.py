@@ -1,4 +1,4 @@
-"""The rules have a version: a change of what is decided raises it, so that old decisions are not called wrong."""
+"""The rules have a version: a change of what is decided raises it, so that verification compares like with like."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""From fills to signals: the fold of an influencer's position, its seeds, and replays that change nothing."""
+"""From fills to signals (docs/design.md, signals): positions, snapshots, gaps, and replays that change nothing."""
 
 import pytest
 from hypothesis import given as given_any
@@ -14,7 +14,7 @@ from domain.testing import given, like
 from tests.domain.copy_scenarios import after, held, recording, signals, trades
 from tests.domain.facts import ACCOUNT, ANN, BUY, SELL, at, seeded, trade
 
-# --- what a change means -----------------------------------------------------------------------------------
+# --- actions -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_any_number_of_trades_of_one_time_is_remembered() -> None:
     for one in many:
         state.when(recording, one).then_nothing()
     later = after(seeded(), *many, trade("later", ms=2))
-    assert len(later.state.holdings["BTC"].processed) == 1, "until that moment is over"
+    assert len(later.state.holdings["BTC"].processed) == 1, "until a later time"
     for one in many:
         later.when(recording, one).then_nothing()
 
@@ -174,7 +174,7 @@ def test_a_signal_carries_the_equity_of_all_sections() -> None:
 
 
 def test_both_sides_of_a_self_trade_state_the_same_position_before() -> None:
-    """Hyperliquid's own fills: the chain of positions goes on from the second side, not from what either was told."""
+    """The chain of positions goes on from the second side, although both state the same position before."""
     sides = [
         trade("x:B", BUY, "2", ms=1, start_micros=micros("3"), twin_id="x:A"),
         trade("x:A", SELL, "2", ms=1, start_micros=micros("3"), twin_id="x:B", taker=False),
@@ -184,10 +184,10 @@ def test_both_sides_of_a_self_trade_state_the_same_position_before() -> None:
         state.then(like(SignalRecorded, before_micros=micros("3")))
         state = state.when(recording, second)
         state.then(like(SignalRecorded, after_micros=micros("3")))
-        state.when(recording, reported("next", "3", ms=1)).then(like(SignalRecorded, before_micros=micros("3")))
+        state.when(recording, stating("next", "3", ms=1)).then(like(SignalRecorded, before_micros=micros("3")))
 
 
-# --- seeds -------------------------------------------------------------------------------------------------
+# --- snapshots ---------------------------------------------------------------------------------------------
 
 
 def test_without_a_snapshot_a_position_is_assumed() -> None:
@@ -226,7 +226,7 @@ def test_a_trade_up_to_the_snapshot_is_contained_in_it(ms: int, state: str) -> N
 
 
 def test_another_snapshot_keeps_the_trades_after_it() -> None:
-    """The report may be older than trades that the feed has already brought."""
+    """A snapshot may be older than trades that arrived before it."""
     state = after(seeded(("BTC", "1"), ms=0), *trades("+1", "+1", "-0.5"))
     corrected = after(seeded(("BTC", "1"), ms=0), *trades("+1", "+1", "-0.5"), seeded(("BTC", "10"), ms=2))
     assert held(state) == micros("2.5")
@@ -242,7 +242,7 @@ def test_another_snapshot_closes_what_is_no_longer_listed() -> None:
 def test_a_section_only_concerns_its_own_assets() -> None:
     on_a_dex = trade("t1", asset="xyz:SP500", ms=1)
     state = after(seeded(("BTC", "5"), section=""), on_a_dex)
-    assert state.state.holdings["xyz:SP500"].seeded_at is None, "the main section says nothing of a dex"
+    assert state.state.holdings["xyz:SP500"].seeded_at is None, "the main section does not include a dex"
     state = after(seeded(("BTC", "5")), seeded(("xyz:SP500", "7"), section="xyz", ms=10), seeded(section="abc", ms=20))
     assert (held(state), held(state, "xyz:SP500")) == (micros("5"), micros("7"))
     state.when(recording, trade(asset="BTC", ms=15)).then(like(SignalRecorded, position_state=PositionState.KNOWN))
@@ -264,34 +264,34 @@ def test_a_snapshot_from_before_a_gap_does_not_undo_its_correction() -> None:
     state = after(seeded(("BTC", "1"), ms=0), found)
     assert held(state) == micros("8")
     late = after(seeded(("BTC", "1"), ms=0), found, seeded(("BTC", "2"), ("ETH", "3"), ms=80))
-    assert (held(late), held(late, "ETH")) == (micros("8"), micros("3")), "of the rest it is the newest word"
+    assert (held(late), held(late, "ETH")) == (micros("8"), micros("3")), "of others the snapshot is the newest"
 
 
 def test_a_snapshot_older_than_the_remembered_trades_changes_nothing() -> None:
     many = trades(*["+1"] * (REMEMBERED + 5))
     state = after(*many, seeded(("BTC", "2"), ms=2))
-    assert held(state) == micros(str(len(many))), "what happened since the report is no longer known"
+    assert held(state) == micros(str(len(many))), "the trades since the snapshot are no longer remembered"
     newer = after(*many, seeded(("BTC", "7"), ms=7))
     assert held(newer) == micros(str(len(many)))
     assert newer.state.holdings["BTC"].seeded_at == at(7)
 
 
-# --- the venue's word on the position before ---------------------------------------------------------------
+# --- the position before, as the venue states it -----------------------------------------------------------
 
 
-def reported(id: str, start: str, size: str = "1", *, side: TradeSide = BUY, ms: int = 0) -> Trade:
-    """A fill that says what the position was before it."""
+def stating(id: str, start: str, size: str = "1", *, side: TradeSide = BUY, ms: int = 0) -> Trade:
+    """A fill that states the position before it."""
     return trade(id, side, size, ms=ms, start_micros=micros(start))
 
 
 def test_a_fill_that_agrees_is_no_gap() -> None:
-    after(seeded(("BTC", "5"))).when(recording, reported("t1", "5", ms=1)).then(
+    after(seeded(("BTC", "5"))).when(recording, stating("t1", "5", ms=1)).then(
         like(SignalRecorded, before_micros=micros("5"), position_state=PositionState.KNOWN)
     )
 
 
 def test_a_fill_that_disagrees_is_a_gap_and_the_signal_follows_the_venue() -> None:
-    outcome = after(seeded(("BTC", "5"))).when(recording, reported("t1", "8", ms=1))
+    outcome = after(seeded(("BTC", "5"))).when(recording, stating("t1", "8", ms=1))
     outcome.then(
         GapDetected(
             gap_id=derived("gap", "t1"),
@@ -315,11 +315,11 @@ def test_a_fill_that_disagrees_is_a_gap_and_the_signal_follows_the_venue() -> No
         ),
     ).again().then_nothing()
     assert held(outcome) == micros("9")
-    outcome.when(recording, reported("t2", "9", ms=2)).then(like(SignalRecorded, before_micros=micros("9")))
+    outcome.when(recording, stating("t2", "9", ms=2)).then(like(SignalRecorded, before_micros=micros("9")))
 
 
 def test_a_gap_may_turn_a_position_around() -> None:
-    after(seeded(("BTC", "5"))).when(recording, reported("t1", "-2", "2", ms=1)).then(
+    after(seeded(("BTC", "5"))).when(recording, stating("t1", "-2", "2", ms=1)).then(
         like(GapDetected, found_micros=micros("-2")),
         like(SignalRecorded, action=Action.CLOSE, side=Side.FLAT),
     )
@@ -327,7 +327,7 @@ def test_a_gap_may_turn_a_position_around() -> None:
 
 @pytest.mark.parametrize(("ms", "state"), [(89, "HISTORIC"), (91, "KNOWN")])
 def test_a_late_fill_that_the_gap_contained_is_historic(ms: int, state: str) -> None:
-    gap = after(seeded(("BTC", "5")), told("t9", "8", ms=90))
+    gap = after(seeded(("BTC", "5")), stating("t9", "8", ms=90))
     late = gap.when(recording, trade("late", size="3", ms=ms))
     late.then(like(SignalRecorded, position_state=PositionState(state)))
     assert held(late) == micros("9" if state == "HISTORIC" else "12")
@@ -335,18 +335,18 @@ def test_a_late_fill_that_the_gap_contained_is_historic(ms: int, state: str) -> 
 
 def test_a_late_fill_does_not_state_the_current_position() -> None:
     state = after(seeded(("BTC", "5")), *trades("+1", "+1", first=10))
-    late = state.when(recording, reported("late", "5", "4", ms=5))
+    late = state.when(recording, stating("late", "5", "4", ms=5))
     late.then(like(SignalRecorded, before_micros=micros("7"), after_micros=micros("11")))
 
 
 def test_a_chain_of_fills_in_one_millisecond_is_no_gap() -> None:
-    chain = [reported(f"t{n}", str(5 + n), ms=3) for n in range(4)]
+    chain = [stating(f"t{n}", str(5 + n), ms=3) for n in range(4)]
     found = signals(after(seeded(("BTC", "5"))), *chain)
     assert [one.before_micros for one in found] == [micros(str(5 + n)) for n in range(4)]
 
 
 def test_without_a_snapshot_the_first_stated_position_is_no_gap() -> None:
-    outcome = given(ACCOUNT).when(recording, told("t1", "7", "2", side=SELL, ms=5))
+    outcome = given(ACCOUNT).when(recording, stating("t1", "7", "2", side=SELL, ms=5))
     outcome.then(
         like(
             SignalRecorded,
@@ -362,14 +362,14 @@ def test_without_a_snapshot_the_first_stated_position_is_no_gap() -> None:
 
 def test_a_stated_position_replaces_an_assumed_one_without_a_gap() -> None:
     state = after(*trades("+1", "+1"))
-    outcome = state.when(recording, reported("t9", "7", ms=9))
+    outcome = state.when(recording, stating("t9", "7", ms=9))
     outcome.then(like(SignalRecorded, before_micros=micros("7"), position_state=PositionState.KNOWN))
     assert held(outcome) == micros("8")
 
 
 def test_a_historic_signal_shows_the_step_that_led_to_the_snapshot() -> None:
     state = after(seeded(("BTC", "5"), ms=100))
-    state.when(recording, reported("t1", "2", ms=50)).then(
+    state.when(recording, stating("t1", "2", ms=50)).then(
         like(SignalRecorded, before_micros=micros("2"), after_micros=micros("3"), position_state=PositionState.HISTORIC)
     )
 
@@ -380,7 +380,7 @@ def test_stated_positions_keep_the_fold_right_whatever_was_lost(
 ) -> None:
     stream, position = [], 3
     for number, (side, size) in enumerate(steps):
-        stream.append(reported(f"t{number}", str(position), str(size), side=side, ms=number + 1))
+        stream.append(stating(f"t{number}", str(position), str(size), side=side, ms=number + 1))
         position += size * side.sign
     lost = [one for one, miss in zip(stream[:-1], missed, strict=False) if miss]
     state = after(seeded(("BTC", "3")))
@@ -393,7 +393,7 @@ def test_stated_positions_keep_the_fold_right_whatever_was_lost(
     for one in lost:
         state = state.when(recording, one)
         state.then(like(SignalRecorded))
-    assert held(state) == micros(str(position)), "nor does it matter that they come after all"
+    assert held(state) == micros(str(position)), "also when the lost trades arrive after all"
 
 
 @given_any(
@@ -404,7 +404,7 @@ def test_stated_positions_keep_the_fold_right_whatever_was_lost(
 def test_a_snapshot_of_any_time_leaves_the_same_position_whenever_it_arrives(
     steps: list[tuple[TradeSide, int, int]], reported_ms: int, start: int
 ) -> None:
-    """The truth is `start` plus every trade; the report knows those up to its own time."""
+    """The position is `start` plus every trade; the snapshot contains those up to its own time."""
     stream = [
         trade(f"t{number}", side, str(size), ms=ms)
         for number, (side, size, ms) in enumerate(sorted(steps, key=lambda step: step[2]))

@@ -1,8 +1,9 @@
-"""Sizing: modes (`sizing`), ceilings (`clamp`), what is given up (`reductions`).
+"""Sizing (docs/design.md, sizing): modes (`sizing`), ceilings (`clamp`), what is given up (`reductions`).
 
-What stays below the minimum and waits is in test_residuals.py.
+Residuals are in test_residuals.py.
 """
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,8 +87,9 @@ def test_sizing_proportional_stays_within_what_can_be_stored() -> None:
     assert target(request, micros("10000000"), micros("10000")) == 10**18 < 2**63
 
 
-def test_sizing_every_mode_is_specified_here() -> None:
-    assert set(SIZING_MODES) == {"copy_percent", "fixed_notional", "percent_of_equity", "proportional"}
+def test_sizing_every_mode_has_a_spec() -> None:
+    specs = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    assert [mode for mode in SIZING_MODES if f"def test_sizing_{mode}_" not in specs] == []
 
 
 @pytest.mark.parametrize(

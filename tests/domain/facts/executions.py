@@ -136,9 +136,9 @@ def completed(attempt: str = "att-1", **changes: Any) -> ExecutionCompleted:
 
 
 def executed(*fills: OrderFilled, market: str = "", ms: int = 1000) -> tuple[Event, ...]:
-    """Each fill between its decision and its result, under an attempt of its own: how a position comes about.
+    """Each fill between its decision and its result, under an attempt of its own: this is how a position arises.
 
-    The decision's mid is the fill's price, `market` the asset unless it is told. Calls of one spec need an `ms` each.
+    The decision's mid is the fill's price, `market` is the asset by default. Calls of one spec need an `ms` each.
     """
     events: list[Event] = []
     for number, fill in enumerate(fills):

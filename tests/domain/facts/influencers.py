@@ -171,5 +171,5 @@ def captured(
 
 def no_quote(reason: Reason, group: GroupClosed | None = None) -> QuoteFailed:
     return QuoteFailed(
-        quote_id="quo-1", group=group or group_closed(), reason=reason, detail="as given", failed_at=at(910)
+        quote_id="quo-1", group=group or group_closed(), reason=reason, detail="no book", failed_at=at(910)
     )

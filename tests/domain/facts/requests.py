@@ -23,7 +23,7 @@ def requested(
     mode: Mode = Mode.PAPER,
     **changes: Any,
 ) -> ExecutionRequested:
-    """A request to copy an influencer's way from `before` to `after`."""
+    """A request to copy an influencer who goes from `before` to `after`."""
     group = group_closed(before=before, after=after, price=price)
     taken = asks if group.trade_side is BUY else bids
     made = ExecutionRequested(
@@ -58,7 +58,7 @@ PM_ASKS = levels("0.51 x 1000", "0.52 x 2000")
 
 
 def terms(**changes: Any) -> Terms:
-    """What Polymarket asks of an order: two decimals of shares, at least five, a tick of a cent, 5 % of p (1 - p)."""
+    """Polymarket's terms for an order: two decimals of shares, at least five, a tick of a cent, 5 % of p (1 - p)."""
     usual = Terms(
         size_step_micros=10_000,
         tick_micros=10_000,
@@ -80,7 +80,7 @@ def on_polymarket(
     terms: Terms | None = terms(),  # noqa: B008 - frozen
     **changes: Any,
 ) -> ExecutionRequested:
-    """A request to copy an influencer's way in one outcome of a race, from `before` to `after` shares."""
+    """A request to copy an influencer who goes from `before` to `after` shares of one outcome of a race."""
     made = requested(before=before, after=after, price=price, bids=bids, asks=asks, lot="0.01", **changes)
     quote = structs.replace(made.quote, terms=terms) if made.quote else None
     usual = {"venue": Venue.POLYMARKET, "asset": "yes", "market": "race", "quote": quote}
@@ -88,7 +88,7 @@ def on_polymarket(
 
 
 def inputs(**changes: Any) -> DecisionInputs:
-    """Nothing is switched off, marked or resolved; CONFIG is at 7, executions at 3, marks at 5."""
+    """Nothing is switched off, marked or resolved; sequences: CONFIG 7, executions 3, marks 5."""
     usual = DecisionInputs(ControlState.RUNNING, False, None, False, lambda asset: None, 3, 7, 5)
     return usual._replace(**changes)
 

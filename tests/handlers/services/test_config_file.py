@@ -1,4 +1,4 @@
-"""Configuration files: what every kind of line means, and that everything wrong is said, all at once."""
+"""Configuration files: the event of every kind of line, and every error reported at once."""
 
 import json
 from collections.abc import Iterable
@@ -77,8 +77,8 @@ def test_an_influencer() -> None:
             id="ann", venue=Venue.HYPERLIQUID, addresses=(ANN,), label="ann", status=Status.ACTIVE, actor="ops"
         )
     ]
-    (reported,) = read(INFLUENCER | {"label": "Ann the Great", "status": "paused", "addresses": [BOB, ANN]})
-    assert reported == InfluencerConfigured(
+    (labelled,) = read(INFLUENCER | {"label": "Ann the Great", "status": "paused", "addresses": [BOB, ANN]})
+    assert labelled == InfluencerConfigured(
         id="ann",
         venue=Venue.HYPERLIQUID,
         addresses=(BOB, ANN),
@@ -100,8 +100,8 @@ def test_a_subscriber() -> None:
             id="sam", mode=Mode.PAPER, deposit_micros=micros("10000"), status=Status.ACTIVE, actor="ops"
         )
     ]
-    (reported,) = read(SUBSCRIBER | {"mode": "record_only", "status": "closed", "deposit_usd": "0.50"})
-    assert reported == SubscriberConfigured(
+    (labelled,) = read(SUBSCRIBER | {"mode": "record_only", "status": "closed", "deposit_usd": "0.50"})
+    assert labelled == SubscriberConfigured(
         id="sam", mode=Mode.RECORD_ONLY, deposit_micros=500_000, status=Status.CLOSED, actor="ops"
     )
 
@@ -192,10 +192,10 @@ def test_filters_of_markets_days_and_hours() -> None:
 
 @pytest.mark.parametrize("scope", [PortfolioScope.EXEC_USER, PortfolioScope.EXEC_GLOBAL])
 def test_a_subscriber_may_be_one_of_the_portfolios_that_come_with_influencers(scope: PortfolioScope) -> None:
-    (reported,) = read(SUBSCRIBER | {"portfolio": scope.value})
-    assert isinstance(reported, SubscriberConfigured)
-    assert reported.scope is scope
-    assert line_of(reported)["portfolio"] == scope.value
+    (labelled,) = read(SUBSCRIBER | {"portfolio": scope.value})
+    assert isinstance(labelled, SubscriberConfigured)
+    assert labelled.scope is scope
+    assert line_of(labelled)["portfolio"] == scope.value
     (usual,) = read(SUBSCRIBER)
     assert "portfolio" not in line_of(usual)
 
@@ -384,14 +384,14 @@ def test_an_address_may_move_when_its_owner_gives_it_up_in_the_same_file() -> No
 
 def test_every_error_is_reported_at_once_in_the_order_of_the_lines() -> None:
     assert wrong(
-        SUBSCRIPTION | {"id": "x", "subscriber_id": "missing"},
+        SUBSCRIPTION | {"id": "x", "subscriber_id": "zoe"},
         "oops",
         INFLUENCER,
         SUBSCRIBER | {"deposit_usd": "-5", "mode": "real"},
         GUARDRAIL | {"values": {"nope": 1}},
         INFLUENCER,
     ) == [
-        "line 1: subscriber_id 'missing' is not configured",
+        "line 1: subscriber_id 'zoe' is not configured",
         "line 2: is not JSON: Expecting value at column 1",
         "line 4: deposit_usd: must lie between 0 and 1,000,000,000",
         "line 4: mode: Input should be 'paper', 'live' or 'record_only'",
@@ -434,7 +434,7 @@ filters = st.fixed_dictionaries(
 modes = st.sampled_from(list(Mode))
 scopes = st.sampled_from(["SUBSCRIBER", "EXEC_USER", "EXEC_GLOBAL"])
 limits: st.SearchStrategy[Any] = guardrails
-subscription_fields = st.fixed_dictionaries({}, optional={"limits": limits, "filters": filters, "status": statuses})
+options = st.fixed_dictionaries({}, optional={"limits": limits, "filters": filters, "status": statuses})
 
 
 @st.composite
@@ -454,7 +454,7 @@ def files(draw: st.DrawFn) -> list[dict[str, Any]]:
         if draw(st.booleans()):
             lines.append(GUARDRAIL | {"scope": f"subscriber:{id}", "values": draw(guardrails)})
     for id in draw(st.lists(names, unique=True, max_size=4)):
-        optional = draw(subscription_fields)
+        optional = draw(options)
         lines.append(
             {
                 "kind": "subscription",
