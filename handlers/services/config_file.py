@@ -46,7 +46,7 @@ _HINTS = {
 def parse(lines: Iterable[str], configuration: Configuration, actor: str) -> tuple[list[Event], list[BadLine]]:
     """The events of a file in its order, and everything that is wrong with it, against what is configured already.
 
-    Blank lines and lines that begin with # are passed over.
+    Blank lines and lines that begin with # are skipped.
     """
     events: list[Event] = []
     bad: list[BadLine] = []

@@ -69,6 +69,11 @@ def trades(*steps: str, first: int = 1) -> list[Trade]:
     ]
 
 
+def stating(id: str, start: str, size: str = "1", *, side: TradeSide = BUY, ms: int = 0) -> Trade:
+    """A fill that states the position before it."""
+    return trade(id, side, size, ms=ms, start_micros=micros(start))
+
+
 # --- Polymarket --------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,6 @@ the checks of openings is in test_decision.py.
 """
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from msgspec import structs
@@ -16,7 +15,6 @@ from domain.events import (
     CopyDecided,
     Mode,
     PositionState,
-    Sizing,
     Terms,
     Venue,
 )
@@ -31,7 +29,6 @@ from tests.domain.facts import (
     at,
     bought,
     executed,
-    fixed,
     inputs,
     levels,
     on_polymarket,
@@ -251,72 +248,6 @@ def test_close_guard_a_market_that_takes_no_orders_is_closed_to_reductions_too()
     skips(deciding(on_polymarket(terms=terms(accepting=False))), closed)
     skips(deciding(on_polymarket(before="9", after="0", terms=terms(accepting=False)), *held), closed)
     skips(deciding(on_polymarket(before="9", after="0"), *held, inputs=inputs(resolved=True)), closed)
-
-
-def test_venue_no_position_of_this_subscription_to_reduce() -> None:
-    nothing = (Reason.NO_POSITION, Check("copied_position_micros", 0, 1, False))
-    skips(deciding(requested(before="1", after="0")), nothing)
-    skips(deciding(requested(before="2", after="1")), nothing)
-    of_another = executed(bought("BTC", "1", "100", subscription="sam-bob", influencer="bob"))
-    skips(deciding(requested(before="1", after="0"), *of_another), nothing)
-
-
-def test_venue_no_equity_opens_nothing() -> None:
-    broke = deciding(requested(), GONE)
-    skips(broke, (Reason.NO_EQUITY, Check("equity_micros", 0, 1, False)))
-
-
-NEVER = Policy(accumulate=0)
-
-
-def test_venue_minimum_notional_of_hyperliquid() -> None:
-    order = micros("9.904950")  # 0.099 at 100.05
-    small = (Reason.BELOW_MINIMUM, Check("order_notional_micros", order, micros("10"), False))
-    skips(deciding(requested(sizing=fixed("9.99")), policy=NEVER), small)
-
-
-def test_venue_minimum_notional_of_the_policy() -> None:
-    small = (Reason.BELOW_MINIMUM, Check("order_notional_micros", micros("49.92495"), micros("50"), False))
-    skips(deciding(requested(), policy=Policy(min_notional_micros=micros("50"), accumulate=0)), small)
-
-
-def test_venue_minimum_size_of_polymarket() -> None:
-    dear: dict[str, Any] = {"price": "0.94", "bids": levels("0.94 x 900"), "asks": levels("0.95 x 900")}
-    four = on_polymarket(sizing=fixed("4.70"), terms=terms(), **dear)
-    outcome = deciding(four, policy=Policy(min_notional_micros=0, accumulate=0))
-    skips(outcome, (Reason.BELOW_MINIMUM, Check("order_min_share_micros", micros("4.94"), micros("5"), False)))
-
-
-def test_venue_minimum_of_a_partial_reduction() -> None:
-    small = (Reason.BELOW_MINIMUM, Check("reduction_notional_micros", micros("9.995"), micros("10"), False))
-    skips(deciding(requested(before="2", after="1"), *executed(bought("BTC", "0.2", "100")), policy=NEVER), small)
-
-
-def test_venue_lot_a_position_below_it_cannot_be_closed() -> None:
-    dust = executed(bought("BTC", "0.0004", "100"))
-    less = (Reason.BELOW_MINIMUM, Check("reduction_notional_micros", micros("0.03998"), micros("10"), False))
-    skips(deciding(requested(before="1", after="0"), *dust), less)
-
-
-def test_venue_lot_nothing_is_left_of_a_reduction_of_less_than_a_micro() -> None:
-    held = executed(bought("BTC", "0.4", "100"))
-    nothing = (Reason.BELOW_MINIMUM, Check("order_share_micros", 0, 1, False))
-    skips(deciding(requested(before="1", after="0.999999"), *held, policy=NEVER), nothing)
-
-
-def test_venue_proportion_of_an_unknown_equity() -> None:
-    sizing = Sizing("proportional", percent_micros=100_000_000)
-    unknown = (Reason.INFLUENCER_EQUITY_UNKNOWN, Check("influencer_equity_micros", None, 1, False))
-    skips(deciding(requested(sizing=sizing)), unknown)
-    ruined = (Reason.INFLUENCER_EQUITY_UNKNOWN, Check("influencer_equity_micros", 0, 1, False))
-    skips(deciding(requested(sizing=sizing, influencer_equity_micros=0)), ruined)
-    known = requested(sizing=sizing, influencer_equity_micros=micros("20000"))
-    executes(deciding(known), "0.499")  # 0.5 % of 20,000, so 50 of 10,000
-
-
-def test_venue_live_is_not_available() -> None:
-    live = (Reason.LIVE_NOT_AVAILABLE, Check("mode", "live", "paper", False))
-    skips(deciding(requested(mode=Mode.LIVE)), live)
 
 
 def test_filters_name_the_one_that_blocks_the_opening() -> None:

@@ -62,14 +62,14 @@ def _show(compared: Comparison) -> None:
             Reason(reason).description,
         )
     show(made, console)
-    people = table("subscriber", "what if, profit USD", "happened, profit USD")
+    subscribers = table("subscriber", "what if, profit USD", "happened, profit USD")
     for subscriber in sorted(compared.whatif.pnl_by_subscriber.keys() | compared.happened.pnl_by_subscriber.keys()):
-        people.add_row(
+        subscribers.add_row(
             subscriber,
             decimal_text(compared.whatif.pnl_by_subscriber.get(subscriber, 0)),
             decimal_text(compared.happened.pnl_by_subscriber.get(subscriber, 0)),
         )
-    show(people, console)
+    show(subscribers, console)
 
 
 def _reasons(*outcomes: Outcome) -> list[str]:
