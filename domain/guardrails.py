@@ -24,7 +24,7 @@ class Guardrail(NamedTuple):
     """What is declared of a guardrail beside its name and default: a line for operators, and its value in policies that
     were stored before it existed (None where every stored policy has it)."""
 
-    description: str
+    text: str
     before: int | None = None
 
 

@@ -1,17 +1,17 @@
-"""Reason codes: why a decision skipped, or why an order filled less than it asked for, each with its description."""
+"""Reason codes: why a decision skipped, or why an order filled less than it asked for, each with its text."""
 
 from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """A code as it is stored, and its `description`: one line, shown wherever the code is shown."""
+    """A code as it is stored, and its `text`: one line, shown wherever the code is shown."""
 
-    description: str
+    text: str
 
-    def __new__(cls, code: str, description: str = "") -> "Reason":
+    def __new__(cls, code: str, text: str = "") -> "Reason":
         reason = str.__new__(cls, code)
         reason._value_ = code
-        reason.description = description
+        reason.text = text
         return reason
 
     LIVE_NOT_AVAILABLE = "LIVE_NOT_AVAILABLE", "the subscriber is in live mode, and no live execution is configured"

@@ -56,7 +56,7 @@ def _attempt(attempt: Attempt, start: int, verdict: Verified | None) -> dict[str
     return {
         "attempt_id": attempt.attempt_id,
         "decision": decided.decision if decided else None,
-        "reasons": {reason: reason.description for reason in decided.reasons} if decided else {},
+        "reasons": {reason: reason.text for reason in decided.reasons} if decided else {},
         **({"verified": verdict.facts()} if verdict is not None else {}),
         "hops": [_hop(hop, start) for hop in attempt.hops],
         "ledger": [
@@ -210,7 +210,7 @@ def _checks(console: Console, facts: CopyDecided) -> None:
             soft_wrap=True,
         )
     for reason in facts.reasons:
-        console.print(Text(f"{' ' * 25}  {reason}: {reason.description}", style="yellow"), soft_wrap=True)
+        console.print(Text(f"{' ' * 25}  {reason}: {reason.text}", style="yellow"), soft_wrap=True)
 
 
 def _limit(check: Any) -> str:

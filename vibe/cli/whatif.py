@@ -59,7 +59,7 @@ def _show(compared: Comparison) -> None:
             f"skipped {reason}",
             f"{compared.whatif.skipped.get(reason, 0):,}",
             f"{compared.happened.skipped.get(reason, 0):,}",
-            Reason(reason).description,
+            Reason(reason).text,
         )
     show(made, console)
     subscribers = table("subscriber", "what if, profit USD", "happened, profit USD")
