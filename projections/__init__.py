@@ -1,1 +1,1 @@
-"""Read models: one file each with its table, its fold and its queries. Drop Postgres, replay, and they are back."""
+"""Read models in Postgres: built from the log, and rebuilt from it whenever the database is dropped."""

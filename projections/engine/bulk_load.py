@@ -1,8 +1,8 @@
-"""Filling the tables of a build from a piece of history, as fast as one process can.
+"""The bulk loader: loads a chunk of history into staging tables, as fast as one process can.
 
-A piece is one transaction: its rows and its positions are there together or not at all. New rows of append-only
-tables are copied as they come; what changes rows is merged in memory and written when it is the piece's turn, so
-several pieces can be worked on at once and still take effect in the order of the log.
+A chunk is one transaction with its rows and its positions. New rows of append-only tables are copied while the chunk
+is read; changes of other rows are merged in memory and written when it is the chunk's turn. So several loaders can work
+on chunks at the same time, and the chunks still take effect in the order of the log.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import asyncpg
 from msgspec import Struct
 
 from projections.engine import positions
-from projections.engine.errors import BAD_ROW, RebuildError, UnprocessableRowError
+from projections.engine.errors import ROW_ERRORS, RebuildError, UnprocessableRowError
 from projections.engine.event_decoder import EventDecoder, Unreadable
-from projections.engine.follow import recorded_at
 from projections.engine.projection import Projection, shape
+from projections.engine.recorded_at import recorded_at
 from projections.engine.row_batch import RowBatch
-from projections.engine.schemas import Partitions, Place
+from projections.engine.schemas import Location, Partitions
 from streams.bulk_replay import Block, Replay
 from streams.envelope import Codec, Recorded
 from streams.errors import DataLossError
@@ -32,16 +32,19 @@ if TYPE_CHECKING:
     from streams.archive.archived_replay import ArchivedReplay
 
 _BLOCK, _COPIED_AT_ONCE = 2_048, 16_384
-"""Little at a time: what has just been read and decoded is still in the processor's cache when it is copied."""
+"""Small enough that decoded rows are still in the processor's cache when they are copied."""
 
 Turn = Callable[[], Awaitable[None]]
-Tell = Callable[[int], None]
-Refuse = Callable[["Projection | None", "Recorded | Unreadable", str], Awaitable[None]]
-"""Told of an event that is passed over: which projection could not take it (None: nobody can read it), and why."""
+"""Waits until the chunks before this one have taken effect."""
+OnRead = Callable[[int], None]
+"""Called with the number of events read since the last call."""
+OnSkipped = Callable[["Projection | None", "Recorded | Unreadable", str], Awaitable[None]]
+"""Called for each event that is skipped: the projection that cannot process it (None: it cannot be decoded), the
+event, and the reason."""
 
 
 class Chunk(NamedTuple):
-    """Sequences `after` + 1 to `until` of a stream, for the projections whose positions are given by name."""
+    """Sequences `after` + 1 to `until` of a stream, for the projections in `positions` (by name, where each is now)."""
 
     stream: str
     after: int
@@ -50,40 +53,40 @@ class Chunk(NamedTuple):
 
 
 class Job(NamedTuple):
-    """What a filler needs to know; it can be sent to another process."""
+    """Everything that a bulk loader needs; it can be pickled for another process."""
 
     nats_url: str
     dsn: str
     catalogue: dict[str, type[Struct]]
     projections: tuple[Projection, ...]
-    places: dict[str, Place]
+    locations: dict[str, Location]
     generations: dict[str, int]
     shapes: dict[str, str]
     archives: dict[str, str]
-    """Where closed days are, of the streams whose history is read from there first."""
+    """The archive's URL or folder, by stream, for streams whose history is read from there first."""
 
     def reader(self, stream: str, after: int, until: int, block: int = 4096) -> Replay | ArchivedReplay:
-        """What reads a piece of a stream's history."""
+        """A reader of the sequences `after` + 1 to `until` of a stream."""
         archive = self.archives.get(stream)
         if archive is None:
             return Replay(self.nats_url, stream, after=after, until=until, block=block, exact=True)
-        # Only now, because what reads Parquet weighs as much as all the rest of the process.
+        # Imported here because the Parquet reader needs as much memory as all the rest of the process.
         from streams.archive.archived_replay import ArchivedReplay
         from streams.archive.store import Archive
 
-        cold, first = Archive(archive), after + 1
-        return ArchivedReplay(cold, self.nats_url, stream, first=first, until=until, block=block, across=True)
+        store = Archive(archive)
+        return ArchivedReplay(store, self.nats_url, stream, first=after + 1, until=until, block=block, across=True)
 
     def check_code(self) -> None:
-        """Raises RebuildError when this process has other code than the one that made the job."""
+        """Raises RebuildError when this process runs other code than the process that created the job."""
         for projection in self.projections:
             if shape(projection) != self.shapes[projection.name]:
                 raise RebuildError(
-                    f"the code of {projection.name} was changed while it was being rebuilt; restart what rebuilds it"
+                    f"the code of {projection.name} was changed while it was being rebuilt; start the rebuild again"
                 )
 
     def pickled(self) -> bytes | None:
-        """For another process; None when a class cannot be found by its name."""
+        """The job as bytes for another process; None when it cannot be pickled."""
         try:
             return pickle.dumps(self)
         except (pickle.PicklingError, AttributeError, TypeError):
@@ -95,38 +98,40 @@ def job(
     dsn: str,
     codec: Codec,
     projections: Sequence[Projection],
-    places: Mapping[str, Place],
+    locations: Mapping[str, Location],
     generations: Mapping[str, int],
     archives: Mapping[str, str],
 ) -> Job:
-    """`places` and `generations` by the projections' names, `archives` by the streams'."""
-    # A codec has compiled decoders, which cannot be sent; its catalogue can.
+    """`locations` and `generations` by projection name, `archives` by stream."""
+    # The compiled decoders of a codec cannot be pickled; its catalogue can.
     catalogue = codec.catalogue
     shapes = {each.name: shape(each) for each in projections}
-    return Job(nats_url, dsn, catalogue, tuple(projections), dict(places), dict(generations), shapes, dict(archives))
+    return Job(nats_url, dsn, catalogue, tuple(projections), dict(locations), dict(generations), shapes, dict(archives))
 
 
 class BulkLoader:
-    """Works on one chunk at a time, on connections of its own or on one that is given."""
+    """Loads one chunk at a time, on connections of its own or on the caller's."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
         self._codec = Codec(job.catalogue)
         self._projections = {each.name: each for each in job.projections}
-        self._schemas = {table.name: job.places[each.name].schema for each in job.projections for table in each.tables}
-        self._partitions = Partitions(job.places, job.projections)
+        self._schemas = {
+            table.name: job.locations[each.name].schema for each in job.projections for table in each.tables
+        }
+        self._partitions = Partitions(job.locations, job.projections)
         self._session: asyncpg.Connection[Any] | None = None
         self._owner: asyncpg.Connection[Any] | None = None
 
     async def open(self, session: asyncpg.Connection[Any] | None = None) -> BulkLoader:
-        """Connect, or use a connection whose transaction is the caller's."""
+        """Connect, or use a session whose transaction the caller controls."""
         if session is not None:
             self._session = self._owner = session
         else:
             self._session = await asyncpg.connect(self._job.dsn, timeout=10)
-            # What a crash of the server takes of the last chunks, it takes with their positions.
+            # A crash of Postgres loses the last chunks together with their positions.
             await self._session.execute("SET synchronous_commit = off")
-            # Partitions are made apart: a chunk that waits for its turn must not keep others from seeing them.
+            # Partitions are committed separately: other loaders must see them while a chunk waits for its turn.
             self._owner = await asyncpg.connect(self._job.dsn, timeout=10)
         await self._partitions.load(self._session)
         return self
@@ -136,33 +141,33 @@ class BulkLoader:
             assert session is not None
             session.terminate()
 
-    async def fill(self, chunk: Chunk, turn: Turn, tell: Tell) -> None:
-        """Store a chunk, waiting for its `turn` before anything but new rows is written.
+    async def fill(self, chunk: Chunk, turn: Turn, on_read: OnRead) -> None:
+        """Load a chunk in one transaction; waits for its `turn` before it changes existing rows.
 
-        Raises PoisonError for an event that cannot be folded or stored.
+        Raises UnprocessableRowError for an event that cannot be folded or stored.
         """
         session = self._open
         try:
             async with session.transaction():
-                await self.fill_within(chunk, turn, tell)
-        except BAD_ROW as error:
+                await self.fill_within(chunk, turn, on_read)
+        except ROW_ERRORS as error:
             await self._locate(chunk)
             raise UnprocessableRowError(
                 ", ".join(chunk.positions), chunk.stream, chunk.after + 1, f"or one up to {chunk.until}", str(error)
             ) from error
 
-    async def fill_within(self, chunk: Chunk, turn: Turn, tell: Tell) -> None:
-        """The same in the caller's transaction."""
-        with _no_collecting():
-            await self._fill(chunk, turn, tell)
+    async def fill_within(self, chunk: Chunk, turn: Turn, on_read: OnRead) -> None:
+        """Load a chunk in the caller's transaction."""
+        with _no_garbage_collection():
+            await self._fill(chunk, turn, on_read)
 
-    async def _fill(self, chunk: Chunk, turn: Turn, tell: Tell) -> None:
-        folder, rows = self._folder(chunk), RowBatch(self._schemas)
+    async def _fill(self, chunk: Chunk, turn: Turn, on_read: OnRead) -> None:
+        decoder, rows = self._decoder(chunk), RowBatch(self._schemas)
         reader, event_time = self._job.reader(chunk.stream, chunk.after, chunk.until, _BLOCK), None
         async with aclosing(reader.blocks()) as blocks:
             async for block in blocks:
-                self._take(folder, block, chunk, rows)
-                tell(len(block.sequences))
+                self._take(decoder, block, chunk, rows)
+                on_read(len(block.sequences))
                 event_time = recorded_at(block.payloads[-1])
                 if rows.appended >= _COPIED_AT_ONCE:
                     await self._make_partitions(rows)
@@ -174,9 +179,10 @@ class BulkLoader:
         await rows.write(self._open)
         await self._move(chunk.stream, chunk.positions, chunk.until, event_time)
 
-    async def fill_leniently(self, chunk: Chunk, refuse: Refuse, tell: Tell) -> None:
-        """Store a chunk block by block, passing over what cannot be folded or stored. The tables have their keys."""
-        folder, positions = self._folder(chunk), dict(chunk.positions)
+    async def fill_leniently(self, chunk: Chunk, on_skipped: OnSkipped, on_read: OnRead) -> None:
+        """Load a chunk block by block, skipping events that cannot be folded or stored. The tables must have their
+        keys."""
+        decoder, positions = self._decoder(chunk), dict(chunk.positions)
         reader = self._job.reader(chunk.stream, chunk.after, chunk.until)
         async with aclosing(reader.blocks()) as blocks:
             async for block in blocks:
@@ -185,63 +191,69 @@ class BulkLoader:
                     try:
                         async with self._open.transaction():
                             rows = RowBatch(self._schemas)
-                            self._fold(folder, block, positions, rows)
+                            self._fold(decoder, block, positions, rows)
                             await self._make_partitions(rows)
                             await rows.write(self._open)
-                    except (UnprocessableRowError, *BAD_ROW):
-                        await self._one_by_one(folder, block, positions, refuse)
+                    except (UnprocessableRowError, *ROW_ERRORS):
+                        await self._event_by_event(decoder, block, positions, on_skipped)
                     await self._move(chunk.stream, positions, last, recorded_at(block.payloads[-1]))
                 positions = {name: max(position, last) for name, position in positions.items()}
-                tell(len(block.sequences))
+                on_read(len(block.sequences))
         self._check_end(reader, chunk)
-        if any(position < chunk.until for position in positions.values()):  # nothing is left of the chunk's end
+        if any(
+            position < chunk.until for position in positions.values()
+        ):  # the end of the chunk holds no events any more
             async with self._open.transaction():
                 await self._move(chunk.stream, positions, chunk.until, None)
 
-    def _folder(self, chunk: Chunk) -> EventDecoder:
+    def _decoder(self, chunk: Chunk) -> EventDecoder:
         chosen = [self._projections[name] for name in chunk.positions]
         return EventDecoder(self._codec, chunk.stream, chosen)
 
-    def _take(self, folder: EventDecoder, block: Block, chunk: Chunk, rows: RowBatch) -> None:
-        """A block's rows, those of maps all at once."""
+    def _take(self, decoder: EventDecoder, block: Block, chunk: Chunk, rows: RowBatch) -> None:
+        """Add a block's rows, mapped types all at once."""
         if any(position != chunk.after for position in chunk.positions.values()):
-            return self._fold(folder, block, chunk.positions, rows)
+            return self._fold(decoder, block, chunk.positions, rows)
         try:
-            made, left = folder.mapped(block)
-        except Exception:  # one by one it is found which event is bad, and in what
-            return self._fold(folder, block, chunk.positions, rows)
+            made, left = decoder.mapped(block)
+        except Exception:  # event by event the faulty one is found
+            return self._fold(decoder, block, chunk.positions, rows)
         for each in made:
             rows.take(each.mapped, each.rows)
         if left.sequences:
-            self._fold(folder, left, chunk.positions, rows, mapped=True)
+            self._fold(decoder, left, chunk.positions, rows, mapped=True)
         return None
 
     def _fold(
-        self, folder: EventDecoder, block: Block, positions: dict[str, int], rows: RowBatch, *, mapped: bool = False
+        self, decoder: EventDecoder, block: Block, positions: dict[str, int], rows: RowBatch, *, mapped: bool = False
     ) -> None:
-        """A block's rows event by event; `mapped`: but for those that maps have made."""
+        """Add a block's rows event by event; `mapped`: without those of mapped types."""
         merge = rows.merge
-        for event, projections in folder.events(zip(*block, strict=True), positions, folded=mapped):
+        for event, projections in decoder.events(zip(*block, strict=True), positions, folded=mapped):
             for projection in projections:
                 if isinstance(event, Unreadable):
-                    raise _poison(projection, folder.stream, event, event.reason)
+                    raise _unprocessable(projection, decoder.stream, event, event.reason)
                 try:
                     merge(projection.changes(event))
                 except Exception as error:
-                    raise _poison(projection, folder.stream, event, f"{type(error).__name__}: {error}") from error
+                    raise _unprocessable(
+                        projection, decoder.stream, event, f"{type(error).__name__}: {error}"
+                    ) from error
 
-    async def _one_by_one(self, folder: EventDecoder, block: Block, positions: dict[str, int], refuse: Refuse) -> None:
-        for event, projections in folder.events(zip(*block, strict=True), positions):
+    async def _event_by_event(
+        self, decoder: EventDecoder, block: Block, positions: dict[str, int], on_skipped: OnSkipped
+    ) -> None:
+        for event, projections in decoder.events(zip(*block, strict=True), positions):
             if isinstance(event, Unreadable):
                 if projections:
-                    await refuse(None, event, event.reason)
+                    await on_skipped(None, event, event.reason)
                 continue
             for projection in projections:
-                if (reason := await self._alone(projection, event)) is not None:
-                    await refuse(projection, event, reason)
+                if (reason := await self._write_one(projection, event)) is not None:
+                    await on_skipped(projection, event, reason)
 
-    async def _alone(self, projection: Projection, event: Recorded) -> str | None:
-        """Write one event's rows in a savepoint; why that cannot be done, or None."""
+    async def _write_one(self, projection: Projection, event: Recorded) -> str | None:
+        """Write one event's rows in a savepoint; returns why that failed, or None."""
         rows = RowBatch(self._schemas)
         try:
             rows.apply(projection.changes(event))
@@ -251,13 +263,14 @@ class BulkLoader:
             async with self._open.transaction():
                 await self._make_partitions(rows)
                 await rows.write(self._open)
-        except BAD_ROW as error:
+        except ROW_ERRORS as error:
             return f"{type(error).__name__}: {error}"
         return None
 
     async def _locate(self, chunk: Chunk) -> None:
-        """Find the event whose rows the database refuses, and raise it as a PoisonError; nothing stays written."""
-        folder = self._folder(chunk)
+        """Find the event whose rows Postgres rejects and raise UnprocessableRowError for it; all writes are rolled
+        back."""
+        decoder = self._decoder(chunk)
         reader = self._job.reader(chunk.stream, chunk.after, chunk.until)
         transaction = self._open.transaction()
         await transaction.start()
@@ -267,15 +280,15 @@ class BulkLoader:
                     try:
                         async with self._open.transaction():
                             rows = RowBatch(self._schemas)
-                            self._fold(folder, block, chunk.positions, rows)
+                            self._fold(decoder, block, chunk.positions, rows)
                             await self._make_partitions(rows)
                             await rows.write(self._open)
-                    except BAD_ROW:
-                        for event, projections in folder.events(zip(*block, strict=True), chunk.positions):
+                    except ROW_ERRORS:
+                        for event, projections in decoder.events(zip(*block, strict=True), chunk.positions):
                             for projection in projections:
                                 assert isinstance(event, Recorded)
-                                if (reason := await self._alone(projection, event)) is not None:
-                                    raise _poison(projection, chunk.stream, event, reason) from None
+                                if (reason := await self._write_one(projection, event)) is not None:
+                                    raise _unprocessable(projection, chunk.stream, event, reason) from None
         finally:
             await transaction.rollback()
 
@@ -290,29 +303,29 @@ class BulkLoader:
             self._partitions.made(missing)
 
     async def _move(self, stream: str, reached: Mapping[str, int], until: int, event_time: Any) -> None:
-        for schema in {place.schema for place in self._job.places.values()}:
-            places = {
+        for schema in {location.schema for location in self._job.locations.values()}:
+            expected = {
                 name: (position, self._job.generations[name])
                 for name, position in reached.items()
-                if position < until and self._job.places[name].schema == schema
+                if position < until and self._job.locations[name].schema == schema
             }
-            if places:
-                await positions.move(self._open, schema, stream, places, until, event_time=event_time, announce=False)
+            if expected:
+                await positions.move(self._open, schema, stream, expected, until, event_time=event_time, announce=False)
 
     def _check_end(self, reader: Replay | ArchivedReplay, chunk: Chunk) -> None:
-        # Nothing read at all is right where an age limit has cut everything off.
+        # Nothing was read: an age limit may have removed the whole chunk.
         if reader.done and reader.position < chunk.until:
             raise DataLossError(chunk.stream, reader.position + 1, chunk.until)
 
     @property
     def _open(self) -> asyncpg.Connection[Any]:
-        assert self._session is not None, "the filler is not open"
+        assert self._session is not None, "the bulk loader is not open"
         return self._session
 
 
 @contextmanager
-def _no_collecting() -> Iterator[None]:
-    """Rows come and go by the thousands, none of them in cycles: looking for cycles would take a tenth of the time."""
+def _no_garbage_collection() -> Iterator[None]:
+    """Rows are allocated by the thousands and form no cycles: the collector would take a tenth of the time."""
     if not gc.isenabled():
         yield
         return
@@ -323,6 +336,8 @@ def _no_collecting() -> Iterator[None]:
         gc.enable()
 
 
-def _poison(projection: Projection, stream: str, event: Recorded | Unreadable, reason: str) -> UnprocessableRowError:
-    what = f"{event.type} {event.id}" if isinstance(event, Recorded) else "unreadable"
-    return UnprocessableRowError(projection.name, stream, event.sequence, what, reason)
+def _unprocessable(
+    projection: Projection, stream: str, event: Recorded | Unreadable, reason: str
+) -> UnprocessableRowError:
+    label = f"{event.type} {event.id}" if isinstance(event, Recorded) else "unreadable"
+    return UnprocessableRowError(projection.name, stream, event.sequence, label, reason)

@@ -1,10 +1,10 @@
-"""What can go wrong with read models.
+"""The errors of the projection engine, and which errors of Postgres, the log and the archive it handles.
 
 ProjectionError
-├── LostPlaceError   somebody else moved a position, or swapped the tables: load the positions again
-├── OtherLogError    the log is not the one that the read models were built from
-├── PoisonError      a rebuild met an event that cannot be folded or stored; it names the event
-└── RebuildError     a rebuild or a check that cannot be done as asked; it says what to do
+├── LostPositionError      another writer moved a position or swapped the tables: load the positions again
+├── OtherLogError          the log is not the one that the read models were built from
+├── UnprocessableRowError  a rebuild met an event that cannot be folded or stored; it names the event
+└── RebuildError           a rebuild, a build or a verification cannot be done as asked; the text states what to do
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from streams.errors import DataLossError, LogError, RefusedError, TopologyError
 
 
 class ProjectionError(Exception):
-    """Anything that building read models may end with."""
+    """The base of this package's errors."""
 
 
 class LostPositionError(ProjectionError):
@@ -33,13 +33,13 @@ class OtherLogError(ProjectionError):
 
 
 class UnprocessableRowError(ProjectionError):
-    """`projection` cannot take the event at `stream`:`sequence`."""
+    """`projection` cannot fold or store the event at `stream`:`sequence`."""
 
     def __init__(self, projection: str, stream: str, sequence: int, event: str, reason: str) -> None:
         super().__init__(
-            f"{projection}: the event {stream}:{sequence} ({event}) cannot be folded: {reason}. Mend the fold and "
-            "rebuild again with --resume, or let such events go to DEAD: vibe projections rebuild "
-            f"{projection} --bury"
+            f"{projection}: the event {stream}:{sequence} ({event}) cannot be folded: {reason}. Fix the fold and "
+            "rebuild again with --resume, or dead-letter such events: vibe projections rebuild "
+            f"{projection} --dead-letter"
         )
         self.projection = projection
         self.stream = stream
@@ -52,7 +52,7 @@ class RebuildError(ProjectionError):
     pass
 
 
-LOST = (
+UNAVAILABLE = (
     OSError,
     TimeoutError,
     asyncpg.PostgresError,
@@ -60,15 +60,16 @@ LOST = (
     asyncpg.InternalClientError,
     LogError,
 )
-"""What a lost database or log raises; the client is in a state of its own when a backend dies under it."""
+"""What the clients raise when Postgres or the log is unreachable, asyncpg's internal errors of a killed backend
+included."""
 
-BAD_ARCHIVE = (AnotherLogError, BrokenChainError, DamagedError)
-"""What an archive raises that somebody has to mend."""
+ARCHIVE_ERRORS = (AnotherLogError, BrokenChainError, DamagedError)
+"""Errors of the archive that an operator has to fix."""
 
-FINAL = (DataLossError, RefusedError, TopologyError, asyncpg.InsufficientPrivilegeError, *BAD_ARCHIVE)
-"""Of those, what trying again does not cure."""
+PERMANENT = (DataLossError, RefusedError, TopologyError, asyncpg.InsufficientPrivilegeError, *ARCHIVE_ERRORS)
+"""Those of `UNAVAILABLE` for which a retry does not help."""
 
-BAD_ROW = (
+ROW_ERRORS = (
     asyncpg.DataError,
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.ProgramLimitExceededError,
@@ -76,12 +77,12 @@ BAD_ROW = (
     TypeError,
     ValueError,
 )
-"""What a row that does not fit its table raises: a number above bigint, a key that exists, a text with a NUL."""
+"""What writing a row raises that does not fit its table: a number above bigint, an existing key, a text with a NUL."""
 
 
-def passing(error: BaseException) -> bool:
-    """Whether an error says that a server is away for a moment, and waiting helps."""
-    if isinstance(error, FINAL) or not isinstance(error, LOST):
+def is_transient(error: BaseException) -> bool:
+    """Whether an error means that a server is unreachable for a while, so that a retry with backoff helps."""
+    if isinstance(error, PERMANENT) or not isinstance(error, UNAVAILABLE):
         return False
     if isinstance(error, asyncpg.PostgresError):
         # 08 connection, 40 rolled back, 53 out of resources, 55P03 lock not available, 57 operator (shutdown, crash)

@@ -1,4 +1,4 @@
-"""From stored bytes to changes of rows: which projection wants an event, decoding it, folding it."""
+"""From stored bytes to decoded events and mapped rows: which projections process an event, and in which form."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class _Typed(Struct, Generic[T], frozen=True, gc=False):
-    """A stored event whose type is known, envelope and facts in one pass."""
+    """A stored event of a known type: envelope and facts, decoded in one pass."""
 
     type: str
     id: str
@@ -41,14 +41,16 @@ class _Typed(Struct, Generic[T], frozen=True, gc=False):
 
 
 class OneByOneError(Exception):
-    """A block holds events that others than our writers wrote, of types that are mapped."""
+    """A block holds events of mapped types that were not encoded by this system's `Codec`: process it event by
+    event."""
 
 
 class EventDecoder:
-    """Finds the projections that want an event of one stream, decoding only what is wanted.
+    """Decodes the events of one stream for some projections; events that no projection processes are not decoded.
 
-    An event's type is read where our own writers put it; whatever does not look like theirs is decoded whole. Who maps
-    a type gets lean facts, whoever else wants the event: so its rows are always made of the same.
+    The type of an event is read at the position where `Codec` writes it; a payload of another form is decoded whole.
+    Projections that map a type get a partial struct, all others the event's own struct, whichever projections run
+    together: the rows of a projection never depend on the others.
     """
 
     def __init__(self, codec: Codec, stream: str, projections: Sequence[Projection]) -> None:
@@ -56,11 +58,11 @@ class EventDecoder:
         self.stream = stream
         self._projections = tuple(projections)
         self._catalogue = codec.catalogue
-        # By everything in front of the quote behind the type, so that finding it proves the form of the beginning too.
+        # Keyed by all bytes up to the quote behind the type, so that a hit also proves the form of the beginning.
         self._known: dict[bytes, tuple[_Part, ...]] = {}
 
     def _parts(self, payload: bytes) -> tuple[_Part, ...]:
-        """Who is to get an event, in which forms."""
+        """Which projections process an event, in which forms."""
         beginning = payload[: payload.find(b'"', _TYPE_AT)]
         found = self._known.get(beginning)
         if found is not None:
@@ -82,46 +84,46 @@ class EventDecoder:
         if mapping:
             maps = [(each.name, mapped) for each in mapping for mapped in each.maps[name]]
             facts = partial_struct(event, {field for _, mapped in maps for field in mapped.fields})
-            bound = tuple((who, mapped, mapped.bind(facts.__struct_fields__)) for who, mapped in maps)
+            bound = tuple((name, mapped, mapped.bind(facts.__struct_fields__)) for name, mapped in maps)
             parts.append(_Part(_decoder(facts), mapping, bound))
         return tuple(parts)
 
     def mapped(self, block: Block) -> tuple[list[Made], Block]:
-        """The rows that maps make of a block, type by type, and that of the block which somebody is to fold.
+        """The rows that `maps` make of a block, type by type, and the part of the block that projections have to fold.
 
-        Raises whatever decoding and converting raise, or OneByOneError, before anything is given: then all of the
-        block is for `events`, which says what is wrong.
+        Raises OneByOneError, or what decoding and converting raise, before it returns anything: then process the whole
+        block with `events`, which reports the faulty event.
         """
         made: list[Made] = []
         left: list[int] = []
-        places: defaultdict[bytes, list[int]] = defaultdict(list)
-        for place, payload in enumerate(block.payloads):
-            places[payload[: payload.find(b'"', _TYPE_AT)]].append(place)
-        for beginning, found in places.items():
+        rows_of: defaultdict[bytes, list[int]] = defaultdict(list)
+        for row, payload in enumerate(block.payloads):
+            rows_of[payload[: payload.find(b'"', _TYPE_AT)]].append(row)
+        for beginning, found in rows_of.items():
             parts = self._parts(block.payloads[found[0]])
             if beginning not in self._known:
-                # Not of our own writers: in one order with the others only when all are taken one by one.
-                if any(part.maps for place in found for part in self._parts(block.payloads[place])):
+                # Not encoded by `Codec`: only event by event are such events in one order with the others.
+                if any(part.maps for row in found for part in self._parts(block.payloads[row])):
                     raise OneByOneError
                 left += found
                 continue
             for decode, _, maps in parts:
                 if decode is not None and maps:
-                    events = [decode(block.payloads[place]) for place in found]
+                    events = [decode(block.payloads[row]) for row in found]
                     facts, causes = list(map(astuple, map(_FACTS, events))), list(map(_CAUSE, events))
-                    sequences = [block.sequences[place] for place in found]
-                    made += [Made(name, mapped, rows(facts, sequences, causes)) for name, mapped, rows in maps]
+                    sequences = [block.sequences[row] for row in found]
+                    made += [Made(name, mapped, make(facts, sequences, causes)) for name, mapped, make in maps]
             if not all(part.maps for part in parts):
                 left += found
         left.sort()
         return made, Block(
-            [block.sequences[place] for place in left],
-            [block.subjects[place] for place in left],
-            [block.payloads[place] for place in left],
+            [block.sequences[row] for row in left],
+            [block.subjects[row] for row in left],
+            [block.payloads[row] for row in left],
         )
 
     def of_type(self, name: str) -> tuple[Projection, ...]:
-        """The projections that want a stored name."""
+        """The projections that process a stored name."""
         return tuple(each for each in self._projections if not each.types or name in each.types)
 
     def _decode(
@@ -131,7 +133,7 @@ class EventDecoder:
             try:
                 found = decode(payload)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                pass  # the codec says what is wrong with it
+                pass  # the codec below reports what is wrong
             else:
                 return Recorded(
                     self.stream,
@@ -154,11 +156,13 @@ class EventDecoder:
     def events(
         self, stored: Iterable[tuple[int, bytes, bytes]], positions: dict[str, int], *, folded: bool = False
     ) -> Iterator[tuple[Recorded | Unreadable, tuple[Projection, ...]]]:
-        """Every event (sequence, subject, payload) that is wanted behind the positions by name, with who wants it.
+        """The decoded events of (sequence, subject, payload), each with the projections that process it.
 
-        An event comes twice when some want it whole and some its lean facts. What cannot be decoded comes once, as
-        Unreadable with those that want it in a form in which it cannot, which may be nobody; when even the type cannot
-        be read, with those that want every event. `folded`: without what `mapped` gives.
+        `positions` are the projections' positions by name: events up to them are skipped. An event is yielded twice
+        when some projections fold its own struct and others map its partial struct. An event that cannot be decoded is
+        yielded once, as Unreadable, with the projections whose form of it cannot be decoded (possibly none); when even
+        its type cannot be read, with the projections that process all types. `folded`: without the projections for
+        which `mapped` has made rows.
         """
         behind = min(positions.values(), default=0)
         level = all(position == behind for position in positions.values())
@@ -170,7 +174,7 @@ class EventDecoder:
             if not parts or sequence <= behind:
                 continue
             unreadable: Unreadable | None = None
-            lost: list[Projection] = []
+            failed: list[Projection] = []
             for decode, wanting, maps in parts:
                 if folded and maps:
                     continue
@@ -179,15 +183,15 @@ class EventDecoder:
                     wanting = tuple(each for each in wanting if sequence > positions[each.name])
                 if isinstance(event, Unreadable):
                     unreadable = event
-                    lost += wanting
+                    failed += wanting
                 elif wanting:
                     yield event, wanting
             if unreadable is not None:
-                yield unreadable, tuple(lost)
+                yield unreadable, tuple(failed)
 
 
 class Made(NamedTuple):
-    """The rows that a projection's map made of the events of a block."""
+    """The rows that one entry of a projection's `maps` made of the events of a block."""
 
     projection: str
     mapped: Mapped
@@ -195,7 +199,7 @@ class Made(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """How an event is decoded (None: by the codec), who wants it so, and what rows they map it to."""
+    """How an event is decoded (None: by the codec), the projections that process this form, and their mapped rows."""
 
     decode: Callable[[bytes], Any] | None
     wanting: tuple[Projection, ...]

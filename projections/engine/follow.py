@@ -1,20 +1,20 @@
-"""One stream, followed live for every projection that reads it."""
+"""Follows one stream live for every projection that reads it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import asyncpg
-import msgspec
 import structlog
 
 from projections.engine import metrics, positions, schemas
-from projections.engine.errors import BAD_ROW, passing
+from projections.engine.errors import ROW_ERRORS, is_transient
 from projections.engine.event_decoder import EventDecoder, Unreadable
 from projections.engine.projection import Projection
+from projections.engine.recorded_at import recorded_at
 from projections.engine.row_batch import RowBatch
 from projections.engine.status import ProjectionStatus
 from projections.engine.table import timestamp
@@ -30,13 +30,13 @@ log = structlog.get_logger()
 
 _BATCH = 2000
 _DAYS_AHEAD = 2
-_LOOK_SECONDS = 2.0
+_MEASURE_SECONDS = 2.0
 
 Wanted = list[tuple[Recorded, tuple[Projection, ...]]]
 
 
 class ProjectionFollower:
-    """Reads a stream once for some projections, which have their tables and positions already."""
+    """Reads a stream once for some projections whose tables and positions exist."""
 
     def __init__(
         self,
@@ -48,19 +48,19 @@ class ProjectionFollower:
         *,
         writer: bool,
     ) -> None:
-        """`writer`: become the role `vibe_writer` to write rows."""
+        """`writer`: write rows as the role `vibe_writer`."""
         self._connection = connection
         self._stream = stream.name
         self._clock = clock
         self._writer = writer
-        self._projections = [standing.projection for standing in projection_statuses]
+        self._projections = [status.projection for status in projection_statuses]
         self._schema = projection_statuses[0].schema
         self._positions = {each.name: each.positions[stream.name].position for each in projection_statuses}
         self._generations = {each.name: each.generation for each in projection_statuses}
-        self._folder = EventDecoder(codec, stream.name, self._projections)
+        self._decoder = EventDecoder(codec, stream.name, self._projections)
         self._schemas = {table.name: self._schema for each in self._projections for table in each.tables}
         self._partitions = schemas.Partitions(
-            {each.name: each.place for each in projection_statuses}, self._projections
+            {each.name: each.location for each in projection_statuses}, self._projections
         )
         self._ahead: date | None = None
         self._rate = 0.0
@@ -69,9 +69,10 @@ class ProjectionFollower:
         self._last_time: datetime | None = None
 
     async def run(self, dsn: str, stop: asyncio.Event) -> None:
-        """Until `stop`. Raises what a lost database or log raises, LostPlaceError, or DataLossError."""
+        """Run until `stop` is set. Raises LostPositionError, DataLossError, or what an unreachable Postgres or log
+        raises."""
         session: asyncpg.Connection[Any] = await asyncpg.connect(dsn, timeout=10)
-        feed = StreamSubscription(
+        subscription = StreamSubscription(
             self._connection,
             self._stream,
             name="projections",
@@ -79,22 +80,22 @@ class ProjectionFollower:
             metadata={"projections": ",".join(each.name for each in self._projections)},
             batch=_BATCH,
         )
-        helpers = [asyncio.create_task(_wake_on(stop, feed.wake)), asyncio.create_task(self._measure())]
+        helpers = [asyncio.create_task(_wake_on(stop, subscription.wake)), asyncio.create_task(self._measure())]
         try:
             await self._partitions.load(session)
             if self._writer:
                 await session.execute(f"SET ROLE {schemas.WRITER}")
-            await feed.open(min(self._positions.values()))
+            await subscription.open(min(self._positions.values()))
             while not stop.is_set():
-                await feed.wait()
-                batch = feed.take(_BATCH)
+                await subscription.wait()
+                batch = subscription.take(_BATCH)
                 if batch:
                     await self._store(session, batch)
-                    await feed.ack(batch[-1])
+                    await subscription.ack(batch[-1])
         finally:
             for helper in helpers:
                 helper.cancel()
-            await feed.close()
+            await subscription.close()
             session.terminate()
 
     async def _store(self, session: asyncpg.Connection[Any], batch: list[Stored]) -> None:
@@ -106,8 +107,8 @@ class ProjectionFollower:
             async with session.transaction():
                 await self._move(session, batch[-1])
                 made = await self._write(session, await self._rows(batch))
-        except BAD_ROW as error:
-            log.warning("projections.one_by_one", stream=self._stream, to=last, why=str(error))
+        except ROW_ERRORS as error:
+            log.warning("projections.event_by_event", stream=self._stream, to=last, why=str(error))
             made = {}
             async with session.transaction():
                 await self._move(session, batch[-1])
@@ -122,13 +123,13 @@ class ProjectionFollower:
         metrics.READ.labels(self._stream).inc(len(batch))
 
     async def _rows(self, batch: list[Stored]) -> RowBatch:
-        """The rows of a batch, those of maps all at once; what cannot be folded is buried."""
+        """The rows of a batch, mapped types a block at a time; events that cannot be folded are dead-lettered."""
         rows, left, mapped = RowBatch(self._schemas), _block(batch), False
         if max(self._positions.values()) < batch[0].sequence:
             try:
-                made, left = self._folder.mapped(left)
-            except Exception as error:  # one by one it is found which event is bad, and in what
-                log.info("projections.one_by_one", stream=self._stream, to=batch[-1].sequence, why=str(error))
+                made, left = self._decoder.mapped(left)
+            except Exception as error:  # event by event the faulty one is found
+                log.info("projections.event_by_event", stream=self._stream, to=batch[-1].sequence, why=str(error))
             else:
                 mapped = True
                 for each in made:
@@ -140,25 +141,29 @@ class ProjectionFollower:
         return rows
 
     async def _wanted(self, block: Block, *, mapped: bool = False) -> Wanted:
-        """Who is to fold what of a block; `mapped`: but for what maps have made. What cannot be read is buried."""
+        """The events of a block that projections fold; `mapped`: without those whose rows are made.
+
+        Dead-letters unreadable events.
+        """
         wanted: Wanted = []
         stored = zip(*block, strict=True)
-        for event, projections in self._folder.events(stored, self._positions, folded=mapped):
+        for event, projections in self._decoder.events(stored, self._positions, folded=mapped):
             if not isinstance(event, Unreadable):
                 wanted.append((event, projections))
             elif self._stream != topology.DEAD.name:
-                await self._bury("projections", event.sequence, event.subject, event.payload, event.reason)
+                await self._dead_letter("projections", event.sequence, event.subject, event.payload, event.reason)
         return wanted
 
     async def _fold(self, projection: Projection, event: Recorded, rows: RowBatch) -> None:
         try:
             metrics.CHANGES.labels(projection.name).inc(rows.apply(projection.changes(event)))
         except Exception as error:
-            log.exception("projection.failed", projection=projection.name, at=event.at)
-            await self._refuse(projection, event, error)
+            log.exception("projections.fold_failed", projection=projection.name, at=event.at)
+            await self._reject(projection, event, error)
 
     async def _write(self, session: asyncpg.Connection[Any], rows: RowBatch) -> dict[str, set[date]]:
-        """The partitions that the rows needed and that were made, as the owner, in the same transaction."""
+        """Write rows; returns the partitions that were missing and created in the same transaction, as the tables'
+        owner."""
         missing = self._partitions.missing(rows.days())
         if missing:
             await self._as_owner(session, missing)
@@ -175,16 +180,16 @@ class ProjectionFollower:
     async def _write_alone(
         self, session: asyncpg.Connection[Any], projection: Projection, event: Recorded, made: dict[str, set[date]]
     ) -> None:
-        """One event's rows of one projection in a savepoint: what the database refuses is buried, the rest goes on."""
+        """Write one event's rows of one projection in a savepoint; an event that Postgres rejects is dead-lettered."""
         rows = RowBatch(self._schemas)
         await self._fold(projection, event, rows)
         try:
             async with session.transaction():
                 for name, days in (await self._write(session, rows)).items():
                     made.setdefault(name, set()).update(days)
-        except BAD_ROW as error:
-            log.warning("projection.refused", projection=projection.name, at=event.at, error=str(error))
-            await self._refuse(projection, event, error)
+        except ROW_ERRORS as error:
+            log.warning("projections.row_rejected", projection=projection.name, at=event.at, error=str(error))
+            await self._reject(projection, event, error)
 
     async def _move(self, session: asyncpg.Connection[Any], last: Stored) -> None:
         await positions.move(
@@ -202,7 +207,7 @@ class ProjectionFollower:
         )
 
     async def _make_ahead(self, session: asyncpg.Connection[Any]) -> None:
-        """Partitions for today and the next days, once a day."""
+        """Create the partitions of today and the next days, once a day."""
         today = timestamp(self._clock()).date()
         if today == self._ahead:
             return
@@ -214,12 +219,12 @@ class ProjectionFollower:
             self._partitions.made(missing)
         self._ahead = today
 
-    async def _refuse(self, projection: Projection, event: Recorded, error: Exception) -> None:
-        metrics.BURIED.labels(projection.name).inc()
+    async def _reject(self, projection: Projection, event: Recorded, error: Exception) -> None:
+        metrics.DEAD_LETTERS.labels(projection.name).inc()
         reason = f"{type(error).__name__}: {error}"
-        await self._bury(f"projection.{projection.name}", event.sequence, event.subject, event.payload, reason)
+        await self._dead_letter(f"projection.{projection.name}", event.sequence, event.subject, event.payload, reason)
 
-    async def _bury(self, stage: str, sequence: int, subject: str, payload: bytes, error: str) -> None:
+    async def _dead_letter(self, stage: str, sequence: int, subject: str, payload: bytes, error: str) -> None:
         await retry_forever(
             lambda: dead_letter_events.dead_letter(
                 self._connection,
@@ -234,7 +239,7 @@ class ProjectionFollower:
         )
 
     def _count(self, events: int) -> None:
-        """Keep the rate over the last seconds."""
+        """Count events and update the rate over the last seconds."""
         self._read += events
         now, (since, before) = asyncio.get_running_loop().time(), self._counted
         if now - since >= 1:
@@ -243,16 +248,16 @@ class ProjectionFollower:
             self._counted = (now, self._read)
 
     async def _measure(self) -> None:
-        """Lag and rate, for Prometheus, every two seconds."""
+        """Update lag and rate for Prometheus every two seconds."""
         read = self._read
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
-            metrics.RATE.labels(self._stream).set((self._read - read) / _LOOK_SECONDS)
+            await asyncio.sleep(_MEASURE_SECONDS)
+            metrics.RATE.labels(self._stream).set((self._read - read) / _MEASURE_SECONDS)
             read = self._read
             try:
                 found = await topology.info(self._connection, self._stream)
             except Exception as error:
-                if not passing(error):
+                if not is_transient(error):
                     log.warning("projections.measure", stream=self._stream, error=str(error))
                 continue
             end = found["state"]["last_seq"] if found else 0
@@ -265,21 +270,6 @@ class ProjectionFollower:
         if self._last_time is None:
             return 0.0
         return max(0.0, (timestamp(self._clock()) - self._last_time).total_seconds())
-
-
-class _Time(msgspec.Struct):
-    time: datetime
-
-
-_TIME = msgspec.json.Decoder(_Time)
-
-
-def recorded_at(payload: bytes) -> datetime | None:
-    """When an event was recorded, by its envelope; None when that cannot be read."""
-    try:
-        return _TIME.decode(payload).time.astimezone(UTC)
-    except (msgspec.MsgspecError, ValueError, OverflowError, UnicodeDecodeError, RecursionError):
-        return None
 
 
 def _block(batch: list[Stored]) -> Block:

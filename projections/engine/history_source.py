@@ -1,7 +1,7 @@
-"""Where the history of a stream is read from: the log, or its archive first where an age limit has cut the log short.
+"""Where the history of a stream is read from: the log, or first its archive when an age limit has shortened the log.
 
-A rebuild that read only what the log still holds would lose the rows of everything older, so the archive is looked
-into by itself where the log does not begin at sequence 1.
+A rebuild from the log alone would lose the rows of all events that an age limit has removed, so the archive is used
+automatically when the log does not begin at sequence 1.
 """
 
 from __future__ import annotations
@@ -17,59 +17,66 @@ from projections.engine.status import Extent
 log = structlog.get_logger()
 
 
-class History(NamedTuple):
-    """One stream's: everything from sequence `begins` on can be read, through `archive` when it is given."""
+class HistorySource(NamedTuple):
+    """The source of one stream: all sequences from `begins` on can be read, the first from `archive` if it is set."""
 
     begins: int
     archive: str | None
 
 
-async def histories(
-    nats_url: str, archive: str | None, extents: Mapping[str, Extent], *, cold: bool
-) -> dict[str, History]:
-    """By stream. `archive` is where closed days are, if there is one; `cold`: read them from there in any case.
+async def find_sources(
+    nats_url: str, archive: str | None, extents: Mapping[str, Extent], *, prefer_archive: bool
+) -> dict[str, HistorySource]:
+    """The source of each stream, by name.
 
-    Raises AnotherLogError, BrokenChainError or ArchiveError for an archive that cannot be used, DataLossError when
-    the log ends before it.
+    `archive` is the archive's URL or folder, if there is one; `prefer_archive`: read all archived days from it, even
+    those that the log still holds. Raises AnotherLogError, BrokenChainError or ArchiveError for an archive that cannot
+    be used, DataLossError when the log ends before the archive does.
     """
-    return {stream: await _history(nats_url, archive, stream, extent, cold) for stream, extent in extents.items()}
+    return {
+        stream: await _find_source(nats_url, archive, stream, extent, prefer_archive)
+        for stream, extent in extents.items()
+    }
 
 
-async def _history(nats_url: str, archive: str | None, stream: str, extent: Extent, cold: bool) -> History:
+async def _find_source(
+    nats_url: str, archive: str | None, stream: str, extent: Extent, prefer_archive: bool
+) -> HistorySource:
     begins = extent.first
-    if archive is None or (begins == 1 and not cold):
-        return History(begins, None)
-    # Only now, because most processes never read an archive.
+    if archive is None or (begins == 1 and not prefer_archive):
+        return HistorySource(begins, None)
+    # Imported here because most processes never read an archive.
     from streams.archive.live_range import live_range
     from streams.archive.manifest import chain
     from streams.archive.store import Archive
 
     store = Archive(archive)
     known = await chain(store, stream)
-    if not known.links or known.last < begins - 1:  # between archive and log something is missing
-        return History(begins, archive if cold else None)
+    if not known.links or known.last < begins - 1:  # events between the archive and the log are missing
+        return HistorySource(begins, archive if prefer_archive else None)
     known.check(store, await live_range(nats_url, stream))
-    return History(known.lost[-1][1] + 1 if known.lost else known.links[0].first, archive)
+    return HistorySource(known.lost[-1][1] + 1 if known.lost else known.links[0].first, archive)
 
 
-def check_whole(found: Mapping[str, History], name: str, streams: Iterable[str], *, shorten: bool) -> None:
-    """Raises RebuildError when a read model would lack what an age limit removed; with `shorten` it is only logged."""
+def check_complete(found: Mapping[str, HistorySource], name: str, streams: Iterable[str], *, shorten: bool) -> None:
+    """Raises RebuildError when a read model would lack events that an age limit removed; with `shorten` only logs
+    it."""
     for stream in streams:
         if found[stream].begins > 1:
-            lost = (
-                f"{stream} begins at sequence {found[stream].begins:,}; what an age limit removed is not in the "
-                f"archive, and rows of {name} that were built from it would not be there"
+            missing = (
+                f"{stream} begins at sequence {found[stream].begins:,}; the events that an age limit removed are not "
+                f"in the archive, and the rows of {name} that were built from them would be missing"
             )
             if not shorten:
-                raise RebuildError(f"{lost}; --shorten builds it from what there is")
-            log.warning("rebuild.shortened", projection=name, why=lost)
+                raise RebuildError(f"{missing}; --shorten accepts that")
+            log.warning("rebuild.shortened", projection=name, why=missing)
 
 
-def check_front(found: Mapping[str, History], extents: Mapping[str, Extent]) -> None:
-    """Raises RebuildError when an age limit began to remove what was being read from the log alone."""
+def check_not_truncated(found: Mapping[str, HistorySource], extents: Mapping[str, Extent]) -> None:
+    """Raises RebuildError when an age limit began to remove events of a stream that was read from the log alone."""
     for stream, extent in extents.items():
-        if stream in found and found[stream] == History(1, None) and extent.first > 1:
+        if stream in found and found[stream] == HistorySource(1, None) and extent.first > 1:
             raise RebuildError(
-                f"an age limit began to remove events of {stream} while they were read; begin again, and what is "
-                "archived will be read from the archive"
+                f"an age limit began to remove events of {stream} while they were read; start again, and archived "
+                "events will be read from the archive"
             )

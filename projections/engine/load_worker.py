@@ -1,8 +1,8 @@
-"""A filler in a process of its own: `python -m projections.engine.load_worker`, steered over its pipes.
+"""A bulk loader in a process of its own: `python -m projections.engine.load_worker`, controlled through its pipes.
 
-Lines of JSON. In: first the job (base64 of a pickle), then {"chunk": [...]} and {"turn": true}. Out: "open",
-{"read": events}, "ready" (waiting for the turn), "done", or {"failed": kind, ...}. The end of stdin means that the
-parent is gone, and then so is the worker; what it had not committed is not there.
+Messages are lines of JSON. In: first the job (base64 of a pickle), then {"chunk": [...]} and {"turn": true}. Out:
+"open", {"read": events}, "ready" (it waits for its turn), "done", or {"failed": kind, ...}. When stdin ends the parent
+has died: the worker exits, and Postgres rolls its transaction back.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from typing import Any
 
 import structlog
 
-from projections.engine.bulk_load import BulkLoader, Chunk, Job, Tell, Turn
-from projections.engine.errors import LostPositionError, RebuildError, UnprocessableRowError, passing
+from projections.engine.bulk_load import BulkLoader, Chunk, Job, OnRead, Turn
+from projections.engine.errors import LostPositionError, RebuildError, UnprocessableRowError, is_transient
 from streams.errors import DataLossError, UnavailableError
 
 _LONGEST_LINE = 2**24
 
 
 class Worker:
-    """The parent's side. `fill` does what Filler.fill does, elsewhere."""
+    """The parent's side: `fill` does what `BulkLoader.fill` does, in the other process."""
 
     def __init__(self, pickled: bytes) -> None:
         self._pickled = pickled
@@ -46,40 +46,40 @@ class Worker:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
         )
         try:
-            self._say(base64.b64encode(self._pickled).decode())
-            await self._hear("open")
+            self._send(base64.b64encode(self._pickled).decode())
+            await self._expect("open")
         except BaseException:
             self.close()
             raise
         return self
 
     def close(self) -> None:
-        """Kill it: what it had not committed is not there."""
+        """Kill the process; Postgres rolls its transaction back."""
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
 
-    async def fill(self, chunk: Chunk, turn: Turn, tell: Tell) -> None:
-        self._say(json.dumps({"chunk": chunk}))
+    async def fill(self, chunk: Chunk, turn: Turn, on_read: OnRead) -> None:
+        self._send(json.dumps({"chunk": chunk}))
         while True:
             match await self._line():
                 case {"read": events}:
-                    tell(events)
+                    on_read(events)
                 case "ready":
                     await turn()
-                    self._say(json.dumps({"turn": True}))
+                    self._send(json.dumps({"turn": True}))
                 case "done":
                     return
                 case {"failed": _} as failure:
                     raise _error(failure)
 
-    async def _hear(self, word: str) -> None:
-        heard = await self._line()
-        if isinstance(heard, dict) and "failed" in heard:
-            raise _error(heard)
-        if heard != word:
-            raise RebuildError(f"a worker said {heard!r} instead of {word!r}")
+    async def _expect(self, message: str) -> None:
+        received = await self._line()
+        if isinstance(received, dict) and "failed" in received:
+            raise _error(received)
+        if received != message:
+            raise RebuildError(f"expected {message!r} from a load worker, got {received!r}")
 
-    def _say(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         assert self._process is not None
         assert self._process.stdin is not None
         self._process.stdin.write(line.encode() + b"\n")
@@ -89,7 +89,7 @@ class Worker:
         assert self._process.stdout is not None
         line = await self._process.stdout.readline()
         if not line:
-            raise UnavailableError(f"a worker process ended with {await self._process.wait()}")
+            raise UnavailableError(f"a load worker ended with exit code {await self._process.wait()}")
         return json.loads(line)
 
 
@@ -97,22 +97,22 @@ def _failure(error: Exception) -> dict[str, Any]:
     match error:
         case UnprocessableRowError():
             facts = [error.projection, error.stream, error.sequence, error.event, error.reason]
-            return {"failed": "poison", "facts": facts}
+            return {"failed": "unprocessable", "facts": facts}
         case DataLossError():
             return {"failed": "loss", "facts": [error.stream, error.first, error.last]}
         case LostPositionError():
-            return {"failed": "place", "facts": [str(error)]}
+            return {"failed": "position", "facts": [str(error)]}
         case RebuildError():
             return {"failed": "other", "facts": [str(error)]}
-    return {"failed": "passing" if passing(error) else "other", "facts": [f"{type(error).__name__}: {error}"]}
+    return {"failed": "transient" if is_transient(error) else "other", "facts": [f"{type(error).__name__}: {error}"]}
 
 
 def _error(failure: dict[str, Any]) -> Exception:
     kinds: dict[str, type[Exception]] = {
-        "poison": UnprocessableRowError,
+        "unprocessable": UnprocessableRowError,
         "loss": DataLossError,
-        "place": LostPositionError,
-        "passing": UnavailableError,
+        "position": LostPositionError,
+        "transient": UnavailableError,
         "other": RebuildError,
     }
     return kinds[failure["failed"]](*failure["facts"])
@@ -122,38 +122,38 @@ async def _serve() -> None:
     lines = asyncio.StreamReader(limit=_LONGEST_LINE)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     job: Job = pickle.loads(base64.b64decode(await lines.readline()))
-    heard: asyncio.Queue[Any] = asyncio.Queue()
-    listening = asyncio.create_task(_listen(lines, heard))
-    filler = BulkLoader(job)
+    messages: asyncio.Queue[Any] = asyncio.Queue()
+    listening = asyncio.create_task(_listen(lines, messages))
+    loader = BulkLoader(job)
     try:
         job.check_code()
-        await filler.open()
-        _say("open")
+        await loader.open()
+        _send("open")
         gc.freeze()
         while True:
-            stream, after, until, positions = (await heard.get())["chunk"]
+            stream, after, until, positions = (await messages.get())["chunk"]
 
             async def turn() -> None:
-                _say("ready")
-                await heard.get()
+                _send("ready")
+                await messages.get()
 
-            await filler.fill(Chunk(stream, after, until, positions), turn, lambda events: _say({"read": events}))
-            _say("done")
+            await loader.fill(Chunk(stream, after, until, positions), turn, lambda events: _send({"read": events}))
+            _send("done")
     except Exception as error:
-        _say(_failure(error))
+        _send(_failure(error))
     finally:
         listening.cancel()
-        filler.close()
+        loader.close()
 
 
-async def _listen(lines: asyncio.StreamReader, heard: asyncio.Queue[Any]) -> None:
+async def _listen(lines: asyncio.StreamReader, messages: asyncio.Queue[Any]) -> None:
     while line := await lines.readline():
-        heard.put_nowait(json.loads(line))
+        messages.put_nowait(json.loads(line))
     os._exit(70)
 
 
-def _say(word: object) -> None:
-    sys.stdout.write(json.dumps(word) + "\n")
+def _send(message: object) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
 
 
@@ -167,6 +167,6 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for the parent
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is for the parent
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     _run(_serve())

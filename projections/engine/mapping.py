@@ -1,12 +1,12 @@
-"""Rows by declaration: which column comes from which field of an event.
+"""Mapped rows: a declaration of which column comes from which field of an event.
 
-Most folds only copy: a column is the event's field of the same name. Declared, they need no code, only the fields that
-they name are decoded, and the rows of a thousand events are made at once:
+Most folds only copy: a column is the event's field of the same name. A declaration needs no code, only the fields that
+it names are decoded, and the rows of a thousand events are made at once:
 
     maps = {"order.filled": (insert(EXECUTABLE_FILL, OrderFilled, sequence=SEQUENCE),)}
 
-A field becomes what its column wants: a time (ns) a timestamptz, an enumeration its text, what a json column is to
-hold is encoded; what a function makes of it is taken as it is. A nullable column without a field stays NULL.
+Values are converted to their column's type: a time (ns) to timestamptz, an enumeration to its text, the value of a
+json column is encoded. The result of a function is stored unchanged. A nullable column without a source stays NULL.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _integers = msgspec.json.Decoder(list[int])
 
 
 class Place(Enum):
-    """What a column can hold of an event's place in the log."""
+    """What a column can hold of an event's place in the log. Names and values are part of `shape`, which is stored."""
 
     SEQUENCE = "its own sequence"
     CAUSE = "the sequence of the event that caused it, 0 without one"
@@ -41,7 +41,7 @@ SEQUENCE, CAUSE = Place.SEQUENCE, Place.CAUSE
 
 
 class From(NamedTuple):
-    """A field by its name, and what a function makes of it."""
+    """A field of the event, and a function to apply to its value."""
 
     field: str
     then: Callable[[Any], Any] | None = None
@@ -50,7 +50,7 @@ class From(NamedTuple):
 Maker = Callable[[Sequence[Values], Sequence[int], Sequence[str | None]], list[Values]]
 _Maker = Callable[[Sequence[Values], Sequence[int], Sequence[str | None]], Iterable[Any]]
 Source = Place | From | str | int
-"""Where a column comes from; text and numbers stand for themselves."""
+"""The source of a column; text and numbers are constants."""
 
 
 def insert(table: Table, event: type[Struct], **columns: Source) -> Mapped:
@@ -59,17 +59,17 @@ def insert(table: Table, event: type[Struct], **columns: Source) -> Mapped:
 
 
 def upsert(table: Table, event: type[Struct], **columns: Source) -> Mapped:
-    """The whole row as it is now; nothing else may write the table."""
+    """The whole row of a key; no other entry may write the table."""
     return Mapped(Upsert, table, event, columns)
 
 
 def add(table: Table, event: type[Struct], **columns: Source) -> Mapped:
-    """Amounts added to the row of a key; every column that is not of the key is an amount."""
+    """Amounts added to the row of a key; every column outside the key is an amount."""
     return Mapped(Add, table, event, columns)
 
 
 class Mapped:
-    """One row of one table for each event of a type. Raises ValueError for a column that comes from nowhere."""
+    """One row of one table for each event of a type. Raises ValueError for a column without a source."""
 
     def __init__(
         self, kind: type[Insert | Upsert | Add], table: Table, event: type[Struct], columns: dict[str, Source]
@@ -83,32 +83,32 @@ class Mapped:
         self.event = event
         self.sources = {name: _source(table, event, name, columns.get(name)) for name in table.columns}
         self._bound: dict[tuple[str, ...], Maker] = {}
-        partial_struct(event, self.fields)  # refuses fields that there are not
+        partial_struct(event, self.fields)  # raises for unknown fields
 
     @cached_property
     def fields(self) -> tuple[str, ...]:
-        """The fields of the event that are read."""
+        """The fields of the event that the row needs."""
         return tuple(dict.fromkeys(source.field for source in self.sources.values() if isinstance(source, From)))
 
     def bind(self, names: Sequence[str]) -> Maker:
-        """What makes the rows of events, in the order of the table's columns.
+        """A function that makes the rows of events, with values in the order of the table's columns.
 
-        It is given the facts of each event as values of lean fields, whose names these are, their sequences, and what
-        caused them.
+        Its arguments: the values of each event's partial struct, whose fields are `names`, the events' sequences, and
+        their causes ('STREAM:sequence' or None).
         """
-        places: list[int] = []
+        order: list[int] = []
         makers: list[_Maker] = []
         for name, source in self.sources.items():
             kind = self.table.columns[name]
             if isinstance(source, From) and source.then is None and kind not in _FORMS:
-                places.append(names.index(source.field))
+                order.append(names.index(source.field))
             else:
-                places.append(len(names) + len(makers))
+                order.append(len(names) + len(makers))
                 makers.append(_maker(source, kind, names))
-        in_order = picking(places)
+        in_order = picking(order)
 
         def rows(facts: Sequence[Values], sequences: Sequence[int], causes: Sequence[str | None]) -> list[Values]:
-            # Column by column, so that nearly all of it runs outside the interpreter.
+            # Column by column, so that nearly all of the work runs in C.
             columns = [make(facts, sequences, causes) for make in makers]
             made: Iterable[Values] = zip(*columns, strict=True) if columns else repeat((), len(facts))
             return list(map(in_order, map(concat, facts, made)))
@@ -116,7 +116,7 @@ class Mapped:
         return rows
 
     def change(self, event: Recorded) -> Change:
-        """The same for one event, as a fold gives it."""
+        """The change for one event, as a fold would yield it."""
         facts = self._decode(msgspec.json.encode(event.data)) if isinstance(event.data, self.event) else event.data
         names = facts.__struct_fields__
         make = self._bound.get(names)
@@ -133,21 +133,21 @@ class Mapped:
         return msgspec.json.Decoder(partial_struct(self.event, self.fields)).decode
 
 
-def sequence_of(place: str | None) -> int:
-    """The sequence in a 'STREAM:sequence'; 0 when there is none."""
-    return int(place.rpartition(":")[2]) if place else 0
+def sequence_of(address: str | None) -> int:
+    """The sequence of an address 'STREAM:sequence'; 0 for None."""
+    return int(address.rpartition(":")[2]) if address else 0
 
 
-def sequences_of(places: Sequence[str | None]) -> Iterable[int]:
-    """The same of many: those of one stream, as mostly, are decoded as one list."""
-    if places and None not in places:
-        stream = str(places[0]).rpartition(":")[0]
-        numbers = f",{','.join(places)}".replace(f",{stream}:", ",")  # type: ignore[arg-type]
+def sequences_of(addresses: Sequence[str | None]) -> Iterable[int]:
+    """The sequences of many addresses; when all are of one stream, the usual case, they are decoded as one list."""
+    if addresses and None not in addresses:
+        stream = str(addresses[0]).rpartition(":")[0]
+        numbers = f",{','.join(addresses)}".replace(f",{stream}:", ",")  # type: ignore[arg-type]
         with suppress(msgspec.DecodeError):  # of several streams
             found = _integers.decode(f"[{numbers[1:]}]")
-            if len(found) == len(places):
+            if len(found) == len(addresses):
                 return found
-    return map(sequence_of, places)
+    return map(sequence_of, addresses)
 
 
 def _source(table: Table, event: type[Struct], name: str, given: Source | None) -> Source | None:
@@ -157,11 +157,11 @@ def _source(table: Table, event: type[Struct], name: str, given: Source | None) 
         return From(name)
     if table.columns[name].endswith(" NULL"):
         return None
-    raise ValueError(f"{table.name}.{name}: {event.__name__} has no such field, so say where it comes from")
+    raise ValueError(f"{table.name}.{name}: {event.__name__} has no such field; declare the source of this column")
 
 
 def _maker(source: Source | None, kind: str, names: Sequence[str]) -> _Maker:
-    """What makes a column that is not just a field."""
+    """A function that makes the values of a column that is not a plain copy of a field."""
     match source:
         case Place.SEQUENCE:
             return lambda _, sequences, __: sequences

@@ -1,8 +1,8 @@
-"""Lean facts: an event's struct with only the fields that folds read, in the forms in which rows hold them.
+"""Partial structs: an event's struct reduced to the fields that mapped rows need, in the types that rows hold.
 
-Reading history is mostly decoding, and most of what is decoded is thrown away. A lean struct differs from the full
-one in three ways: fields that nobody declared are skipped; enumerations come as plain text, of the same values and no
-others; and tuples of structs come as msgspec.Raw, so that all a fold can do with them is to encode them.
+Reading history is mostly decoding, and most decoded fields are never used. A partial struct differs from the event's
+struct in three ways: other fields are skipped; enumerations are plain text, restricted to the same values; and tuples
+of structs are msgspec.Raw, which can only be stored as JSON.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from msgspec.structs import FieldInfo, fields
 
 
 def partial_struct(event: type[Struct], names: Collection[str]) -> type[Struct]:
-    """The lean struct of an event's. Raises ValueError for a name that is not one of its fields."""
+    """A struct with the fields `names` of an event. Raises ValueError for a name that is not a field of it."""
     known = {found.name: found for found in fields(event)}
     if unknown := set(names) - known.keys():
         raise ValueError(f"{event.__name__} has no field {', '.join(sorted(unknown))}, only {', '.join(known)}")
     return defstruct(
-        f"Lean{event.__name__}",
+        f"Partial{event.__name__}",
         [_field(known[name]) for name in known if name in names],
         frozen=True,
         kw_only=True,
@@ -34,7 +34,7 @@ def _field(described: FieldInfo) -> tuple[str, Any] | tuple[str, Any, Any]:
     if described.required:
         return described.name, kind
     if kind is Raw:
-        raise ValueError(f"{described.name}: what a lean field keeps encoded is required")
+        raise ValueError(f"{described.name}: a tuple of structs in a partial struct must be a required field")
     if described.default is NODEFAULT:
         return described.name, kind, field(default_factory=described.default_factory)
     default = described.default

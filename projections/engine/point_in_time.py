@@ -1,4 +1,4 @@
-"""The past: read models built in a schema of their own as of an earlier moment; nothing is swapped."""
+"""Read models as of an earlier point in time, built in a schema of their own; nothing is swapped."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 import asyncpg
 
 from projections.engine import positions, schemas
-from projections.engine.bulk_load import Refuse
+from projections.engine.bulk_load import OnSkipped
 from projections.engine.errors import RebuildError
-from projections.engine.follow import recorded_at
-from projections.engine.history_source import check_front, check_whole, histories
-from projections.engine.parallel_load import CHUNK, LONG, Watch, unwatched
+from projections.engine.history_source import check_complete, check_not_truncated, find_sources
+from projections.engine.parallel_load import CHUNK, LONG, ReportProgress, no_progress
 from projections.engine.projection import Projection
-from projections.engine.schemas import Place
+from projections.engine.recorded_at import recorded_at
+from projections.engine.schemas import Location
 from projections.engine.staging_tables import StagingTables
 from projections.engine.status import Extent, projection_statuses
 from streams.connection import Connection, connect
@@ -24,13 +24,13 @@ from streams.envelope import Codec
 from streams.reader import get
 
 Until = int | datetime | None
-"""A sequence (for projections that read one and the same stream), a time (what was recorded by then), or the end."""
+"""A sequence (for projections that all read the same stream), a time (events recorded by then), or None for the end."""
 
 _BLOCK = 4096
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
 
-async def build_past(
+async def build_as_of(
     nats_url: str,
     dsn: str,
     codec: Codec,
@@ -39,51 +39,51 @@ async def build_past(
     until: Until = None,
     *,
     resume: bool = False,
-    refuse: Refuse | None = None,
-    watch: Watch = unwatched,
+    on_skipped: OnSkipped | None = None,
+    progress: ReportProgress = no_progress,
     chunk: int = CHUNK,
     long: int = LONG,
     archive: str | None = None,
-    cold: bool = False,
+    prefer_archive: bool = False,
     shorten: bool = False,
 ) -> dict[str, int]:
-    """Build the projections in `schema` as they were at `until`; the last sequence of each stream that is in.
+    """Build the projections in `schema` as of `until`; returns the last included sequence of each stream.
 
-    `archive`, `cold` and `shorten` as in a rebuild. Raises RebuildError for a schema that is in use or a moment that
-    makes no sense, PoisonError without `refuse`.
+    `archive`, `prefer_archive`, `shorten` and `on_skipped` as in `rebuild`. Raises RebuildError for a schema that is in
+    use or an `until` that is not possible, UnprocessableRowError without `on_skipped`.
     """
     session: asyncpg.Connection[Any] = await asyncpg.connect(dsn, timeout=10)
     connection = await connect(nats_url, "vibe rebuild")
     try:
         await _check_schema(session, schema, resume)
-        stands = await projection_statuses(connection, session, projections)
-        extents = {stream: extent for standing in stands for stream, extent in standing.extents.items()}
-        found = await histories(nats_url, archive, extents, cold=cold)
-        for standing in stands:
-            check_whole(found, standing.name, standing.extents, shorten=shorten)
-        archives = {stream: history.archive for stream, history in found.items() if history.archive is not None}
+        statuses = await projection_statuses(connection, session, projections)
+        extents = {stream: extent for status in statuses for stream, extent in status.extents.items()}
+        found = await find_sources(nats_url, archive, extents, prefer_archive=prefer_archive)
+        for status in statuses:
+            check_complete(found, status.name, status.extents, shorten=shorten)
+        archives = {stream: source.archive for stream, source in found.items() if source.archive is not None}
         ends = await _ends(connection, extents, archives, until)
-        construction = StagingTables(
+        staging = StagingTables(
             nats_url,
             dsn,
             codec,
-            stands,
-            {each.name: Place(schema, schema) for each in stands},
-            {each.name: 1 for each in stands},
-            refuse=refuse,
-            watch=watch,
+            statuses,
+            {each.name: Location(schema, schema) for each in statuses},
+            {each.name: 1 for each in statuses},
+            on_skipped=on_skipped,
+            progress=progress,
             chunk=chunk,
             long=long,
-            history=found,
+            sources=found,
         )
-        await construction.prepare(session, writer=False, resume=resume)
-        await construction.fill(ends, "reading")
-        await construction.finish()
-        for each in stands:
-            await schemas.wake_autovacuum(session, schema, each.projection)
+        await staging.prepare(session, writer=False, resume=resume)
+        await staging.fill(ends, "reading")
+        await staging.finish()
+        for each in statuses:
+            await schemas.enable_autovacuum(session, schema, each.projection)
         if not shorten:
             now = await projection_statuses(connection, session, projections)
-            check_front(found, {stream: extent for each in now for stream, extent in each.extents.items()})
+            check_not_truncated(found, {stream: extent for each in now for stream, extent in each.extents.items()})
         return ends
     finally:
         session.terminate()
@@ -92,19 +92,19 @@ async def build_past(
 
 async def _check_schema(session: asyncpg.Connection[Any], schema: str, resume: bool) -> None:
     if not _NAME.fullmatch(schema) or schema.startswith(("pg_", "rm_")) or schema == "information_schema":
-        raise RebuildError(f"--schema {schema!r}: use lower-case letters, digits and _; not pg_... or rm_...")
+        raise RebuildError(f"--schema {schema!r}: use a-z, 0-9 and _, and neither pg_... nor rm_...")
     if await session.fetchval("SELECT quote_ident($1)", schema) != schema:
-        raise RebuildError(f"--schema {schema} is a word of SQL; name another one")
+        raise RebuildError(f"--schema {schema} is a keyword of SQL; name another one")
     if schema == await schemas.live_schema(session):
         raise RebuildError(f"--schema {schema}: the live read models are there; name another one")
     used = await session.fetchval(
         "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1", schema
     )
     if used and not (resume and await positions.positions(session, schema)):
-        what = "holds no build to resume" if resume else "is in use"
+        why = "holds no build to resume" if resume else "is in use"
         raise RebuildError(
-            f"--schema {schema} {what}; name another one, or remove it: DROP SCHEMA {schema} CASCADE"
-            + ("" if resume else "; --resume goes on with an interrupted build")
+            f"--schema {schema} {why}; name another one, or remove it: DROP SCHEMA {schema} CASCADE"
+            + ("" if resume else "; --resume continues an interrupted build")
         )
 
 
@@ -123,8 +123,8 @@ async def _ends(
             return ends
     if len(extents) != 1:
         raise RebuildError(
-            f"--until {until}: these projections read {', '.join(sorted(extents))}, whose sequences have nothing to "
-            "do with each other; give a time, or choose projections of one stream"
+            f"--until {until}: these projections read {', '.join(sorted(extents))}, whose sequences cannot be "
+            "compared; give a time, or choose projections of one stream"
         )
     ((stream, extent),) = extents.items()
     first = 1 if stream in archives else extent.first
@@ -134,7 +134,7 @@ async def _ends(
 
 
 async def _last_archived(archive: str, stream: str, at: datetime, end: int) -> int:
-    """The last sequence of an archive up to `end` that was recorded at or before a time; 0 when none was."""
+    """The last sequence of an archive up to `end` that was recorded at or before `at`; 0 when none was."""
     from streams.archive.manifest import chain
     from streams.archive.parquet_file import blocks
     from streams.archive.store import Archive
@@ -155,9 +155,9 @@ async def _last_archived(archive: str, stream: str, at: datetime, end: int) -> i
 
 
 async def last_recorded(connection: Connection, stream: str, extent: Extent, at: datetime) -> int:
-    """The last sequence of a stream that was recorded at or before a time; `first` - 1 when none was.
+    """The last sequence of a stream that was recorded at or before `at`; `first` - 1 when none was.
 
-    By halving: events are recorded in the order of their times, but for milliseconds between writers.
+    A binary search: the times of recording rise with the sequences, up to milliseconds between writers.
     """
     low, high = extent.first - 1, extent.last
     while low < high:

@@ -1,7 +1,7 @@
-"""How far each projection has come: one row per projection and stream, moved in the transaction of its rows.
+"""Stored positions: how far each projection has read each stream, moved in the transaction that writes its rows.
 
-A position moves only from where it was, in the generation that it was: whoever finds it elsewhere was overtaken by
-another writer or by a swap. Every move is announced with NOTIFY in the same transaction; `passed` listens.
+A position moves only from its expected value in its expected generation: a writer that finds another value was
+overtaken by a second writer or by a swap. Every move sends a NOTIFY in the same transaction (see `wait`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 from projections.engine.errors import LostPositionError
 
 CHANNEL = "vibe_projections"
-"""Announcements: {"stream": name, "position": sequence, "projections": [names]}."""
+"""The payload of a notification is {"stream": name, "position": sequence, "projections": [names]}."""
 
 TABLE = "projection_position"
 
@@ -34,11 +34,12 @@ _COLUMNS = {
     "event_time": "timestamptz NULL",
     "rate": "double precision NOT NULL DEFAULT 0",
 }
-"""`event_time` is when the last event was recorded, `rate` events per second lately."""
+"""`event_time` is when the last stored event was recorded, `rate` the events per second over the last seconds."""
 
 
 class StoredPosition(NamedTuple):
-    """Where a projection stands in a stream, and what built its tables."""
+    """A projection's position in a stream (the last stored sequence), and the version and shape that built its
+    tables."""
 
     projection: str
     stream: str
@@ -53,7 +54,7 @@ class StoredPosition(NamedTuple):
 
 
 async def prepare(session: asyncpg.Connection[Any], schema: str) -> None:
-    """Make the table of positions, or give it the columns that an older one lacks."""
+    """Create the table of positions, or add the columns that a table of an older release lacks."""
     columns = ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
     async with session.transaction():
         await session.execute("SELECT pg_advisory_xact_lock($1)", _DDL_LOCK)
@@ -70,7 +71,7 @@ async def prepare(session: asyncpg.Connection[Any], schema: str) -> None:
 
 
 async def positions(session: asyncpg.Connection[Any], schema: str) -> dict[tuple[str, str], StoredPosition]:
-    """All positions of a schema by (projection, stream); none while there is no such table."""
+    """All positions of a schema by (projection, stream); empty while the table does not exist."""
     try:
         rows = await session.fetch(f"SELECT {', '.join(StoredPosition._fields)} FROM {schema}.{TABLE}")
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.UndefinedColumnError):
@@ -78,8 +79,8 @@ async def positions(session: asyncpg.Connection[Any], schema: str) -> dict[tuple
     return {(row["projection"], row["stream"]): StoredPosition(*row) for row in rows}
 
 
-async def begin(session: asyncpg.Connection[Any], schema: str, fresh: Sequence[StoredPosition]) -> None:
-    """Store positions, in place of what their projections had."""
+async def replace(session: asyncpg.Connection[Any], schema: str, fresh: Sequence[StoredPosition]) -> None:
+    """Store positions in place of all earlier positions of their projections."""
     await session.execute(
         f"DELETE FROM {schema}.{TABLE} WHERE projection = ANY($1)", list({each.projection for each in fresh})
     )
@@ -90,41 +91,54 @@ async def begin(session: asyncpg.Connection[Any], schema: str, fresh: Sequence[S
     )
 
 
+def _notification(stream: str, position: int, names: Sequence[str]) -> str:
+    return msgspec.json.encode({"stream": stream, "position": position, "projections": names}).decode()
+
+
+async def notify(session: asyncpg.Connection[Any], moved: Sequence[StoredPosition]) -> None:
+    """Notify the waiting readers of new positions, when the transaction commits."""
+    for each in moved:
+        payload = _notification(each.stream, each.position, [each.projection])
+        await session.execute(f"SELECT pg_notify('{CHANNEL}', $1)", payload)
+
+
 async def move(
     session: asyncpg.Connection[Any],
     schema: str,
     stream: str,
-    places: Mapping[str, tuple[int, int]],
+    expected: Mapping[str, tuple[int, int]],
     to: int,
     *,
     event_time: datetime | None = None,
     rate: float = 0.0,
     announce: bool = True,
 ) -> None:
-    """Move projections, by name from (position, generation), to a sequence of the stream, all or none.
+    """Move the positions of projections to the sequence `to` of a stream, all or none.
 
-    Do it before any row is written: a second writer waits here for the first, and then finds its place gone, which is
-    a LostPlaceError.
+    `expected` gives, by projection, the position and generation to move from. Raises LostPositionError when one of
+    them has changed. Call it before writing rows: a second writer then waits here for the first, and raises.
     """
-    names = list(places)
-    said = msgspec.json.encode({"stream": stream, "position": to, "projections": names}).decode() if announce else None
+    names = list(expected)
+    notification = _notification(stream, to, names) if announce else None
     moved = await session.fetchval(
         f"WITH moved AS (UPDATE {schema}.{TABLE} p SET position = $1, moved_at = clock_timestamp(), "
         "event_time = coalesce($2, event_time), rate = $3 "
         "FROM unnest($4::text[], $5::bigint[], $6::int[]) f (projection, position, generation) "
         "WHERE p.projection = f.projection AND p.stream = $7 AND p.position = f.position "
         "AND p.generation = f.generation RETURNING p.projection), "
-        f"said AS (SELECT pg_notify('{CHANNEL}', $8) WHERE $8 IS NOT NULL) "
-        "SELECT (SELECT count(*) FROM moved) + 0 * (SELECT count(*) FROM said)",
+        f"notified AS (SELECT pg_notify('{CHANNEL}', $8) WHERE $8 IS NOT NULL) "
+        "SELECT (SELECT count(*) FROM moved) + 0 * (SELECT count(*) FROM notified)",
         to,
         event_time,
         rate,
         names,
-        [places[name][0] for name in names],
-        [places[name][1] for name in names],
+        [expected[name][0] for name in names],
+        [expected[name][1] for name in names],
         stream,
-        said,
+        notification,
     )
     if moved != len(names):
-        at = ", ".join(f"{name} at {place[0]} of generation {place[1]}" for name, place in places.items())
-        raise LostPositionError(f"{len(names) - moved} of these are no longer where they were in {stream}: {at}")
+        positions = ", ".join(f"{name} at {at} of generation {number}" for name, (at, number) in expected.items())
+        raise LostPositionError(
+            f"{len(names) - moved} of these positions in {stream} were moved by another writer: {positions}"
+        )

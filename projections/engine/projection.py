@@ -1,4 +1,4 @@
-"""What a projection is: a name, a version, its tables, and a pure fold from one event to changes of rows."""
+"""A projection: a name, a version, tables, and a pure function from one event to changes of rows."""
 
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
@@ -11,45 +11,46 @@ from streams.topology import Stream
 
 
 class Projection:
-    """One read model: `maps` declares the rows of events that are only copied, `fold` computes what others change.
+    """One read model: `maps` declares rows that are copied from events, `fold` computes the changes of other events.
 
     Neither may depend on anything but the event: no clock, no database, no state.
 
-    It may read several streams. Each is followed on its own, so what one stream's events do to a row must not depend
-    on what another's did before; Add and a table per stream are safe.
+    A projection may read several streams. The engine follows each stream separately, so the changes that one stream's
+    events make to a row must not depend on changes by another stream. `Add` and one table per stream are safe.
 
-    Whatever makes history fold to other rows raises `version`; the read model is then built anew from history, beside
-    the old one. Changed tables, types, streams or maps do the same by themselves (`shape`).
+    Raise `version` with every change of the code that makes the same events fold to other rows; the engine then
+    rebuilds the read model from history. It detects changed tables, types, streams and maps by itself (`shape`).
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
     reads: ClassVar[tuple[Stream, ...]]
     types: ClassVar[frozenset[str]]
-    """Stored names that the fold wants; empty for all."""
+    """Stored names of the event types to process; empty for all."""
     tables: ClassVar[tuple[Table, ...]]
     maps: ClassVar[Mapping[str, tuple[Mapped, ...]]] = {}
-    """For a stored name, all rows that its events make: reading history is several times as fast so."""
+    """By stored name, all rows that events of this type make. Mapped types are read several times as fast as folded
+    ones."""
 
     def changes(self, event: Recorded) -> Iterable[Change]:
-        """The changes that one event makes, by maps or by the fold."""
+        """The changes that one event makes, by `maps` or by `fold`."""
         maps = self.maps.get(event.type)
         return self.fold(event) if maps is None else [mapped.change(event) for mapped in maps]
 
     def fold(self, event: Recorded) -> Iterable[Change]:
-        """The changes that one event makes, of a type that is not in `maps`."""
+        """The changes that an event makes whose type is not in `maps`."""
         raise NotImplementedError
 
     def __init_subclass__(cls) -> None:
         declared = [mapped for maps in cls.maps.values() for mapped in maps]
         for mapped in declared:
             if mapped.kind is Upsert and sum(each.table is mapped.table for each in declared) > 1:
-                # Rows of a type are made together, so what two types say of a row would lose its order.
+                # The rows of one type are made together, so changes of one row by two types would lose their order.
                 raise ValueError(f"{cls.name}: {mapped.table.name} is upserted by several types; use a fold")
 
 
 def shape(projection: Projection) -> str:
-    """16 hex digits of what is declared: streams, types, tables and where mapped columns come from."""
+    """16 hex digits over the declaration: streams, types, tables and the sources of mapped columns."""
     declared = [
         [stream.name for stream in projection.reads],
         sorted(projection.types),
@@ -61,8 +62,8 @@ def shape(projection: Projection) -> str:
 
 def _declared(mapped: Mapped) -> list[object]:
     sources = mapped.sources.items()
-    # Of a function only its name is known: who changes what it does raises the version.
-    said = [
+    # Only a function's name is known here: a change of its code needs a new `version`.
+    declared = [
         (name, (it.field, it.then and it.then.__qualname__) if isinstance(it, From) else it) for name, it in sources
     ]
-    return [mapped.kind.__name__, mapped.table.name, said]
+    return [mapped.kind.__name__, mapped.table.name, declared]

@@ -1,18 +1,35 @@
-"""When an event was recorded, from its envelope, as a time that Postgres keeps."""
+"""When an event was recorded, read from its envelope, as a UTC time."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
+
+import msgspec
 
 from streams.envelope import Recorded
 
 
+class _Envelope(msgspec.Struct):
+    time: datetime
+
+
+_ENVELOPE = msgspec.json.Decoder(_Envelope)
+
+
+def recorded_at(payload: bytes) -> datetime | None:
+    """When a stored payload was recorded, to the microsecond; None when its envelope cannot be read."""
+    try:
+        return _ENVELOPE.decode(payload).time.astimezone(UTC)
+    except (msgspec.MsgspecError, ValueError, OverflowError, UnicodeDecodeError, RecursionError):
+        return None
+
+
 def recorded_time(event: Recorded) -> datetime:
-    """To the microsecond, UTC."""
+    """When a decoded event was recorded, to the microsecond."""
     return datetime.fromisoformat(event.time)
 
 
 def recorded_minute(event: Recorded) -> datetime:
-    """The beginning of its minute, UTC."""
+    """The beginning of the minute in which a decoded event was recorded."""
     return _minute(event.time[:16])
 
 

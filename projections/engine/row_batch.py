@@ -1,4 +1,4 @@
-"""The changes of a batch, merged per row in order and written in a few statements."""
+"""The changes of a batch of events, merged row by row in order and written in a few statements."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _MANY = 2_000
 
 
 class RowBatch:
-    """Collects changes; `write` stores them in the caller's transaction: COPY for new rows, one statement per shape
-    of change otherwise, tables and keys in one order, because two streams may change the same rows at once. A table is
-    changed either by Add alone or by the others.
+    """Collects changes; `write` stores them in the caller's transaction.
 
-    `schemas` says in which schema each table stands, by its name; without it the connection's search path decides.
+    New rows are written by COPY, other changes by one statement per set of columns, with tables and keys always in the
+    same order, because followers of two streams may change the same rows at once. A table is changed either by Add
+    alone or by the other changes. `schemas` gives the schema of each table by name; without it the search path decides.
     """
 
     def __init__(self, schemas: Mapping[str, str] | None = None) -> None:
@@ -35,21 +35,22 @@ class RowBatch:
         self._sums: dict[str, dict[Key, list[int]]] = {}
         self._tables: dict[str, Table] = {}
         self.appended = 0
-        """How many rows of append-only tables wait to be written."""
+        """How many rows of append-only tables are not written yet."""
 
     def apply(self, changes: Iterable[Change]) -> int:
-        """Merge changes in order, all or none; returns how many there were.
+        """Merge changes in order, all or none; returns their number.
 
-        Raises ValueError for a second insert (of append-only tables the database says so), TypeError for a change
-        of an append-only table that is no insert.
+        Raises ValueError for a second insert of a key (in append-only tables Postgres reports it), TypeError for a
+        change of an append-only table other than Insert.
         """
         changes = list(changes)
-        self._refuse(changes)
+        self._validate(changes)
         self.merge(changes)
         return len(changes)
 
     def merge(self, changes: Iterable[Change]) -> None:
-        """The same, faster, and some changes may be merged when it raises: then nothing of this may be written."""
+        """Merge changes without validating them first. When it raises, some are merged: the batch must not be
+        written."""
         for change in changes:
             table = change.table
             if table.append_only:
@@ -64,7 +65,7 @@ class RowBatch:
                 self._add(table, change)
 
     def take(self, mapped: Mapped, rows: list[Values]) -> None:
-        """Merge the rows that a Mapped made, in their order."""
+        """Merge rows that a Mapped made, in order."""
         table = self._known(mapped.table)
         if mapped.kind is Insert:
             self._appended.setdefault(table.name, []).extend(rows)
@@ -87,7 +88,7 @@ class RowBatch:
         if key in new or key in self._whole.get(table.name, ()):
             raise ValueError(f"{table.name} {key} is inserted twice")
         new[key] = row
-        self._parts.get(table.name, {}).pop(key, None)  # there was no row to update
+        self._parts.get(table.name, {}).pop(key, None)  # an earlier update had no row to change
 
     def _upsert(self, table: Table, row: Values) -> None:
         key = table.key_of(row)
@@ -115,7 +116,7 @@ class RowBatch:
         self._tables[table.name] = table
         return table
 
-    def _refuse(self, changes: list[Change]) -> None:
+    def _validate(self, changes: list[Change]) -> None:
         fresh: set[tuple[str, Key]] = set()
         for change in changes:
             name = change.table.name
@@ -129,8 +130,8 @@ class RowBatch:
                 fresh.add((name, key))
 
     def days(self) -> dict[str, set[date]]:
-        """The UTC days that waiting rows of partitioned tables fall on, by table. Raises TypeError for a row
-        without its time."""
+        """The UTC days of the unwritten rows of partitioned tables, by table. Raises TypeError for a row without its
+        time."""
         found: dict[str, set[date]] = {}
         for name, table in self._tables.items():
             if table.by_day is not None:
@@ -144,13 +145,13 @@ class RowBatch:
         return found
 
     async def write_appended(self, connection: asyncpg.Connection[Any]) -> None:
-        """Store the rows of append-only tables and forget them."""
+        """Write the rows of append-only tables and remove them from the batch."""
         appended, self._appended, self.appended = self._appended, {}, 0
         for name, rows in appended.items():
             await self._copy(connection, self._tables[name], rows)
 
     async def write(self, connection: asyncpg.Connection[Any]) -> None:
-        """Store everything; the caller holds the transaction."""
+        """Write all changes in the caller's transaction."""
         await self.write_appended(connection)
         for name, new in self._new.items():
             await self._copy(connection, self._tables[name], list(new.values()))
@@ -210,12 +211,12 @@ class RowBatch:
     async def _merge(
         self, connection: asyncpg.Connection[Any], table: Table, records: Sequence[Values], statement: str
     ) -> None:
-        """Run a statement on records: as arrays when they are few, by COPY when they are many."""
+        """Run a statement on records, passed as arrays when they are few, by COPY when they are many."""
         columns = list(table.columns)
         if len(records) < _MANY:
             return await _unnest(connection, table, columns, records, statement)
         kinds = [_kind(table, column, (record[at] for record in records)) for at, column in enumerate(columns)]
-        wide = "_wide" if "numeric" in kinds else ""  # under a name of its own, because a session remembers its types
+        wide = "_wide" if "numeric" in kinds else ""  # its own name: a temporary table keeps its column types
         if wide:
             kinds = [table.columns[column].removesuffix(" NULL") for column in columns]
         name = f"merging{wide}_{table.name}"
@@ -238,7 +239,7 @@ def _day(table: Table, time: Any) -> date:
 
 
 def _kind(table: Table, column: str, values: Iterable[Any]) -> str:
-    """The SQL type in which values travel: numbers that fit into a bigint are a third of the work on both sides."""
+    """The SQL type in which values are sent: a bigint costs a third of a numeric on both sides."""
     kind = table.columns[column].removesuffix(" NULL")
     if kind == "numeric" and all(isinstance(value, int) and abs(value) < 2**63 for value in values):
         return "bigint"

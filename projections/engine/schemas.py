@@ -1,8 +1,8 @@
-"""Where read models stand in Postgres: schemas, tables, daily partitions, and what the engine may do to them.
+"""Schemas, tables, daily partitions and privileges of read models in Postgres.
 
-The live tables stand in the connection's own schema (`public` unless the DSN says otherwise). A rebuild makes its
-tables in a schema `rm_<projection>_<generation>`; the swap moves the tables into the live schema, and their daily
-partitions stay where they were made.
+The live tables are in the connection's own schema (`public` unless the DSN sets a search path). A rebuild creates its
+tables in a schema `rm_<projection>_<generation>`; the swap moves the tables into the live schema, while their daily
+partitions stay in the schema of their generation.
 """
 
 from __future__ import annotations
@@ -20,54 +20,56 @@ from projections.engine.table import Table
 log = structlog.get_logger()
 
 WRITER = "vibe_writer"
-"""The role that the engine writes rows as: it may insert anywhere, and change only what is not append-only."""
+"""The role that the engine writes rows as: it may insert into all tables, and change rows of those that are not
+append-only."""
 
 _DDL_LOCK = 0x76696264
 _MADE_BY_OTHERS = (asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError)
 
 
-class Place(NamedTuple):
-    """The schema of a projection's tables, and the schema of their partitions."""
+class Location(NamedTuple):
+    """The schema of a projection's tables, and the schema of their partitions (`parts`)."""
 
     schema: str
     parts: str
 
 
 def build_schema(projection: str, generation: int) -> str:
-    """Where a generation of a projection is built, and where its daily partitions live."""
+    """The schema in which a generation of a projection is built and its daily partitions stay."""
     return f"rm_{projection}_{generation}"
 
 
 async def live_schema(session: asyncpg.Connection[Any]) -> str:
-    """The schema that bare names mean."""
+    """The schema that unqualified names resolve to."""
     found: str | None = await session.fetchval("SELECT current_schema()")
     if found is None:
-        raise asyncpg.InvalidSchemaNameError("no schema of the search path exists; create one, or mend the DSN")
+        raise asyncpg.InvalidSchemaNameError("no schema of the search path exists; create one, or correct the DSN")
     return found
 
 
 async def make_writer(session: asyncpg.Connection[Any]) -> bool:
-    """Make the role when it is missing, and let us become it; False when we may not."""
+    """Create the role `vibe_writer` if it is missing and grant it to this session's user; False without the
+    privilege."""
     try:
         if not await session.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", WRITER):
             try:
                 await session.execute(f"CREATE ROLE {WRITER} NOLOGIN")
             except _MADE_BY_OTHERS:
-                log.debug("projections.role", why="another database of this server made it at the same moment")
+                log.debug("projections.role", why="another session of this server created it at the same time")
         if not await session.fetchval("SELECT pg_has_role(current_user, $1, 'SET')", WRITER):
             await session.execute(f"GRANT {WRITER} TO CURRENT_USER WITH SET TRUE")
     except asyncpg.InsufficientPrivilegeError as error:
         log.warning(
             "projections.unprotected",
             why=f"append-only tables are not protected against UPDATE and DELETE: {error}",
-            mend=f"as an administrator: CREATE ROLE {WRITER} NOLOGIN; GRANT {WRITER} TO <our user>",
+            fix=f"as an administrator: CREATE ROLE {WRITER} NOLOGIN; GRANT {WRITER} TO <this user>",
         )
         return False
     return True
 
 
 async def grant(session: asyncpg.Connection[Any], schema: str, tables: Iterable[Table], *others: str) -> None:
-    """Let the writer do what it needs: nothing but INSERT and SELECT on append-only tables. `others` it may update."""
+    """Grant the writer its privileges: on append-only tables only SELECT and INSERT, on `others` no DELETE."""
     await session.execute(f"GRANT USAGE ON SCHEMA {schema} TO {WRITER}")
     for table in tables:
         rights = "SELECT, INSERT" if table.append_only else "SELECT, INSERT, UPDATE, DELETE"
@@ -77,32 +79,32 @@ async def grant(session: asyncpg.Connection[Any], schema: str, tables: Iterable[
 
 
 async def make_tables(
-    session: asyncpg.Connection[Any], place: Place, projection: Projection, *, writer: bool, whole: bool
+    session: asyncpg.Connection[Any], location: Location, projection: Projection, *, writer: bool, whole: bool
 ) -> None:
-    """Make a projection's tables; the caller holds the transaction.
+    """Create a projection's tables; the caller holds the transaction.
 
-    Unless `whole`, append-only tables get neither key nor indexes yet and the others only their key: filling is
-    faster so, and `finish` makes the rest.
+    Unless `whole`, append-only tables get neither key nor indexes yet and the others only their key, because loading
+    is faster without them; `StagingTables.finish` creates the rest.
     """
-    await session.execute(f"CREATE SCHEMA IF NOT EXISTS {place.schema}")
+    await session.execute(f"CREATE SCHEMA IF NOT EXISTS {location.schema}")
     if any(table.by_day for table in projection.tables):
-        await session.execute(f"CREATE SCHEMA IF NOT EXISTS {place.parts}")
+        await session.execute(f"CREATE SCHEMA IF NOT EXISTS {location.parts}")
     for table in projection.tables:
-        await session.execute(table.create(place.schema))
+        await session.execute(table.create(location.schema))
         if not whole and table.by_day is None:
-            # Autovacuum would look at a table that is being filled again and again, and hold up its swap.
-            await session.execute(f"ALTER TABLE {place.schema}.{table.name} SET (autovacuum_enabled = off)")
+            # Autovacuum would process a table that is being loaded again and again, and delay its swap.
+            await session.execute(f"ALTER TABLE {location.schema}.{table.name} SET (autovacuum_enabled = off)")
         if whole or not table.append_only:
-            await session.execute(table.primary_key(place.schema))
+            await session.execute(table.primary_key(location.schema))
         if whole:
-            for statement in table.secondary(place.schema):
+            for statement in table.secondary(location.schema):
                 await session.execute(statement)
     if writer:
-        await grant(session, place.schema, projection.tables)
+        await grant(session, location.schema, projection.tables)
 
 
-async def wake_autovacuum(session: asyncpg.Connection[Any], schema: str, projection: Projection) -> None:
-    """Let autovacuum look at tables that were made to be filled, now that they stand where they stay."""
+async def enable_autovacuum(session: asyncpg.Connection[Any], schema: str, projection: Projection) -> None:
+    """Enable autovacuum for tables that were created with it disabled, once they are loaded."""
     for table in projection.tables:
         if table.by_day is None:
             await session.execute(f"ALTER TABLE {schema}.{table.name} RESET (autovacuum_enabled)")
@@ -117,7 +119,7 @@ async def missing_tables(session: asyncpg.Connection[Any], schema: str, tables: 
 
 
 async def unfinished(session: asyncpg.Connection[Any], schema: str, table: Table) -> list[str]:
-    """The statements that are still to be run of a table's key and indexes."""
+    """The statements for the key and indexes that a table still lacks."""
     found = {
         row["indexname"]
         for row in await session.fetch(
@@ -138,12 +140,12 @@ async def partition_days(session: asyncpg.Connection[Any], schema: str, table: T
 
 
 class Partitions:
-    """Makes the daily partitions of some projections, each when it is first needed."""
+    """Creates the daily partitions of some projections, each when a row first needs it."""
 
-    def __init__(self, places: Mapping[str, Place], projections: Sequence[Projection]) -> None:
-        """`places` by the projections' names."""
+    def __init__(self, locations: Mapping[str, Location], projections: Sequence[Projection]) -> None:
+        """`locations` by projection name."""
         self._tables = {
-            table.name: (table, places[projection.name])
+            table.name: (table, locations[projection.name])
             for projection in projections
             for table in projection.tables
             if table.by_day is not None
@@ -156,25 +158,25 @@ class Partitions:
         return list(self._tables)
 
     async def load(self, session: asyncpg.Connection[Any]) -> None:
-        """Learn what there is."""
-        for name, (table, place) in self._tables.items():
-            self._known[name] = await partition_days(session, place.schema, table)
+        """Read which partitions exist."""
+        for name, (table, location) in self._tables.items():
+            self._known[name] = await partition_days(session, location.schema, table)
 
     def missing(self, wanted: Mapping[str, set[date]]) -> dict[str, set[date]]:
-        """What of the wanted days, by table name, is not known to exist."""
+        """The wanted days, by table name, whose partitions are not known to exist."""
         left = {name: days - self._known[name] for name, days in wanted.items()}
         return {name: days for name, days in left.items() if days}
 
     async def make(self, session: asyncpg.Connection[Any], missing: Mapping[str, set[date]]) -> None:
-        """Make partitions, as the owner of the tables, in the caller's transaction. Tell `made` when it committed."""
+        """Create partitions in the caller's transaction, as the owner of the tables. Call `made` after the commit."""
         await session.execute("SELECT pg_advisory_xact_lock($1)", _DDL_LOCK)
         for name, days in missing.items():
-            table, place = self._tables[name]
-            for day in sorted(days - await partition_days(session, place.schema, table)):
-                for statement in table.partition(place.schema, place.parts, day):
+            table, location = self._tables[name]
+            for day in sorted(days - await partition_days(session, location.schema, table)):
+                for statement in table.partition(location.schema, location.parts, day):
                     await session.execute(statement)
 
     def made(self, missing: Mapping[str, set[date]]) -> None:
-        """These exist for good."""
+        """Remember partitions whose creation was committed."""
         for name, days in missing.items():
             self._known[name] |= days

@@ -1,4 +1,4 @@
-"""Where each read model stands: its stored positions beside what the code declares and what the log holds."""
+"""The status of each read model: its stored positions compared with the code's declaration and the log's extent."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from projections.engine import positions, schemas
 from projections.engine.errors import OtherLogError
 from projections.engine.positions import StoredPosition
 from projections.engine.projection import Projection, shape
-from projections.engine.schemas import Place
+from projections.engine.schemas import Location
 from streams import topology
 from streams.connection import Connection
 from streams.errors import DataLossError, TopologyError
 
 
 class Extent(NamedTuple):
-    """What a stream holds: sequences `first`..`last`; `last` is `first` - 1 when it is empty."""
+    """A stream holds the sequences `first`..`last`; `last` is `first` - 1 when it is empty."""
 
     created: datetime
     first: int
@@ -29,16 +29,16 @@ class Extent(NamedTuple):
 
 @dataclass(frozen=True)
 class ProjectionStatus:
-    """One projection. `positions` and `extents` by stream; `schema` is the live one."""
+    """The status of one projection. `positions` and `extents` by stream; `schema` holds its live tables."""
 
     projection: Projection
     schema: str
     positions: Mapping[str, StoredPosition]
     extents: Mapping[str, Extent]
     missing: tuple[str, ...]
-    """Tables of the projection that do not exist."""
+    """The names of the projection's tables that do not exist."""
     outdated: str | None
-    """Why the stored rows are not what the code would build; None when they are, or when there is nothing yet."""
+    """Why the stored rows differ from what the code would build; None when they do not, or when nothing is stored."""
 
     @property
     def name(self) -> str:
@@ -46,12 +46,12 @@ class ProjectionStatus:
 
     @property
     def absent(self) -> bool:
-        """Nothing of it is there: neither positions nor tables."""
+        """Neither positions nor tables exist."""
         return not self.positions and len(self.missing) == len(self.projection.tables)
 
     @property
-    def untouched(self) -> bool:
-        """No event was stored yet."""
+    def unread(self) -> bool:
+        """Positions exist, and no event was stored yet."""
         return bool(self.positions) and all(each.position == 0 for each in self.positions.values())
 
     @property
@@ -59,25 +59,25 @@ class ProjectionStatus:
         return max((each.generation for each in self.positions.values()), default=0)
 
     @property
-    def place(self) -> Place:
-        """Where the live tables and their partitions are."""
-        return Place(self.schema, schemas.build_schema(self.name, self.generation))
+    def location(self) -> Location:
+        """The schemas of the live tables and of their partitions."""
+        return Location(self.schema, schemas.build_schema(self.name, self.generation))
 
     @property
-    def waiting(self) -> int:
+    def pending(self) -> int:
         """How many sequences of its streams are not stored yet."""
         return sum(
             max(0, extent.last - (self.positions[name].position if name in self.positions else 0))
             for name, extent in self.extents.items()
         )
 
-    def marked(self, why: str) -> ProjectionStatus:
-        """The same, to be rebuilt for a reason."""
-        return replace(self, outdated=why)
+    def as_outdated(self, reason: str) -> ProjectionStatus:
+        """The same status with a reason to rebuild."""
+        return replace(self, outdated=reason)
 
     def check_log(self) -> None:
-        """Raises OtherLogError when the log is another one than the rows were built from, DataLossError when it ends
-        in front of what was read."""
+        """Raises OtherLogError when the rows were built from another log, DataLossError when the log ends before a
+        stored position."""
         for name, position in self.positions.items():
             extent = self.extents.get(name)
             if extent is not None and extent.created != position.stream_created:
@@ -86,17 +86,17 @@ class ProjectionStatus:
                 raise DataLossError(name, extent.last + 1, position.position)
 
     async def create(self, session: asyncpg.Connection[Any], *, writer: bool) -> ProjectionStatus:
-        """Make empty tables and positions at zero."""
-        fresh = replace(self, positions=self.fresh(1), missing=())
+        """Create empty tables and positions at zero; returns the status afterwards."""
+        created = replace(self, positions=self.initial_positions(1), missing=())
         async with session.transaction():
-            # Partitions of an earlier life, whose tables somebody dropped.
-            await session.execute(f"DROP SCHEMA IF EXISTS {fresh.place.parts} CASCADE")
-            await schemas.make_tables(session, fresh.place, self.projection, writer=writer, whole=True)
-            await positions.begin(session, self.schema, list(fresh.positions.values()))
-        return fresh
+            # An operator may have dropped the tables and left their partitions.
+            await session.execute(f"DROP SCHEMA IF EXISTS {created.location.parts} CASCADE")
+            await schemas.make_tables(session, created.location, self.projection, writer=writer, whole=True)
+            await positions.replace(session, self.schema, list(created.positions.values()))
+        return created
 
-    def fresh(self, generation: int) -> dict[str, StoredPosition]:
-        """Positions at zero, by stream, of tables that are to be built."""
+    def initial_positions(self, generation: int) -> dict[str, StoredPosition]:
+        """Positions at zero, by stream, for tables that are to be built."""
         return {
             name: StoredPosition(
                 self.name,
@@ -117,10 +117,10 @@ class ProjectionStatus:
 async def projection_statuses(
     connection: Connection, session: asyncpg.Connection[Any], projections: Sequence[Projection]
 ) -> list[ProjectionStatus]:
-    """Each projection's standing. Raises TopologyError for a stream that does not exist."""
+    """The status of each projection, in order. Raises TopologyError for a stream that does not exist."""
     schema = await schemas.live_schema(session)
     stored = await positions.positions(session, schema)
-    # After the positions, because another runner may move them past what the log held a moment ago.
+    # After the positions: another runner may move them past an end of the log that was read earlier.
     extents = await _extents(connection, session, {stream.name for each in projections for stream in each.reads})
     found = []
     for projection in projections:
@@ -141,7 +141,7 @@ async def projection_statuses(
 
 def _outdated(projection: Projection, held: Mapping[str, StoredPosition], missing: Sequence[str]) -> str | None:
     if not held:
-        return None if len(missing) == len(projection.tables) else "its tables have no position"
+        return None if len(missing) == len(projection.tables) else "its tables have no stored position"
     if missing:
         return f"the table {missing[0]} is missing"
     for position in held.values():
@@ -160,8 +160,8 @@ async def _extents(connection: Connection, session: asyncpg.Connection[Any], str
         about = await topology.info(connection, name)
         if about is None:
             raise TopologyError(f"stream {name} does not exist; run: vibe streams apply")
-        # To the microsecond that Postgres keeps, as it keeps it.
+        # Converted by Postgres, to the microseconds that it keeps.
         created: datetime = await session.fetchval("SELECT $1::text::timestamptz", about["created"])
-        # A stream that has never held anything says that it begins at 0.
+        # The server reports first_seq 0 for a stream that never held a message.
         found[name] = Extent(created, max(1, int(about["state"]["first_seq"])), int(about["state"]["last_seq"]))
     return found

@@ -1,4 +1,4 @@
-"""What there is to say about every read model: for `vibe projections list`, and for whoever asks over HTTP."""
+"""A report on every read model: state, positions, lag, rate and size, for `vibe projections list`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from projections.engine.table import Table
 from streams.connection import Connection
 
 _COUNTED = 1_000_000
-"""Larger tables are not counted; the planner's estimate has to do."""
+"""Larger tables are not counted: the report gives the planner's estimate."""
 
 
 class ProjectionReport(NamedTuple):
     """One read model. `positions` and `lag` (sequences not stored yet) by stream; `rate` in events per second.
 
-    `state`: live, stopped (nobody runs the projections), new, outdated (with the reason), or building. `rows` are
-    estimated where `estimated`; `bytes` with indexes.
+    `state`: live, stopped (no engine runs), new, outdated (with the reason), or building. `rows` is an estimate where
+    `estimated` is set; `bytes` includes indexes.
     """
 
     name: str
@@ -41,7 +41,7 @@ class ProjectionReport(NamedTuple):
 async def status_report(
     connection: Connection, session: asyncpg.Connection[Any], projections: Sequence[Projection]
 ) -> list[ProjectionReport]:
-    """Each projection. Raises TopologyError for a stream that does not exist."""
+    """One report per projection, in order. Raises TopologyError for a stream that does not exist."""
     running = bool(
         await session.fetchval(
             "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND granted "
@@ -51,29 +51,29 @@ async def status_report(
     )
     now: datetime = await session.fetchval("SELECT now()")
     return [
-        await _listed(session, each, running, now)
+        await _report(session, each, running, now)
         for each in await projection_statuses(connection, session, projections)
     ]
 
 
-async def _listed(
-    session: asyncpg.Connection[Any], standing: ProjectionStatus, running: bool, now: datetime
+async def _report(
+    session: asyncpg.Connection[Any], status: ProjectionStatus, running: bool, now: datetime
 ) -> ProjectionReport:
-    positions = {stream: found.position for stream, found in standing.positions.items()}
-    lag = {stream: max(0, extent.last - positions.get(stream, 0)) for stream, extent in standing.extents.items()}
-    tables = [table for table in standing.projection.tables if table.name not in standing.missing]
-    sizes = [await _size(session, standing.schema, table) for table in tables]
-    times = [found.event_time for found in standing.positions.values() if found.event_time is not None]
-    # A rate is as old as its last move: what has not moved for a while stands.
-    moved = max((found.moved_at for found in standing.positions.values()), default=None)
+    positions = {stream: found.position for stream, found in status.positions.items()}
+    lag = {stream: max(0, extent.last - positions.get(stream, 0)) for stream, extent in status.extents.items()}
+    tables = [table for table in status.projection.tables if table.name not in status.missing]
+    sizes = [await _size(session, status.schema, table) for table in tables]
+    times = [found.event_time for found in status.positions.values() if found.event_time is not None]
+    # A stored rate is as old as the last move of its position; after a while without a move the rate is 0.
+    moved = max((found.moved_at for found in status.positions.values()), default=None)
     fresh = moved is not None and (now - moved).total_seconds() < 10
     return ProjectionReport(
-        standing.name,
-        max((found.version for found in standing.positions.values()), default=standing.projection.version),
-        await _state(session, standing, running),
+        status.name,
+        max((found.version for found in status.positions.values()), default=status.projection.version),
+        await _state(session, status, running),
         positions,
         lag,
-        round(sum(found.rate for found in standing.positions.values()), 1) if fresh else 0.0,
+        round(sum(found.rate for found in status.positions.values()), 1) if fresh else 0.0,
         sum(rows for rows, _, _ in sizes),
         any(estimated for _, estimated, _ in sizes),
         sum(size for _, _, size in sizes),
@@ -81,19 +81,19 @@ async def _listed(
     )
 
 
-async def _state(session: asyncpg.Connection[Any], standing: ProjectionStatus, running: bool) -> str:
-    building = await positions.positions(session, schemas.build_schema(standing.name, standing.generation + 1))
+async def _state(session: asyncpg.Connection[Any], status: ProjectionStatus, running: bool) -> str:
+    building = await positions.positions(session, schemas.build_schema(status.name, status.generation + 1))
     if building:
         done = sum(found.position for found in building.values())
-        whole = sum(extent.last for extent in standing.extents.values())
-        return f"building, {100 * done // max(whole, 1)} %" + (f": {standing.outdated}" if standing.outdated else "")
-    for stream, extent in standing.extents.items():
-        position = standing.positions.get(stream)
+        whole = sum(extent.last for extent in status.extents.values())
+        return f"building, {100 * done // max(whole, 1)} %" + (f": {status.outdated}" if status.outdated else "")
+    for stream, extent in status.extents.items():
+        position = status.positions.get(stream)
         if position is not None and position.stream_created != extent.created:
             return "built from another log: vibe projections rebuild --all"
-    if standing.outdated is not None:
-        return f"outdated: {standing.outdated}"
-    if not standing.positions:
+    if status.outdated is not None:
+        return f"outdated: {status.outdated}"
+    if not status.positions:
         return "new"
     return "live" if running else "stopped"
 

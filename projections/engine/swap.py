@@ -1,9 +1,9 @@
-"""The swap: a finished construction takes the place of the live tables, with its positions, in one transaction.
+"""The swap: finished staging tables and their positions replace the live tables in one transaction.
 
-Readers see the old rows or the new ones, never none and never an error: tables change places by name under a lock
-that is held for milliseconds, and a statement that waited for the lock looks the name up again. The lock is never
-waited for long, because whoever reads would queue behind it; and always shorter than Postgres waits before it calls
-something a deadlock and kills one side, so that it is never the reader who loses.
+Readers see the old rows or the new ones, never an empty table and never an error: tables move between schemas under a
+lock that is held for milliseconds, and a statement that waited for the lock resolves the name again. The swap waits
+for that lock only briefly, because new readers queue behind it, and less than Postgres' deadlock timeout, so that the
+swap is cancelled and never a reader.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
-import msgspec
 import structlog
 
 from projections.engine import positions, schemas
-from projections.engine.bulk_load import Chunk, Refuse
-from projections.engine.errors import BAD_ROW, RebuildError
-from projections.engine.parallel_load import Watch
-from projections.engine.positions import TABLE, StoredPosition
+from projections.engine.bulk_load import Chunk, OnSkipped
+from projections.engine.errors import ROW_ERRORS, RebuildError
+from projections.engine.parallel_load import ReportProgress
+from projections.engine.positions import TABLE
 from projections.engine.staging_tables import StagingTables
 from projections.engine.status import ProjectionStatus
 from projections.engine.table import Table
@@ -30,59 +29,59 @@ log = structlog.get_logger()
 
 _LOCK_TIMEOUT = "150ms"
 _CLOSE = 20_000
-"""The live one may be ahead by so many events when the swap begins; they are read while it waits."""
+"""How many events the live tables may be ahead when the swap begins; the swap reads them while the engine waits."""
 _SNAPSHOT_SECONDS = 10.0
 
 _BUSY = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 
 class BehindError(Exception):
-    """There is something to read first that cannot be read inside a swap: fill, and swap again."""
+    """The staging tables are too far behind to catch up inside the swap: load, and swap again."""
 
 
 async def swap(
     session: asyncpg.Connection[Any],
-    construction: StagingTables,
-    standing: ProjectionStatus,
+    staging: StagingTables,
+    status: ProjectionStatus,
     generation: int,
     *,
-    refuse: Refuse | None,
-    watch: Watch,
+    on_skipped: OnSkipped | None,
+    progress: ReportProgress,
 ) -> None:
-    """Swap one projection; `standing` is the live one it replaces. Raises BehindError, RebuildError."""
-    await _wait_for_snapshots(session, watch)
+    """Swap one projection; `status` is that of the live tables. Raises BehindError, RebuildError."""
+    await _wait_for_snapshots(session, progress)
     tries = 0
     while True:
         try:
             async with session.transaction():
                 await session.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
-                await _swap(session, construction, standing, generation, refuse)
+                await _swap(session, staging, status, generation, on_skipped)
             return
         except _BUSY:
             tries += 1
-            watch("waiting for a moment to swap", tries, 0)
+            progress("waiting for the lock to swap", tries, 0)
             await asyncio.sleep(random.uniform(0.02, min(0.05 * 2**tries, 1.0)))
 
 
 async def _swap(
     session: asyncpg.Connection[Any],
-    construction: StagingTables,
-    standing: ProjectionStatus,
+    staging: StagingTables,
+    status: ProjectionStatus,
     generation: int,
-    refuse: Refuse | None,
+    on_skipped: OnSkipped | None,
 ) -> None:
-    name, live, place = standing.name, standing.schema, construction.places[standing.name]
-    # From here on the live runner waits with this projection, so that nothing it stores can be missed.
+    name, live, location = status.name, status.schema, staging.locations[status.name]
+    # From here on the engine waits with this projection, so that no event that it stores is missed.
     locked = await session.fetch(
         f"SELECT stream, position, generation, stream_created FROM {live}.{TABLE} WHERE projection = $1 "
         "ORDER BY stream FOR UPDATE",
         name,
     )
-    if any(row["generation"] != standing.generation for row in locked):
-        raise RebuildError(f"{name} was rebuilt by somebody else meanwhile; nothing was swapped")
+    if any(row["generation"] != status.generation for row in locked):
+        raise RebuildError(f"{name} was rebuilt by another process meanwhile; nothing was swapped")
     built = {
         stream: position
-        for (of, stream), position in (await positions.positions(session, place.schema)).items()
+        for (of, stream), position in (await positions.positions(session, location.schema)).items()
         if of == name
     }
     for row in locked:
@@ -91,39 +90,39 @@ async def _swap(
             if row["position"] - mine.position > _CLOSE:
                 raise BehindError
             chunk = Chunk(mine.stream, mine.position, row["position"], {name: mine.position})
-            await _catch_up(session, construction, chunk, refuse)
-    stands = [
-        position for (of, _), position in (await positions.positions(session, place.schema)).items() if of == name
+            await _catch_up(session, staging, chunk, on_skipped)
+    reached = [
+        position for (of, _), position in (await positions.positions(session, location.schema)).items() if of == name
     ]
-    await _exchange(session, standing, place.schema, generation)
-    await positions.begin(session, live, [position._replace(generation=generation) for position in stands])
-    await session.execute(f"DROP TABLE {place.schema}.{TABLE}")
-    if not any(table.by_day for table in standing.projection.tables):
-        await session.execute(f"DROP SCHEMA {place.schema}")
-    await _announce(session, stands)
+    await _exchange(session, status, location.schema, generation)
+    await positions.replace(session, live, [position._replace(generation=generation) for position in reached])
+    await session.execute(f"DROP TABLE {location.schema}.{TABLE}")
+    if not any(table.by_day for table in status.projection.tables):
+        await session.execute(f"DROP SCHEMA {location.schema}")
+    await positions.notify(session, reached)
 
 
 async def _catch_up(
-    session: asyncpg.Connection[Any], construction: StagingTables, chunk: Chunk, refuse: Refuse | None
+    session: asyncpg.Connection[Any], staging: StagingTables, chunk: Chunk, on_skipped: OnSkipped | None
 ) -> None:
-    filler = await construction.filler(session)
+    loader = await staging.loader(session)
     try:
-        if refuse is not None:
-            await filler.fill_leniently(chunk, refuse, lambda _: None)
+        if on_skipped is not None:
+            await loader.fill_leniently(chunk, on_skipped, lambda _: None)
         else:
-            await filler.fill_within(chunk, _at_once, lambda _: None)
-    except BAD_ROW as error:
-        raise BehindError from error  # filling names the event
+            await loader.fill_within(chunk, _at_once, lambda _: None)
+    except ROW_ERRORS as error:
+        raise BehindError from error  # the load outside the swap names the event
 
 
 async def _at_once() -> None:
-    """It is our turn."""
+    """No other loader is at work."""
 
 
-async def _exchange(session: asyncpg.Connection[Any], standing: ProjectionStatus, built: str, generation: int) -> None:
-    """Move the live tables to their generation's schema and ours to the live one."""
-    live, old = standing.schema, schemas.build_schema(standing.name, standing.generation)
-    there = [table for table in standing.projection.tables if await _exists(session, live, table)]
+async def _exchange(session: asyncpg.Connection[Any], status: ProjectionStatus, built: str, generation: int) -> None:
+    """Move the live tables to their generation's schema and the staging tables to the live schema."""
+    live, old = status.schema, schemas.build_schema(status.name, status.generation)
+    there = [table for table in status.projection.tables if await _exists(session, live, table)]
     if there:
         names = ", ".join(f"{live}.{table.name}" for table in there)
         await session.execute(f"LOCK TABLE ONLY {names} IN ACCESS EXCLUSIVE MODE")
@@ -133,9 +132,9 @@ async def _exchange(session: asyncpg.Connection[Any], standing: ProjectionStatus
             await _copy_grants(session, f"{live}.{table.name}", f"{built}.{table.name}")
             await session.execute(f"DROP TABLE IF EXISTS {old}.{table.name}")
             await session.execute(f"ALTER TABLE {live}.{table.name} SET SCHEMA {old}")
-    for table in standing.projection.tables:
+    for table in status.projection.tables:
         await session.execute(f"ALTER TABLE {built}.{table.name} SET SCHEMA {live}")
-    await schemas.wake_autovacuum(session, live, standing.projection)
+    await schemas.enable_autovacuum(session, live, status.projection)
 
 
 async def _exists(session: asyncpg.Connection[Any], schema: str, table: Table) -> bool:
@@ -152,12 +151,12 @@ async def _refuse_views(session: asyncpg.Connection[Any], schema: str, tables: S
     if views:
         names = ", ".join(row["name"] for row in views)
         raise RebuildError(
-            f"the views {names} would be lost with the old tables; drop them, rebuild with --resume, make them again"
+            f"the views {names} would be lost with the old tables; drop them, rebuild with --resume, create them again"
         )
 
 
 async def _copy_grants(session: asyncpg.Connection[Any], old: str, new: str) -> None:
-    """Who may read the old table may read the new one."""
+    """Grant the privileges on the old table on the new one too."""
     rows = await session.fetch(
         "SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS grantee, "
         "string_agg(a.privilege_type, ', ') AS rights FROM pg_class c, aclexplode(c.relacl) a "
@@ -169,15 +168,9 @@ async def _copy_grants(session: asyncpg.Connection[Any], old: str, new: str) -> 
         await session.execute(f"GRANT {row['rights']} ON {new} TO {row['grantee']}")
 
 
-async def _announce(session: asyncpg.Connection[Any], stands: Sequence[StoredPosition]) -> None:
-    for position in stands:
-        said = {"stream": position.stream, "position": position.position, "projections": [position.projection]}
-        await session.execute(f"SELECT pg_notify('{positions.CHANNEL}', $1)", msgspec.json.encode(said).decode())
-
-
-async def _wait_for_snapshots(session: asyncpg.Connection[Any], watch: Watch) -> None:
-    """Let transactions end that would not see the rows just built: a REPEATABLE READ that comes to the table after
-    the swap looks at it as of its own beginning."""
+async def _wait_for_snapshots(session: asyncpg.Connection[Any], progress: ReportProgress) -> None:
+    """Wait for older transactions to end: a REPEATABLE READ transaction that first reads the table after the swap would
+    not see the rows built since its snapshot."""
     mark = await session.fetchval("SELECT pg_current_xact_id()::xid::text")
     deadline = asyncio.get_running_loop().time() + _SNAPSHOT_SECONDS
     while True:
@@ -192,12 +185,12 @@ async def _wait_for_snapshots(session: asyncpg.Connection[Any], watch: Watch) ->
         if asyncio.get_running_loop().time() > deadline:
             log.warning("rebuild.old_snapshots", pids=[row["pid"] for row in older])
             return
-        watch("waiting for transactions that began before", len(older), 0)
+        progress("waiting for transactions that began before", len(older), 0)
         await asyncio.sleep(0.05)
 
 
 async def drop_generation(session: asyncpg.Connection[Any], name: str, generation: int) -> None:
-    """Remove what an old generation left, piece by piece, so that no transaction holds many locks."""
+    """Drop the tables of an old generation, some per transaction, so that none holds many locks."""
     schema = schemas.build_schema(name, generation)
     while True:
         rows = await session.fetch(
@@ -214,7 +207,7 @@ async def drop_generation(session: asyncpg.Connection[Any], name: str, generatio
 
 
 async def old_generations(session: asyncpg.Connection[Any], name: str, kept: Sequence[int]) -> list[int]:
-    """The generations that have left a schema, but for those that are to stay."""
+    """The generations that have a schema, without those in `kept`."""
     rows = await session.fetch(
         "SELECT nspname FROM pg_namespace WHERE nspname ~ $1", f"^{schemas.build_schema(name, 0)[:-1]}[0-9]+$"
     )

@@ -1,4 +1,4 @@
-"""Tables of read models: their columns, key and indexes, and the changes that folds make to them."""
+"""Tables of read models (columns, key, indexes), and the changes that folds make to rows."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIXED = ("timestamptz", "bigint", "integer", "date", "boolean")
 
 
-@lru_cache(maxsize=4096)  # events of one decision carry the same few times
+@lru_cache(maxsize=4096)  # the events of one decision carry the same few times
 def timestamp(nanoseconds: int) -> datetime:
-    """The UTC time of a nanosecond stamp, to the microsecond that Postgres keeps."""
-    # By position, because the name costs as much as all the rest.
+    """The UTC datetime of a time in ns, truncated to the microseconds that Postgres keeps."""
+    # Positional arguments: the keyword costs as much as all the rest.
     return _EPOCH + timedelta(0, 0, nanoseconds // 1000)
 
 
 def picking(what: Sequence[Any]) -> Callable[[Any], tuple[Any, ...]]:
-    """itemgetter, which gives a tuple for a single item too."""
+    """itemgetter that returns a tuple for a single item too."""
     if len(what) == 1:
         (only,) = what
         return lambda of: (of[only],)
@@ -34,16 +34,16 @@ def picking(what: Sequence[Any]) -> Callable[[Any], tuple[Any, ...]]:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a read model. `columns` maps name -> SQL type; every column is NOT NULL unless its type says NULL."""
+    """A table of a read model. `columns` maps name -> SQL type; a column is NOT NULL unless its type ends in NULL."""
 
     name: str
     key: tuple[str, ...]
     columns: Mapping[str, str]
     indexes: tuple[str, ...] = ()
     append_only: bool = False
-    """Rows are only ever inserted; the engine has no privilege to change or delete one."""
+    """Rows are only inserted: the role that the engine writes as cannot update, delete or truncate them."""
     by_day: str | None = None
-    """The timestamptz column, one of the key's, by whose UTC day the table is partitioned."""
+    """The timestamptz column of the key by whose UTC day the table is partitioned."""
 
     def __post_init__(self) -> None:
         if self.by_day is not None and (self.by_day not in self.key or self.columns.get(self.by_day) != "timestamptz"):
@@ -51,21 +51,21 @@ class Table:
 
     @cached_property
     def amounts(self) -> tuple[str, ...]:
-        """The columns that are not of the key."""
+        """The columns outside the key."""
         return tuple(name for name in self.columns if name not in self.key)
 
     @cached_property
     def key_of(self) -> Callable[[Values], tuple[Any, ...]]:
-        """Gives the key of a row's values."""
+        """Returns the key of a row's values."""
         return picking([tuple(self.columns).index(name) for name in self.key])
 
     @cached_property
     def amounts_of(self) -> Callable[[Values], tuple[Any, ...]]:
-        """Gives what is not of the key of a row's values."""
+        """Returns the values outside the key."""
         return picking([tuple(self.columns).index(name) for name in self.amounts])
 
     def values(self, row: Row) -> Values:
-        """A row's values in the order of `columns`; None for what it leaves out."""
+        """A row's values in the order of `columns`; None for missing columns."""
         try:
             return self._whole(row)
         except KeyError:
@@ -76,11 +76,11 @@ class Table:
         return picking(list(self.columns))
 
     def create(self, schema: str) -> str:
-        """The statement that makes the table, without its key."""
+        """The CREATE TABLE statement, without the key."""
         order = list(self.columns.items())
         if self.append_only:
-            # Of millions of rows, what is of a fixed width stands first: Postgres finds it without walking the row,
-            # which makes the indexes in half the time.
+            # Columns of fixed width come first: Postgres finds them without decoding the row, which halves the time
+            # that index builds over millions of rows take.
             order.sort(key=lambda column: column[1] not in _FIXED)
         columns = ", ".join(
             f"{name} {kind}" if kind.endswith(" NULL") else f"{name} {kind} NOT NULL" for name, kind in order
@@ -89,11 +89,11 @@ class Table:
         return f"CREATE TABLE {schema}.{self.name} ({columns}){partitioned}"
 
     def primary_key(self, schema: str) -> str:
-        """The statement that makes the key."""
+        """The statement that adds the primary key."""
         return f"ALTER TABLE {schema}.{self.name} ADD CONSTRAINT {self.name}_pkey PRIMARY KEY ({', '.join(self.key)})"
 
     def secondary(self, schema: str) -> list[str]:
-        """The statements that make the other indexes."""
+        """The CREATE INDEX statements of the secondary indexes."""
         made = []
         for index in self.indexes:
             clause = index if index.startswith("USING ") else f"({index})"
@@ -103,13 +103,13 @@ class Table:
         return made
 
     def ddl(self, schema: str) -> list[str]:
-        """Every statement, in order."""
+        """All statements that create the table with its key and indexes, in order."""
         return [self.create(schema), self.primary_key(schema), *self.secondary(schema)]
 
     def partition(self, schema: str, parts: str, day: date) -> list[str]:
-        """The statements that make one day's partition in the schema `parts`, and attach it.
+        """The statements that create one UTC day's partition in the schema `parts` and attach it.
 
-        Attaching lets readers and writers go on; making it as PARTITION OF would lock them out.
+        ATTACH does not block readers and writers; CREATE TABLE ... PARTITION OF would.
         """
         name, following = f"{parts}.{self.name}_{day:%Y%m%d}", day + timedelta(days=1)
         return [
@@ -127,14 +127,14 @@ class Insert(NamedTuple):
 
 
 class Upsert(NamedTuple):
-    """The whole row as it is now."""
+    """The whole row, inserted or replacing the row with its key."""
 
     table: Table
     row: Row
 
 
 class Update(NamedTuple):
-    """Some columns of the row with this key; nothing when there is no such row."""
+    """New values for some columns of the row with this key; no effect when there is no such row."""
 
     table: Table
     key: tuple[Any, ...]
@@ -142,7 +142,7 @@ class Update(NamedTuple):
 
 
 class Add(NamedTuple):
-    """Amounts added to columns of the row with this key; the row is made when it is missing."""
+    """Amounts added to columns of the row with this key; a missing row is inserted with zeros first."""
 
     table: Table
     key: tuple[Any, ...]

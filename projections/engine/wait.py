@@ -1,4 +1,4 @@
-"""Read your writes: wait until a projection has stored an event, told by Postgres rather than asking again."""
+"""Read your writes: wait until a projection has stored an event. Postgres notifies; the table is not polled."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from projections.engine.errors import LOST
+from projections.engine.errors import UNAVAILABLE
 from projections.engine.positions import CHANNEL, TABLE
 
 Pool = asyncpg.pool.Pool
@@ -19,58 +19,57 @@ Pool = asyncpg.pool.Pool
 async def wait_until_stored(
     database: str | Pool[Any], projection: str, stream: str, sequence: int, timeout: float = 10.0
 ) -> int:
-    """Wait until `projection` has stored everything of `stream` up to `sequence`; returns where it stands then.
+    """Wait until `projection` has stored everything of `stream` up to `sequence`; returns its position then.
 
-    `database` is a DSN or a pool, of which one connection is held meanwhile. Raises TimeoutError that says how far it
-    has come.
+    `database` is a DSN, or a pool of which one connection is held meanwhile. Raises TimeoutError with the position
+    that the projection has reached.
     """
-    seen = _Seen(projection, stream, sequence)
+    waiter = _Waiter(projection, stream, sequence)
     try:
         async with asyncio.timeout(timeout):
             while True:
                 try:
                     async with _connection(database) as connection:
-                        return await seen.wait(connection)
-                except LOST as error:
+                        return await waiter.wait(connection)
+                except UNAVAILABLE as error:
                     if isinstance(error, TimeoutError):
                         raise
-                    await asyncio.sleep(0.2)  # the database is away: begin again when it is back
+                    await asyncio.sleep(0.2)  # Postgres is unreachable: connect again
     except TimeoutError:
-        stands = "nowhere yet; is it a projection of this stream?" if seen.position is None else f"at {seen.position}"
-        raise TimeoutError(
-            f"{projection} has not passed {stream}:{sequence} within {timeout:g} s; it is {stands}"
-        ) from None
+        position = waiter.position
+        reached = f"it is at {position}" if position is not None else "it has no position; does it read this stream?"
+        raise TimeoutError(f"{projection} has not stored {stream}:{sequence} within {timeout:g} s; {reached}") from None
 
 
-class _Seen:
+class _Waiter:
     def __init__(self, projection: str, stream: str, sequence: int) -> None:
         self._projection = projection
         self._stream = stream
         self._sequence = sequence
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self.position: int | None = None
 
     async def wait(self, connection: asyncpg.Connection[Any]) -> int:
         def lost(_: Any) -> None:
-            self._news.set()
+            self._changed.set()
 
-        await connection.add_listener(CHANNEL, self._told)
+        await connection.add_listener(CHANNEL, self._on_notification)
         connection.add_termination_listener(lost)
         try:
-            self._news.clear()
-            self._learn(await self._ask(connection))  # after the listening began, so that no move falls in between
+            self._changed.clear()
+            self._update(await self._stored_position(connection))  # after LISTEN, so that no move is missed
             while self.position is None or self.position < self._sequence:
-                await self._news.wait()
-                self._news.clear()
+                await self._changed.wait()
+                self._changed.clear()
                 if connection.is_closed():
                     raise ConnectionResetError("the connection to Postgres was lost")
             return self.position
         finally:
             connection.remove_termination_listener(lost)
             if not connection.is_closed():
-                await connection.remove_listener(CHANNEL, self._told)
+                await connection.remove_listener(CHANNEL, self._on_notification)
 
-    async def _ask(self, connection: asyncpg.Connection[Any]) -> int | None:
+    async def _stored_position(self, connection: asyncpg.Connection[Any]) -> int | None:
         try:
             found: int | None = await connection.fetchval(
                 f"SELECT position FROM {TABLE} WHERE projection = $1 AND stream = $2", self._projection, self._stream
@@ -79,25 +78,25 @@ class _Seen:
             return None
         return found
 
-    def _told(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
-        said = msgspec.json.decode(str(payload))
-        if said["stream"] == self._stream and self._projection in said["projections"]:
-            self._learn(said["position"])
+    def _on_notification(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
+        notification = msgspec.json.decode(str(payload))
+        if notification["stream"] == self._stream and self._projection in notification["projections"]:
+            self._update(notification["position"])
 
-    def _learn(self, position: int | None) -> None:
+    def _update(self, position: int | None) -> None:
         if position is not None and (self.position is None or position > self.position):
             self.position = position
-            self._news.set()
+            self._changed.set()
 
 
 @asynccontextmanager
 async def _connection(database: str | Pool[Any]) -> AsyncIterator[Any]:
     if isinstance(database, str):
-        made = await asyncpg.connect(database, timeout=10)
+        opened = await asyncpg.connect(database, timeout=10)
         try:
-            yield made
+            yield opened
         finally:
-            made.terminate()
+            opened.terminate()
     else:
         async with database.acquire() as held:
             yield held

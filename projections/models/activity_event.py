@@ -1,9 +1,9 @@
-"""activity_event: what happened around a followed address that is no trade.
+"""activity_event: events of followed addresses other than trades.
 
-`kind`: SPLIT, MERGE or REDEEM (a movement; its signal is in trade_event too), GAP (fills are missing: `before_micros`
-is what was folded, `after_micros` what the venue says; `detail` says how it was seen), OBSERVED (a second report of a
-fill that had its signal), or the type of a row that moves no outcome tokens (REWARD, DEPOSIT, ...; its payload is in
-RAW). Amounts are 0 where an activity has none.
+`kind`: SPLIT, MERGE or REDEEM (a movement, whose signal is in trade_event too), GAP (fills are missing: `before_micros`
+is the folded position, `after_micros` the venue's, `detail` how the gap was detected), OBSERVED (a second source of a
+fill that has its signal), or the type of a venue row that moves no outcome tokens (REWARD, DEPOSIT, ...; its payload is
+in RAW). Amounts are 0 for kinds without an amount.
 """
 
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ ACTIVITY_EVENT = Table(
 _MOVEMENTS = frozenset({Action.SPLIT, Action.MERGE, Action.REDEEM})
 _ACTIVITY_CHANNEL = "activity"
 _IN_SIGNALS = frozenset({"TRADE", "SPLIT", "MERGE", "REDEEM", "CONVERSION"})
-"""Types of rows that lead to an event of SIGNALS."""
+"""Types of venue rows that lead to an event in SIGNALS."""
 
 
 class ActivityEvents(Projection):

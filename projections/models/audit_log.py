@@ -1,7 +1,7 @@
-"""audit_log: every event of CONFIG for good: who changed what, when, and the event itself.
+"""audit_log: every event of CONFIG, kept forever: who changed what and when, and the event itself.
 
-`kind` is the event's stored name, `target_id` what it is about: an id, a guardrail's scope, a policy's hash, or
-'<target>:<id>' of a control. `actor` is empty for policies, which are evaluated, not decided.
+`kind` is the event's stored name, `target_id` what was changed: an id, the scope of a guardrail, the hash of a
+policy, or '<target>:<id>' of an operator switch. `actor` is empty for policies, which are computed.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from projections.engine.table import Change, Insert, Table
 from streams.envelope import Recorded
 from streams.topology import CONFIG
 
-# Not by day: CONFIG is kept for ever and is small.
+# Not partitioned by day: CONFIG is small.
 AUDIT_LOG = Table(
     "audit_log",
     key=("sequence",),

@@ -1,7 +1,7 @@
-"""copy_attempt: one row per decision, with every check that was made and up to where of each stream it had seen.
+"""copy_attempt: one row per decision, with its checks and the sequence of each stream that its inputs were read to.
 
-Sequences are those of EXECUTIONS (`portfolio`), CONFIG and GROUPS (`marks`). `residual_micros` is signed notional that
-waits afterwards, `residual_share_micros` shares of reductions that do.
+`portfolio_sequence` is of EXECUTIONS, `config_sequence` of CONFIG, `marks_sequence` of GROUPS. `residual_micros` is the
+signed notional that stays pending after the decision, `residual_share_micros` the pending shares of reductions.
 """
 
 from typing import ClassVar
@@ -52,7 +52,7 @@ COPY_ATTEMPT = Table(
         "detect_time": "timestamptz",
         "decided_at": "timestamptz",
     },
-    # By request it is found by its own id, which is derived from the request's; by quote through signal_group.
+    # Queries by request use attempt_id, which is derived from the request's id; queries by quote use signal_group.
     indexes=("group_id", "subscriber_id, decided_at DESC", "decided_at DESC"),
     append_only=True,
     by_day="decided_at",

@@ -1,4 +1,4 @@
-"""event_count: how many events of each type every stream holds; what reports and health questions add up."""
+"""event_count: the number of events of each type in each stream."""
 
 from collections.abc import Iterator
 

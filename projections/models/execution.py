@@ -1,7 +1,7 @@
-"""execution: one row per order, with what became of it.
+"""execution: one row per order, with its result.
 
-`status` is SUBMITTED until there is a result, then FILLED, PARTIAL or UNFILLED; `reasons` (a JSON array) say why an
-order was not filled whole.
+`status` is SUBMITTED until there is a result, then FILLED, PARTIAL or UNFILLED; `reasons` (a JSON array) are the reason
+codes of an order that was not filled completely.
 """
 
 from collections.abc import Iterator

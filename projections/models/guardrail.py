@@ -1,9 +1,9 @@
-"""guardrail, policy and control: what limits copying now.
+"""guardrail, policy and control: the current limits of copying.
 
 guardrail: overrides of the defaults at a scope ('global', 'influencer:<id>', 'subscriber:<id>'). policy: every
-evaluated policy under the hash that decisions name; its values never change. control: the newest word of an operator
-about each target; `state` is running, paused, record_only, enabled, disabled or reset. Values are those of
-domain/guardrails.py: micros, bps, ms or counts, as each name says.
+materialized policy under the hash that decisions name; its values never change. control: the newest operator switch of
+each target; `state` is running, paused, record_only, enabled, disabled or reset. Values have the units of
+domain/guardrails.py (micros, bps, ms or counts), as each name states.
 """
 
 from collections.abc import Iterator

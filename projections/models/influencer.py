@@ -1,4 +1,5 @@
-"""influencer: who is followed, as configured now. `since` is when this configuration was recorded; see audit_log."""
+"""influencer: the current configuration of each influencer. `since` is when it was recorded; the history is in
+audit_log."""
 
 from collections.abc import Iterator
 

@@ -1,8 +1,8 @@
-"""influencer_metrics: what each influencer did and how it was copied, by UTC day; sums that queries add up.
+"""influencer_metrics: counts and sums of each influencer's activity and of its copies, by UTC day.
 
-Counts, micros (`volume`, `fee`, `copied_*`), and nothing that needs an order of events: profit, win rate and drawdown
-come from shadow_entry (queries/round_trips.py). Days are those of the trade (`event_time`), of the
-window's close, of the decision and of the fill. Trades that a report contained already (HISTORIC) count apart.
+Volumes and fees are micros. Metrics that depend on the order of events (profit, win rate, drawdown) are computed from
+shadow_entry (queries/round_trips.py). The day is that of the trade (`event_time`), of the group's close, of the
+decision, or of the fill. Trades older than an account snapshot (HISTORIC) are counted separately.
 """
 
 from collections.abc import Iterator

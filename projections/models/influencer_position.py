@@ -1,8 +1,10 @@
-"""influencer_position: where each followed address stands, asset by asset: its newest trade and its newest report.
+"""influencer_position, influencer_holding and influencer_report: the positions of each followed address.
 
-What is held is what the newer of the two says, and nothing where the newest report of the section does not list the
-asset any more; queries/influencers.py puts them together. Sizes are signed; prices are those of the trade and of the
-entry (NULL where the venue does not tell it). `equity_micros` of a report is the account's worth, where told.
+influencer_position holds the newest trade of each asset, influencer_report the newest account snapshot of each section
+and influencer_holding the positions in it. The newer of trade and snapshot counts, and an asset that the newest
+snapshot of its section does not list is flat; queries/influencers.py combines them. Sizes are signed; prices are the
+trade's and the entry price, NULL where the venue does not report it. `equity_micros` is the account's value, if
+reported.
 """
 
 from collections.abc import Iterator
@@ -96,25 +98,25 @@ class InfluencerPositions(Projection):
                         "detect_time": timestamp(signal.detect_time),
                     },
                 )
-            case AccountSeeded() as report:
+            case AccountSeeded() as snapshot:
                 of = {
-                    "influencer_id": report.influencer_id,
-                    "address": report.address,
-                    "venue": report.venue.value,
-                    "section": report.section,
+                    "influencer_id": snapshot.influencer_id,
+                    "address": snapshot.address,
+                    "venue": snapshot.venue.value,
+                    "section": snapshot.section,
                     "sequence": event.sequence,
-                    "event_time": timestamp(report.event_time),
+                    "event_time": timestamp(snapshot.event_time),
                 }
                 yield Upsert(
                     INFLUENCER_REPORT,
                     {
                         **of,
-                        "equity_micros": report.equity_micros,
-                        "positions": len(report.positions),
-                        "detect_time": timestamp(report.detect_time),
+                        "equity_micros": snapshot.equity_micros,
+                        "positions": len(snapshot.positions),
+                        "detect_time": timestamp(snapshot.detect_time),
                     },
                 )
-                for position in report.positions:
+                for position in snapshot.positions:
                     yield Upsert(
                         INFLUENCER_HOLDING,
                         {

@@ -1,7 +1,7 @@
-"""ledger_entry: the append-only account book, and ledger_balance: what it adds up to.
+"""ledger_entry: the append-only ledger; and ledger_balance: its sums.
 
-A subscriber's cash is the sum of its cash deltas. The balance splits shares, cash and fees by the influencer that was
-copied and by asset ('' for deposits), so that profit per influencer is cash + shares x mark; both tables move together.
+A subscriber's cash is the sum of its cash deltas. ledger_balance splits shares, cash and fees by copied influencer and
+asset ('' for deposits), so that profit per influencer is cash + shares x mark. Both tables change in one transaction.
 """
 
 from typing import ClassVar
@@ -33,7 +33,7 @@ LEDGER_ENTRY = Table(
         "fee_micros": "bigint",
         "booked_at": "timestamptz",
     },
-    # By what it was booked for it is found by its own id, which is derived from that.
+    # Queries by source event use entry_id, which is derived from that event's id.
     indexes=("attempt_id", "subscriber_id, booked_at DESC"),
     append_only=True,
     by_day="booked_at",

@@ -1,9 +1,9 @@
-"""market, outcome_asset and outcome_payout: what is traded, under which names, and what it paid in the end.
+"""market, outcome_asset and outcome_payout: markets with their names, outcomes and payouts.
 
-From GROUPS, where a market is described when a followed address first trades one of its tokens; only venues whose
-markets have names and ends are here (Polymarket). Tick, minimum and fee rate are micros; `closes_at` is the listed end.
-A payout is what one share of an asset pays; a market is resolved when its assets have one. Each event has a table of
-its own, because a market may be described anew after it was resolved.
+A market is described in GROUPS when a followed address first trades one of its tokens, on venues whose markets have
+names and ends (Polymarket). Tick, minimum and fee rate are micros; `closes_at` is the listed end. A payout is the final
+value of one share of an asset; a market is resolved when its assets have one. Descriptions and payouts are in separate
+tables, because a market may be described again after its resolution.
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
-"""market_price_snapshot: every mark (micros) of every asset, and market_price: the newest of each.
+"""market_price_snapshot: every mark (micros) of every asset; and market_price: the newest mark of each asset.
 
-A mark is stored when a price has moved or the last is five minutes old. What a resolved market pays is in
+A mark is stored when a price has moved or the last mark is five minutes old. Payouts of resolved markets are in
 outcome_payout.
 """
 

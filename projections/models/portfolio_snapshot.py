@@ -1,8 +1,8 @@
-"""portfolio_snapshot: what a subscriber's portfolio was worth, by minute (UTC), from the events that say so.
+"""portfolio_snapshot: the equity of each subscriber's portfolio by UTC minute, from the events that state it.
 
-A decision names the equity that it saw; so do the looks of the breakers. The newest of a minute stays. EXEC_USER and
-EXEC_GLOBAL are subscribers like any other; minutes in which nothing was said, and SHADOW_USER, are valued by
-queries/portfolios.py and queries/shadows.py from account books and marks.
+Decisions and the evaluations of breakers state an equity; the newest of a minute is kept. EXEC_USER and EXEC_GLOBAL are
+subscribers like any other. Minutes without such an event, and SHADOW_USER, are valued by queries/portfolios.py and
+queries/shadows.py from ledger entries and marks.
 """
 
 from collections.abc import Iterator

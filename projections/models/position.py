@@ -1,4 +1,4 @@
-"""position: what each subscriber holds, as of its last order in the asset."""
+"""position: the position of each subscriber in each asset, as of its last order in the asset."""
 
 from typing import ClassVar
 

@@ -1,12 +1,12 @@
-"""shadow_entry: the account book of influencers' own trading (SHADOW_USER), and shadow_report: what venues reported.
+"""shadow_entry: the ledger of influencers' own trading (SHADOW_USER); and shadow_report: the account snapshots.
 
-A signal's line says how it moved shares and cash: cash is the sum of cash deltas, as in ledger_entry. A REPORT line is
-a position that the venue reported: `share_micros` is what is held after it, `before_micros` is not known (NULL), nor is
-`price_micros` where the venue tells no price of entry. An asset of the section of a report (shadow_report) that
-has no line of it is flat.
+The row of a signal states the change of shares and cash; cash is the sum of cash deltas, as in ledger_entry. A REPORT
+row is a position of an account snapshot: `share_micros` is the position, `before_micros` is unknown (NULL), and so is
+`price_micros` where the venue reports no entry price. An asset in the section of a snapshot (shadow_report) without a
+row for that snapshot is flat.
 
-What corrects a position (a report, a trade that leads from elsewhere than where the last line led to) comes in as a
-deposit at its worth; that needs the line before, so queries/shadows.py adds it up, with window functions.
+A correction of a position (a snapshot, or a trade that does not start at the last known position) counts as a deposit
+at its value. That depends on the row before, so queries/shadows.py computes it, with window functions.
 """
 
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ SHADOW_ENTRY = Table(
     append_only=True,
     by_day="detect_time",
 )
-# Not by day: a line's next report is looked up by its place.
+# Not partitioned by day: queries look up the next snapshot after a row by sequence.
 SHADOW_REPORT = Table(
     "shadow_report",
     key=("address", "venue", "section", "sequence"),
@@ -76,28 +76,28 @@ class ShadowEntries(Projection):
     def fold(self, event: Recorded) -> Iterator[Change]:
         match event.data:
             case SignalRecorded() as signal if signal.position_state is not PositionState.HISTORIC:
-                yield Insert(SHADOW_ENTRY, _line(event, signal))
-            case AccountSeeded() as report:
+                yield Insert(SHADOW_ENTRY, _signal_row(event, signal))
+            case AccountSeeded() as snapshot:
                 yield Insert(
                     SHADOW_REPORT,
                     {
-                        "address": report.address,
-                        "venue": report.venue.value,
-                        "section": report.section,
+                        "address": snapshot.address,
+                        "venue": snapshot.venue.value,
+                        "section": snapshot.section,
                         "sequence": event.sequence,
-                        "seed_id": report.seed_id,
-                        "influencer_id": report.influencer_id,
-                        "positions": len(report.positions),
-                        "equity_micros": report.equity_micros,
-                        "event_time": timestamp(report.event_time),
-                        "detect_time": timestamp(report.detect_time),
+                        "seed_id": snapshot.seed_id,
+                        "influencer_id": snapshot.influencer_id,
+                        "positions": len(snapshot.positions),
+                        "equity_micros": snapshot.equity_micros,
+                        "event_time": timestamp(snapshot.event_time),
+                        "detect_time": timestamp(snapshot.detect_time),
                     },
                 )
-                for row in _reported(event, report):
+                for row in _snapshot_rows(event, snapshot):
                     yield Insert(SHADOW_ENTRY, row)
 
 
-def _line(event: Recorded, signal: SignalRecorded) -> Row:
+def _signal_row(event: Recorded, signal: SignalRecorded) -> Row:
     movement = signal.action in (Action.SPLIT, Action.MERGE, Action.REDEEM)
     fee = signal.fee_micros or 0
     return {
@@ -122,25 +122,25 @@ def _line(event: Recorded, signal: SignalRecorded) -> Row:
     }
 
 
-def _reported(event: Recorded, report: AccountSeeded) -> Iterator[Row]:
-    for position in {position.asset: position for position in report.positions}.values():
+def _snapshot_rows(event: Recorded, snapshot: AccountSeeded) -> Iterator[Row]:
+    for position in {position.asset: position for position in snapshot.positions}.values():
         yield {
-            "entry_id": derived("shd", report.seed_id, position.asset),
+            "entry_id": derived("shd", snapshot.seed_id, position.asset),
             "sequence": event.sequence,
             "kind": "REPORT",
-            "influencer_id": report.influencer_id,
-            "address": report.address,
-            "venue": report.venue.value,
-            "section": report.section,
+            "influencer_id": snapshot.influencer_id,
+            "address": snapshot.address,
+            "venue": snapshot.venue.value,
+            "section": snapshot.section,
             "asset": position.asset,
             "market": position.market,
-            "source_event_id": report.seed_id,
+            "source_event_id": snapshot.seed_id,
             "before_micros": None,
             "share_micros": position.share_micros,
             "share_delta_micros": 0,
             "cash_delta_micros": 0,
             "price_micros": position.price_micros,
             "fee_micros": 0,
-            "event_time": timestamp(report.event_time),
-            "detect_time": timestamp(report.detect_time),
+            "event_time": timestamp(snapshot.event_time),
+            "detect_time": timestamp(snapshot.detect_time),
         }

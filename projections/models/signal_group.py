@@ -1,4 +1,5 @@
-"""signal_group: every closed group, its signals, the quote captured for it and how far it fanned out."""
+"""signal_group, quote and group_fan_out: every closed group with its signals, its quote and its matched
+subscriptions."""
 
 from typing import ClassVar
 

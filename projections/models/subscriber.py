@@ -1,6 +1,6 @@
-"""subscriber: who copies, as configured now. `since` is when this configuration was recorded; see audit_log.
+"""subscriber: the current configuration of each subscriber. `since` is when it was recorded.
 
-`deposit_micros` is the cash that configuration wants put in; ledger_entry says what was booked.
+`deposit_micros` is the configured deposit; deposits that were made are in ledger_entry.
 """
 
 from collections.abc import Iterator

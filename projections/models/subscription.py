@@ -1,7 +1,7 @@
-"""subscription: who copies whom and how much, as configured now. `since` is when this configuration was recorded.
+"""subscription: the current configuration of each subscription. `since` is when it was recorded.
 
-`sizing_mode` says which of `percent_micros` (1_000_000 = 1 %) and `notional_micros` counts; `limits` are overrides of
-guardrails, `filters` which openings are wanted, both JSON.
+`sizing_mode` selects `percent_micros` (1_000_000 = 1 %) or `notional_micros`; `limits` are overrides of guardrails and
+`filters` the conditions for openings, both JSON.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
-"""system_checkpoint: how far each lane of each stage has read its input, and what it had seen of CONFIG.
+"""system_checkpoint: how far each lane of each stage has read its input and CONFIG.
 
-`position` is the last sequence of `reads` whose outputs are all stored in `writes`. A lane of another layout that was
-taken over stays, `superseded`.
+`position` is the last sequence of `reads` whose outputs are all stored in `writes`. The row of a lane of an earlier
+lane layout stays, with `superseded` set.
 """
 
 from collections.abc import Iterator

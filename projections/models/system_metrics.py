@@ -1,9 +1,9 @@
-"""system_metrics: what happened in each minute (UTC, as recorded in the log), and how long each hop took.
+"""system_metrics: counts of events per minute (UTC, by recording time); and system_latency: durations of hops.
 
-system_latency counts every hop into buckets: `up_to_us` is a bucket's upper end in microseconds (1, 2, 5 x 10^n), so
-that any percentile can be asked for any span, to within its bucket; `total_us` gives the exact mean. Hops:
-detect (venue's time -> seen), group (seen -> window closed), quote (window closed -> book captured),
-decide (seen -> decided, the paper latency model included), record (seen -> in the log).
+system_latency counts durations in buckets: `up_to_us` is a bucket's upper end in microseconds (1, 2, 5 x 10^n), so any
+percentile of any time span is known to within its bucket; `total_us` gives the exact mean. Hops: detect (venue's time
+-> detected), group (detected -> window closed), quote (window closed -> book captured), decide (detected -> decided,
+including the paper latency model), record (detected -> in the log).
 """
 
 from bisect import bisect_left
@@ -63,7 +63,7 @@ SYSTEM_LATENCY = Table(
 BUCKETS = tuple(step * 10**power for power in range(2, 10) for step in (1, 2, 5))[:-2]
 """Upper ends in microseconds, 100 us to 1,000 s."""
 BEYOND = 10**15
-"""The upper end of what took longer than all of them."""
+"""The upper end of the bucket above all of them."""
 
 _COLUMN = {
     "raw.received": "raw_events",
@@ -113,6 +113,6 @@ class SystemMetrics(Projection):
 
 
 def bucket(microseconds: int) -> int:
-    """The upper end of the bucket that a duration falls into."""
+    """The upper end of the bucket of a duration."""
     found = bisect_left(BUCKETS, microseconds)
     return BUCKETS[found] if found < len(BUCKETS) else BEYOND

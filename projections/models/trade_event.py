@@ -1,7 +1,7 @@
-"""trade_event: every signal, which is a trade or a movement (SPLIT, MERGE, REDEEM), with what it did to the position.
+"""trade_event: every signal (a trade, or a SPLIT, MERGE or REDEEM), with the position before and after it.
 
-`fee_micros`, `leverage` and `influencer_equity_micros` are NULL where the venue does not tell them; a fee below zero is
-a rebate. What is no signal (gaps, second reports) is in activity_event.
+`fee_micros`, `leverage` and `influencer_equity_micros` are NULL where the venue does not report them; a negative fee is
+a rebate. Other events of followed addresses (gaps, second observations) are in activity_event.
 """
 
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""Decisions: lists of them, one whole with its checks, and the orders and fills that followed."""
+"""Decisions (copy attempts): lists, one with its checks, and the orders and fills of one."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from projections.queries.fetch import Reader, many, one
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
-    """One decision as a line of a list. `share_micros` is what is to be traded (a magnitude), `equity_micros` what
-    the portfolio was worth, `reasons` codes of domain/reason_codes.py."""
+    """One decision in a list. `share_micros` is the size to trade (a magnitude), `equity_micros` the portfolio's
+    equity, `reasons` are codes of domain/reason_codes.py."""
 
     attempt_id: str
     sequence: int
@@ -39,8 +39,9 @@ class Attempt(Struct, frozen=True, kw_only=True):
     decided_at: datetime
 
 
-class AttemptWhole(Attempt, frozen=True, kw_only=True):
-    """One decision with every check made, what waits afterwards, and up to where of each stream it had seen."""
+class AttemptDetail(Attempt, frozen=True, kw_only=True):
+    """One decision with its checks, what stays pending, and the sequence of each stream that its inputs were read
+    to."""
 
     request_id: str
     request_sequence: int
@@ -57,7 +58,7 @@ class AttemptWhole(Attempt, frozen=True, kw_only=True):
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """An order and what became of it; `status` SUBMITTED, FILLED, PARTIAL or UNFILLED, sizes are magnitudes."""
+    """An order and its result; `status` is SUBMITTED, FILLED, PARTIAL or UNFILLED, sizes are magnitudes."""
 
     order_id: str
     attempt_id: str
@@ -80,7 +81,7 @@ class Order(Struct, frozen=True, kw_only=True):
 
 
 class Fill(Struct, frozen=True, kw_only=True):
-    """One book level taken; magnitudes in micros."""
+    """A fill at one level of the book; magnitudes in micros."""
 
     fill_id: str
     order_id: str
@@ -93,12 +94,12 @@ class Fill(Struct, frozen=True, kw_only=True):
     filled_at: datetime
 
 
-Place = tuple[datetime, int]
-"""(decided_at, sequence) of the last decision seen."""
+Cursor = tuple[datetime, int]
+"""(decided_at, sequence) of the last decision of the page before."""
 
 
 async def attempts_of_group(db: Reader, group_id: str, *, after: int = 0, limit: int = 100) -> list[Attempt]:
-    """The decisions on one group in the order of the log, behind sequence `after`."""
+    """The decisions on one group in the order of the log, after sequence `after`."""
     return await many(
         db,
         Attempt,
@@ -110,23 +111,23 @@ async def attempts_of_group(db: Reader, group_id: str, *, after: int = 0, limit:
 
 
 async def attempts_of_subscriber(
-    db: Reader, subscriber_id: str, *, decision: str | None = None, after: Place | None = None, limit: int = 50
+    db: Reader, subscriber_id: str, *, decision: str | None = None, after: Cursor | None = None, limit: int = 50
 ) -> list[Attempt]:
-    """A subscriber's decisions, newest first; only EXECUTE or SKIP when asked for."""
+    """A subscriber's decisions, newest first; only EXECUTE or SKIP if `decision` is given."""
     return await _newest(db, "subscriber_id = $1", subscriber_id, decision, after, limit)
 
 
 async def attempts(
-    db: Reader, *, decision: str | None = None, after: Place | None = None, limit: int = 50
+    db: Reader, *, decision: str | None = None, after: Cursor | None = None, limit: int = 50
 ) -> list[Attempt]:
-    """Everybody's decisions, newest first; only EXECUTE or SKIP when asked for."""
+    """The decisions for all subscribers, newest first; only EXECUTE or SKIP if `decision` is given."""
     return await _newest(db, "$1::text IS NULL", None, decision, after, limit)
 
 
 async def _newest(
-    db: Reader, whose: str, subscriber_id: str | None, decision: str | None, after: Place | None, limit: int
+    db: Reader, condition: str, subscriber_id: str | None, decision: str | None, after: Cursor | None, limit: int
 ) -> list[Attempt]:
-    wanted = [whose, "($2::text IS NULL OR decision = $2)"]
+    wanted = [condition, "($2::text IS NULL OR decision = $2)"]
     if after:
         wanted += ["decided_at <= $4", "(decided_at, sequence) < ($4, $5)"]
     return await many(
@@ -141,9 +142,9 @@ async def _newest(
     )
 
 
-async def attempt(db: Reader, attempt_id: str) -> AttemptWhole | None:
-    """One decision whole; None when there is no such id."""
-    return await one(db, AttemptWhole, f"SELECT {_WHOLE} FROM copy_attempt WHERE attempt_id = $1", attempt_id)
+async def attempt(db: Reader, attempt_id: str) -> AttemptDetail | None:
+    """One decision with its checks; None for an unknown id."""
+    return await one(db, AttemptDetail, f"SELECT {_DETAIL} FROM copy_attempt WHERE attempt_id = $1", attempt_id)
 
 
 async def orders_of_attempt(db: Reader, attempt_id: str) -> list[Order]:
@@ -156,7 +157,7 @@ async def orders_of_attempt(db: Reader, attempt_id: str) -> list[Order]:
 async def orders_of_subscriber(
     db: Reader, subscriber_id: str, *, before: datetime | None = None, limit: int = 50
 ) -> list[Order]:
-    """A subscriber's orders, newest first, submitted before a time."""
+    """A subscriber's orders, newest first; only those submitted before `before`."""
     return await many(
         db,
         Order,
@@ -177,6 +178,6 @@ async def fills_of_attempt(db: Reader, attempt_id: str) -> list[Fill]:
 
 
 _LINE = ", ".join(Attempt.__struct_fields__)
-_WHOLE = ", ".join(AttemptWhole.__struct_fields__)
+_DETAIL = ", ".join(AttemptDetail.__struct_fields__)
 _ORDER = ", ".join(Order.__struct_fields__)
 _FILL = ", ".join(Fill.__struct_fields__)

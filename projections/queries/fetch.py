@@ -1,4 +1,4 @@
-"""From rows to structs: one statement, the columns named like the fields."""
+"""Runs a query and converts its rows to structs whose fields have the names of the columns."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Reader(Protocol):
 
 
 async def many(db: Reader, kind: type[T], query: str, *arguments: Any) -> list[T]:
-    """Every row as a `kind`. Sums (numeric) come as int; jsonb columns have to be selected as their fields' text
-    ('name::text AS name') and are decoded where the field is no str."""
+    """Every row as a `kind`. numeric values become int. jsonb columns are selected as text ('name::text AS name') and
+    decoded if their field is not a str."""
     hints = {field.name: field.type for field in msgspec.structs.fields(kind)}  # type: ignore[arg-type]
     return [
         msgspec.convert({name: _value(value, hints[name]) for name, value in record.items()}, kind)

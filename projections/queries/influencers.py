@@ -1,4 +1,4 @@
-"""Influencers: who is followed, what they hold and what they did; how well, is in queries/round_trips.py."""
+"""Influencers: their configuration, holdings, trades and groups. Their performance: queries/round_trips.py."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from projections.queries.fetch import Reader, many, one
 
 
 class InfluencerLine(Struct, frozen=True, kw_only=True):
-    """One influencer as a line of a list. `status` active, paused or closed; `control` an operator's word (enabled or
-    disabled); `since` when this configuration was recorded; `subscribers` with an active subscription."""
+    """One influencer in a list. `status` is active, paused or closed; `control` the operator switch (enabled or
+    disabled); `since` when the configuration was recorded; `subscribers` counts active subscriptions."""
 
     influencer_id: str
     venue: str
@@ -28,9 +28,9 @@ class InfluencerLine(Struct, frozen=True, kw_only=True):
     last_day: date | None
 
 
-class Held(Struct, frozen=True, kw_only=True):
-    """What an address holds of an asset: signed shares as of its newest trade or report, whichever is newer, and the
-    newest price: a payout, else a mark, else that of its own trade (None when there is none)."""
+class InfluencerHolding(Struct, frozen=True, kw_only=True):
+    """The position of an address in an asset: signed shares as of its newest trade or account snapshot (`source`: trade
+    or report), and the newest price: a payout, else a mark, else that of its own trade (None without any)."""
 
     address: str
     venue: str
@@ -39,12 +39,12 @@ class Held(Struct, frozen=True, kw_only=True):
     share_micros: int
     leverage: int | None
     price_micros: int | None
-    told_by: str
+    source: str
     as_of: datetime
 
 
 class Trade(Struct, frozen=True, kw_only=True):
-    """A signal: sizes signed (`before`, `after`, `delta`), `notional_micros` a magnitude, fee None where not told."""
+    """A signal: signed sizes (`before`, `after`, `delta`), `notional_micros` a magnitude, fee None if not reported."""
 
     source_event_id: str
     signal_id: str
@@ -70,7 +70,7 @@ class Trade(Struct, frozen=True, kw_only=True):
 
 
 class Activity(Struct, frozen=True, kw_only=True):
-    """What is no trade; see projections/models/activity_event.py for the kinds."""
+    """An event other than a trade; the kinds are those of projections/models/activity_event.py."""
 
     activity_id: str
     stream: str
@@ -91,7 +91,7 @@ class Activity(Struct, frozen=True, kw_only=True):
 
 
 class Group(Struct, frozen=True, kw_only=True):
-    """A closed group with its quote and fan-out: `matched` subscriptions asked for it, `filtered` counts by reason."""
+    """A closed group with its quote and fan-out: `matched` subscriptions, and counts of `filtered` ones by reason."""
 
     group_id: str
     closed_sequence: int
@@ -114,21 +114,21 @@ class Group(Struct, frozen=True, kw_only=True):
 
 
 async def influencers(db: Reader, *, limit: int = 10_000) -> list[InfluencerLine]:
-    """Everybody configured, by copied volume over all days (descending), then by id. Reads all subscriptions."""
+    """All configured influencers, by copied volume over all days (descending), then by id. Reads all subscriptions."""
     return await many(db, InfluencerLine, _LINES, limit)
 
 
-async def holdings(db: Reader, influencer_id: str) -> list[Held]:
-    """What an influencer's addresses hold. From influencer_position, influencer_holding and influencer_report: a
-    report counts where it is newer than the trade (by the log and by the venue's time), and what it does not list is
-    flat."""
-    return await many(db, Held, _HELD, influencer_id)
+async def holdings(db: Reader, influencer_id: str) -> list[InfluencerHolding]:
+    """The open positions of an influencer's addresses. From influencer_position, influencer_holding and
+    influencer_report: a snapshot counts if it is newer than the trade (in the log and by the venue's time), and assets
+    that it does not list are flat."""
+    return await many(db, InfluencerHolding, _HELD, influencer_id)
 
 
 async def trades(
     db: Reader, influencer_id: str, *, after: tuple[datetime, int] | None = None, limit: int = 50
 ) -> list[Trade]:
-    """An influencer's signals, newest first by the venue's time, behind (event_time, signal_sequence)."""
+    """An influencer's signals, newest first by the venue's time, after (event_time, signal_sequence)."""
     behind = "AND event_time <= $3 AND (event_time, signal_sequence) < ($3, $4)" if after else ""
     return await many(
         db,
@@ -144,7 +144,7 @@ async def trades(
 async def activities(
     db: Reader, influencer_id: str, *, before: datetime | None = None, limit: int = 50
 ) -> list[Activity]:
-    """What an influencer did that is no trade, newest first, from before a time."""
+    """An influencer's events other than trades, newest first; only those before `before`."""
     return await many(
         db,
         Activity,
@@ -157,7 +157,7 @@ async def activities(
 
 
 async def groups(db: Reader, influencer_id: str, *, before: datetime | None = None, limit: int = 50) -> list[Group]:
-    """An influencer's groups, newest first by the venue's time, from before a time."""
+    """An influencer's groups, newest first by the venue's time; only those before `before`."""
     return await many(
         db,
         Group,
@@ -172,7 +172,7 @@ async def groups(db: Reader, influencer_id: str, *, before: datetime | None = No
 
 
 async def group(db: Reader, group_id: str) -> Group | None:
-    """One group; None when there is no such id."""
+    """One group; None for an unknown id."""
     query = f"SELECT g.*, {_OUTCOME} FROM signal_group g {_WITH_OUTCOME} WHERE group_id = $1"
     return await one(db, Group, query, group_id)
 
@@ -208,7 +208,7 @@ SELECT * FROM (
             AS share_micros,
         coalesce(t.leverage, h.leverage) AS leverage,
         coalesce(o.price_micros, m.price_micros, t.price_micros, h.price_micros) AS price_micros,
-        CASE WHEN reported THEN 'report' ELSE 'trade' END AS told_by,
+        CASE WHEN reported THEN 'report' ELSE 'trade' END AS source,
         CASE WHEN reported THEN r.event_time ELSE t.event_time END AS as_of
     FROM (
         SELECT address, venue, section, asset FROM influencer_position WHERE influencer_id = $1

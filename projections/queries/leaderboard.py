@@ -1,8 +1,8 @@
-"""The leaderboard: whom to follow, by a weighted score over the traders that are active.
+"""The leaderboard: influencers ranked by a weighted score.
 
 score = 30 % win rate + 20 % volume + 25 % drawdown (less is better) + 15 % risk ratio + 10 % best round trip, each
-put on 0..1 between the lowest and the highest of all traders (1 where all are alike). A trader is active when it ended
-at least `min_trips` round trips in the span.
+scaled to 0..1 between the lowest and the highest value of all traders (1 where all are equal). It ranks configured,
+active influencers that finished at least `min_trips` round trips in the time span.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ WEIGHTS = {
     "risk_ratio_micros": 15,
     "best_micros": 10,
 }
-"""Percent of the score; drawdown counts the other way round."""
+"""Percent of the score."""
 LESS_IS_BETTER = frozenset({"drawdown_share_micros"})
 
 
 class Trader(Struct, frozen=True, kw_only=True):
-    """What one influencer did in the span, by its round trips (see queries/round_trips.py).
+    """One influencer's performance in the time span, from its round trips (queries/round_trips.py).
 
     `win_rate_micros` = won / trips; `drawdown_share_micros` is the deepest fall of summed profit as a share of the
     volume traded, so that small and large traders compare; `risk_ratio_micros` is mean profit / its standard deviation
-    (0 for fewer than two trips or no deviation). `first_day` is the first day that anything of it is known.
+    (0 for fewer than two trips or no deviation). `first_day` is the first day with recorded activity.
     """
 
     influencer_id: str
@@ -52,7 +52,7 @@ class Trader(Struct, frozen=True, kw_only=True):
 
 
 class Ranked(Struct, frozen=True, kw_only=True):
-    """A place on the leaderboard. `score_micros` and the parts (by field, before their weight) are 0..1_000_000."""
+    """A row of the leaderboard. `score_micros` and the unweighted parts (by field) are 0..1_000_000."""
 
     rank: int
     score_micros: int
@@ -64,10 +64,10 @@ class Ranked(Struct, frozen=True, kw_only=True):
 async def leaderboard(
     db: Reader, since: date = FIRST, until: date = LAST, *, min_trips: int = 1, limit: int = 100
 ) -> list[Ranked]:
-    """The best first. Computed over all lines of shadow_entry that were seen in the days [since, until): ask for a
-    span, and keep the answer where it is asked for often."""
+    """The best first. Reads all rows of shadow_entry detected in the days [since, until): limit the time span, and
+    cache the result if it is needed often."""
     traders = await many(db, Trader, _TRADERS, since, until, midnight(since), midnight(until), min_trips)
-    # The age is as of the last day that anybody is known to have traded, so that a replay says the same.
+    # Ages count to the last day with activity of any influencer, so that a replay gives the same result.
     (newest,) = await db.fetch("SELECT max(day) AS day FROM influencer_metrics WHERE day < $1", until)
     return ranked(traders, newest["day"])[:limit]
 

@@ -1,4 +1,4 @@
-"""A subscriber's account book: its lines newest first, and what they add up to."""
+"""A subscriber's ledger: its entries newest first, and their sums."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from projections.queries.fetch import Reader, many
 
 
 class LedgerLine(Struct, frozen=True, kw_only=True):
-    """One line of the book. `share_delta_micros`, `cash_delta_micros` signed; `fee_micros` is in the cash delta.
+    """One ledger entry. `share_delta_micros` and `cash_delta_micros` are signed; `cash_delta_micros` includes the fee.
 
-    `kind`: DEPOSIT, WITHDRAWAL, TRADE or SETTLEMENT. `sequence` is the place in EXECUTIONS.
+    `kind`: DEPOSIT, WITHDRAWAL, TRADE or SETTLEMENT. `sequence` is that of EXECUTIONS.
     """
 
     entry_id: str
@@ -32,7 +32,8 @@ class LedgerLine(Struct, frozen=True, kw_only=True):
 
 
 class Balance(Struct, frozen=True, kw_only=True):
-    """What a subscriber holds of one asset for one influencer, and the cash that went (signed) and the fees in it."""
+    """The sums of a subscriber's entries for one influencer and asset: shares, signed cash, and the fees included in
+    it."""
 
     influencer_id: str
     venue: str
@@ -46,9 +47,9 @@ class Balance(Struct, frozen=True, kw_only=True):
 async def ledger(
     db: Reader, subscriber_id: str, *, after: tuple[datetime, int] | None = None, limit: int = 50
 ) -> list[LedgerLine]:
-    """A subscriber's lines, newest first, behind the (booked_at, sequence) of the last line seen.
+    """A subscriber's entries, newest first, after the (booked_at, sequence) of the last entry of the page before.
 
-    From ledger_entry by its index on (subscriber_id, booked_at), whatever the number of lines.
+    Reads ledger_entry by its index on (subscriber_id, booked_at).
     """
     behind = "AND booked_at <= $3 AND (booked_at, sequence) < ($3, $4)" if after else ""
     return await many(
@@ -63,16 +64,17 @@ async def ledger(
 
 
 async def ledger_of_attempt(db: Reader, attempt_id: str) -> list[LedgerLine]:
-    """The lines that one decision led to, in order."""
+    """The entries of one decision, in order."""
     return await many(
         db, LedgerLine, f"SELECT {_LINE} FROM ledger_entry WHERE attempt_id = $1 ORDER BY sequence", attempt_id
     )
 
 
 async def balances(db: Reader, subscriber_id: str) -> list[Balance]:
-    """What the lines add up to, by influencer and asset ('' for deposits); the sum of `cash_micros` is the cash.
+    """The sums of a subscriber's entries by influencer and asset ('' for deposits); the sum of `cash_micros` is its
+    cash.
 
-    From ledger_balance, which moves in the same transaction as the lines.
+    Reads ledger_balance, which changes in the same transaction as the entries.
     """
     return await many(
         db,

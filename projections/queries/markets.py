@@ -1,4 +1,4 @@
-"""Markets: what is traded, what it is worth, what it paid."""
+"""Markets: descriptions, marks and payouts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from projections.queries.fetch import Reader, many, one
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
-    """One tradable side: `price_micros` its newest mark, `payout_micros` what a share paid in the end."""
+    """One outcome: `price_micros` is its newest mark, `payout_micros` the final value of a share."""
 
     asset: str
     number: int
@@ -20,7 +20,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
 
 class Market(Struct, frozen=True, kw_only=True):
-    """A market as listed; resolved when its outcomes have payouts. Tick, minimum and taker rate are micros."""
+    """A described market; it is resolved when its outcomes have payouts. Tick, minimum and taker rate are micros."""
 
     venue: str
     market: str
@@ -37,7 +37,7 @@ class Market(Struct, frozen=True, kw_only=True):
 
 
 class Mark(Struct, frozen=True, kw_only=True):
-    """What an asset was worth at a moment; `source` MIDPOINT or LAST_TRADE."""
+    """The price of an asset at a time; `source` is MIDPOINT or LAST_TRADE."""
 
     price_micros: int
     source: str
@@ -46,12 +46,12 @@ class Mark(Struct, frozen=True, kw_only=True):
 
 
 async def market(db: Reader, venue: str, market: str) -> Market | None:
-    """One market; None when it was never described."""
+    """One market; None if it was never described."""
     return await one(db, Market, f"{_MARKET} WHERE m.venue = $1 AND m.market = $2", venue, market)
 
 
 async def markets(db: Reader, *, after: str = "", limit: int = 100) -> list[Market]:
-    """Markets by their id, behind the last one seen."""
+    """Markets by id, after the last id of the page before."""
     return await many(db, Market, f"{_MARKET} WHERE m.market > $1 ORDER BY m.market LIMIT $2", after, limit)
 
 

@@ -1,6 +1,6 @@
-"""Subscribers' portfolios: what they hold and are worth now, and what they were worth minute by minute.
+"""Portfolios of subscribers: positions and equity now, and equity by minute.
 
-EXEC_USER and EXEC_GLOBAL are subscribers; an influencer's own portfolio (SHADOW_USER) is in queries/shadows.py.
+EXEC_USER and EXEC_GLOBAL are subscribers; influencers' own portfolios (SHADOW_USER) are in queries/shadows.py.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from msgspec import Struct
 
 from domain.micros import times
 from projections.queries.fetch import Reader, many
-from projections.queries.valuation import Asset, Moved, Start, Worth, minute_of, minutes, prices, valued
+from projections.queries.valuation import Asset, Movement, OpeningBalance, Worth, minute_of, minutes, prices, valued
 
 
 class Holding(Struct, frozen=True, kw_only=True):
-    """One asset of a subscriber. `share_micros` and `cost_micros` signed; `mark_micros` is what a resolved market
-    pays, else the newest mark, else (`marked_at` None) the price of its own newest fill."""
+    """A subscriber's position in one asset. `share_micros` and `cost_micros` are signed; `mark_micros` is the payout of
+    a resolved market, else the newest mark, else (`marked_at` None) the price of the newest fill."""
 
     venue: str
     asset: str
@@ -38,8 +38,8 @@ class Holding(Struct, frozen=True, kw_only=True):
 
 
 class Portfolio(Struct, frozen=True, kw_only=True):
-    """A subscriber's account: equity = cash + worth of the open positions; profit = equity - deposits =
-    realized + unrealized - fees."""
+    """A subscriber's portfolio: equity = cash + value of open positions; profit = equity - deposits = realized +
+    unrealized - fees."""
 
     subscriber_id: str
     cash_micros: int
@@ -64,8 +64,8 @@ class _Sums(Struct, frozen=True, kw_only=True):
 
 
 async def portfolio(db: Reader, subscriber_id: str) -> Portfolio:
-    """A subscriber's account now; empty for an id that nothing was booked for. From ledger_balance, position (what
-    events said of cost and realized profit) and market_price."""
+    """A subscriber's portfolio now; empty for an id without ledger entries. From ledger_balance, position (cost and
+    realized profit as events stated them) and market_price."""
     (sums,) = await many(db, _Sums, _SUMS, subscriber_id)
     held = await many(db, Holding, _HELD, subscriber_id)
     return Portfolio(
@@ -98,8 +98,8 @@ WHERE p.subscriber_id = $1 ORDER BY abs(p.cost_micros) DESC, p.venue, p.asset
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
-    """What a portfolio was worth at the end of a minute. `source`: DECISION, MARK, BREAKER_TRIPPED or BREAKER_RESET
-    where an event of that minute says so, BOOKS where books and marks do."""
+    """The equity of a portfolio at the end of a minute. `source`: DECISION, MARK, BREAKER_TRIPPED or BREAKER_RESET when
+    an event of that minute states it, BOOKS when it is valued from ledger entries and marks."""
 
     minute: datetime
     equity_micros: int
@@ -117,15 +117,15 @@ class _Held(Struct, frozen=True, kw_only=True):
 async def snapshots(db: Reader, subscriber_id: str, since: datetime, until: datetime) -> list[Snapshot]:
     """Every minute from that of `since` to before `until`, in order.
 
-    Minutes with a fact are rows of portfolio_snapshot. The others are valued: today's books less what was booked
-    since, at the newest price of each minute. From ledger_balance, ledger_entry (only lines from `since` on) and
+    Minutes with a stated equity are rows of portfolio_snapshot. The others are valued: the current balances less the
+    entries since, at the newest price of each minute. From ledger_balance, ledger_entry (only from `since` on) and
     market_price_snapshot.
     """
     begin = minute_of(since)
     facts = {fact.minute: fact for fact in await many(db, Snapshot, _FACTS, subscriber_id, begin, until)}
-    moved = await many(db, Moved, _MOVED, subscriber_id, begin, until)
+    moved = await many(db, Movement, _MOVED, subscriber_id, begin, until)
     held = await many(db, _Held, _HELD_BEFORE, subscriber_id, begin)
-    start = Start(
+    start = OpeningBalance(
         shares={(each.venue, each.asset): each.share_micros for each in held},
         price_of={(each.venue, each.asset): each.price_micros or 0 for each in held},
         cash_micros=sum(each.cash_micros for each in held),
@@ -133,24 +133,22 @@ async def snapshots(db: Reader, subscriber_id: str, since: datetime, until: date
     )
     assets: set[Asset] = set(start.shares) | {(move.venue, move.asset) for move in moved}
     marks = await prices(db, (asset for asset in assets if asset[1]), begin, until)
-    return [
-        facts.get(worth.minute) or _from_books(worth) for worth in valued(minutes(begin, until), start, moved, marks)
-    ]
+    return [facts.get(worth.minute) or _valued(worth) for worth in valued(minutes(begin, until), start, moved, marks)]
 
 
-def _from_books(worth: Worth) -> Snapshot:
+def _valued(worth: Worth) -> Snapshot:
     return Snapshot(minute=worth.minute, equity_micros=worth.equity_micros, source="BOOKS")
 
 
 async def snapshots_of_scope(db: Reader, scope: str, since: datetime, until: datetime) -> dict[str, list[Snapshot]]:
-    """The facts alone, by subscriber, of everybody of a scope (EXEC_USER, EXEC_GLOBAL, SUBSCRIBER)."""
+    """Only stated equities, by subscriber, for all subscribers of a scope (EXEC_USER, EXEC_GLOBAL, SUBSCRIBER)."""
     found: dict[str, list[Snapshot]] = {}
-    for row in await many(db, _OfSomebody, _OF_SCOPE, scope, minute_of(since), until):
+    for row in await many(db, _SubscriberSnapshot, _OF_SCOPE, scope, minute_of(since), until):
         found.setdefault(row.subscriber_id, []).append(row)
     return found
 
 
-class _OfSomebody(Snapshot, frozen=True, kw_only=True):
+class _SubscriberSnapshot(Snapshot, frozen=True, kw_only=True):
     subscriber_id: str
 
 
@@ -170,8 +168,8 @@ SELECT coalesce(venue, '') AS venue, coalesce(asset, '') AS asset, date_trunc('m
     (max(ARRAY[sequence, price_micros]) FILTER (WHERE asset IS NOT NULL))[2] AS price_micros
 FROM ledger_entry WHERE subscriber_id = $1 AND booked_at >= $2 AND booked_at < $3 GROUP BY 1, 2, 3
 """
-# What is held now less what was booked since; the last own fill where it is newer than the last mark, so that few
-# lines have to be looked at.
+# Current balances less the entries since; the price of the last fill only where it is newer than the last mark, so
+# that few entries are read.
 _HELD_BEFORE = """
 SELECT b.venue, b.asset, b.share_micros - coalesce(l.share_micros, 0) AS share_micros,
     b.cash_micros - coalesce(l.cash_micros, 0) AS cash_micros, coalesce(e.price_micros, m.price_micros) AS price_micros

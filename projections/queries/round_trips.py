@@ -1,7 +1,7 @@
-"""How well influencers trade: round trips from flat to flat, and what they come to.
+"""The performance of influencers, computed from their round trips (from flat to flat).
 
-Profit, wins and drawdown are window functions over the lines of shadow_entry that were seen in a span; what was held
-before it, or came from elsewhere than a trade, counts from the first price seen.
+Profit, wins and drawdown are window functions over the rows of shadow_entry detected in a time span. Shares that were
+held before it, or that came from a correction, count from the first price in it.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from projections.queries.fetch import Reader, one
 from projections.queries.influencers import LINE, InfluencerLine
 
 FIRST, LAST = date(1970, 1, 1), date(9999, 1, 1)
-"""A span of days that holds all of them."""
+"""A span of days that includes all days."""
 
 
 class InfluencerMetrics(InfluencerLine, frozen=True, kw_only=True):
-    """The same for a span of days, with what followed.
+    """One influencer over a span of days: its activity, its copies and its round trips.
 
-    `trips` are round trips from flat to flat, of the trades that were seen in the span, `won` those with a profit after
-    fees; `profit_micros` is theirs (fees taken off), `best_micros`, `worst_micros` the extremes, `drawdown_micros` the
-    deepest fall of their sum from its peak (0 before the first). `win_rate_micros` = won / trips, `signals_per_day`
-    in micros over the days with signals.
+    `trips` counts round trips from flat to flat by trades detected in the span, `won` those with a profit after fees;
+    `profit_micros` is their sum after fees, `best_micros` and `worst_micros` the extremes, `drawdown_micros` the
+    deepest fall of the running sum from its peak (which starts at 0). `win_rate_micros` = won / trips,
+    `signals_per_day` in micros over the days with signals.
     """
 
     fee_micros: int
@@ -54,19 +54,18 @@ async def influencer_metrics(
 ) -> InfluencerMetrics | None:
     """One influencer over the days [since, until); None when it is not configured.
 
-    Counts and volumes are sums of influencer_metrics. Profit, wins and drawdown are window functions over the lines of
-    shadow_entry; what was held before, or came from elsewhere than a trade, counts from the first price seen.
+    Counts and volumes are sums of influencer_metrics; round trips come from shadow_entry.
     """
     return await one(db, InfluencerMetrics, _METRICS, influencer_id, since, until, midnight(since), midnight(until))
 
 
 def midnight(day: date) -> datetime:
-    """Where a UTC day begins."""
+    """The beginning of a UTC day."""
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 TRIPS = """
-told AS (
+traded AS (
     SELECT *, before_micros <> 0 AND share_micros <> 0 AND (before_micros < 0) <> (share_micros < 0) AS flips
     FROM shadow_entry WHERE {which} AND kind <> 'REPORT'
 ), half AS (  -- a flip closes one round trip and begins another
@@ -74,11 +73,11 @@ told AS (
         CASE WHEN flips THEN 0 ELSE share_micros END AS share_micros,
         CASE WHEN flips THEN div(cash_delta_micros::numeric * abs(before_micros), abs(share_delta_micros))
             ELSE cash_delta_micros END AS cash_micros
-    FROM told
+    FROM traded
     UNION ALL
     SELECT influencer_id, address, venue, asset, sequence, 1, 0, price_micros, event_time, share_micros,
         cash_delta_micros - div(cash_delta_micros::numeric * abs(before_micros), abs(share_delta_micros))
-    FROM told WHERE flips
+    FROM traded WHERE flips
 ), line AS (
     SELECT *, lag(share_micros, 1, 0::bigint) OVER w AS held FROM half
     WINDOW w AS (PARTITION BY influencer_id, address, venue, asset ORDER BY sequence, part)
@@ -86,17 +85,17 @@ told AS (
     SELECT *, held = 0 OR before_micros = 0 OR (held > 0) <> (before_micros > 0) AS begins FROM line
 ), numbered AS (
     SELECT *, count(*) FILTER (WHERE begins) OVER w AS trip,
-        -- What a trade does not find any more went out at that trade's price.
+        -- Shares that are gone before a trade were closed at that trade's price.
         CASE WHEN share_micros <> 0 AND lead(begins) OVER w
-            THEN div((lead(price_micros) OVER w)::numeric * share_micros, 1000000) ELSE 0 END AS went,
-        share_micros <> 0 AND coalesce(lead(begins) OVER w, false) AS cut
+            THEN div((lead(price_micros) OVER w)::numeric * share_micros, 1000000) ELSE 0 END AS closed,
+        share_micros <> 0 AND coalesce(lead(begins) OVER w, false) AS replaced
     FROM begun WINDOW w AS (PARTITION BY influencer_id, address, venue, asset ORDER BY sequence, part)
 ), trip AS (
     SELECT influencer_id, address, venue, asset, max(event_time) AS ended, max(ARRAY[sequence, part]) AS place,
-        sum(cash_micros + went - div(price_micros::numeric
+        sum(cash_micros + closed - div(price_micros::numeric
             * (before_micros - CASE WHEN begins THEN 0 ELSE held END), 1000000)) AS profit
     FROM numbered GROUP BY influencer_id, address, venue, asset, trip
-    HAVING bool_or(share_micros = 0 OR cut)
+    HAVING bool_or(share_micros = 0 OR replaced)
 ), curve AS (
     SELECT *, sum(profit) OVER (PARTITION BY influencer_id ORDER BY place, address, venue, asset) AS total FROM trip
 ), fall AS (
@@ -108,8 +107,8 @@ told AS (
         coalesce(trunc(avg(profit) / nullif(stddev_samp(profit), 0) * 1000000), 0) AS risk_ratio_micros
     FROM fall GROUP BY influencer_id
 )"""
-"""Round trips (from flat to flat, or to the other side) of the lines that `which` selects, and what they come to by
-influencer: profit after fees, drawdown of their sum in the order of the log, mean profit / standard deviation."""
+"""Round trips (from flat to flat, or to the other side) of the rows that `which` selects, and their results by
+influencer: profit after fees, drawdown of the running sum in the order of the log, mean profit / standard deviation."""
 
 _METRICS = f"""
 WITH {TRIPS.format(which="influencer_id = $1 AND detect_time >= $4 AND detect_time < $5")}

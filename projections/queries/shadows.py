@@ -1,8 +1,9 @@
-"""An influencer's own trading as a portfolio (SHADOW_USER), with the numbers of domain/influencer_portfolio.py.
+"""An influencer's own trading as a portfolio (SHADOW_USER), with the amounts of domain/influencer_portfolio.py.
 
-Where a report or a trade leads from elsewhere than where the line before led to, the difference comes in as a deposit
-at its worth. That, the newest own price of each asset and the round trips from flat to flat are window functions over
-the lines of an asset in the order of the log; average cost is folded here over the last, open round trip alone.
+When an account snapshot or a trade does not start at the position after the row before, the difference counts as a
+deposit at its value. Deposits, the newest own price of each asset and round trips from flat to flat are window
+functions over the rows of an asset in the order of the log; average cost is folded in Python over the last, open round
+trip only.
 """
 
 from __future__ import annotations
@@ -14,15 +15,25 @@ from msgspec import Struct
 from domain.micros import nearest, times
 from domain.position import Position, fill_position
 from projections.queries.fetch import Reader, many
-from projections.queries.valuation import Asset, Moved, Start, Worth, last_marks, minute_of, minutes, prices, valued
+from projections.queries.valuation import (
+    Asset,
+    Movement,
+    OpeningBalance,
+    Worth,
+    last_marks,
+    minute_of,
+    minutes,
+    prices,
+    valued,
+)
 
 NEWEST = 1 << 62
 
 
 class ShadowHolding(Struct, frozen=True, kw_only=True):
-    """One open asset of an address. `own_price_micros` is that of its newest trade, `mark_micros` the newest of it and
-    of the log's marks; `cost_micros` (signed) and
-    `realized_micros` (since the position was last flat) by average cost."""
+    """An open position of an address. `own_price_micros` is the price of its newest trade, `mark_micros` the newer of
+    it and the newest mark; `cost_micros` (signed) and `realized_micros` (since the position was last flat) use average
+    cost."""
 
     address: str
     venue: str
@@ -44,9 +55,10 @@ class ShadowHolding(Struct, frozen=True, kw_only=True):
 
 
 class ShadowPortfolio(Struct, frozen=True, kw_only=True):
-    """One address: cash is what trading brought in and took out, deposits what was held before or came from elsewhere.
+    """The portfolio of one address: cash is the sum of its trades, deposits the value of earlier shares and
+    corrections.
 
-    profit = cash + worth - deposits = realized + unrealized - fees, since it is followed.
+    profit = cash + value - deposits = realized + unrealized - fees, since the address is followed.
     """
 
     address: str
@@ -75,17 +87,17 @@ class _Sum(Struct, frozen=True, kw_only=True):
     fee_micros: int
     realized_micros: int
     open: list[list[int | None]] | None
-    """The steps of the open round trip: (is a trade, shares after it, signed value that went in, price, moves the own
-    price, time in microseconds)."""
+    """The steps of the open round trip: (is a trade, shares after it, signed value added, price, updates the own price,
+    time in microseconds)."""
 
 
-class _Moved(Moved, frozen=True, kw_only=True):
+class _Movement(Movement, frozen=True, kw_only=True):
     priced_at: datetime | None
-    """When the last own price was seen."""
+    """When the last own price was detected."""
 
 
 async def shadow(db: Reader, influencer_id: str, *, until: int = NEWEST) -> list[ShadowPortfolio]:
-    """An influencer's portfolios, one per address, as of a sequence of SIGNALS; marks are the newest."""
+    """An influencer's portfolios, one per address, as of the sequence `until` of SIGNALS, at the newest marks."""
     of: dict[str, list[tuple[_Sum, ShadowHolding | None, int]]] = {}
     sums = await many(db, _Sum, f"{_STEPS} {_SUMS}", influencer_id, until)
     marks = await _marks(db, [(each.venue, each.asset) for each in sums if each.open])
@@ -106,10 +118,10 @@ async def shadow(db: Reader, influencer_id: str, *, until: int = NEWEST) -> list
 
 
 async def shadow_snapshots(db: Reader, influencer_id: str, since: datetime, until: datetime) -> list[Worth]:
-    """Every minute from that of `since` to before `until`, over all addresses of an influencer: equity (cash + worth)
-    and profit since it is followed. Minutes are those in which a trade was seen (`detect_time`)."""
+    """Every minute from that of `since` to before `until`, over all addresses of an influencer: equity (cash + value)
+    and profit since it is followed. A trade counts from the minute in which it was detected (`detect_time`)."""
     begin = minute_of(since)
-    rows = await many(db, _Moved, f"{_STEPS} {_MOVED}", influencer_id, NEWEST, begin, until)
+    rows = await many(db, _Movement, f"{_STEPS} {_MOVED}", influencer_id, NEWEST, begin, until)
     before, after = [row for row in rows if row.minute < begin], [row for row in rows if row.minute >= begin]
     shares, price_of = dict[Asset, int](), dict[Asset, int]()
     marks = await last_marks(db, ((row.venue, row.asset) for row in before), begin)
@@ -119,7 +131,7 @@ async def shadow_snapshots(db: Reader, influencer_id: str, since: datetime, unti
         price_of[asset] = row.price_micros or 0
         if asset in marks and (row.priced_at is None or marks[asset].minute >= minute_of(row.priced_at)):
             price_of[asset] = marks[asset].price_micros
-    start = Start(
+    start = OpeningBalance(
         shares=shares,
         price_of=price_of,
         cash_micros=sum(row.cash_delta_micros for row in before),
@@ -139,7 +151,8 @@ def _held(each: _Sum, mark: _Mark | None) -> tuple[ShadowHolding | None, int]:
         assert value is not None
         delta = share - position.share_micros
         if not is_trade and price and not position.mark_micros and not position.cost_micros:
-            position, delta = Position(), share  # it came in when no price was known: all of it comes in now
+            # the shares were added without a known price: all of them are added now
+            position, delta = Position(), share
         if not delta:
             continue
         position = fill_position(position, delta, abs(value))
@@ -196,27 +209,27 @@ WITH line AS (
         PARTITION BY address, venue, asset ORDER BY sequence ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
     ) AS traded_at
     FROM shadow_entry WHERE influencer_id = $1 AND sequence <= $2
-), told AS (  -- a report that is older than a trade says nothing
+), effective AS (  -- a snapshot that is older than a trade is ignored
     SELECT *, lead(sequence) OVER (PARTITION BY address, venue, asset ORDER BY sequence) AS following
     FROM line WHERE kind <> 'REPORT' OR traded_at IS NULL OR traded_at <= event_time
-), gone AS (  -- what a report has no line for is flat
+), gone AS (  -- an asset that a snapshot has no row for is flat
     SELECT t.address, t.venue, t.asset, r.sequence, r.event_time, r.detect_time
-    FROM told t CROSS JOIN LATERAL (
+    FROM effective t CROSS JOIN LATERAL (
         SELECT r.sequence, r.event_time, r.detect_time FROM shadow_report r
         WHERE r.address = t.address AND r.venue = t.venue AND r.section = t.section AND r.sequence > t.sequence
             AND r.sequence <= $2 AND (t.following IS NULL OR r.sequence < t.following)
             AND (greatest(t.traded_at, CASE WHEN t.kind <> 'REPORT' THEN t.event_time END) > r.event_time) IS NOT TRUE
         ORDER BY r.sequence LIMIT 1
     ) r WHERE t.share_micros <> 0
-), step AS (  -- where a trade says that it began, then where it led to
+), step AS (  -- the position before a trade, then the position after it
     SELECT address, venue, asset, market, sequence, 0 AS number, false AS trade, before_micros AS share,
-        0 AS cash, 0 AS fee, price_micros AS price, event_time, detect_time FROM told WHERE kind <> 'REPORT'
+        0 AS cash, 0 AS fee, price_micros AS price, event_time, detect_time FROM effective WHERE kind <> 'REPORT'
     UNION ALL
     SELECT address, venue, asset, market, sequence, 1, true, share_micros,
-        cash_delta_micros, fee_micros, price_micros, event_time, detect_time FROM told WHERE kind <> 'REPORT'
+        cash_delta_micros, fee_micros, price_micros, event_time, detect_time FROM effective WHERE kind <> 'REPORT'
     UNION ALL
     SELECT address, venue, asset, market, sequence, 0, false, share_micros, 0, 0, price_micros, event_time, detect_time
-    FROM told WHERE kind = 'REPORT'
+    FROM effective WHERE kind = 'REPORT'
     UNION ALL
     SELECT address, venue, asset, '', sequence, 0, false, 0, 0, 0, NULL, event_time, detect_time FROM gone
 ), trip AS (  -- round trips, from flat to flat

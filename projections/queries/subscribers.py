@@ -1,4 +1,4 @@
-"""Subscribers: who copies whom, and how well that goes."""
+"""Subscribers: their subscriptions, and the metrics of their copies."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from msgspec import Struct
 from projections.queries.fetch import Reader, many, one
 
 FIRST, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
-"""A span that holds every moment."""
+"""A time span that includes all times."""
 
 
 class SubscriberLine(Struct, frozen=True, kw_only=True):
-    """One subscriber as a line of a list; `deposit_micros` as configured, `cash_micros` as booked."""
+    """One subscriber in a list; `deposit_micros` is the configured deposit, `cash_micros` the cash of the ledger."""
 
     subscriber_id: str
     scope: str
@@ -28,7 +28,7 @@ class SubscriberLine(Struct, frozen=True, kw_only=True):
 
 
 class SubscriptionLine(Struct, frozen=True, kw_only=True):
-    """Who copies whom and how much: `percent_micros` (1_000_000 = 1 %) or `notional_micros`, by `sizing_mode`."""
+    """One subscription: `sizing_mode` selects `percent_micros` (1_000_000 = 1 %) or `notional_micros`."""
 
     subscription_id: str
     subscriber_id: str
@@ -44,13 +44,12 @@ class SubscriptionLine(Struct, frozen=True, kw_only=True):
 
 
 class Copying(Struct, frozen=True, kw_only=True):
-    """How copying went in a span, for one influencer or (`influencer_id` empty) for all.
+    """Metrics of copying in a time span, for one influencer or (`influencer_id` empty) for all.
 
-    Counts of decisions, orders by outcome and fills; `requested_micros` and `filled_micros` are shares of finished
-    orders. `slippage_micros` is what fills cost more than the influencer's price (negative: less), over all of them,
-    beside the notional at the influencer's price, `reference_micros` (fills whose group is not known any more are in
-    neither). Lags in microseconds: detection is seen - venue's
-    time, decision is decided - seen; None without decisions.
+    Counts of decisions, of orders by result and of fills; `requested_micros` and `filled_micros` are shares of finished
+    orders. `slippage_micros` is the cost of all fills above the influencer's price (negative: below it), and
+    `reference_micros` their notional at the influencer's price; fills of unknown groups are in neither. Lags in
+    microseconds: detection is detected - venue's time, decision is decided - detected; None without decisions.
     """
 
     influencer_id: str
@@ -93,9 +92,9 @@ class Copying(Struct, frozen=True, kw_only=True):
 
 
 class Profit(Struct, frozen=True, kw_only=True):
-    """Profit since the beginning from copying one influencer: cash + shares x mark, fees taken off.
+    """Profit from copying one influencer since the beginning: cash + shares x mark, after fees.
 
-    Shares are valued at what a resolved market pays, else the newest mark, else the subscriber's newest fill.
+    Shares are valued at the payout of a resolved market, else the newest mark, else the subscriber's newest fill.
     """
 
     influencer_id: str
@@ -105,7 +104,7 @@ class Profit(Struct, frozen=True, kw_only=True):
 
 
 class SubscriberMetrics(Struct, frozen=True, kw_only=True):
-    """Profit since the beginning (the sum of its parts), and how copying went in the span."""
+    """Profit since the beginning (the sum over influencers), and the metrics of copying in the time span."""
 
     subscriber_id: str
     profit_micros: int
@@ -117,21 +116,21 @@ class SubscriberMetrics(Struct, frozen=True, kw_only=True):
 async def subscribers(
     db: Reader, *, scope: str = "SUBSCRIBER", after: str = "", limit: int = 100
 ) -> list[SubscriberLine]:
-    """Subscribers of a scope by id, behind the last id seen."""
+    """Subscribers of a scope by id, after the last id of the page before."""
     return await many(
         db, SubscriberLine, f"{_LINE} WHERE s.scope = $1 AND s.subscriber_id > $2 {_BY_ID}", scope, after, limit
     )
 
 
 async def subscriber(db: Reader, subscriber_id: str) -> SubscriberLine | None:
-    """One subscriber; None when it is not configured."""
+    """One subscriber; None if it is not configured."""
     return await one(db, SubscriberLine, f"{_LINE} WHERE s.subscriber_id = $1", subscriber_id)
 
 
 async def subscriptions(
     db: Reader, *, influencer_id: str | None = None, subscriber_id: str | None = None, after: str = "", limit: int = 100
 ) -> list[SubscriptionLine]:
-    """Subscriptions of an influencer or of a subscriber by id, behind the last id seen."""
+    """Subscriptions of an influencer or of a subscriber by id, after the last id of the page before."""
     column, value = ("influencer_id", influencer_id) if influencer_id is not None else ("subscriber_id", subscriber_id)
     return await many(
         db,
@@ -147,10 +146,10 @@ async def subscriptions(
 async def subscriber_metrics(
     db: Reader, subscriber_id: str, since: datetime = FIRST, until: datetime = LAST
 ) -> SubscriberMetrics:
-    """How a subscriber does; zeros where it has not done anything.
+    """A subscriber's profit and copy metrics; zeros without activity.
 
     Profit is from ledger_balance and market_price. Rates, slippage and lags are aggregates over the decisions, orders
-    and fills of the span [since, until): rows of copy_attempt, execution and executable_fill, each by its index on
+    and fills in [since, until): rows of copy_attempt, execution and executable_fill, each by its index on
     (subscriber_id, time); the influencer's price is that of signal_group.
     """
     profits = await many(db, Profit, _PROFIT, subscriber_id)

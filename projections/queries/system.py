@@ -1,4 +1,4 @@
-"""The system: what happened per minute, how long it took, how far every stage is, who changed what."""
+"""The system: counts per minute, latencies, checkpoints of stages, and changes of the configuration."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from projections.queries.fetch import Reader, many
 
 
 class Minute(Struct, frozen=True, kw_only=True):
-    """Counts of one minute (UTC, as recorded in the log); minutes in which nothing happened are absent."""
+    """Counts of one minute (UTC, by recording time); minutes without events are absent."""
 
     minute: datetime
     raw_events: int
@@ -35,9 +35,9 @@ class Minute(Struct, frozen=True, kw_only=True):
 
 
 class Latency(Struct, frozen=True, kw_only=True):
-    """How long a hop took in a span: exact count and mean, percentiles to within their bucket, in microseconds.
+    """Durations of one hop in a time span: exact count and mean, percentiles to within their bucket, in microseconds.
 
-    `percentiles` by percent asked for: the value below which so many lie, as if a bucket's were spread evenly in it.
+    `percentiles` by the requested percents, interpolated linearly inside a bucket.
     """
 
     hop: str
@@ -47,7 +47,7 @@ class Latency(Struct, frozen=True, kw_only=True):
 
 
 class Checkpoint(Struct, frozen=True, kw_only=True):
-    """How far a lane is: `position` in the stream that it reads."""
+    """The checkpoint of a lane: its `position` in the stream that it reads."""
 
     writes: str
     stage: str
@@ -61,7 +61,7 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
 
 
 class AuditLine(Struct, frozen=True, kw_only=True):
-    """One change of configuration; `event` are its facts."""
+    """One change of the configuration; `event` holds its facts."""
 
     sequence: int
     event_id: str
@@ -80,7 +80,7 @@ class _Bucket(Struct, frozen=True, kw_only=True):
 
 
 async def minutes(db: Reader, since: datetime, until: datetime) -> list[Minute]:
-    """The counts of every minute in [since, until) in which anything happened, in order."""
+    """The counts of every minute with events in [since, until), in order."""
     return await many(
         db,
         Minute,
@@ -123,13 +123,13 @@ def _percentile(buckets: Sequence[_Bucket], events: int, percent: int) -> int:
     wanted, below = -(-events * percent // 100), 0
     for bucket in buckets:
         if below + bucket.events >= wanted:
-            low, high = _ends(bucket)
+            low, high = _limits(bucket)
             return low + (high - low) * (wanted - below) // bucket.events
         below += bucket.events
     return 0
 
 
-def _ends(bucket: _Bucket) -> tuple[int, int]:
+def _limits(bucket: _Bucket) -> tuple[int, int]:
     if bucket.up_to_us == BEYOND:
         return BUCKETS[-1], max(BUCKETS[-1], bucket.total_us // bucket.events)
     number = BUCKETS.index(bucket.up_to_us)
@@ -137,7 +137,7 @@ def _ends(bucket: _Bucket) -> tuple[int, int]:
 
 
 async def checkpoints(db: Reader) -> list[Checkpoint]:
-    """Every lane of every stage, those of abandoned layouts too (`superseded`)."""
+    """The checkpoints of all lanes of all stages, those of earlier lane layouts included (`superseded`)."""
     return await many(
         db,
         Checkpoint,
@@ -148,7 +148,8 @@ async def checkpoints(db: Reader) -> list[Checkpoint]:
 async def audit_log(
     db: Reader, *, target_id: str | None = None, before: int | None = None, limit: int = 50
 ) -> list[AuditLine]:
-    """Changes of configuration, newest first, from before a CONFIG sequence; all, or those of one target."""
+    """Changes of the configuration, newest first, before a sequence of CONFIG; of one target if `target_id` is
+    given."""
     wanted = ["sequence < coalesce($1::bigint, 9223372036854775807)"]
     if target_id is not None:
         wanted.append("target_id = $3")

@@ -1,4 +1,4 @@
-"""Portfolios valued minute by minute: what was held then, at the newest price known then."""
+"""The value of portfolios by minute: the shares of that minute at the newest prices of that minute."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MINUTE = timedelta(minutes=1)
 
 
 class Price(Struct, frozen=True, kw_only=True):
-    """The newest price (micros) of an asset in a minute: a mark, or what a share paid in the end."""
+    """The newest price (micros) of an asset in a minute: a mark, or a payout."""
 
     venue: str
     asset: str
@@ -25,8 +25,9 @@ class Price(Struct, frozen=True, kw_only=True):
     price_micros: int
 
 
-class Moved(Struct, frozen=True, kw_only=True):
-    """What a minute did to one asset of a portfolio: signed shares and cash, deposits in it, the last own price."""
+class Movement(Struct, frozen=True, kw_only=True):
+    """The changes of one asset of a portfolio in a minute: signed shares and cash, deposits in it, the last own
+    price."""
 
     venue: str
     asset: str
@@ -38,7 +39,8 @@ class Moved(Struct, frozen=True, kw_only=True):
 
 
 class Worth(Struct, frozen=True, kw_only=True):
-    """A portfolio at the end of a minute: cash + shares at their newest prices, and that less what was paid in."""
+    """The value of a portfolio at the end of a minute: equity (cash + shares at their prices), and equity less
+    deposits."""
 
     minute: datetime
     equity_micros: int
@@ -46,7 +48,7 @@ class Worth(Struct, frozen=True, kw_only=True):
 
 
 def minute_of(time: datetime) -> datetime:
-    """The beginning of its minute, UTC."""
+    """The beginning of the minute of a time, UTC."""
     return time.astimezone(UTC).replace(second=0, microsecond=0)
 
 
@@ -84,8 +86,8 @@ ORDER BY minute
 """
 
 
-class Start(Struct, frozen=True, kw_only=True):
-    """A portfolio before the first minute; `price_of` is for assets that have no newer price."""
+class OpeningBalance(Struct, frozen=True, kw_only=True):
+    """A portfolio before the first minute; `price_of` applies to assets without a newer price."""
 
     shares: dict[Asset, int]
     price_of: dict[Asset, int]
@@ -94,7 +96,7 @@ class Start(Struct, frozen=True, kw_only=True):
 
 
 async def last_marks(db: Reader, assets: Iterable[Asset], before: datetime) -> dict[Asset, Price]:
-    """The last mark of each asset before a time; those without one are absent."""
+    """The last mark of each asset before a time; assets without one are absent."""
     wanted = sorted(set(assets))
     venues, names = [venue for venue, _ in wanted], [asset for _, asset in wanted]
     return {(mark.venue, mark.asset): mark for mark in await many(db, Price, _LAST, venues, names, before)}
@@ -108,25 +110,27 @@ FROM unnest($1::text[], $2::text[]) w (venue, asset) CROSS JOIN LATERAL (
 """
 
 
-def valued(grid: Iterable[datetime], start: Start, moved: Iterable[Moved], priced: Iterable[Price]) -> list[Worth]:
-    """The worth at the end of every minute of `grid`. An asset's price is the newest of marks and own trades; of the
-    two in one minute, the mark."""
+def valued(
+    grid: Iterable[datetime], start: OpeningBalance, moved: Iterable[Movement], priced: Iterable[Price]
+) -> list[Worth]:
+    """The value at the end of every minute of `grid`. An asset's price is the newest of marks and own trades; of both
+    in one minute, the mark."""
     shares, price_of = dict(start.shares), dict(start.price_of)
     cash, deposits = start.cash_micros, start.deposits_micros
-    news: list[Moved | Price] = [*moved, *priced]
-    news.sort(key=lambda one: (one.minute, isinstance(one, Price)))
-    found, seen = [], 0
+    changes: list[Movement | Price] = [*moved, *priced]
+    changes.sort(key=lambda one: (one.minute, isinstance(one, Price)))
+    found, applied = [], 0
     for minute in grid:
-        while seen < len(news) and news[seen].minute <= minute:
-            one = news[seen]
+        while applied < len(changes) and changes[applied].minute <= minute:
+            one = changes[applied]
             key = (one.venue, one.asset)
-            if isinstance(one, Moved):
+            if isinstance(one, Movement):
                 shares[key] = shares.get(key, 0) + one.share_delta_micros
                 cash += one.cash_delta_micros
                 deposits += one.deposit_micros
             if one.price_micros is not None:
                 price_of[key] = one.price_micros
-            seen += 1
+            applied += 1
         equity = cash + sum(times(price_of.get(key, 0), share) for key, share in shares.items())
         found.append(Worth(minute=minute, equity_micros=equity, profit_micros=equity - deposits))
     return found

@@ -1,6 +1,6 @@
-"""A log for the read models: whole walks from signal to position, every id its own, every cause in place."""
+"""An example log for read models: complete event flows from raw event to position, with unique ids and valid causes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from domain.events import (
     CashDeposited,
@@ -27,15 +27,16 @@ from tests.streams.examples import example
 TIME = 1_795_000_000_000_000_000
 CODEC = codec()
 
-Told = tuple[str, str, Event]
+Appended = tuple[str, str, Event]
 """(stream, subject, event)."""
 
 
-def walks(first: int, count: int) -> Iterator[Told]:
-    """So many walks, numbered from `first`."""
+def flows(first: int, count: int) -> Iterator[Appended]:
+    """The events of `count` flows numbered from `first`: raw event, signal, group, quote, match, decision, order,
+    fills."""
     for n in range(first, first + count):
-        who, coin = f"sub-{n % 7}", f"COIN{n % 3}"
-        book = subjects.executions(who)
+        subscriber, coin = f"sub-{n % 7}", f"COIN{n % 3}"
+        subject = subjects.executions(subscriber)
         group = example(
             GroupClosed, group_id=f"g{n}", influencer_id="whale", asset=coin, signal_ids=(f"s{n}",), delta_micros=n
         )
@@ -52,26 +53,30 @@ def walks(first: int, count: int) -> Iterator[Told]:
         yield "GROUPS", subjects.quotes("whale", "hyperliquid", coin), quote
         yield "REQUESTS", subjects.matched("whale"), example(GroupMatched, group_id=f"g{n}", matched=n)
         if n % 10 == 1:
-            yield "EXECUTIONS", book, example(CashDeposited, deposit_id=f"d{n}", subscriber_id=who)
+            yield "EXECUTIONS", subject, example(CashDeposited, deposit_id=f"d{n}", subscriber_id=subscriber)
         decision = Decision.SKIP if n % 4 == 0 else Decision.EXECUTE
-        yield "EXECUTIONS", book, example(CopyDecided, attempt_id=f"a{n}", subscriber_id=who, decision=decision)
+        yield (
+            "EXECUTIONS",
+            subject,
+            example(CopyDecided, attempt_id=f"a{n}", subscriber_id=subscriber, decision=decision),
+        )
         if decision is Decision.EXECUTE:
-            order = {"order_id": f"o{n}", "attempt_id": f"a{n}", "subscriber_id": who, "asset": coin}
-            yield "EXECUTIONS", book, example(OrderSubmitted, **order)
+            order = {"order_id": f"o{n}", "attempt_id": f"a{n}", "subscriber_id": subscriber, "asset": coin}
+            yield "EXECUTIONS", subject, example(OrderSubmitted, **order)
             for number in range(n % 3):
-                yield "EXECUTIONS", book, example(OrderFilled, fill_id=f"f{n}.{number}", **order)
-            yield "EXECUTIONS", book, example(ExecutionCompleted, filled_micros=n % 3, requested_micros=2, **order)
+                yield "EXECUTIONS", subject, example(OrderFilled, fill_id=f"f{n}.{number}", **order)
+            yield "EXECUTIONS", subject, example(ExecutionCompleted, filled_micros=n % 3, requested_micros=2, **order)
             yield (
                 "EXECUTIONS",
-                book,
-                example(PositionChanged, order_id=f"o{n}", subscriber_id=who, asset=coin, share_micros=n),
+                subject,
+                example(PositionChanged, order_id=f"o{n}", subscriber_id=subscriber, asset=coin, share_micros=n),
             )
 
 
-async def tell(connection: Connection, told: list[Told]) -> None:
+async def append_events(connection: Connection, events: Iterable[Appended]) -> None:
     """Append events to their streams, in order within each."""
     by_stream: dict[str, list[Record]] = {}
-    for number, (stream, subject, event) in enumerate(told):
+    for number, (stream, subject, event) in enumerate(events):
         payload = CODEC.encode(
             event, id=f"{stream}.{number}", source="tests", time_ns=TIME, correlation="c", causation="RAW:12"
         )

@@ -1,4 +1,4 @@
-"""`vibe projections` as its users run it: what they see, and the exit codes that scripts go by."""
+"""`vibe projections` as a process: its output, and the exit codes that scripts rely on."""
 
 import asyncio
 import re
@@ -11,8 +11,8 @@ import asyncpg
 from gateways.embedded import Addresses
 from projections.models import PROJECTIONS
 from streams.connection import Connection
-from tests.projections.building import built, caught_up, contents, engine
-from tests.projections.example_log import tell, walks
+from tests.projections.engines import built, caught_up, contents, engine
+from tests.projections.example_log import append_events, flows
 from tests.system.command import start, vibe
 from vibe.cli.keeping import projections_app
 
@@ -22,7 +22,7 @@ def settings(running: Addresses, database: str) -> Mapping[str, str]:
 
 
 async def test_list_rebuild_and_verify(log: Connection, running: Addresses, database: str, tmp_path: Path) -> None:
-    await tell(log, list(walks(1, 60)))
+    await append_events(log, flows(1, 60))
     end = (await log.api("STREAM.INFO.EXECUTIONS"))["state"]["last_seq"]
     use = settings(running, database)
     async with engine(log, database, PROJECTIONS):
@@ -54,14 +54,14 @@ async def test_list_rebuild_and_verify(log: Connection, running: Addresses, data
     assert (first["position"]["equal"], first["ledger_entry"]["equal"]) == (True, False)
     assert first["ledger_entry"]["tables"][0]["difference"]["column"] == "cash_delta_micros"
     assert first["ledger_entry"]["tables"][0]["difference"]["live"] == -1
-    told = await vibe(tmp_path, "projections", "verify", "ledger_entry", settings=use)
-    assert told.code == 1
-    assert "cash_delta_micros is -1 and history makes it 7" in told.out
-    assert "vibe projections rebuild ledger_entry" in told.out
+    shown = await vibe(tmp_path, "projections", "verify", "ledger_entry", settings=use)
+    assert shown.code == 1
+    assert "cash_delta_micros is -1 and history makes it 7" in shown.out
+    assert "vibe projections rebuild ledger_entry" in shown.out
 
 
 async def test_interrupted_and_resumed(log: Connection, running: Addresses, database: str, tmp_path: Path) -> None:
-    await tell(log, list(walks(1, 900)))
+    await append_events(log, flows(1, 900))
     await built(log, database, PROJECTIONS)
     before, use = await contents(database, PROJECTIONS), settings(running, database)
     work = await start(tmp_path, "projections", "rebuild", "--all", settings=use)
@@ -83,7 +83,7 @@ async def test_interrupted_and_resumed(log: Connection, running: Addresses, data
     assert (nothing.code, "no interrupted rebuild" in nothing.err) == (1, True)
 
 
-NONSENSE = {
+INVALID = {
     ("rebuild",): "name the projections, or say --all; there are trade_event, ",
     ("rebuild", "nonsense"): "there is no projection nonsense; there are trade_event",
     ("rebuild", "position", "--until", "5"): "say where: --schema NAME",
@@ -91,18 +91,20 @@ NONSENSE = {
 }
 
 
-async def test_what_makes_no_sense_says_what_would(
+async def test_invalid_arguments_are_explained(
     log: Connection, running: Addresses, database: str, tmp_path: Path
 ) -> None:
     use = settings(running, database)
-    answers = await asyncio.gather(*(vibe(tmp_path, "projections", *words, settings=use) for words in NONSENSE))
-    for answer, said in zip(answers, NONSENSE.values(), strict=True):
+    answers = await asyncio.gather(*(vibe(tmp_path, "projections", *words, settings=use) for words in INVALID))
+    for answer, message in zip(answers, INVALID.values(), strict=True):
         assert answer.code == 1
-        assert said in answer.err
+        assert message in answer.err
 
 
-async def test_the_past_in_a_schema(log: Connection, running: Addresses, database: str, tmp_path: Path) -> None:
-    await tell(log, list(walks(1, 20)))
+async def test_read_models_as_of_a_sequence_in_a_schema(
+    log: Connection, running: Addresses, database: str, tmp_path: Path
+) -> None:
+    await append_events(log, flows(1, 20))
     arguments = ("rebuild", "copy_attempt", "--schema", "past", "--until", "5", "--json")
     built_there = await vibe(tmp_path, "projections", *arguments, settings=settings(running, database))
     assert built_there.json == {"schema": "past", "projections": ["copy_attempt"], "ends": {"EXECUTIONS": 5}}

@@ -1,4 +1,4 @@
-"""The engine: rows and position move together, so that whatever is killed, the read models equal a clean replay."""
+"""The engine writes rows and position together, so after every crash the read models equal an undisturbed replay."""
 
 import asyncio
 import random
@@ -26,22 +26,22 @@ from streams.connection import Connection
 from streams.envelope import Recorded
 from streams.topology import EXECUTIONS, SIGNALS
 from tests.conftest import Databases, empty
-from tests.projections.building import CORE, behind, built, caught_up, contents, engine, letters
-from tests.projections.example_log import tell, walks
+from tests.projections.engines import CORE, behind, built, caught_up, contents, dead_letters, engine
+from tests.projections.example_log import append_events, flows
 from tests.streams.deadlines import settled
 from tests.streams.examples import example
 from tests.streams.subprocesses import heard, process
 
 
 async def clean_replay(log: Connection, databases: Databases) -> dict[str, list[tuple[Any, ...]]]:
-    """What an engine builds from nothing, undisturbed."""
+    """What an engine builds in an empty database, undisturbed."""
     dsn = await databases.new()
     await built(log, dsn)
     return await contents(dsn)
 
 
-async def test_all_read_models_are_built_and_a_second_run_goes_on(log: Connection, database: str) -> None:
-    await tell(log, list(walks(1, 60)))
+async def test_all_read_models_are_built_and_a_second_run_continues(log: Connection, database: str) -> None:
+    await append_events(log, flows(1, 60))
     await built(log, database)
     first = await contents(database)
     sizes = {name: len(rows) for name, rows in first.items()}
@@ -60,19 +60,19 @@ async def test_all_read_models_are_built_and_a_second_run_goes_on(log: Connectio
     assert {name: sizes[name] for name in expected} == expected
     assert {(stream, kind): count for stream, kind, count in first["event_count"]}[("SIGNALS", "signal.recorded")] == 60
     await built(log, database)
-    assert await contents(database) == first, "a run without news changes nothing"
-    await tell(log, list(walks(61, 30)))
+    assert await contents(database) == first, "a run without new events changes nothing"
+    await append_events(log, flows(61, 30))
     await built(log, database)
     after = await contents(database)
     assert len(after["trade_event"]) == 90
     assert sum(count for _, _, count in after["event_count"]) > sum(count for _, _, count in first["event_count"])
-    assert await letters(log) == []
+    assert await dead_letters(log) == []
 
 
-async def test_rows_appear_while_the_engine_runs_and_its_lag_is_seen(log: Connection, database: str) -> None:
+async def test_rows_appear_while_the_engine_runs_and_its_consumer_shows_the_lag(log: Connection, database: str) -> None:
     async with engine(log, database):
         for first in (1, 21, 41):
-            await tell(log, list(walks(first, 20)))
+            await append_events(log, flows(first, 20))
             await caught_up(log, database)
             assert len((await contents(database))["copy_attempt"]) == first + 19
 
@@ -82,48 +82,48 @@ async def test_rows_appear_while_the_engine_runs_and_its_lag_is_seen(log: Connec
         await settled(waiting, lambda left: left == 0)
 
 
-async def test_two_engines_at_once_one_stands_by_and_takes_over(
+async def test_of_two_engines_one_is_in_standby_and_takes_over(
     log: Connection, database: str, databases: Databases
 ) -> None:
-    await tell(log, list(walks(1, 20)))
+    await append_events(log, flows(1, 20))
     async with engine(log, database) as first:
         await asyncio.wait_for(first.ready.wait(), 10)
         async with engine(log, database) as second:
             await caught_up(log, database)
             assert not second.ready.is_set()
             session = await asyncpg.connect(database)
-            # The first one's lock goes, as when its connection breaks: now both believe that they are the one.
+            # The first engine loses its lock, as when its connection breaks: now both are active.
             await session.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"
             )
             await asyncio.wait_for(second.ready.wait(), 10)
             for start in range(21, 61, 10):
-                await tell(log, list(walks(start, 10)))
+                await append_events(log, flows(start, 10))
             await caught_up(log, database)
             await session.close()
     assert await contents(database) == await clean_replay(log, databases)
-    assert await letters(log) == []
+    assert await dead_letters(log) == []
 
 
-async def test_killed_in_the_middle_of_building(
+async def test_killed_engines_leave_correct_rows(
     log: Connection, running: Addresses, database: str, databases: Databases, tmp_path: Path
 ) -> None:
-    moments = random.Random(8)
+    chance = random.Random(8)
     for kill in range(3):
-        await tell(log, list(walks(1 + kill * 300, 300)))
-        async with process("tests.projections.builder", running.nats_url, database, log=tmp_path / "log") as builder:
+        await append_events(log, flows(1 + kill * 300, 300))
+        async with process(
+            "tests.projections.engine_process", running.nats_url, database, log=tmp_path / "log"
+        ) as builder:
             await heard(builder, "ready")
-            await asyncio.sleep(moments.uniform(0.0, 0.25))
+            await asyncio.sleep(chance.uniform(0.0, 0.25))
             builder.kill()
             assert await builder.wait() == -signal.SIGKILL
     await built(log, database)
     assert await contents(database) == await clean_replay(log, databases)
-    assert await letters(log) == []
+    assert await dead_letters(log) == []
 
 
-async def test_connections_to_the_database_are_killed_in_the_middle(
-    log: Connection, database: str, databases: Databases
-) -> None:
+async def test_the_engine_survives_killed_connections(log: Connection, database: str, databases: Databases) -> None:
     session = await asyncpg.connect(database)
 
     async def kill() -> int:
@@ -136,17 +136,17 @@ async def test_connections_to_the_database_are_killed_in_the_middle(
 
     async with engine(log, database):
         for start in range(1, 451, 150):
-            await tell(log, list(walks(start, 150)))
+            await append_events(log, flows(start, 150))
             for _ in range(2):
                 await settled(kill, lambda killed: killed > 0)
         await caught_up(log, database)
     await session.close()
     assert await contents(database) == await clean_replay(log, databases)
-    assert await letters(log) == []
+    assert await dead_letters(log) == []
 
 
 async def test_all_tables_dropped_are_built_again(log: Connection, database: str) -> None:
-    await tell(log, list(walks(1, 100)))
+    await append_events(log, flows(1, 100))
     await built(log, database)
     before = await contents(database)
     session = await asyncpg.connect(database)
@@ -157,28 +157,28 @@ async def test_all_tables_dropped_are_built_again(log: Connection, database: str
     assert await contents(database) == before
 
 
-async def test_two_writers_of_one_stream_the_slower_loses_its_place(
+async def test_of_two_writers_of_one_stream_the_slower_loses_its_position(
     log: Connection, database: str, databases: Databases
 ) -> None:
     await built(log, database)
     reading = [projection for projection in CORE if EXECUTIONS in projection.reads]
     stop = asyncio.Event()
     session = await asyncpg.connect(database)
-    stands = await projection_statuses(log, session, reading)
+    statuses = await projection_statuses(log, session, reading)
     await session.close()
     runs = [
         asyncio.create_task(
-            ProjectionFollower(log, codec(), EXECUTIONS, stands, time.time_ns, writer=True).run(database, stop)
+            ProjectionFollower(log, codec(), EXECUTIONS, statuses, time.time_ns, writer=True).run(database, stop)
         )
         for _ in range(2)
     ]
     await asyncio.sleep(0)
     for start in range(1, 401, 20):
-        await tell(log, list(walks(start, 20)))
+        await append_events(log, flows(start, 20))
     async with asyncio.timeout(20):
         done, _ = await asyncio.wait(runs, return_when=asyncio.FIRST_COMPLETED)
     for each in done:
-        with pytest.raises(LostPositionError, match=r"no longer where they were in EXECUTIONS"):
+        with pytest.raises(LostPositionError, match=r"positions in EXECUTIONS were moved by another writer"):
             each.result()
     await settled(lambda: behind(log, database, reading), lambda left: not left["position EXECUTIONS"])
     stop.set()
@@ -187,8 +187,8 @@ async def test_two_writers_of_one_stream_the_slower_loses_its_place(
     assert await contents(database) == await clean_replay(log, databases)
 
 
-async def test_another_log_under_the_same_read_models_is_refused(log: Connection, database: str) -> None:
-    await tell(log, list(walks(1, 5)))
+async def test_read_models_of_another_log_are_refused(log: Connection, database: str) -> None:
+    await append_events(log, flows(1, 5))
     await built(log, database)
     await empty(log)
     refused = Engine(log, codec(), database, CORE, time.time_ns)
@@ -197,20 +197,20 @@ async def test_another_log_under_the_same_read_models_is_refused(log: Connection
 
 
 NOTE = Table("note", ("note_id",), {"note_id": "text", "amount": "bigint", "detail": "text NULL"}, ("detail",))
-TALLY = Table("tally", ("kind",), {"kind": "text", "events": "bigint"})
+TOTALS = Table("totals", ("kind",), {"kind": "text", "events": "bigint"})
 
 
 class Notes(Projection):
-    """Writes what a deposit says as it says it, good or bad."""
+    """Writes the facts of each deposit, whether they fit the table or not."""
 
     name = "note"
     reads = (EXECUTIONS,)
     types = frozenset({"cash.deposited"})
-    tables = (NOTE, TALLY)
+    tables = (NOTE, TOTALS)
 
     def fold(self, event: Recorded) -> Iterator[Change]:
         deposit: CashDeposited = event.data
-        yield Add(TALLY, ("deposits",), {"events": 1})
+        yield Add(TOTALS, ("deposits",), {"events": 1})
         if deposit.deposit_id == "bug":
             raise RuntimeError("a fold with a bug")
         if deposit.deposit_id == "update":
@@ -224,7 +224,7 @@ OTHER = Table("other", ("kind",), {"kind": "text", "events": "bigint"})
 
 
 class Others(Projection):
-    """A neighbour on the same stream that minds nothing."""
+    """Another projection of the same stream, which can process every event."""
 
     name = "other"
     reads = (EXECUTIONS,)
@@ -252,16 +252,16 @@ BAD = {
 @pytest.mark.parametrize(
     ("bad", "together"), [*((bad, True) for bad in BAD), ("existing", False), ("huge", False)], ids=str
 )
-async def test_what_a_projection_cannot_store_is_buried_and_the_rest_goes_on(
+async def test_an_event_that_a_projection_cannot_store_is_dead_lettered_and_the_others_are_stored(
     log: Connection, database: str, bad: str, together: bool
 ) -> None:
     projections = (Notes(), Others())
-    await tell(log, [deposit("1", cash_delta_micros=5)])
+    await append_events(log, [deposit("1", cash_delta_micros=5)])
     if not together:
         await built(log, database, projections)
-    await tell(log, [deposit("2"), BAD[bad], deposit("update", subscriber_id="changed"), deposit("3")])
+    await append_events(log, [deposit("2"), BAD[bad], deposit("update", subscriber_id="changed"), deposit("3")])
     await built(log, database, projections)
-    await tell(log, [deposit("4")])
+    await append_events(log, [deposit("4")])
     await built(log, database, projections)
     rows = await contents(database, projections)
     assert [(row[0], row[2]) for row in rows["note"]] == [
@@ -270,27 +270,27 @@ async def test_what_a_projection_cannot_store_is_buried_and_the_rest_goes_on(
         ("3", "the subscriber_id"),
         ("4", "the subscriber_id"),
     ]
-    assert rows["tally"] == [("deposits", 5)], "of a buried event nothing stays"
+    assert rows["totals"] == [("deposits", 5)], "no row of a dead-lettered event is kept"
     assert rows["other"] == [("deposits", 6)]
-    (letter,) = await letters(log)
-    assert (letter.stage, letter.stream, letter.sequence) == ("projection.note", "EXECUTIONS", 3)
-    assert letter.error
+    (dead_letter,) = await dead_letters(log)
+    assert (dead_letter.stage, dead_letter.stream, dead_letter.sequence) == ("projection.note", "EXECUTIONS", 3)
+    assert dead_letter.error
 
 
-async def test_an_event_that_cannot_be_read_is_buried_once_for_all(log: Connection, database: str) -> None:
-    await tell(log, list(walks(1, 3)))
+async def test_an_unreadable_event_is_dead_lettered_once_for_all_projections(log: Connection, database: str) -> None:
+    await append_events(log, flows(1, 3))
     await append(log, [Record("signals.1.x.y.z", payload) for payload in (b"junk", b"\xff" * 80, b"{}")])
-    await tell(log, list(walks(4, 3)))
+    await append_events(log, flows(4, 3))
     for _ in range(2):
         await built(log, database)
     assert len((await contents(database))["trade_event"]) == 6
-    found = await letters(log)
-    assert [(letter.stage, letter.stream, letter.sequence) for letter in found] == [
+    found = await dead_letters(log)
+    assert [(dead_letter.stage, dead_letter.stream, dead_letter.sequence) for dead_letter in found] == [
         ("projections", "SIGNALS", sequence) for sequence in (4, 5, 6)
     ]
 
 
-async def test_junk_in_dead_itself_is_passed_over(log: Connection, database: str) -> None:
+async def test_an_unreadable_message_in_dead_is_skipped(log: Connection, database: str) -> None:
     await append(log, [Record("dead.a.b", b"junk")])
     await built(log, database)
     assert len(await _dead(log)) == 1
@@ -300,11 +300,11 @@ async def _dead(log: Connection) -> list[int]:
     return list(range((await log.api("STREAM.INFO.DEAD"))["state"]["messages"]))
 
 
-async def test_only_what_a_projection_wants_reaches_its_fold(log: Connection, database: str) -> None:
+async def test_a_fold_gets_only_the_types_of_its_projection(log: Connection, database: str) -> None:
     seen: list[str] = []
 
-    class Nosy(Projection):
-        name = "nosy"
+    class Observer(Projection):
+        name = "observer"
         reads = (SIGNALS, EXECUTIONS)
         types = frozenset({"signal.recorded", "cash.deposited"})
         tables = ()
@@ -313,7 +313,7 @@ async def test_only_what_a_projection_wants_reaches_its_fold(log: Connection, da
             seen.append(event.type)
             return []
 
-    await tell(log, [deposit("1"), ("SIGNALS", subjects.signals("a", "b", "c"), example(SignalRecorded))])
-    await tell(log, list(walks(1, 1)))
-    await built(log, database, (Nosy(),))
+    await append_events(log, [deposit("1"), ("SIGNALS", subjects.signals("a", "b", "c"), example(SignalRecorded))])
+    await append_events(log, flows(1, 1))
+    await built(log, database, (Observer(),))
     assert sorted(seen) == ["cash.deposited", "cash.deposited", "signal.recorded", "signal.recorded"]

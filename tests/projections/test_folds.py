@@ -1,4 +1,4 @@
-"""Each projection's fold: one event given, the changes of rows expected."""
+"""The fold of each projection: for one event, the expected changes of rows."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -40,7 +40,7 @@ from tests.streams.examples import example
 
 CODEC = codec()
 AT = datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
-"""What the time of every example is."""
+"""The time in every example event."""
 
 
 def recorded(event: Struct, *, stream: str = "EXECUTIONS", sequence: int = 41, cause: str | None = "REQUESTS:7") -> Any:
@@ -252,7 +252,7 @@ def test_every_event_is_counted(name: str) -> None:
 
 
 @pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
-def test_a_fold_knows_every_type_that_it_asks_for_and_fills_its_rows(projection: Projection) -> None:
+def test_a_projection_processes_each_of_its_types_and_fills_every_column(projection: Projection) -> None:
     assert projection.types <= ALL.keys()
     for name in projection.types:
         for change in projection.changes(recorded(example(ALL[name]))):
@@ -266,14 +266,13 @@ def test_a_fold_knows_every_type_that_it_asks_for_and_fills_its_rows(projection:
                     assert change.columns.keys() <= columns.keys() - set(change.table.key)
 
 
-def test_names_of_projections_and_tables_are_their_own() -> None:
+def test_names_of_projections_and_tables_are_unique() -> None:
     names = [projection.name for projection in PROJECTIONS]
     tables = [table.name for projection in PROJECTIONS for table in projection.tables]
     assert len(set(names)) == len(names)
     assert len(set(tables)) == len(tables)
 
 
-def test_places_and_moments() -> None:
-    assert [sequence_of(place) for place in ("RAW:12", None, "")] == [12, 0, 0]
-
+def test_sequences_and_timestamps() -> None:
+    assert [sequence_of(address) for address in ("RAW:12", None, "")] == [12, 0, 0]
     assert timestamp(1_700_000_000_123_456_999) == AT.replace(microsecond=123_456)

@@ -1,4 +1,4 @@
-"""Declared rows: the same whether made one by one or a block at a time, and nothing declared that cannot be."""
+"""Mapped rows are the same whether made one by one or a block at a time, and invalid declarations raise."""
 
 import random
 from collections.abc import Iterator
@@ -63,19 +63,19 @@ def waiting(rows: RowBatch) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("projection", MAPPED, ids=lambda projection: projection.name)
-def test_rows_made_at_once_are_those_made_one_by_one(projection: Projection) -> None:
+def test_rows_of_a_block_equal_rows_made_one_by_one(projection: Projection) -> None:
     chance = random.Random(projection.name)
     payloads = history([*projection.maps, "execution.requested"], chance)
-    folder = EventDecoder(CODEC, "EXECUTIONS", [projection])
+    decoder = EventDecoder(CODEC, "EXECUTIONS", [projection])
     alone, together = RowBatch(), RowBatch()
-    for event, (wanting,) in folder.events(zip(*block(payloads), strict=True), {projection.name: 0}):
+    for event, (wanting,) in decoder.events(zip(*block(payloads), strict=True), {projection.name: 0}):
         assert isinstance(event, Recorded)
         alone.merge(wanting.changes(event))
-    made, left = folder.mapped(block(payloads))
+    made, left = decoder.mapped(block(payloads))
     for each in made:
         together.take(each.mapped, each.rows)
     assert left.sequences == []
-    # In an order of their own, because a block comes type by type.
+    # Sorted, because a block is mapped type by type.
     for rows in (alone, together):
         for appended in rows._appended.values():
             appended.sort(key=repr)
@@ -83,58 +83,58 @@ def test_rows_made_at_once_are_those_made_one_by_one(projection: Projection) -> 
     assert any(waiting(alone).values())
 
 
-def test_who_folds_gets_what_is_left() -> None:
+def test_folding_projections_get_the_rest_of_a_block() -> None:
     fills, counts = ExecutableFills(), EventCounts()
     payloads = history(["order.filled", "position.changed"], random.Random(1))
-    folder = EventDecoder(CODEC, "EXECUTIONS", [fills, counts, Positions()])
-    made, left = folder.mapped(block(payloads))
+    decoder = EventDecoder(CODEC, "EXECUTIONS", [fills, counts, Positions()])
+    made, left = decoder.mapped(block(payloads))
     assert [each.mapped.table.name for each in made] == ["executable_fill", "position"]
     assert left == block(payloads), "everything is counted"
-    told = list(
-        folder.events(zip(*left, strict=True), {"executable_fill": 0, "event_count": 0, "position": 0}, folded=True)
+    decoded = list(
+        decoder.events(zip(*left, strict=True), {"executable_fill": 0, "event_count": 0, "position": 0}, folded=True)
     )
-    assert [wanting for _, wanting in told] == [(counts,)] * len(payloads)
+    assert [wanting for _, wanting in decoded] == [(counts,)] * len(payloads)
 
 
-def test_a_block_with_a_bad_event_gives_nothing() -> None:
+def test_a_block_with_an_invalid_event_is_not_mapped() -> None:
     payloads = history(["order.filled"], random.Random(2), 5)
-    folder = EventDecoder(CODEC, "EXECUTIONS", [ExecutableFills()])
+    decoder = EventDecoder(CODEC, "EXECUTIONS", [ExecutableFills()])
     for bad in (payloads[2].replace(b'"BUY"', b'"UP"'), stored(example(OrderFilled, filled_at=10**30), 3)):
         with pytest.raises((msgspec.MsgspecError, OverflowError)):
-            folder.mapped(block([*payloads, bad]))
+            decoder.mapped(block([*payloads, bad]))
 
 
-def test_what_others_wrote_sends_its_block_one_by_one() -> None:
+def test_a_block_with_foreign_payloads_is_processed_event_by_event() -> None:
     ours, theirs = stored(example(OrderFilled), 1), b" " + stored(example(OrderFilled), 2)
-    folder = EventDecoder(CODEC, "EXECUTIONS", [ExecutableFills()])
+    decoder = EventDecoder(CODEC, "EXECUTIONS", [ExecutableFills()])
     with pytest.raises(OneByOneError):
-        folder.mapped(block([ours, theirs]))
-    told = list(folder.events(zip(*block([ours, theirs]), strict=True), {"executable_fill": 0}))
-    assert [event.sequence for event, _ in told if isinstance(event, Recorded)] == [1, 2]
+        decoder.mapped(block([ours, theirs]))
+    decoded = list(decoder.events(zip(*block([ours, theirs]), strict=True), {"executable_fill": 0}))
+    assert [event.sequence for event, _ in decoded if isinstance(event, Recorded)] == [1, 2]
     unmapped = b" " + stored(example(ALL["execution.requested"]), 3)
-    made, left = folder.mapped(block([ours, unmapped, b"junk"]))
+    made, left = decoder.mapped(block([ours, unmapped, b"junk"]))
     assert [(each.projection, len(each.rows)) for each in made] == [("executable_fill", 1)]
     assert left.payloads == [unmapped, b"junk"]
 
 
-def test_what_only_some_can_read_is_mapped_all_the_same() -> None:
+def test_an_event_that_only_its_maps_can_decode_is_mapped() -> None:
     attempts, counts = CopyAttempts(), EventCounts()
     bad = stored(example(CopyDecided, levels=((1, 2),)), 1).replace(b'"levels":[[1,2]]', b'"levels":"none"')
-    folder = EventDecoder(CODEC, "EXECUTIONS", [attempts, counts])
+    decoder = EventDecoder(CODEC, "EXECUTIONS", [attempts, counts])
     positions = {"copy_attempt": 0, "event_count": 0}
-    made, left = folder.mapped(block([bad]))
-    ((lost, wanting),) = folder.events(zip(*left, strict=True), positions, folded=True)
+    made, left = decoder.mapped(block([bad]))
+    ((lost, wanting),) = decoder.events(zip(*left, strict=True), positions, folded=True)
     assert [each.projection for each in made] == ["copy_attempt"]
     assert isinstance(lost, Unreadable)
     assert wanting == (counts,)
-    (mapped, alone), (unreadable, nobody_else) = folder.events(zip(*block([bad]), strict=True), positions)
+    (mapped, alone), (unreadable, others) = decoder.events(zip(*block([bad]), strict=True), positions)
     assert isinstance(mapped, Recorded)
     assert alone == (attempts,)
     assert isinstance(unreadable, Unreadable)
-    assert nobody_else == (counts,)
+    assert others == (counts,)
 
 
-THING = Table("thing", ("fill_id",), {"fill_id": "text", "seen": "bigint", "said": "text NULL"}, append_only=True)
+THING = Table("thing", ("fill_id",), {"fill_id": "text", "number": "bigint", "note": "text NULL"}, append_only=True)
 SUMS = Table("sums", ("venue",), {"venue": "text", "fee_micros": "bigint", "fills": "bigint"})
 LAST = Table("last", ("order_id",), {"order_id": "text", "filled_at": "timestamptz", "cause": "bigint"})
 
@@ -145,14 +145,14 @@ def of(mapped: Any, **fields: Any) -> Change:
     return change
 
 
-def test_where_columns_come_from() -> None:
-    assert of(insert(THING, OrderFilled, seen=SEQUENCE)).row == {  # type: ignore[union-attr]
+def test_sources_of_columns() -> None:
+    assert of(insert(THING, OrderFilled, number=SEQUENCE)).row == {  # type: ignore[union-attr]
         "fill_id": "the fill_id",
-        "seen": 41,
-        "said": None,
+        "number": 41,
+        "note": None,
     }
-    said = insert(THING, OrderFilled, fill_id=From("order_id", str.upper), seen=3, said="constant")
-    assert of(said).row == {"fill_id": "THE ORDER_ID", "seen": 3, "said": "constant"}  # type: ignore[union-attr]
+    constants = insert(THING, OrderFilled, fill_id=From("order_id", str.upper), number=3, note="constant")
+    assert of(constants).row == {"fill_id": "THE ORDER_ID", "number": 3, "note": "constant"}  # type: ignore[union-attr]
     assert of(upsert(LAST, OrderFilled, cause=CAUSE), filled_at=5_000).row == {  # type: ignore[union-attr]
         "order_id": "the order_id",
         "filled_at": timestamp(5_000),
@@ -161,15 +161,15 @@ def test_where_columns_come_from() -> None:
     assert of(add(SUMS, OrderFilled, fills=1)) == Add(SUMS, ("hyperliquid",), {"fee_micros": 7, "fills": 1})
 
 
-def test_what_cannot_be_declared() -> None:
-    with pytest.raises(ValueError, match=r"thing\.seen: OrderFilled has no such field, so say where it comes from"):
+def test_invalid_declarations_raise() -> None:
+    with pytest.raises(ValueError, match=r"thing\.number: OrderFilled has no such field; declare the source"):
         insert(THING, OrderFilled)
-    with pytest.raises(ValueError, match="thing has no column sean"):
-        insert(THING, OrderFilled, sean=SEQUENCE)
+    with pytest.raises(ValueError, match="thing has no column nombre"):
+        insert(THING, OrderFilled, nombre=SEQUENCE)
     with pytest.raises(ValueError, match="OrderFilled has no field nothing"):
-        insert(THING, OrderFilled, seen=From("nothing"))
+        insert(THING, OrderFilled, number=From("nothing"))
     with pytest.raises(ValueError, match="rows of append-only tables are inserted"):
-        upsert(THING, OrderFilled, seen=SEQUENCE)
+        upsert(THING, OrderFilled, number=SEQUENCE)
     with pytest.raises(ValueError, match="rows of append-only tables are inserted"):
         insert(LEDGER_BALANCE, OrderFilled, entries=1)
     with pytest.raises(ValueError, match="position is upserted by several types; use a fold"):
@@ -197,16 +197,16 @@ def test_what_cannot_be_declared() -> None:
             }
 
 
-def test_a_fold_never_gets_what_is_mapped() -> None:
-    class Nosy(ExecutableFills):
+def test_fold_is_not_called_for_mapped_types() -> None:
+    class Observer(ExecutableFills):
         def fold(self, event: Recorded) -> Iterator[Change]:
             raise AssertionError(event)
 
     event = CODEC.decode("EXECUTIONS", 1, "a.b", stored(example(OrderFilled), 1))
-    assert list(Nosy().changes(event)) == list(ExecutableFills().changes(event))
+    assert list(Observer().changes(event)) == list(ExecutableFills().changes(event))
 
 
-def test_another_map_is_another_shape() -> None:
+def test_a_changed_map_changes_the_shape() -> None:
     class Other(ExecutableFills):
         maps: ClassVar = {"order.filled": (insert(EXECUTABLE_FILL, OrderFilled, sequence=CAUSE),)}
 
@@ -214,5 +214,5 @@ def test_another_map_is_another_shape() -> None:
 
 
 @given(st.lists(st.one_of(st.none(), st.from_regex(r"\A([1-3A:]{0,4}:)?[0-9]{1,2}\Z"), st.just(""))))
-def test_the_sequences_of_many_are_those_of_each(places: list[str | None]) -> None:
-    assert list(sequences_of(places)) == list(map(sequence_of, places))
+def test_sequences_of_many_addresses_equal_those_of_each(addresses: list[str | None]) -> None:
+    assert list(sequences_of(addresses)) == list(map(sequence_of, addresses))

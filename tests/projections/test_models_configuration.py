@@ -1,4 +1,5 @@
-"""influencer, subscriber, subscription, guardrail, control and audit_log: what is configured now, and who did it."""
+"""influencer, subscriber, subscription, guardrail, control and audit_log: the current configuration, and who changed
+it."""
 
 from typing import Any
 
@@ -29,7 +30,7 @@ from projections.queries.system import audit_log
 from tests.domain.facts import at, bought, influencer
 from tests.domain.facts import subscriber as subscribed
 from tests.domain.facts import subscription as subscription_of
-from tests.projections.modelled import Session, recorded, stored, tables
+from tests.projections.model_tables import Session, recorded, stored, tables
 
 NEEDED: tuple[Projection, ...] = (
     Influencers(),
@@ -43,7 +44,7 @@ NEEDED: tuple[Projection, ...] = (
 
 
 async def configured(session: Session, *events: Struct, first: int = 1) -> None:
-    """Each recorded a second after the one before."""
+    """Store configuration events, each recorded a second after the one before."""
     await stored(
         session,
         [recorded(event, "CONFIG", number, at=at(1000 * number)) for number, event in enumerate(events, first)],
@@ -55,7 +56,7 @@ def switched(target: ControlTarget, id: str, state: ControlState) -> ControlChan
     return ControlChanged(target=target, id=id, state=state, actor="ops", note="why")
 
 
-async def test_the_newest_configuration_is_what_counts(database: str) -> None:
+async def test_the_newest_configuration_is_shown(database: str) -> None:
     async with tables(database, NEEDED) as session:
         await configured(
             session,
@@ -89,10 +90,10 @@ async def test_the_newest_configuration_is_what_counts(database: str) -> None:
         sam = await subscriber(session, "sam")
         assert sam is not None
         assert sam.control == "enabled"
-        assert await subscriber(session, "nobody") is None
+        assert await subscriber(session, "unknown") is None
 
 
-async def test_influencers_come_by_what_was_copied(database: str) -> None:
+async def test_influencers_are_sorted_by_copied_volume(database: str) -> None:
     async with tables(database, NEEDED) as session:
         await configured(session, *(influencer(id) for id in ("ann", "bob", "cat")))
         fills = [bought("BTC", "1", price, attempt=who, influencer=who) for who, price in (("bob", "7"), ("cat", "9"))]
@@ -102,22 +103,22 @@ async def test_influencers_come_by_what_was_copied(database: str) -> None:
 
 async def test_pages_of_subscribers_and_subscriptions(database: str) -> None:
     async with tables(database, NEEDED) as session:
-        people = [f"s{number:02}" for number in range(7)]
+        subscriber_ids = [f"s{number:02}" for number in range(7)]
         await configured(
             session,
-            *map(subscribed, people),
+            *map(subscribed, subscriber_ids),
             structs.replace(subscribed("exec"), scope=PortfolioScope.EXEC_USER),
-            *(subscription_of(f"{who}-ann", subscriber=who) for who in people),
+            *(subscription_of(f"{who}-ann", subscriber=who) for who in subscriber_ids),
             subscription_of("s00-bob", subscriber="s00", influencer="bob"),
         )
         seen: list[str] = []
         while page := await subscribers(session, after=seen[-1] if seen else "", limit=3):
             seen += [one.subscriber_id for one in page]
-        assert seen == people
+        assert seen == subscriber_ids
         assert [one.subscriber_id for one in await subscribers(session, scope="EXEC_USER")] == ["exec"]
         first = await subscriptions(session, influencer_id="ann", limit=5)
         rest = await subscriptions(session, influencer_id="ann", after=first[-1].subscription_id, limit=5)
-        assert [one.subscriber_id for one in (*first, *rest)] == people
+        assert [one.subscriber_id for one in (*first, *rest)] == subscriber_ids
         assert [one.influencer_id for one in await subscriptions(session, subscriber_id="s00")] == ["ann", "bob"]
         assert first[0].sizing_mode == "fixed_notional"
         assert first[0].filters["sides"] == []

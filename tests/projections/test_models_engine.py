@@ -1,4 +1,4 @@
-"""All read models through the real engine, from a real log: every table has its rows, and they are as folded."""
+"""The engine builds every read model from a log: each table has rows, and they equal the folds of the events."""
 
 from typing import Any
 
@@ -33,18 +33,18 @@ from tests.conftest import Databases
 from tests.domain.facts import SELL, at, influencer, seeded, signal
 from tests.domain.facts import subscriber as subscribed
 from tests.domain.facts import subscription as subscription_of
-from tests.projections.building import built, contents, letters
-from tests.projections.example_log import walks
-from tests.projections.modelled import Told, recorded, stored, tables, tell
+from tests.projections.engines import built, contents, dead_letters
+from tests.projections.example_log import flows
+from tests.projections.model_tables import Appended, append_events, recorded, stored, tables
 from tests.streams.examples import example
 
 
-def everything() -> list[Told]:
+def everything() -> list[Appended]:
     """Events of every kind that a read model wants."""
-    told: list[Told] = [(stream, subject, event, at(0)) for stream, subject, event in walks(1, 30)]
+    events: list[Appended] = [(stream, subject, event, at(0)) for stream, subject, event in flows(1, 30)]
     book = subjects.executions("sub-1")
     trading = subjects.signals("ann", "hyperliquid", "BTC")
-    told += [
+    events += [
         ("SIGNALS", trading, seeded(("BTC", "2")), at(0)),
         ("SIGNALS", trading, signal("turn", SELL, "5", "100", before="2", ms=50), at(60)),
         ("SIGNALS", trading, structs.replace(signal("split"), action=Action.SPLIT, source_event_id="sp"), at(61)),
@@ -87,23 +87,23 @@ def everything() -> list[Told]:
         PolicyMaterialized(hash="h", values={"spread_bps": 20}),
         ControlChanged(target=ControlTarget.ENGINE, id="", state=ControlState.PAUSED, actor="ops", note=""),
     ]
-    return told + [("CONFIG", subjects.config("x", str(n)), event, at(n)) for n, event in enumerate(configuration)]
+    return events + [("CONFIG", subjects.config("x", str(n)), event, at(n)) for n, event in enumerate(configuration)]
 
 
-async def test_the_engine_fills_every_table_as_the_folds_say(
+async def test_the_engine_fills_every_table_with_the_folded_rows(
     log: Connection, running: Addresses, database: str, databases: Databases
 ) -> None:
-    told = everything()
-    await tell(log, told)
+    events = everything()
+    await append_events(log, events)
     await built(log, database, PROJECTIONS)
     live = await contents(database, PROJECTIONS)
     assert [name for name, rows in live.items() if not rows] == []
-    assert await letters(log) == [structs.replace(example(DeadLettered))], "nothing but the letter that was told"
+    assert await dead_letters(log) == [structs.replace(example(DeadLettered))], "only the appended dead letter"
 
     other = await databases.new()
     async with tables(other) as session:
-        numbers = dict.fromkeys((stream for stream, _, _, _ in told), 0)
-        for stream, _, event, time in told:
+        numbers = dict.fromkeys((stream for stream, _, _, _ in events), 0)
+        for stream, _, event, time in events:
             numbers[stream] += 1
             await stored(session, [recorded(event, stream, numbers[stream], at=time, cause="RAW:12")])
     folded = await contents(other, PROJECTIONS)
@@ -116,7 +116,7 @@ async def test_the_engine_fills_every_table_as_the_folds_say(
 
 
 async def test_rows_of_append_only_tables_cannot_be_changed_by_the_engine(log: Connection, database: str) -> None:
-    await tell(log, everything())
+    await append_events(log, everything())
     await built(log, database, PROJECTIONS)
     session = await asyncpg.connect(database)
     try:

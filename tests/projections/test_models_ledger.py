@@ -1,4 +1,5 @@
-"""ledger_entry, ledger_balance, portfolio_snapshot and position: the books of a subscriber add up to its portfolio."""
+"""ledger_entry, ledger_balance, portfolio_snapshot and position: the entries of a subscriber add up to its
+portfolio."""
 
 from collections import defaultdict
 from datetime import timedelta
@@ -35,7 +36,7 @@ from projections.queries.ledger import LedgerLine, balances, ledger
 from projections.queries.portfolios import portfolio, snapshots
 from tests.domain.facts import BUY, SELL, at, bought, decided, deposited, filled, sold
 from tests.domain.strategies import lives
-from tests.projections.modelled import Session, recorded, stored, tables, undone
+from tests.projections.model_tables import Session, recorded, rolled_back, stored, tables
 
 NEEDED: tuple[Projection, ...] = (
     LedgerEntries(),
@@ -79,13 +80,13 @@ def changed(share: str, average: str) -> PositionChanged:
     )
 
 
-async def test_the_books_add_up_to_the_portfolio_whatever_happened(database: str) -> None:
+async def test_ledger_entries_add_up_to_the_portfolio(database: str) -> None:
     drawn: list[list[Event]] = []
 
     @settings(max_examples=100)
     @given_any(lives)
     def every(events: list[Event]) -> None:
-        # No line is worth more than 9 trillion dollars; sums may be.
+        # An entry fits a bigint (9 trillion dollars); sums may not.
         assume(all(abs(getattr(event, "cash_delta_micros", 0)) < 2**63 for event in events))
         drawn.append(events)
 
@@ -95,7 +96,7 @@ async def test_the_books_add_up_to_the_portfolio_whatever_happened(database: str
             expected = domain.initial
             for event in events:
                 expected = domain.evolve(expected, event)
-            async with undone(session):
+            async with rolled_back(session):
                 await booked(session, *events)
                 cash = await session.fetchval(
                     "SELECT coalesce(sum(cash_delta_micros), 0) FROM ledger_entry WHERE subscriber_id = 'sam'"
@@ -117,7 +118,7 @@ async def test_the_books_add_up_to_the_portfolio_whatever_happened(database: str
 
 
 @pytest.mark.parametrize("limit", [1, 3, 7, 50])
-async def test_pages_of_the_ledger_hold_every_line_once_newest_first(database: str, limit: int) -> None:
+async def test_pages_of_the_ledger_hold_every_entry_once_newest_first(database: str, limit: int) -> None:
     day = 24 * 60 * MINUTE
     fills = [
         structs.replace(bought("BTC", "1", "100", attempt=f"att-{n}"), filled_at=at(n // 3 * day // 2))
@@ -158,13 +159,13 @@ async def test_an_account_is_valued_at_payouts_then_marks_then_own_fills(databas
         await marked(session, "140", 4000)
         account = await portfolio(session, "sam")
         assert account.equity_micros == micros("801"), "a payout is the last price"
-        assert (await portfolio(session, "nobody")).equity_micros == 0
+        assert (await portfolio(session, "unknown")).equity_micros == 0
 
 
 # --- snapshots ---------------------------------------------------------------------------------------------
 
 
-def looks(ms: int, equity: str) -> list[tuple[Event, str]]:
+def facts_at(ms: int, equity: str) -> list[tuple[Event, str]]:
     common: dict[str, Any] = {"subscriber_id": "sam", "equity_micros": micros(equity)}
     watched: dict[str, Any] = {**common, "marks_sequence": 1}
     limit = BreakerLimit.DRAWDOWN
@@ -182,10 +183,10 @@ def looks(ms: int, equity: str) -> list[tuple[Event, str]]:
 
 
 @pytest.mark.parametrize("number", range(4))
-async def test_facts_are_taken_as_they_are_and_the_newest_of_a_minute_stays(database: str, number: int) -> None:
+async def test_the_newest_fact_of_a_minute_is_kept(database: str, number: int) -> None:
     async with tables(database, NEEDED) as session:
-        (older, _), (event, source) = looks(1_000, "900")[number], looks(15_000, "777")[number]
-        (next_minute, _) = looks(MINUTE, "600")[number]
+        (older, _), (event, source) = facts_at(1_000, "900")[number], facts_at(15_000, "777")[number]
+        (next_minute, _) = facts_at(MINUTE, "600")[number]
         await booked(session, older, event)
         await booked(session, next_minute, first=10)
         rows = await session.fetch("SELECT minute, equity_micros, source, sequence FROM portfolio_snapshot ORDER BY 1")
@@ -196,7 +197,7 @@ async def test_facts_are_taken_as_they_are_and_the_newest_of_a_minute_stays(data
         ]
 
 
-async def test_minutes_without_a_fact_are_valued_from_books_and_marks(database: str) -> None:
+async def test_minutes_without_a_fact_are_valued_from_ledger_and_marks(database: str) -> None:
     fills = [
         structs.replace(bought("BTC", "2", "100", attempt="a"), filled_at=at(2 * MINUTE)),
         structs.replace(sold("BTC", "1", "120", attempt="b"), filled_at=at(6 * MINUTE)),
@@ -208,13 +209,13 @@ async def test_minutes_without_a_fact_are_valued_from_books_and_marks(database: 
         await booked(session, structs.replace(decided(decided_at=at(9 * MINUTE)), equity_micros=5), first=20)
         begin = timestamp(at(0))
         found = await snapshots(session, "sam", begin, begin + timedelta(minutes=10))
-        told = [(one.equity_micros // MICRO, one.source) for one in found]
+        values = [(one.equity_micros // MICRO, one.source) for one in found]
         books = [0, 1000, 1000, 1000, 1020, 1020, 1040, 1040, 1050]
         # at(0) is 40 s into its minute: what ends ten minutes later touches eleven.
-        assert told == [*((worth, "BOOKS") for worth in books), (0, "DECISION"), (1050, "BOOKS")]
+        assert values == [*((worth, "BOOKS") for worth in books), (0, "DECISION"), (1050, "BOOKS")]
         for start in range(1, 10):
             later = await snapshots(session, "sam", begin + timedelta(minutes=start), begin + timedelta(minutes=10))
-            assert later == found[start:], "where it begins makes no difference"
+            assert later == found[start:], "a later start gives the same minutes"
 
 
 async def test_two_influencers_on_one_asset_are_kept_apart(database: str) -> None:

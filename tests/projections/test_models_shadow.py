@@ -1,4 +1,4 @@
-"""shadow_entry: an influencer's own portfolio from its lines equals the fold of its signals, to the micro."""
+"""shadow_entry: an influencer's portfolio from its rows equals the fold of its signals, to the micro."""
 
 from datetime import timedelta
 from typing import Any
@@ -28,13 +28,13 @@ from projections.queries.shadows import NEWEST, ShadowPortfolio, shadow, shadow_
 from streams.envelope import Recorded
 from tests.domain.copy_scenarios import NO, YES, Happening, log, more, movement, moving, recording, removed, row, wallet
 from tests.domain.facts import ACCOUNT, ANN, BUY, SELL, at, seeded, signal, trade
-from tests.projections.modelled import Session, recorded, stored, tables, undone
+from tests.projections.model_tables import Session, recorded, rolled_back, stored, tables
 
 NEEDED: tuple[Projection, ...] = (ShadowEntries(), InfluencerPositions(), MarketPriceSnapshots(), Markets())
 
 
-def told(*happened: Happening) -> list[Event]:
-    """What these lead to in SIGNALS; each venue has an account of its own."""
+def signals_of(*happened: Happening) -> list[Event]:
+    """The events of SIGNALS that result; each venue has an account of its own."""
     events: list[Event] = []
     accounts: dict[Venue, Any] = {}
     for it in happened:
@@ -57,13 +57,13 @@ def in_the_log(events: list[Event]) -> list[Recorded]:
 
 
 def reported(size: str, price: str | None, *, asset: str = "BTC", ms: int = 0) -> AccountSeeded:
-    """A report of one perpetual with its price of entry."""
+    """An account snapshot with one perpetual and its entry price."""
     position = SeededPosition(asset, micros(size), price_micros=None if price is None else micros(price))
     return structs.replace(seeded(ms=ms), seed_id=f"{asset}@{ms}", positions=(position,))
 
 
 def facts_of(found: InfluencerPortfolio | ShadowPortfolio) -> dict[str, Any]:
-    """What both sides say of one address."""
+    """The facts of one address, from either side."""
     if isinstance(found, InfluencerPortfolio):
         positions = {
             asset: (held.share_micros, held.cost_micros, held.realized_micros, held.mark_micros)
@@ -91,7 +91,7 @@ def facts_of(found: InfluencerPortfolio | ShadowPortfolio) -> dict[str, Any]:
 
 
 async def agreed(session: Session, events: list[Event], *, until: int = NEWEST) -> None:
-    """The rows say what the domain's fold says."""
+    """Assert that the rows equal the fold of the domain."""
     expected = domain.initial
     for number, event in enumerate(events, 1):
         if number <= until:
@@ -158,26 +158,26 @@ steps = st.lists(
 )
 
 
-async def test_lines_and_fold_agree_whatever_happened(database: str) -> None:
+async def test_rows_and_fold_agree(database: str) -> None:
     async with tables(database, NEEDED) as session:
 
         @settings(max_examples=150)
         @given_any(steps, st.booleans())
         def every(happened: list[Happening], known: bool) -> None:
-            drawn.append(told(*([wallet((YES, "5"))] if known else []), *happened))
+            drawn.append(signals_of(*([wallet((YES, "5"))] if known else []), *happened))
 
         drawn: list[list[Event]] = []
         every()
         for number, events in enumerate(drawn):
             try:
-                async with undone(session):
+                async with rolled_back(session):
                     await agreed(session, events)
             except AssertionError as error:
                 raise AssertionError(f"history {number}: {events}") from error
 
 
-async def test_as_of_any_moment(database: str) -> None:
-    events = told(
+async def test_as_of_any_sequence(database: str) -> None:
+    events = signals_of(
         reported("5", "100"),
         trade("t1", SELL, "8", "110", ms=5, fee_micros=7),
         reported("-3", "100", ms=10),
@@ -188,13 +188,13 @@ async def test_as_of_any_moment(database: str) -> None:
     )
     async with tables(database, NEEDED) as session:
         for until in range(len(events) + 1):
-            async with undone(session):
+            async with rolled_back(session):
                 await agreed(session, events, until=until)
 
 
-async def test_what_a_report_does_not_list_is_gone_at_its_newest_price(database: str) -> None:
+async def test_a_position_missing_in_a_snapshot_is_closed_at_its_newest_price(database: str) -> None:
     async with tables(database, NEEDED) as session:
-        events = told(reported("5", "100"), trade("t1", price="150", ms=5), seeded(ms=10))
+        events = signals_of(reported("5", "100"), trade("t1", price="150", ms=5), seeded(ms=10))
         await stored(session, in_the_log(events), NEEDED)
         (found,) = await shadow(session, "ann")
         assert found.positions == ()
@@ -203,21 +203,21 @@ async def test_what_a_report_does_not_list_is_gone_at_its_newest_price(database:
         assert await holdings(session, "ann") == []
 
 
-async def test_a_late_trade_moves_no_price(database: str) -> None:
+async def test_a_late_trade_does_not_change_the_price(database: str) -> None:
     late = (trade("t2", price="120", ms=20), trade("t1", price="100", ms=10))
     async with tables(database, NEEDED) as session:
-        async with undone(session):
-            await agreed(session, told(seeded(), *late))
+        async with rolled_back(session):
+            await agreed(session, signals_of(seeded(), *late))
             (found,) = await shadow(session, "ann")
             assert found.positions[0].own_price_micros == micros("120")
-        await agreed(session, told(seeded(), *late, seeded(ms=30)))
+        await agreed(session, signals_of(seeded(), *late, seeded(ms=30)))
         (found,) = await shadow(session, "ann")
         assert found.deposits_micros == -micros("240"), "out at its newest price"
 
 
 async def test_marks_of_the_log_value_what_is_open_when_they_are_newer(database: str) -> None:
     async with tables(database, NEEDED) as session:
-        await stored(session, in_the_log(told(seeded(), trade("t1", price="100", ms=20))), NEEDED)
+        await stored(session, in_the_log(signals_of(seeded(), trade("t1", price="100", ms=20))), NEEDED)
         for ms, price, worth in ((19, "200", "100"), (20, "120", "120"), (21, "130", "130")):
             mark = MarkCaptured(
                 mark_id=f"m{ms}",
@@ -232,20 +232,20 @@ async def test_marks_of_the_log_value_what_is_open_when_they_are_newer(database:
             await stored(session, [recorded(mark, "GROUPS", ms)], NEEDED)
             (found,) = await shadow(session, "ann")
             expected = domain.initial
-            for event in told(seeded(), trade("t1", price="100", ms=20)):
+            for event in signals_of(seeded(), trade("t1", price="100", ms=20)):
                 expected = domain.evolve(expected, event)
             known = Mark(1, micros(price), at(ms))
             assert found.equity_micros == domain.equity(expected, {("hyperliquid", "BTC"): known}.get)
             assert found.positions[0].mark_micros == micros(worth)
 
 
-async def test_holdings_are_those_of_the_newest_word(database: str) -> None:
+async def test_holdings_are_those_of_the_newest_trade_or_snapshot(database: str) -> None:
     async with tables(database, NEEDED) as session:
 
         async def held(*happened: Happening) -> dict[str, tuple[int, str]]:
-            async with undone(session):
-                await stored(session, in_the_log(told(*happened)), NEEDED)
-                return {one.asset: (one.share_micros, one.told_by) for one in await holdings(session, "ann")}
+            async with rolled_back(session):
+                await stored(session, in_the_log(signals_of(*happened)), NEEDED)
+                return {one.asset: (one.share_micros, one.source) for one in await holdings(session, "ann")}
 
         two = micros("2")
         assert await held(trade("t1", BUY, "2", ms=1)) == {"BTC": (two, "trade")}
@@ -257,9 +257,9 @@ async def test_holdings_are_those_of_the_newest_word(database: str) -> None:
         assert await held(trade("t1", BUY, "1", ms=1), trade("t2", SELL, "1", ms=2)) == {}
 
 
-async def test_minutes_of_a_shadow(database: str) -> None:
+async def test_minutes_of_an_influencer_portfolio(database: str) -> None:
     minute = 60_000
-    events = told(
+    events = signals_of(
         reported("5", "100"),
         trade("t1", SELL, "2", "110", ms=minute, fee_micros=MICRO),
         trade("t2", SELL, "3", "120", ms=3 * minute),
@@ -270,17 +270,17 @@ async def test_minutes_of_a_shadow(database: str) -> None:
         found = await shadow_snapshots(session, "ann", since - timedelta(minutes=1), since + timedelta(minutes=5))
         assert [one.profit_micros // MICRO for one in found] == [0, 0, 49, 49, 79, 79, 79]
         later = await shadow_snapshots(session, "ann", since + timedelta(minutes=2), since + timedelta(minutes=5))
-        assert later == found[3:], "the beginning is what came before"
+        assert later == found[3:], "a later start gives the same minutes"
 
 
-def test_history_before_the_report_makes_no_line() -> None:
-    events = told(reported("5", "100", ms=10), trade("t1", ms=5))
+def test_a_historic_signal_makes_no_row() -> None:
+    events = signals_of(reported("5", "100", ms=10), trade("t1", ms=5))
     assert isinstance(events[1], SignalRecorded)
     assert list(ShadowEntries().changes(recorded(events[1], "SIGNALS", 2))) == []
 
 
 @pytest.mark.parametrize(("side", "cash"), [(BUY, "-100.5"), (SELL, "99.5")])
-def test_a_line(side: Any, cash: str) -> None:
+def test_the_row_of_a_signal(side: Any, cash: str) -> None:
     event = structs.replace(signal(side=side), fee_micros=micros("0.5"))
     (change,) = ShadowEntries().changes(recorded(event, "SIGNALS", 3))
     assert isinstance(change, Insert)

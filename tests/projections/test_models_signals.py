@@ -1,4 +1,4 @@
-"""activity_event, trade_event, influencer_metrics, market, market_price_snapshot: what is seen of venues."""
+"""activity_event, trade_event, influencer_metrics, market, market_price_snapshot: what venues report."""
 
 from datetime import date, timedelta
 
@@ -40,7 +40,7 @@ from projections.queries.influencers import activities, group, groups, trades
 from projections.queries.markets import market, markets, marks
 from projections.queries.round_trips import influencer_metrics
 from tests.domain.facts import BUY, SELL, at, bought, decided, group_closed, influencer, signal
-from tests.projections.modelled import Session, recorded, stored, tables
+from tests.projections.model_tables import Session, recorded, stored, tables
 from tests.streams.examples import example
 
 NEEDED: tuple[Projection, ...] = (
@@ -58,7 +58,7 @@ NEEDED: tuple[Projection, ...] = (
 DAY = 24 * 3_600_000
 
 
-async def told(session: Session, *events: Event, stream: str = "SIGNALS", first: int = 1) -> None:
+async def append(session: Session, *events: Event, stream: str = "SIGNALS", first: int = 1) -> None:
     await stored(session, [recorded(event, stream, first + n) for n, event in enumerate(events)], NEEDED)
 
 
@@ -78,7 +78,7 @@ def gap(id: str = "g1", ms: int = 0) -> GapDetected:
     )
 
 
-async def test_activity_is_what_is_no_trade(database: str) -> None:
+async def test_activity_events_are_all_but_trades(database: str) -> None:
     split = structs.replace(signal("s2", ms=2), action=Action.SPLIT, notional_micros=5, source_event_id="r2")
     redeem = structs.replace(signal("s3", SELL, ms=3), action=Action.REDEEM, notional_micros=6, source_event_id="r3")
     observed = structs.replace(
@@ -100,8 +100,8 @@ async def test_activity_is_what_is_no_trade(database: str) -> None:
         structs.replace(raw, channel="positions"),
     ]
     async with tables(database, NEEDED) as session:
-        await told(session, gap(ms=1), signal("s1", ms=1), split, redeem, observed)
-        await told(session, raw, *others, stream="RAW")
+        await append(session, gap(ms=1), signal("s1", ms=1), split, redeem, observed)
+        await append(session, raw, *others, stream="RAW")
         found = await activities(session, "ann")
         assert [(one.kind, one.source_event_id, one.cash_micros) for one in found] == [
             ("REWARD", "pm:REWARD:0xa:0xhash", 0),
@@ -118,8 +118,8 @@ async def test_activity_is_what_is_no_trade(database: str) -> None:
 async def test_pages_of_trades(database: str) -> None:
     async with tables(database, NEEDED) as session:
         made = [structs.replace(signal(f"s{n}", ms=n // 3 * DAY), fee_micros=None if n % 2 else n) for n in range(10)]
-        await told(session, *made)
-        await told(session, structs.replace(signal("other"), influencer_id="bob"), first=50)
+        await append(session, *made)
+        await append(session, structs.replace(signal("other"), influencer_id="bob"), first=50)
         seen: list[tuple[str, int | None]] = []
         after = None
         while page := await trades(session, "ann", after=after, limit=4):
@@ -128,12 +128,12 @@ async def test_pages_of_trades(database: str) -> None:
         assert seen == [(f"s{n}", None if n % 2 else n) for n in range(9, -1, -1)]
 
 
-async def test_groups_with_what_became_of_them(database: str) -> None:
+async def test_groups_with_quote_and_fan_out(database: str) -> None:
     async with tables(database, NEEDED) as session:
         first = group_closed(ms=1)
         second = structs.replace(group_closed(ms=DAY), group_id="grp-2")
         failed = QuoteFailed(quote_id="q", group=first, reason=Reason.NO_QUOTE, detail="429", failed_at=at(9))
-        await told(session, first, failed, second, stream="GROUPS")
+        await append(session, first, failed, second, stream="GROUPS")
         found = await groups(session, "ann")
         assert [(one.group_id, one.quote, one.matched) for one in found] == [
             ("grp-2", None, None),
@@ -158,10 +158,10 @@ async def test_an_influencer_by_day_and_its_round_trips(database: str) -> None:
     skip = structs.replace(decided(decided_at=at(0)), decision=Decision.SKIP)
     async with tables(database, NEEDED) as session:
         await stored(session, [recorded(influencer("ann"), "CONFIG", 1)], NEEDED)
-        await told(session, *won, *lost, historic, gap("g", ms=3))
-        await told(session, group_closed(), stream="GROUPS")
+        await append(session, *won, *lost, historic, gap("g", ms=3))
+        await append(session, group_closed(), stream="GROUPS")
         fill = bought("BTC", "1", "50", fee="0.5")
-        await told(session, decided(), skip, skip, fill, stream="EXECUTIONS")
+        await append(session, decided(), skip, skip, fill, stream="EXECUTIONS")
         found = await influencer_metrics(session, "ann")
         assert found is not None
         assert (found.signals, found.historic_signals, found.gaps, found.groups) == (4, 1, 1, 1)
@@ -176,7 +176,9 @@ async def test_an_influencer_by_day_and_its_round_trips(database: str) -> None:
         assert (found.first_day, found.last_day) == (day, day + timedelta(days=2))
         later = await influencer_metrics(session, "ann", day + timedelta(days=1), day + timedelta(days=2))
         assert later is not None
-        assert (later.signals, later.trips, later.profit_micros) == (2, 1, micros("-1")), "held before: came in at 130"
+        assert (later.signals, later.trips, later.profit_micros) == (2, 1, micros("-1")), (
+            "shares held before the span count from 130"
+        )
         assert await influencer_metrics(session, "bob") is None
 
 
@@ -221,7 +223,7 @@ async def test_a_market_with_prices_and_payouts(database: str) -> None:
         for ms, price in ((0, 400_000), (DAY, 600_000), (DAY + 1, 700_000))
     ]
     async with tables(database, NEEDED) as session:
-        await told(session, described(), described(market="aaa", outcomes=()), *captured, stream="GROUPS")
+        await append(session, described(), described(market="aaa", outcomes=()), *captured, stream="GROUPS")
         found = await market(session, "polymarket", "race")
         assert found is not None
         assert [(one.label, one.price_micros, one.payout_micros) for one in found.outcomes] == [
@@ -232,7 +234,7 @@ async def test_a_market_with_prices_and_payouts(database: str) -> None:
         assert [one.market for one in await markets(session)] == ["aaa", "race"]
         assert [one.market for one in await markets(session, after="aaa")] == ["race"]
         # Described anew after it was resolved: the payouts stay.
-        await told(session, resolved, described(closes_at=at(30)), stream="GROUPS", first=20)
+        await append(session, resolved, described(closes_at=at(30)), stream="GROUPS", first=20)
         found = await market(session, "polymarket", "race")
         assert found is not None
         assert [one.payout_micros for one in found.outcomes] == [MICRO, 0]

@@ -1,4 +1,5 @@
-"""system_metrics, system_latency and system_checkpoint: counts per minute, percentiles from buckets, places."""
+"""system_metrics, system_latency and system_checkpoint: counts per minute, percentiles from buckets, positions of
+lanes."""
 
 import random
 from datetime import timedelta
@@ -15,14 +16,14 @@ from projections.queries.system import checkpoints, latencies, minutes
 from streams.dead_letter_events import DeadLettered
 from streams.processing.checkpoint import Checkpoint
 from tests.domain.facts import at, decided, signal
-from tests.projections.modelled import Session, recorded, stored, tables
+from tests.projections.model_tables import Session, recorded, stored, tables
 from tests.streams.examples import example
 
 NEEDED: tuple[Projection, ...] = (SystemMetrics(), SystemCheckpoints())
 MINUTE = 60_000
 
 
-async def told(session: Session, *events: tuple[Event, str, int]) -> None:
+async def store_recorded(session: Session, *events: tuple[Event, str, int]) -> None:
     """(event, stream, when it was recorded in ms)."""
     await stored(session, [recorded(e, stream, n, at=at(ms)) for n, (e, stream, ms) in enumerate(events)], NEEDED)
 
@@ -30,7 +31,7 @@ async def told(session: Session, *events: tuple[Event, str, int]) -> None:
 async def test_counts_per_minute(database: str) -> None:
     skip = structs.replace(decided(), decision=Decision.SKIP)
     async with tables(database, NEEDED) as session:
-        await told(
+        await store_recorded(
             session,
             (example(RawReceived), "RAW", 0),
             (signal(), "SIGNALS", 1),
@@ -40,8 +41,8 @@ async def test_counts_per_minute(database: str) -> None:
             (skip, "EXECUTIONS", MINUTE),
             (example(OrderSubmitted), "EXECUTIONS", MINUTE),
         )
-        letter = example(DeadLettered)
-        await stored(session, [recorded(letter, "DEAD", 1, at=at(MINUTE))], NEEDED)
+        dead_letter = example(DeadLettered)
+        await stored(session, [recorded(dead_letter, "DEAD", 1, at=at(MINUTE))], NEEDED)
         begin = timestamp(at(0)).replace(second=0)
         first, second = await minutes(session, begin, begin + timedelta(minutes=2))
         assert (first.minute, first.raw_events, first.signals, first.requests, first.executed) == (begin, 1, 2, 1, 0)
@@ -57,7 +58,7 @@ async def test_percentiles_lie_in_the_bucket_of_the_exact_value(database: str) -
     ]
     historic = structs.replace(signal("old", ms=-(10**6)), position_state=PositionState.HISTORIC)
     async with tables(database, NEEDED) as session:
-        await told(session, *((event, "SIGNALS", n * 500) for n, event in enumerate([*made, historic])))
+        await store_recorded(session, *((event, "SIGNALS", n * 500) for n, event in enumerate([*made, historic])))
         begin = timestamp(at(0)).replace(second=0)
         (found,) = await latencies(session, begin, begin + timedelta(minutes=10), (1, 50, 95, 99, 100))
         assert (found.hop, found.events) == ("detect", len(took))
@@ -79,11 +80,11 @@ def test_buckets(took: int, upper: int) -> None:
     assert bucket(took) == upper
 
 
-async def test_hops_and_clocks_that_disagree(database: str) -> None:
+async def test_latencies_per_hop_are_never_negative(database: str) -> None:
     early = structs.replace(signal(), detect_time=at(0), event_time=at(5))
     async with tables(database, NEEDED) as session:
         raw = structs.replace(example(RawReceived), detect_time=at(0))
-        await told(
+        await store_recorded(
             session,
             (early, "SIGNALS", 0),
             (structs.replace(decided(), detect_time=at(0), decided_at=at(900)), "EXECUTIONS", 0),

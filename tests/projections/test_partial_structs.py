@@ -1,4 +1,4 @@
-"""Lean facts: the same rows as from whole ones, whoever else wants the event, and nothing accepted that is wrong."""
+"""Partial structs give the same rows as whole events, beside any other projection, and accept no invalid value."""
 
 import msgspec
 import pytest
@@ -31,13 +31,13 @@ def stored(event: Event) -> bytes:
 
 
 def events(payload: bytes, *projections: Projection) -> list[tuple[Recorded | Unreadable, tuple[Projection, ...]]]:
-    folder = EventDecoder(CODEC, "EXECUTIONS", projections)
-    return list(folder.events([(41, b"a.b", payload)], {each.name: 0 for each in projections}))
+    decoder = EventDecoder(CODEC, "EXECUTIONS", projections)
+    return list(decoder.events([(41, b"a.b", payload)], {each.name: 0 for each in projections}))
 
 
 @pytest.mark.parametrize(("projection", "event"), EVENTS, ids=[each.name for each, _ in EVENTS])
 @pytest.mark.parametrize("ours", [True, False], ids=["ours", "written by others"])
-def test_lean_facts_fold_to_the_rows_of_whole_ones(projection: Projection, event: Event, ours: bool) -> None:
+def test_partial_structs_give_the_rows_of_whole_events(projection: Projection, event: Event, ours: bool) -> None:
     payload = stored(event) if ours else b" " + stored(event)
     ((found, wanting),) = events(payload, projection)
     assert isinstance(found, Recorded)
@@ -47,17 +47,17 @@ def test_lean_facts_fold_to_the_rows_of_whole_ones(projection: Projection, event
     assert list(projection.changes(found)) == list(projection.changes(whole))
 
 
-def test_who_wants_the_whole_event_gets_it_beside_the_lean_one() -> None:
+def test_folding_projections_get_the_whole_event_beside_the_partial_one() -> None:
     fills, counts = ExecutableFills(), EventCounts()
-    (whole, first), (thin, second) = events(stored(example(OrderFilled)), fills, counts)
+    (whole, first), (partial, second) = events(stored(example(OrderFilled)), fills, counts)
     assert (first, second) == ((counts,), (fills,))
     assert isinstance(whole, Recorded)
     assert isinstance(whole.data, OrderFilled)
-    assert isinstance(thin, Recorded)
-    assert not isinstance(thin.data, OrderFilled)
+    assert isinstance(partial, Recorded)
+    assert not isinstance(partial.data, OrderFilled)
 
 
-def test_an_unknown_value_is_unreadable_for_everybody_once() -> None:
+def test_an_unknown_value_is_unreadable_once_for_all_projections() -> None:
     fills, counts = ExecutableFills(), EventCounts()
     payload = stored(example(OrderFilled, venue=Venue.HYPERLIQUID)).replace(b'"hyperliquid"', b'"nowhere"')
     ((found, wanting),) = events(payload, fills, counts)

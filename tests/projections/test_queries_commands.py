@@ -1,4 +1,4 @@
-"""`vibe leaderboard` and `vibe metrics`: what they print, and the exit codes that scripts go by."""
+"""`vibe leaderboard` and `vibe metrics`: their output, and the exit codes that scripts rely on."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,30 +15,30 @@ from streams import subjects
 from streams.connection import Connection
 from tests.domain.facts import BUY, SELL, at, bought, decided, influencer, signal
 from tests.domain.facts import subscriber as subscribed
-from tests.projections.building import built
-from tests.projections.modelled import tell
+from tests.projections.engines import built
+from tests.projections.model_tables import append_events
 from tests.system.command import vibe
 from vibe.app.settings import Settings
 from vibe.cli.leaderboard import run_leaderboard, run_metrics
 
 
-async def told(log: Connection, database: str) -> None:
-    trading, book = subjects.signals("ann", "hyperliquid", "BTC"), subjects.executions("sam")
-    await tell(
+async def build(log: Connection, database: str) -> None:
+    signals, executions = subjects.signals("ann", "hyperliquid", "BTC"), subjects.executions("sam")
+    await append_events(
         log,
         [
             ("CONFIG", subjects.config("influencer", "ann"), influencer("ann"), at(0)),
             ("CONFIG", subjects.config("subscriber", "sam"), subscribed("sam"), at(0)),
-            ("SIGNALS", trading, signal("s1", BUY, "1", "100"), at(0)),
-            ("SIGNALS", trading, signal("s2", SELL, "1", "130", before="1", ms=1), at(1)),
-            ("EXECUTIONS", book, decided(), at(0)),
-            ("EXECUTIONS", book, bought("BTC", "1", "100", fee="1"), at(0)),
+            ("SIGNALS", signals, signal("s1", BUY, "1", "100"), at(0)),
+            ("SIGNALS", signals, signal("s2", SELL, "1", "130", before="1", ms=1), at(1)),
+            ("EXECUTIONS", executions, decided(), at(0)),
+            ("EXECUTIONS", executions, bought("BTC", "1", "100", fee="1"), at(0)),
         ],
     )
     await built(log, database, PROJECTIONS)
 
 
-async def test_what_they_print(
+async def test_output_and_exit_codes(
     log: Connection, running: Addresses, database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     known = Settings(data_dir=tmp_path, nats_url=running.nats_url, postgres_dsn=SecretStr(database))
@@ -46,7 +46,7 @@ async def test_what_they_print(
     def printed() -> Any:
         return msgspec.json.decode(capsys.readouterr().out.strip().splitlines()[-1])
 
-    await told(log, database)
+    await build(log, database)
     assert await run_leaderboard(known, None, 1, 20, json=True) == 0
     (first,) = printed()
     assert (first["rank"], first["trader"]["influencer_id"], first["score_micros"]) == (1, "ann", MICRO)
@@ -73,13 +73,13 @@ async def test_what_they_print(
     assert await run_metrics(known, "subscriber", "zoe", None, json=False) == 1
     assert "no subscriber 'zoe' is configured" in capsys.readouterr().err
 
-    # What nobody has read yet is said.
-    await tell(log, [("CONFIG", subjects.config("influencer", "bob"), influencer("bob"), at(2))])
+    # Events that are not stored yet are reported.
+    await append_events(log, [("CONFIG", subjects.config("influencer", "bob"), influencer("bob"), at(2))])
     assert await run_leaderboard(known, None, 1, 20, json=True) == 0
     assert "behind the log" in capsys.readouterr().err
 
 
-async def test_without_read_models_it_says_what_to_do(
+async def test_without_read_models_an_error_states_what_to_do(
     log: Connection, running: Addresses, database: str, tmp_path: Path
 ) -> None:
     use: Mapping[str, str] = {"VIBE_NATS_URL": running.nats_url, "VIBE_POSTGRES_DSN": database}

@@ -1,4 +1,4 @@
-"""The leaderboard: its score against one worked out here step by step, with fractions and no SQL."""
+"""The score of the leaderboard equals one that is computed here without SQL, in fractions."""
 
 import random
 from collections import defaultdict
@@ -18,7 +18,7 @@ from projections.models.influencer_metrics import InfluencerMetrics
 from projections.models.shadow_entry import ShadowEntries
 from projections.queries.leaderboard import Trader, leaderboard, ranked
 from tests.domain.facts import BUY, SELL, at, influencer, signal
-from tests.projections.modelled import recorded, stored, tables
+from tests.projections.model_tables import recorded, stored, tables
 
 NEEDED: tuple[Projection, ...] = (ShadowEntries(), InfluencerMetrics(), Influencers())
 DAY = 24 * 3_600_000
@@ -40,12 +40,12 @@ class Step(NamedTuple):
         return abs(self.after - self.before) * self.price
 
 
-def walk(chance: random.Random, people: list[str], length: int) -> list[Step]:
-    """Positions that wander through zero; now and then one leads from elsewhere than where it was left."""
+def random_trades(chance: random.Random, influencers: list[str], length: int) -> list[Step]:
+    """Positions that wander through zero; some trades begin at another position than the one before ended at."""
     held: defaultdict[tuple[str, str], int] = defaultdict(int)
     steps = []
     for number in range(length):
-        who, asset = chance.choice(people), chance.choice(["BTC", "ETH"])
+        who, asset = chance.choice(influencers), chance.choice(["BTC", "ETH"])
         before = held[who, asset] if chance.random() < 0.9 else chance.randint(-3, 3)
         after = chance.choice([other for other in (*range(-4, 5), 0, 0) if other != before])
         fee = 0 if before * after < 0 else chance.randint(-2, 5)
@@ -83,7 +83,7 @@ def profits(steps: list[Step]) -> dict[str, list[int]]:
         if held[key] and (step.before == 0 or (step.before > 0) != (held[key] > 0)):
             ends.append((last[key], step.who, so_far[key] + held[key] * step.price))
             so_far[key], held[key] = 0, 0
-        so_far[key] -= (step.before - held[key]) * step.price  # what came from elsewhere was paid for
+        so_far[key] -= (step.before - held[key]) * step.price  # a difference comes in at the trade's price
         held[key] = step.before
         if step.before * step.after < 0:
             ends.append(((number, 0), step.who, so_far[key] + step.before * step.price))
@@ -120,7 +120,7 @@ def ratio(trips: list[int]) -> Decimal:
 
 
 def scores(steps: list[Step], min_trips: int) -> dict[str, float]:
-    """The score of everybody, 0..1."""
+    """The score of each influencer, 0..1."""
     traders = {who: trips for who, trips in profits(steps).items() if len(trips) >= min_trips}
     volume = {who: sum(step.volume for step in steps if step.who == who) for who in traders}
     measures: list[tuple[float, dict[str, float]]] = [
@@ -139,13 +139,13 @@ def scores(steps: list[Step], min_trips: int) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_the_score_is_what_it_is_said_to_be(database: str, seed: int) -> None:
+async def test_scores_equal_computed_ones(database: str, seed: int) -> None:
     chance = random.Random(seed)
-    people = [f"p{number}" for number in range(chance.randint(1, 6))]
-    steps = walk(chance, people, 150)
+    influencers = [f"p{number}" for number in range(chance.randint(1, 6))]
+    steps = random_trades(chance, influencers, 150)
     min_trips = chance.choice([1, 2, 5])
     async with tables(database, NEEDED) as session:
-        configured = [recorded(influencer(who), "CONFIG", n, at=at(0)) for n, who in enumerate(people, 1)]
+        configured = [recorded(influencer(who), "CONFIG", n, at=at(0)) for n, who in enumerate(influencers, 1)]
         made = [recorded(one, "SIGNALS", n) for n, one in enumerate(signals(steps), 1)]
         await stored(session, configured + made, NEEDED)
         found = await leaderboard(session, min_trips=min_trips)
@@ -164,12 +164,12 @@ async def test_the_score_is_what_it_is_said_to_be(database: str, seed: int) -> N
         assert [one.score_micros for one in found] == sorted((one.score_micros for one in found), reverse=True)
 
 
-async def test_only_the_active_count_and_only_the_span(database: str) -> None:
+async def test_only_active_influencers_and_trades_of_the_span_count(database: str) -> None:
     steps = [Step(who, "BTC", *pair, 100, 0, day) for who in ("ann", "bob", "cat") for day in (0, 1)
              for pair in ((0, 1), (1, 0))]  # fmt: skip
     async with tables(database, NEEDED) as session:
-        people = [influencer("ann"), influencer("bob", status=Status.PAUSED)]
-        await stored(session, [recorded(one, "CONFIG", n, at=at(0)) for n, one in enumerate(people)], NEEDED)
+        influencers = [influencer("ann"), influencer("bob", status=Status.PAUSED)]
+        await stored(session, [recorded(one, "CONFIG", n, at=at(0)) for n, one in enumerate(influencers)], NEEDED)
         await stored(session, [recorded(one, "SIGNALS", n) for n, one in enumerate(signals(steps))], NEEDED)
         (found,) = await leaderboard(session)
         assert (found.trader.influencer_id, found.trader.trips, found.age_days) == ("ann", 2, 1)
@@ -180,7 +180,7 @@ async def test_only_the_active_count_and_only_the_span(database: str) -> None:
         assert await leaderboard(session, min_trips=3) == []
 
 
-def test_alike_is_the_best_and_ties_go_by_name() -> None:
+def test_equal_traders_have_the_best_score_and_are_sorted_by_id() -> None:
     trader = Trader(
         influencer_id="b", label="", venue="v", status="active", trips=1, won=0, win_rate_micros=0, volume_micros=0,
         profit_micros=0, drawdown_micros=0, drawdown_share_micros=0, risk_ratio_micros=0, best_micros=0, first_day=None,

@@ -1,4 +1,4 @@
-"""What pages ask of large tables is answered by an index, never by reading a table through."""
+"""Queries of pages on large tables use an index and never scan a whole table."""
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -27,17 +27,17 @@ from tests.conftest import Databases
 from tests.domain.facts import at, bought, decided, group_closed, influencer, seeded, signal
 from tests.domain.facts import subscriber as subscribed
 from tests.domain.facts import subscription as subscription_of
-from tests.projections.modelled import PLACE, Session, recorded, stored, tables
+from tests.projections.model_tables import LOCATION, Session, recorded, stored, tables
 from tests.streams.examples import example
 
 ROWS = 12_000
 DAYS = 4
 BEGIN = timestamp(at(0)).replace(hour=0, minute=0, second=0, microsecond=0)
-PEOPLE = 400
+INFLUENCERS = 400
 
 AT = f"'{BEGIN}'::timestamptz + n * interval '{DAYS} days' / {ROWS}"
-WHO = f"'sub-' || n % {PEOPLE}"
-WHOM = f"'inf-' || n % {PEOPLE}"
+WHO = f"'sub-' || n % {INFLUENCERS}"
+WHOM = f"'inf-' || n % {INFLUENCERS}"
 LARGE: dict[str, dict[str, str]] = {
     "ledger_entry": {
         "entry_id": "'e' || n",
@@ -88,7 +88,7 @@ LARGE: dict[str, dict[str, str]] = {
         "event_time": AT,
         "closed_at": AT,
     },
-    "market_price_snapshot": {"mark_id": "'m' || n", "asset": f"'asset-' || n % {PEOPLE}", "marked_at": AT},
+    "market_price_snapshot": {"mark_id": "'m' || n", "asset": f"'asset-' || n % {INFLUENCERS}", "marked_at": AT},
     "subscription": {"subscription_id": "'u' || n", "influencer_id": WHOM, "subscriber_id": WHO},
     "subscriber": {"subscriber_id": "'sub-' || n"},
     "ledger_balance": {"subscriber_id": WHO, "asset": "'asset-' || n"},
@@ -98,7 +98,7 @@ LARGE: dict[str, dict[str, str]] = {
 
 @pytest.fixture(scope="module")
 async def large(running: Any) -> Any:
-    """A session on tables with many rows of many people over some days."""
+    """A session on tables with many rows of many subscribers and influencers over some days."""
     import asyncpg
 
     server = await asyncpg.connect(running.postgres_dsn)
@@ -122,14 +122,14 @@ async def _fill(session: Session) -> None:
     }
     for stream, events in patterns.items():
         await stored(session, [recorded(event, stream, -n, at=at(0)) for n, event in enumerate(events, 1)])
-    partitions = schemas.Partitions(dict.fromkeys((each.name for each in PROJECTIONS), PLACE), PROJECTIONS)
+    partitions = schemas.Partitions(dict.fromkeys((each.name for each in PROJECTIONS), LOCATION), PROJECTIONS)
     await partitions.load(session)
     days = {BEGIN.date() + timedelta(days=number) for number in range(DAYS + 1)}
     async with session.transaction():
         await partitions.make(session, partitions.missing(dict.fromkeys(LARGE.keys() & set(partitions.tables), days)))
     columns = {table.name: table.columns for each in PROJECTIONS for table in each.tables}
-    for name, told in LARGE.items():
-        values = ", ".join(told.get(column, f"t.{column}") for column in columns[name])
+    for name, expressions in LARGE.items():
+        values = ", ".join(expressions.get(column, f"t.{column}") for column in columns[name])
         await session.execute(
             f"INSERT INTO {name} ({', '.join(columns[name])}) SELECT {values} "
             f"FROM (SELECT * FROM {name} LIMIT 1) t, generate_series(1, {ROWS}) n ON CONFLICT DO NOTHING"
@@ -140,11 +140,11 @@ async def _fill(session: Session) -> None:
 
 
 READ_BY_INDEX: set[str] = set()
-"""Tables and days with many rows; the first row of a day may be read as it likes."""
+"""Tables and daily partitions with many rows, which must not be scanned."""
 
 
 class Explaining:
-    """A reader that keeps the plans of what it is asked."""
+    """A reader that keeps the plan of every query."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -157,7 +157,7 @@ class Explaining:
 
 
 def scanned(plan: str) -> set[str]:
-    """The large tables that a plan reads through, whole or a day of them."""
+    """The large tables of which a plan scans all rows or those of a day."""
     return {re.sub(r"_\d{8}$", "", name) for name in re.findall(r"Seq Scan on (\w+)", plan) if name in READ_BY_INDEX}
 
 
@@ -195,7 +195,7 @@ PAGES: dict[str, Asked] = {
 
 
 @pytest.mark.parametrize("page", PAGES)
-async def test_a_page_reads_by_an_index(large: Session, page: str) -> None:
+async def test_a_page_is_read_by_an_index(large: Session, page: str) -> None:
     db = Explaining(large)
     await PAGES[page](db)
     assert db.plans
@@ -203,13 +203,13 @@ async def test_a_page_reads_by_an_index(large: Session, page: str) -> None:
         assert not scanned(plan), plan
 
 
-async def test_reading_through_would_be_seen(large: Session) -> None:
+async def test_a_sequential_scan_is_detected(large: Session) -> None:
     db = Explaining(large)
     await db.fetch("SELECT count(*) FROM ledger_entry WHERE price_micros = 3")
     assert scanned(db.plans[0]) == {"ledger_entry"}
 
 
-async def test_a_span_reads_its_days_alone(large: Session) -> None:
+async def test_a_time_span_reads_only_the_partitions_of_its_days(large: Session) -> None:
     db = Explaining(large)
     await portfolios.snapshots(db, "sub-7", NOON, NOON + timedelta(hours=2))
     facts = next(plan for plan in db.plans if "portfolio_snapshot" in plan)

@@ -1,4 +1,4 @@
-"""How copying goes for a subscriber: rates, slippage and lags against ones worked out here, over random histories."""
+"""A subscriber's copy metrics (rates, slippage, lags) equal ones computed here over random histories."""
 
 import random
 from collections import defaultdict
@@ -31,7 +31,7 @@ from projections.queries.attempts import (
 )
 from projections.queries.subscribers import Copying, subscriber_metrics
 from tests.domain.facts import BUY, SELL, at, completed, decided, filled, group_closed
-from tests.projections.modelled import Session, recorded, stored, tables
+from tests.projections.model_tables import Session, recorded, stored, tables
 from tests.streams.examples import example
 
 NEEDED: tuple[Projection, ...] = (
@@ -48,7 +48,7 @@ HOUR = 3_600_000
 
 
 class History:
-    """What was decided and filled, kept to be counted by hand."""
+    """Random decisions and fills, kept for the computation without SQL."""
 
     def __init__(self, chance: random.Random, length: int) -> None:
         self.groups: list[Event] = []
@@ -105,15 +105,15 @@ def percentile(values: list[int], percent: int) -> int | None:
     return sorted(values)[-(-len(values) * percent // 100) - 1] if values else None
 
 
-def by_hand(influencer: str, told: list[dict[str, Any]]) -> Copying:
-    orders = [one for one in told if one["executed"]]
+def computed(influencer: str, decisions: list[dict[str, Any]]) -> Copying:
+    orders = [one for one in decisions if one["executed"]]
     fills = [(one, *fill) for one in orders for fill in one["fills"]]
     counts = {name: sum(one["status"] == name for one in orders) for name in ("filled", "partial", "unfilled")}
     reference = [times(one["price"], share) for one, share, _, _ in fills]
-    seen, took = [one["seen"] for one in told], [one["took"] for one in told]
+    seen, took = [one["seen"] for one in decisions], [one["took"] for one in decisions]
     return Copying(
         influencer_id=influencer,
-        decisions=len(told),
+        decisions=len(decisions),
         executed=len(orders),
         orders=len(orders),
         **counts,
@@ -136,27 +136,27 @@ def by_hand(influencer: str, told: list[dict[str, Any]]) -> Copying:
     )
 
 
-async def told(session: Session, history: History) -> None:
+async def store_history(session: Session, history: History) -> None:
     await stored(session, [recorded(one, "GROUPS", n) for n, one in enumerate(history.groups, 1)], NEEDED)
     await stored(session, [recorded(one, "EXECUTIONS", n) for n, one in enumerate(history.events, 1)], NEEDED)
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_copying_is_counted_as_by_hand(database: str, seed: int) -> None:
+async def test_copy_metrics_equal_computed_ones(database: str, seed: int) -> None:
     history = History(random.Random(seed), 60)
     async with tables(database, NEEDED) as session:
-        await told(session, history)
+        await store_history(session, history)
         found = await subscriber_metrics(session, "sam")
-        assert found.copying == by_hand("", history.of[""])
-        assert list(found.copying_by_influencer) == [by_hand(who, history.of[who]) for who in ("ann", "bob")]
+        assert found.copying == computed("", history.of[""])
+        assert list(found.copying_by_influencer) == [computed(who, history.of[who]) for who in ("ann", "bob")]
         half = await subscriber_metrics(session, "sam", timestamp(at(0)), timestamp(at(30 * HOUR)))
-        assert half.copying == by_hand("", history.of[""][:30])
+        assert half.copying == computed("", history.of[""][:30])
         assert half.by_influencer == found.by_influencer, "profit is since the beginning"
         finished = found.copying.filled + found.copying.partial + found.copying.unfilled
         assert found.copying.fill_rate_micros == (finished - found.copying.unfilled) * MICRO // finished
         assert found.copying.partial_rate_micros == found.copying.partial * MICRO // finished
-        nobody = await subscriber_metrics(session, "nobody")
-        assert (nobody.copying, nobody.profit_micros) == (by_hand("", []), 0)
+        unknown = await subscriber_metrics(session, "unknown")
+        assert (unknown.copying, unknown.profit_micros) == (computed("", []), 0)
 
 
 async def test_profit_is_split_by_influencer_and_adds_up(database: str) -> None:
@@ -180,7 +180,7 @@ async def test_profit_is_split_by_influencer_and_adds_up(database: str) -> None:
 async def test_lists_of_decisions_and_what_followed(database: str) -> None:
     history = History(random.Random(3), 40)
     async with tables(database, NEEDED) as session:
-        await told(session, history)
+        await store_history(session, history)
         seen: list[str] = []
         after = None
         while page := await attempts_of_subscriber(session, "sam", after=after, limit=7):

@@ -1,4 +1,4 @@
-"""Rebuilding beside the live tables: what comes out equals what was there, and nobody who reads sees it happen."""
+"""A rebuild beside the live tables gives the same rows, and readers of the live tables do not notice it."""
 
 import asyncio
 import signal
@@ -18,7 +18,7 @@ from projections.engine import rebuild as rebuilding
 from projections.engine import schemas
 from projections.engine import swap as swapping
 from projections.engine.errors import RebuildError, UnprocessableRowError
-from projections.engine.point_in_time import build_past
+from projections.engine.point_in_time import build_as_of
 from projections.engine.projection import Projection
 from projections.engine.rebuild import Rebuilt, rebuild
 from projections.engine.table import Add, Change, Insert, Table, Upsert
@@ -31,21 +31,21 @@ from streams.connection import Connection
 from streams.envelope import Recorded
 from streams.topology import EXECUTIONS, GROUPS
 from tests.conftest import Databases, empty
-from tests.projections.building import CORE, built, caught_up, contents, engine, letters
-from tests.projections.example_log import tell, walks
+from tests.projections.engines import CORE, built, caught_up, contents, dead_letters, engine
+from tests.projections.example_log import append_events, flows
 from tests.streams.deadlines import settled
 from tests.streams.examples import example
 from tests.streams.subprocesses import heard, process
 
 
 async def rebuilt(
-    running: Addresses, dsn: str, projections: tuple[Projection, ...] = CORE, **how: Any
+    running: Addresses, dsn: str, projections: tuple[Projection, ...] = CORE, **options: Any
 ) -> list[Rebuilt]:
-    return await rebuild(running.nats_url, dsn, codec(), projections, **how)
+    return await rebuild(running.nats_url, dsn, codec(), projections, **options)
 
 
 async def build_schemas(dsn: str) -> set[str]:
-    """The schemas of builds that exist."""
+    """The schemas of all generations that exist."""
     session = await asyncpg.connect(dsn)
     rows = await session.fetch("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'rm\\_%'")
     await session.close()
@@ -54,9 +54,9 @@ async def build_schemas(dsn: str) -> set[str]:
 
 @asynccontextmanager
 async def reader(dsn: str, *tables: str) -> AsyncIterator[list[int]]:
-    """Somebody who reads all the time, by prepared statements: counts never fall, and nothing ever fails."""
+    """A reader that queries all the time with a prepared statement: counts never fall, and no query fails."""
     session = await asyncpg.connect(dsn)
-    # What a reader plans may look at every partition; one count of all tables at once sees them all at one moment.
+    # One statement counts all tables in one snapshot.
     counts = "SELECT " + ", ".join(f"(SELECT count(*) FROM {table}) AS {table}" for table in tables)
     statement = await session.prepare(counts)
     seen: list[int] = []
@@ -82,23 +82,23 @@ async def reader(dsn: str, *tables: str) -> AsyncIterator[list[int]]:
             await session.close()
 
 
-async def test_rebuilt_while_the_live_one_runs_and_a_reader_reads(
+async def test_a_rebuild_while_the_engine_runs_and_a_reader_reads(
     log: Connection, running: Addresses, database: str
 ) -> None:
     tables = [table.name for projection in CORE for table in projection.tables]
-    await tell(log, list(walks(1, 400)))
+    await append_events(log, flows(1, 400))
     async with engine(log, database):
         await caught_up(log, database)
 
         async def more() -> None:
             for first in range(401, 901, 25):
-                await tell(log, list(walks(first, 25)))
+                await append_events(log, flows(first, 25))
                 await asyncio.sleep(0.01)
 
         async with reader(database, *tables) as seen:
-            telling = asyncio.create_task(more())
+            appending = asyncio.create_task(more())
             results = await rebuilt(running, database, chunk=500)
-            await telling
+            await appending
             await caught_up(log, database)
             assert len(seen) > 20
         assert {result.projection for result in results} == {projection.name for projection in CORE}
@@ -110,26 +110,26 @@ async def test_rebuilt_while_the_live_one_runs_and_a_reader_reads(
     assert len(live["copy_attempt"]) == 900
     partitioned = {p.name for p in CORE if any(table.by_day for table in p.tables)}
     assert await build_schemas(database) == {schemas.build_schema(name, 3) for name in partitioned}
-    assert await letters(log) == []
+    assert await dead_letters(log) == []
 
 
-async def test_a_rebuild_by_several_processes_equals_one_by_one(
+async def test_a_rebuild_by_several_processes_equals_the_engines_rows(
     log: Connection, running: Addresses, database: str, databases: Databases
 ) -> None:
-    await tell(log, list(walks(1, 800)))
+    await append_events(log, flows(1, 800))
     await built(log, database)
     other = await databases.new()
     results = await rebuilt(running, other, chunk=200, long=1000)
     assert sum(result.events for result in results if result.projection == "event_count") > 5_000
     assert await contents(other) == await contents(database)
     await built(log, other)
-    assert await contents(other) == await contents(database), "the engine goes on from there"
+    assert await contents(other) == await contents(database), "the engine continues from there"
 
 
-async def test_an_interrupted_rebuild_leaves_the_live_one_and_resumes(
+async def test_an_interrupted_rebuild_leaves_the_live_tables_and_resumes(
     log: Connection, running: Addresses, database: str
 ) -> None:
-    await tell(log, list(walks(1, 600)))
+    await append_events(log, flows(1, 600))
     await built(log, database)
     before = await contents(database)
 
@@ -138,7 +138,7 @@ async def test_an_interrupted_rebuild_leaves_the_live_one_and_resumes(
             work.cancel()
 
     chosen = (CopyAttempts(), Positions(), LedgerEntries())
-    work = asyncio.create_task(rebuilt(running, database, chosen, chunk=300, watch=interrupt))
+    work = asyncio.create_task(rebuilt(running, database, chosen, chunk=300, progress=interrupt))
     with pytest.raises(asyncio.CancelledError):
         await work
     assert await contents(database) == before
@@ -154,13 +154,13 @@ async def test_an_interrupted_rebuild_leaves_the_live_one_and_resumes(
 async def test_two_rebuilds_of_one_projection_at_once_are_refused(
     log: Connection, running: Addresses, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await tell(log, list(walks(1, 50)))
+    await append_events(log, flows(1, 50))
     monkeypatch.setattr(rebuilding, "_LOCK_SECONDS", 0.2)
     session = await asyncpg.connect(database)
     await session.execute("SELECT pg_advisory_lock($1, hashtext('position'))", rebuilding._BUILD_LOCK)
     with pytest.raises(RebuildError, match="position is being rebuilt already"):
         await rebuilt(running, database, (Positions(), LedgerEntries()))
-    # One that has just ended may hold its lock for a moment longer.
+    # The lock of a rebuild that has just ended may be held a little longer.
     monkeypatch.setattr(rebuilding, "_LOCK_SECONDS", 10.0)
     second = asyncio.create_task(rebuilt(running, database, (Positions(), LedgerEntries())))
     await asyncio.sleep(0.3)
@@ -173,15 +173,17 @@ async def test_a_lock_that_a_reader_holds_is_waited_for(
     log: Connection, running: Addresses, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(swapping, "_SNAPSHOT_SECONDS", 0.1)
-    await tell(log, list(walks(1, 50)))
+    await append_events(log, flows(1, 50))
     await built(log, database)
     session = await asyncpg.connect(database)
     transaction = session.transaction()
     await transaction.start()
     ((count,),) = await session.fetch("SELECT count(*) FROM position")
-    said: list[str] = []
-    work = asyncio.create_task(rebuilt(running, database, (Positions(),), watch=lambda what, *_: said.append(what)))
-    await settled(_value(said), lambda heard: heard.count("waiting for a moment to swap") > 1)
+    activities: list[str] = []
+    work = asyncio.create_task(
+        rebuilt(running, database, (Positions(),), progress=lambda activity, *_: activities.append(activity))
+    )
+    await settled(_value(activities), lambda found: found.count("waiting for the lock to swap") > 1)
     assert await session.fetchval("SELECT count(*) FROM position") == count
     other = await asyncpg.connect(database)
     assert await asyncio.wait_for(other.fetchval("SELECT count(*) FROM position"), 1) == count
@@ -191,31 +193,35 @@ async def test_a_lock_that_a_reader_holds_is_waited_for(
     await other.close()
 
 
-async def test_a_transaction_that_looks_at_an_earlier_moment_is_waited_for(
+async def test_a_transaction_with_an_older_snapshot_is_waited_for(
     log: Connection, running: Addresses, database: str
 ) -> None:
-    await tell(log, list(walks(1, 50)))
+    await append_events(log, flows(1, 50))
     await built(log, database)
-    said: list[str] = []
+    activities: list[str] = []
     session = await asyncpg.connect(database)
     async with session.transaction(isolation="repeatable_read"):
-        await session.fetchval("SELECT 1")  # its moment is now, and it has not come to the table yet
-        work = asyncio.create_task(rebuilt(running, database, (Positions(),), watch=lambda what, *_: said.append(what)))
-        await settled(_value(said), lambda heard: "waiting for transactions that began before" in heard)
+        await session.fetchval("SELECT 1")  # takes the snapshot; the table is not read yet
+        work = asyncio.create_task(
+            rebuilt(running, database, (Positions(),), progress=lambda activity, *_: activities.append(activity))
+        )
+        await settled(_value(activities), lambda found: "waiting for transactions that began before" in found)
         assert await session.fetchval("SELECT count(*) FROM position") > 10
     await asyncio.wait_for(work, 5)
     await session.close()
 
 
-def _value(said: list[str]) -> Any:
-    async def look() -> list[str]:
-        return said
+def _value(activities: list[str]) -> Any:
+    async def read() -> list[str]:
+        return activities
 
-    return look
+    return read
 
 
-async def test_grants_stay_and_a_view_is_not_torn_down(log: Connection, running: Addresses, database: str) -> None:
-    await tell(log, list(walks(1, 20)))
+async def test_grants_are_kept_and_a_rebuild_under_a_view_is_refused(
+    log: Connection, running: Addresses, database: str
+) -> None:
+    await append_events(log, flows(1, 20))
     await built(log, database)
     session = await asyncpg.connect(database)
     await session.execute("GRANT SELECT ON position TO PUBLIC")
@@ -231,7 +237,7 @@ async def test_grants_stay_and_a_view_is_not_torn_down(log: Connection, running:
 
 
 class Version2(Positions):
-    """The same, but it rounds sizes to a dozen."""
+    """Positions with sizes rounded down to a dozen."""
 
     version = 9
     maps: ClassVar = {}
@@ -242,20 +248,20 @@ class Version2(Positions):
             yield Upsert(change.table, change.row | {"share_micros": change.row["share_micros"] // 12 * 12})
 
 
-async def test_a_new_version_rebuilds_itself_at_start(log: Connection, database: str) -> None:
-    await tell(log, list(walks(1, 100)))
+async def test_a_new_version_is_rebuilt_at_start(log: Connection, database: str) -> None:
+    await append_events(log, flows(1, 100))
     await built(log, database, (Positions(), LedgerEntries()))
     before = await contents(database, (Positions(),))
     async with reader(database, "position"), engine(log, database, (Version2(), LedgerEntries())):
-        await passed_version(database, 9)
+        await reached_version(database, 9)
     after = (await contents(database, (Positions(),)))["position"]
     assert [row[:3] for row in after] == [row[:3] for row in before["position"]]
     assert [row[3] for row in after] == [row[3] // 12 * 12 for row in before["position"]]
-    await tell(log, list(walks(101, 20)))
+    await append_events(log, flows(101, 20))
     await built(log, database, (Version2(), LedgerEntries()))
 
 
-async def passed_version(dsn: str, version: int) -> None:
+async def reached_version(dsn: str, version: int) -> None:
     session = await asyncpg.connect(dsn)
     query = "SELECT version FROM projection_position WHERE projection = 'position'"
     await settled(lambda: session.fetchval(query), lambda found: found == version)
@@ -265,10 +271,10 @@ async def passed_version(dsn: str, version: int) -> None:
 async def test_a_new_projection_of_a_long_log_is_built_like_a_rebuild(
     log: Connection, database: str, databases: Databases
 ) -> None:
-    await tell(log, list(walks(1, 100)))
+    await append_events(log, flows(1, 100))
     async with engine(log, database, (Positions(),), long_log=100):
         await caught_up(log, database, (Positions(),))
-        # What was swapped out is dropped a moment after the swap.
+        # The replaced tables are dropped some time after the swap.
         await settled(lambda: build_schemas(database), lambda found: schemas.build_schema("position", 1) not in found)
     session = await asyncpg.connect(database)
     assert await session.fetchval("SELECT generation FROM projection_position") == 2
@@ -277,53 +283,53 @@ async def test_a_new_projection_of_a_long_log_is_built_like_a_rebuild(
     assert await contents(database, (Positions(),)) == await contents(other, (Positions(),))
 
 
-async def test_another_log_is_built_by_a_rebuild_of_all(log: Connection, running: Addresses, database: str) -> None:
-    await tell(log, list(walks(1, 30)))
+async def test_a_rebuild_of_all_builds_from_another_log(log: Connection, running: Addresses, database: str) -> None:
+    await append_events(log, flows(1, 30))
     await built(log, database)
     await empty(log)
-    await tell(log, list(walks(1, 12)))
+    await append_events(log, flows(1, 12))
     await rebuilt(running, database)
     assert len((await contents(database))["copy_attempt"]) == 12
-    await tell(log, list(walks(13, 3)))
+    await append_events(log, flows(13, 3))
     await built(log, database)
     assert len((await contents(database))["copy_attempt"]) == 15
 
 
 async def test_a_missing_table_is_built_again(log: Connection, database: str) -> None:
-    await tell(log, list(walks(1, 40)))
+    await append_events(log, flows(1, 40))
     await built(log, database)
     before = await contents(database)
     session = await asyncpg.connect(database)
     await session.execute("DROP TABLE copy_attempt")
     async with engine(log, database):
-        await settled(lambda: there(session), lambda found: found)
+        await settled(lambda: table_exists(session), lambda found: found)
         await caught_up(log, database)
     await session.close()
     assert await contents(database) == before
 
 
-async def there(session: Any) -> bool:
+async def table_exists(session: Any) -> bool:
     return bool(await session.fetchval("SELECT to_regclass('copy_attempt') IS NOT NULL"))
 
 
 NOTE = Table("note", ("note_id",), {"note_id": "text", "amount": "bigint"}, append_only=True)
-TALLY = Table("tally", ("kind",), {"kind": "text", "amount": "bigint"})
+TOTALS = Table("totals", ("kind",), {"kind": "text", "amount": "bigint"})
 
 
 class Notes(Projection):
-    """Writes what a deposit says, good or bad."""
+    """Writes the amount of each deposit, whether it fits the table or not."""
 
     name = "note"
     reads = (EXECUTIONS, GROUPS)
     types = frozenset({"cash.deposited"})
-    tables = (NOTE, TALLY)
+    tables = (NOTE, TOTALS)
 
     def fold(self, event: Recorded) -> Iterator[Change]:
         deposit: CashDeposited = event.data
         if deposit.deposit_id == "bug":
             raise RuntimeError("a fold with a bug")
         yield Insert(NOTE, {"note_id": deposit.deposit_id, "amount": deposit.cash_delta_micros})
-        yield Add(TALLY, ("deposits",), {"amount": deposit.config_sequence})
+        yield Add(TOTALS, ("deposits",), {"amount": deposit.config_sequence})
 
 
 def deposit(deposit_id: str, **fields: Any) -> tuple[str, str, CashDeposited]:
@@ -339,77 +345,81 @@ BAD = {
 
 
 @pytest.mark.parametrize("bad", BAD)
-async def test_a_poison_event_stops_a_rebuild_and_is_named(
+async def test_an_unprocessable_event_stops_a_rebuild_and_is_named(
     log: Connection, running: Addresses, database: str, bad: str
 ) -> None:
     event, why = BAD[bad]
-    await tell(log, [deposit("1"), deposit("2"), deposit("3"), event, deposit("4")])
+    await append_events(log, [deposit("1"), deposit("2"), deposit("3"), event, deposit("4")])
     await built(log, database, (Notes(),))
     before = await contents(database, (Notes(),))
     assert [row[0] for row in before["note"]] == ["1", "2", "3", "4"]
-    assert [(letter.stage, letter.sequence) for letter in await letters(log)] == [("projection.note", 4)]
+    assert [(dead_letter.stage, dead_letter.sequence) for dead_letter in await dead_letters(log)] == [
+        ("projection.note", 4)
+    ]
     with pytest.raises(UnprocessableRowError, match=why) as caught:
         await rebuilt(running, database, (Notes(),))
     assert "the event EXECUTIONS:4 (cash.deposited EXECUTIONS.3) cannot be folded" in str(caught.value)
-    assert "--bury" in str(caught.value)
+    assert "--dead-letter" in str(caught.value)
     assert await contents(database, (Notes(),)) == before
 
     refused: list[int] = []
 
-    async def refuse(_: object, event: Any, why: str) -> None:
+    async def on_skipped(_: object, event: Any, why: str) -> None:
         refused.append(event.sequence)
 
-    (result,) = await rebuilt(running, database, (Notes(),), refuse=refuse)
+    (result,) = await rebuilt(running, database, (Notes(),), on_skipped=on_skipped)
     assert (refused, result.refused) == ([4], 1)
     assert await contents(database, (Notes(),)) == before
 
 
-async def test_a_key_in_two_chunks_is_named_when_there_are_keys_already(
+async def test_a_key_in_two_chunks_is_named_when_the_table_has_its_key(
     log: Connection, running: Addresses, database: str
 ) -> None:
-    async def build(**how: Any) -> None:
-        await build_past(running.nats_url, database, codec(), (Notes(),), "noted", **how)
+    async def build(**options: Any) -> None:
+        await build_as_of(running.nats_url, database, codec(), (Notes(),), "noted", **options)
 
-    await tell(log, [deposit("1"), deposit("2")])
+    await append_events(log, [deposit("1"), deposit("2")])
     await build()
-    await tell(log, [deposit(str(number)) for number in (3, 4, 5, 6, 3, 7)])
+    await append_events(log, [deposit(str(number)) for number in (3, 4, 5, 6, 3, 7)])
     with pytest.raises(UnprocessableRowError, match=r"(?s)the event EXECUTIONS:7 .*already exists"):
         async with asyncio.timeout(30):
             await build(resume=True, chunk=2, long=1)
 
 
 @pytest.mark.parametrize("bad", [{"share_micros": 2**63}, {"filled_at": 2**80}], ids=["too large", "no time"])
-async def test_a_bad_event_among_mapped_ones_is_named(
+async def test_an_unprocessable_event_of_a_mapped_type_is_named(
     log: Connection, running: Addresses, database: str, bad: dict[str, int]
 ) -> None:
     def fill(number: int, **fields: Any) -> tuple[str, str, OrderFilled]:
         return "EXECUTIONS", "executions.1.ann", example(OrderFilled, fill_id=f"fil_{number}", **fields)
 
-    await tell(log, [fill(1), fill(2, **bad), fill(3)])
+    await append_events(log, [fill(1), fill(2, **bad), fill(3)])
     await built(log, database, (ExecutableFills(),))
     before = await contents(database, (ExecutableFills(),))
     assert [row[0] for row in before["executable_fill"]] == ["fil_1", "fil_3"]
-    assert [letter.sequence for letter in await letters(log)] == [2]
+    assert [dead_letter.sequence for dead_letter in await dead_letters(log)] == [2]
     with pytest.raises(UnprocessableRowError, match=r"the event EXECUTIONS:2 \(order.filled EXECUTIONS.1\)"):
         await rebuilt(running, database, (ExecutableFills(),))
     assert await contents(database, (ExecutableFills(),)) == before
 
 
-async def test_junk_stops_only_who_wants_every_event(log: Connection, running: Addresses, database: str) -> None:
-    await tell(log, list(walks(1, 3)))
+async def test_an_unreadable_event_stops_only_projections_that_process_every_type(
+    log: Connection, running: Addresses, database: str
+) -> None:
+    await append_events(log, flows(1, 3))
     await append(log, [Record("executions.1.ann", b"junk")])
     await rebuilt(running, database, (Positions(),))
     with pytest.raises(UnprocessableRowError, match=r"event_count: the event EXECUTIONS:\d+ \(unreadable\)"):
         await rebuilt(running, database)
 
 
-async def test_killed_in_the_middle_of_rebuilding(
+async def test_a_killed_rebuild_is_resumed(
     log: Connection, running: Addresses, database: str, databases: Databases, tmp_path: Path
 ) -> None:
-    await tell(log, list(walks(1, 500)))
+    await append_events(log, flows(1, 500))
     for wait in (0.05, 0.2):
         async with process(
-            "tests.projections.rebuilder", running.nats_url, database, "100", log=tmp_path / "log"
+            "tests.projections.rebuild_process", running.nats_url, database, "100", log=tmp_path / "log"
         ) as rebuilder:
             await heard(rebuilder, "ready")
             await asyncio.sleep(wait)
@@ -421,10 +431,10 @@ async def test_killed_in_the_middle_of_rebuilding(
     assert await contents(database) == await contents(clean)
 
 
-async def test_connections_are_killed_in_the_middle_of_rebuilding(
+async def test_a_rebuild_survives_killed_connections(
     log: Connection, running: Addresses, database: str, databases: Databases
 ) -> None:
-    await tell(log, list(walks(1, 600)))
+    await append_events(log, flows(1, 600))
     session = await asyncpg.connect(database)
     task = asyncio.create_task(rebuilt(running, database, chunk=200))
     for _ in range(4):
@@ -440,16 +450,16 @@ async def test_connections_are_killed_in_the_middle_of_rebuilding(
     assert await contents(database) == await contents(clean)
 
 
-async def test_the_days_have_partitions_and_rows_cannot_be_changed(log: Connection, database: str) -> None:
+async def test_each_day_has_a_partition_and_rows_cannot_be_changed(log: Connection, database: str) -> None:
     day = 86_400_000_000_000
     at = 1_795_000_000_000_000_000
     attempts = [
         ("EXECUTIONS", "executions.1.ann", example(CopyDecided, attempt_id=f"a{n}", decided_at=at + n // 2 * day))
         for n in range(8)
     ]
-    await tell(log, list(attempts[:4]))
+    await append_events(log, attempts[:4])
     await built(log, database)
-    await tell(log, list(attempts[4:]))
+    await append_events(log, attempts[4:])
     await built(log, database)
     session = await asyncpg.connect(database)
     days = await session.fetch(
@@ -470,8 +480,8 @@ async def test_the_days_have_partitions_and_rows_cannot_be_changed(log: Connecti
     await session.close()
 
 
-async def test_positions_of_an_older_release_are_taken_over_by_a_rebuild(log: Connection, database: str) -> None:
-    await tell(log, list(walks(1, 30)))
+async def test_positions_of_an_older_release_lead_to_a_rebuild(log: Connection, database: str) -> None:
+    await append_events(log, flows(1, 30))
     await built(log, database, (Positions(), LedgerEntries()))
     before = await contents(database, (Positions(), LedgerEntries()))
     session = await asyncpg.connect(database)

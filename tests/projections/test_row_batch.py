@@ -1,4 +1,4 @@
-"""Changes of a batch, merged and written in few statements, equal the same changes made one by one."""
+"""The merged changes of a batch give the same rows as the changes applied one by one."""
 
 import copy
 import random
@@ -32,8 +32,8 @@ TABLES = (THING, WHOLE, SUM)
 Model = dict[str, dict[tuple[Any, ...], Row]]
 
 
-def make(model: Model, change: Change) -> None:
-    """One change, made on its own: what merging must come out as."""
+def apply_to(model: Model, change: Change) -> None:
+    """Apply one change to the model."""
     rows = model[change.table.name]
     blank: Row = dict.fromkeys(change.table.columns)
     match change:
@@ -53,7 +53,7 @@ def make(model: Model, change: Change) -> None:
 
 
 def any_change(chance: random.Random, model: Model) -> Change:
-    """A change that is possible now, on few keys, so that they meet."""
+    """A random change that is valid for the model, on few keys, so that changes of one row are frequent."""
     label = chance.choice([None, "x", "y'z", 'ü"'])
     key = (chance.choice("ab"), chance.randrange(6))
     row = {"kind": key[0], "number": key[1], "size": chance.randrange(100), "label": label, "detail": "[1]"}
@@ -84,7 +84,7 @@ async def tables(connection: "asyncpg.Connection[Any]") -> Model:
 
 
 @pytest.mark.parametrize("seed", range(8))
-async def test_merged_batches_equal_changes_made_one_by_one(database: str, seed: int) -> None:
+async def test_merged_batches_equal_changes_applied_one_by_one(database: str, seed: int) -> None:
     chance = random.Random(seed)
     connection = await asyncpg.connect(database)
     try:
@@ -97,9 +97,9 @@ async def test_merged_batches_equal_changes_made_one_by_one(database: str, seed:
             for _ in range(count):
                 change = any_change(chance, model)
                 before = copy.deepcopy(change)
-                make(model, change)
+                apply_to(model, change)
                 assert rows.apply([change]) == 1
-                assert change == before, "what a fold made is not touched"
+                assert change == before, "a change is not modified"
             async with connection.transaction():
                 await rows.write(connection)
             found = await tables(connection)
@@ -109,7 +109,7 @@ async def test_merged_batches_equal_changes_made_one_by_one(database: str, seed:
 
 
 def normal(model: Model) -> Model:
-    """Postgres prints JSON its own way."""
+    """Without the spaces that Postgres prints in JSON."""
     return {
         name: {
             key: row | ({"detail": row["detail"].replace(" ", "")} if row.get("detail") else {})
@@ -119,7 +119,7 @@ def normal(model: Model) -> Model:
     }
 
 
-def test_a_second_insert_is_refused_and_nothing_of_its_event_stays() -> None:
+def test_a_second_insert_is_refused_with_all_changes_of_its_event() -> None:
     rows = RowBatch()
     row = {"name": "p", "size": 1, "label": None, "seen": True}
     rows.apply([Insert(WHOLE, row)])
@@ -131,7 +131,7 @@ def test_a_second_insert_is_refused_and_nothing_of_its_event_stays() -> None:
     assert list(rows._new["whole"]) == [("p",)]
 
 
-async def test_an_insert_over_a_stored_row_fails_whole(database: str) -> None:
+async def test_an_insert_over_a_stored_row_fails_with_the_whole_batch(database: str) -> None:
     connection = await asyncpg.connect(database)
     try:
         for statement in WHOLE.ddl("public"):
@@ -166,14 +166,14 @@ def test_the_statements_of_a_table() -> None:
     ]
 
 
-def test_a_day_is_a_time_of_the_key() -> None:
+def test_a_table_is_partitioned_by_a_time_of_its_key() -> None:
     with pytest.raises(ValueError, match="by_day 'at' must be a timestamptz of the key"):
         Table("t", ("id",), {"id": "text", "at": "timestamptz"}, by_day="at")
     with pytest.raises(ValueError, match="by_day"):
         Table("t", ("id", "at"), {"id": "text", "at": "bigint"}, by_day="at")
 
 
-def test_rows_know_their_days() -> None:
+def test_the_days_of_unwritten_rows() -> None:
     table = Table("t", ("id", "at"), {"id": "text", "at": "timestamptz"}, append_only=True, by_day="at")
     rows = RowBatch()
     late = datetime(2026, 11, 20, 23, 30, tzinfo=timezone(-timedelta(hours=1)))
@@ -186,7 +186,7 @@ def test_rows_know_their_days() -> None:
         rows.apply([Update(table, ("a", late), {"id": "b"})])
 
 
-async def test_every_table_and_index_is_made_under_its_own_name(database: str) -> None:
+async def test_names_of_tables_and_indexes_are_unique(database: str) -> None:
     connection = await asyncpg.connect(database)
     try:
         wanted = [table for projection in PROJECTIONS for table in projection.tables]

@@ -1,4 +1,4 @@
-"""Read your writes: whoever waits for an event is told when its rows are there."""
+"""Read your writes: a caller waits until the rows of an event are stored."""
 
 import asyncio
 import time
@@ -9,15 +9,15 @@ import pytest
 from projections.engine.wait import wait_until_stored
 from projections.models.position import Positions
 from streams.connection import Connection
-from tests.projections.building import engine
-from tests.projections.example_log import tell, walks
+from tests.projections.engines import engine
+from tests.projections.example_log import append_events, flows
 
 
 async def end(log: Connection) -> int:
     return int((await log.api("STREAM.INFO.EXECUTIONS"))["state"]["last_seq"])
 
 
-async def test_told_when_the_rows_are_there(log: Connection, database: str) -> None:
+async def test_the_wait_ends_when_the_rows_are_stored(log: Connection, database: str) -> None:
     async with (
         asyncpg.create_pool(database, min_size=1, max_size=3) as pool,
         engine(log, database, (Positions(),)) as running,
@@ -28,14 +28,14 @@ async def test_told_when_the_rows_are_there(log: Connection, database: str) -> N
             waiting = asyncio.create_task(wait_until_stored(pool, "position", "EXECUTIONS", last, 10))
             await asyncio.sleep(0.05)
             assert not waiting.done()
-            await tell(log, list(walks(first, 20)))
+            await append_events(log, flows(first, 20))
             assert await waiting >= last
             assert await wait_until_stored(database, "position", "EXECUTIONS", await end(log), 10) == await end(log)
             assert await pool.fetchval("SELECT max(share_micros) FROM position") == first + 18
 
 
-async def test_it_does_not_ask_twice(log: Connection, database: str) -> None:
-    """Told by the transaction that moves the position: while nothing moves, nothing is asked."""
+async def test_the_wait_does_not_poll(log: Connection, database: str) -> None:
+    """The transaction that moves the position notifies: while no position moves, no query runs."""
     async with engine(log, database, (Positions(),)) as running:
         await asyncio.wait_for(running.ready.wait(), 10)
         waiting = asyncio.create_task(wait_until_stored(database, "position", "EXECUTIONS", 1, 10))
@@ -50,15 +50,15 @@ async def test_it_does_not_ask_twice(log: Connection, database: str) -> None:
         assert before is not None
         assert await session.fetchval(query) == before
         begun = time.monotonic()
-        await tell(log, list(walks(1, 1)))
+        await append_events(log, flows(1, 1))
         await waiting
         assert time.monotonic() - begun < 2
         await session.close()
 
 
-async def test_too_late_says_how_far_it_is(log: Connection, database: str) -> None:
-    await tell(log, list(walks(1, 5)))
-    with pytest.raises(TimeoutError, match=r"position has not passed EXECUTIONS:9 within 0.1 s; it is nowhere yet"):
+async def test_a_timeout_states_the_position(log: Connection, database: str) -> None:
+    await append_events(log, flows(1, 5))
+    with pytest.raises(TimeoutError, match=r"position has not stored EXECUTIONS:9 within 0.1 s; it has no position"):
         await wait_until_stored(database, "position", "EXECUTIONS", 9, 0.1)
     async with engine(log, database, (Positions(),)):
         last = await end(log)
@@ -67,7 +67,7 @@ async def test_too_late_says_how_far_it_is(log: Connection, database: str) -> No
             await wait_until_stored(database, "position", "EXECUTIONS", last + 1, 0.2)
 
 
-async def test_a_lost_connection_is_made_again(log: Connection, database: str) -> None:
+async def test_a_lost_connection_is_opened_again(log: Connection, database: str) -> None:
     async with engine(log, database, (Positions(),)) as running:
         await asyncio.wait_for(running.ready.wait(), 10)
         waiting = asyncio.create_task(wait_until_stored(database, "position", "EXECUTIONS", 1, 10))
@@ -78,5 +78,5 @@ async def test_a_lost_connection_is_made_again(log: Connection, database: str) -
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
         await session.close()
-        await tell(log, list(walks(1, 1)))
+        await append_events(log, flows(1, 1))
         assert await waiting >= 1

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import asyncpg
 
-from projections.engine.errors import passing
+from projections.engine.errors import is_transient
 from streams import topology
 from streams.connection import Connection
 from streams.topology import HISTORY
@@ -147,6 +147,6 @@ async def drained(connection: Connection, database: Database) -> str | None:
         waiting = sum(lag.waiting for lag in await lags(connection))
         return f"{waiting} events waiting in consumers" if waiting else None
     except Exception as error:
-        if not passing(error):
+        if not is_transient(error):
             raise
         return f"a server is away: {error}"

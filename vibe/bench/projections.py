@@ -202,7 +202,7 @@ async def _cold(url: str, dsn: str, events: int) -> dict[str, Any]:
         took = time.perf_counter() - begun
         if made.events != events:
             raise RuntimeError(f"{made.events} of {events} events were archived")
-        figures = await _rebuild(url, dsn, events, archive=folder, cold=True)
+        figures = await _rebuild(url, dsn, events, archive=folder, prefer_archive=True)
     return {
         "archive_events_per_s": round(events / took),
         "archive_bytes_per_event": round(made.bytes / events),
@@ -227,7 +227,7 @@ async def _rebuild(url: str, dsn: str, events: int, **how: Any) -> dict[str, Any
 
     begun = time.perf_counter()
     with _memory() as most:
-        results = await rebuild(url, dsn, codec(), CHOSEN, watch=watch, **how)
+        results = await rebuild(url, dsn, codec(), CHOSEN, progress=watch, **how)
         watch("", 0, 0)
     took = time.perf_counter() - begun
     if any(result.events != events for result in results):

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from rich.console import Console
 from rich.live import Live
 
-from projections.engine.errors import passing
+from projections.engine.errors import is_transient
 from vibe.app import pipeline_lag
 from vibe.app.system import RunningSystem
 from vibe.cli.dashboard_layout import Decision, Frame, Snapshot, StageRow
@@ -72,7 +72,7 @@ class Dashboard:
         try:
             self._last = await self._read(decisions)
         except Exception as error:
-            if not passing(error):
+            if not is_transient(error):
                 raise
             return replace(self._last, notices=("waiting for the servers",))
         return self._last

@@ -135,7 +135,7 @@ def projections_rebuild(
     until: str | None = None,
     schema: str | None = None,
     resume: bool = False,
-    bury: bool = False,
+    dead_letter: bool = False,
     archive: bool = False,
     shorten: bool = False,
     json: Json = False,
@@ -162,8 +162,8 @@ def projections_rebuild(
         build in this schema of Postgres instead
     resume
         go on with an interrupted rebuild
-    bury
-        let events that cannot be folded go to DEAD, as when live, rather than stop at the first; slower
+    dead_letter
+        dead-letter events that cannot be folded, as running projections do, instead of stopping at the first; slower
     archive
         read whatever is archived from there, even what the streams still hold
     shorten
@@ -171,7 +171,7 @@ def projections_rebuild(
     """
     from vibe.cli.projections import run_rebuild
 
-    finish(run_rebuild(settings(), names, all, until, schema, resume, bury, archive, shorten, json), quiet=True)
+    finish(run_rebuild(settings(), names, all, until, schema, resume, dead_letter, archive, shorten, json), quiet=True)
 
 
 @projections_app.command(name="verify")

@@ -15,13 +15,13 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from gateways.embedded import servers
 from handlers.live.event_codec import codec
-from projections.engine.bulk_load import Refuse
+from projections.engine.bulk_load import OnSkipped
 from projections.engine.errors import RebuildError
 from projections.engine.event_decoder import Unreadable
-from projections.engine.parallel_load import Watch
-from projections.engine.point_in_time import build_past
+from projections.engine.parallel_load import ReportProgress
+from projections.engine.point_in_time import build_as_of
 from projections.engine.projection import Projection
-from projections.engine.rebuild import begun, rebuild
+from projections.engine.rebuild import interrupted, rebuild
 from projections.engine.status_report import status_report
 from projections.engine.verify import Check, verify
 from projections.models import PROJECTIONS
@@ -102,7 +102,7 @@ async def run_rebuild(
     until: str | None,
     schema: str | None,
     resume: bool,
-    bury: bool,
+    dead_letter: bool,
     archive: bool,
     shorten: bool,
     json: bool,
@@ -111,11 +111,11 @@ async def run_rebuild(
     if until is not None and schema is None:
         raise RebuildError("--until builds the past, which replaces nothing; say where: --schema NAME")
     async with _ends(settings, json) as at:
-        refuse = _burial(at.connection) if bury else None
-        where: dict[str, Any] = {"archive": settings.archive, "cold": archive, "shorten": shorten}
+        on_skipped = _dead_letter_skipped(at.connection) if dead_letter else None
+        where: dict[str, Any] = {"archive": settings.archive, "prefer_archive": archive, "shorten": shorten}
         with _watched(json) as watch:
             if schema is not None:
-                return await _past(at, chosen, schema, until, resume, refuse, watch, where, json)
+                return await _past(at, chosen, schema, until, resume, on_skipped, watch, where, json)
             if resume:
                 chosen = await _to_resume(at, chosen)
             try:
@@ -125,8 +125,8 @@ async def run_rebuild(
                     codec(),
                     chosen,
                     resume=resume,
-                    refuse=refuse,
-                    watch=watch,
+                    on_skipped=on_skipped,
+                    progress=watch,
                     **where,
                 )
             except asyncio.CancelledError:
@@ -152,7 +152,7 @@ async def run_rebuild(
 
 
 async def _to_resume(at: _Ends, chosen: Sequence[Projection]) -> list[Projection]:
-    found = await begun(at.dsn, chosen)
+    found = await interrupted(at.dsn, chosen)
     if not found:
         raise RebuildError("there is no interrupted rebuild of these to go on with; rebuild without --resume")
     return found
@@ -164,8 +164,8 @@ async def _past(
     schema: str,
     until: str | None,
     resume: bool,
-    refuse: Refuse | None,
-    watch: Watch,
+    on_skipped: OnSkipped | None,
+    watch: ReportProgress,
     where: dict[str, Any],
     json: bool,
 ) -> int:
@@ -178,8 +178,8 @@ async def _past(
         end = sequence
         if nanoseconds is not None:
             end = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=nanoseconds // 1000)
-    ends = await build_past(
-        at.nats_url, at.dsn, codec(), chosen, schema, end, resume=resume, refuse=refuse, watch=watch, **where
+    ends = await build_as_of(
+        at.nats_url, at.dsn, codec(), chosen, schema, end, resume=resume, on_skipped=on_skipped, progress=watch, **where
     )
     if json:
         print_json({"schema": schema, "projections": [each.name for each in chosen], "ends": ends})
@@ -200,7 +200,7 @@ async def run_verify(settings: Settings, names: Sequence[str], everything: bool,
     async with _ends(settings, json) as at:
         with _watched(json) as watch:
             checks = await verify(
-                at.nats_url, at.dsn, codec(), chosen, watch=watch, archive=settings.archive, cold=archive
+                at.nats_url, at.dsn, codec(), chosen, progress=watch, archive=settings.archive, prefer_archive=archive
             )
     if json:
         print_json([{"projection": check.projection, "equal": check.equal, **_facts(check)} for check in checks])
@@ -259,10 +259,10 @@ def _show(checks: Sequence[Check]) -> None:
             console.print(f"mend it: vibe projections rebuild {check.projection}", markup=False)
 
 
-def _burial(connection: Connection) -> Refuse:
-    """What a rebuild with --bury does with events that it cannot take: what the live runner does."""
+def _dead_letter_skipped(connection: Connection) -> OnSkipped:
+    """With --dead-letter, a rebuild dead-letters the events that it skips, as the engine does."""
 
-    async def bury(projection: Projection | None, event: Recorded | Unreadable, why: str) -> None:
+    async def dead_letter(projection: Projection | None, event: Recorded | Unreadable, why: str) -> None:
         await dead_letter_events.dead_letter(
             connection,
             stage=f"projection.{projection.name}" if projection is not None else "projections",
@@ -274,11 +274,11 @@ def _burial(connection: Connection) -> Refuse:
             now=Clock()(),
         )
 
-    return bury
+    return dead_letter
 
 
 @contextmanager
-def _watched(json: bool) -> Iterator[Watch]:
+def _watched(json: bool) -> Iterator[ReportProgress]:
     """A bar with events/s and the time left on a terminal; a line every two seconds elsewhere; both on stderr."""
     console = Console(stderr=True)
     if console.is_terminal:

@@ -1,4 +1,5 @@
-"""A process that runs the projection engine: what the tests kill.   python -m tests.projections.builder URL DSN"""
+"""A process that runs the projection engine, for tests that kill it.   python -m tests.projections.engine_process URL
+DSN"""
 
 import asyncio
 import sys
@@ -9,7 +10,7 @@ import structlog
 from handlers.live.event_codec import codec
 from projections.engine.runner import Engine
 from streams.connection import connect
-from tests.projections.building import CORE
+from tests.projections.engines import CORE
 
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 

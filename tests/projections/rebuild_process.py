@@ -1,4 +1,5 @@
-"""A process that rebuilds everything: what the tests kill.   python -m tests.projections.rebuilder URL DSN CHUNK"""
+"""A process that rebuilds everything, for tests that kill it.   python -m tests.projections.rebuild_process URL DSN
+CHUNK"""
 
 import asyncio
 import sys
@@ -7,7 +8,7 @@ import structlog
 
 from handlers.live.event_codec import codec
 from projections.engine.rebuild import rebuild
-from tests.projections.building import CORE
+from tests.projections.engines import CORE
 
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 

@@ -1,4 +1,4 @@
-"""Read models in a test without a log: events folded and stored as the engine does, on a real Postgres."""
+"""Tables of read models in Postgres, for tests without a log: events are folded and written as the engine does it."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -11,22 +11,22 @@ from handlers.live.event_codec import codec
 from projections.engine import schemas
 from projections.engine.projection import Projection
 from projections.engine.row_batch import RowBatch
-from projections.engine.schemas import Partitions, Place
+from projections.engine.schemas import Location, Partitions
 from projections.models import PROJECTIONS
 from streams.append import MAX_BATCH, Record, append
 from streams.connection import Connection
 from streams.envelope import Recorded
 
 CODEC = codec()
-PLACE = Place("public", "parts")
+LOCATION = Location("public", "parts")
 
 Session: TypeAlias = "asyncpg.Connection[Any]"
-Told = tuple[str, str, Struct, int]
+Appended = tuple[str, str, Struct, int]
 """(stream, subject, event, when it was recorded in ns)."""
 
 
 def recorded(event: Struct, stream: str, sequence: int, *, at: int = 0, cause: str | None = None) -> Recorded:
-    """An event as it would stand in the log."""
+    """An event as a reader of the log gets it."""
     payload = CODEC.encode(event, id=f"{stream}.{sequence}", source="tests", time_ns=at, causation=cause)
     return CODEC.decode(stream, sequence, "a.b", payload)
 
@@ -37,7 +37,7 @@ async def tables(dsn: str, projections: Sequence[Projection] = PROJECTIONS) -> A
     session = await asyncpg.connect(dsn)
     try:
         for projection in projections:
-            await schemas.make_tables(session, PLACE, projection, writer=False, whole=True)
+            await schemas.make_tables(session, LOCATION, projection, writer=False, whole=True)
         yield session
     finally:
         await session.close()
@@ -52,15 +52,15 @@ async def stored(session: Session, events: Iterable[Recorded], projections: Sequ
             if reads and (not projection.types or event.type in projection.types):
                 rows.apply(projection.changes(event))
     async with session.transaction():
-        partitions = Partitions(dict.fromkeys((each.name for each in projections), PLACE), projections)
+        partitions = Partitions(dict.fromkeys((each.name for each in projections), LOCATION), projections)
         await partitions.load(session)
         await partitions.make(session, partitions.missing(rows.days()))
         await rows.write(session)
 
 
 @asynccontextmanager
-async def undone(session: Session) -> AsyncIterator[None]:
-    """Whatever is stored meanwhile is gone afterwards."""
+async def rolled_back(session: Session) -> AsyncIterator[None]:
+    """Roll back everything that is stored in the block."""
     transaction = session.transaction()
     await transaction.start()
     try:
@@ -69,10 +69,10 @@ async def undone(session: Session) -> AsyncIterator[None]:
         await transaction.rollback()
 
 
-async def tell(connection: Connection, told: Iterable[Told]) -> None:
-    """Append events to their streams, in order within each, each recorded at its time."""
+async def append_events(connection: Connection, events: Iterable[Appended]) -> None:
+    """Append events to their streams, in order within each stream, each recorded at its own time."""
     by_stream: dict[str, list[Record]] = {}
-    for number, (stream, subject, event, at) in enumerate(told):
+    for number, (stream, subject, event, at) in enumerate(events):
         payload = CODEC.encode(
             event, id=f"{stream}.{number}", source="tests", time_ns=at, correlation="c", causation="RAW:12"
         )

@@ -1,4 +1,4 @@
-"""Running the engine in a test, and looking at what it built."""
+"""Runs the engine in a test, and reads what it built."""
 
 import asyncio
 import time
@@ -34,16 +34,16 @@ CORE: tuple[Projection, ...] = (
     LedgerEntries(),
     EventCounts(),
 )
-"""Read models of every kind: inserts alone, updates, sums, one stream and many. What the engine does to them it does
-to all, in less time."""
+"""Read models of every kind (inserts only, updates, sums; one stream and several), which build faster than all of
+them."""
 
 
 @asynccontextmanager
 async def engine(
-    connection: Connection, dsn: str, projections: Sequence[Projection] = CORE, **how: Any
+    connection: Connection, dsn: str, projections: Sequence[Projection] = CORE, **options: Any
 ) -> AsyncIterator[Engine]:
-    """An engine that runs, and is stopped at the end."""
-    running, stop = Engine(connection, codec(), dsn, projections, time.time_ns, **how), asyncio.Event()
+    """An engine that runs for the duration of the block."""
+    running, stop = Engine(connection, codec(), dsn, projections, time.time_ns, **options), asyncio.Event()
     task = asyncio.create_task(running.run(stop))
     try:
         yield running
@@ -58,7 +58,7 @@ async def engine(
 
 
 async def behind(connection: Connection, dsn: str, projections: Sequence[Projection] = CORE) -> dict[str, int]:
-    """How many sequences each (projection, stream) is behind; what has no place yet counts whole."""
+    """How many sequences each (projection, stream) is behind; without a position, all of them."""
     try:
         session = await asyncpg.connect(dsn)
         try:
@@ -67,19 +67,19 @@ async def behind(connection: Connection, dsn: str, projections: Sequence[Project
             await session.close()
     except asyncpg.UndefinedTableError:
         rows = []
-    places = {(row["projection"], row["stream"]): row["position"] for row in rows}
+    positions = {(row["projection"], row["stream"]): row["position"] for row in rows}
     left = {}
     for projection in projections:
         for stream in projection.reads:
             end = (await connection.api(f"STREAM.INFO.{stream.name}"))["state"]["last_seq"]
-            left[f"{projection.name} {stream.name}"] = end - places.get((projection.name, stream.name), -1)
+            left[f"{projection.name} {stream.name}"] = end - positions.get((projection.name, stream.name), -1)
     return left
 
 
 async def caught_up(
     connection: Connection, dsn: str, projections: Sequence[Projection] = CORE, within: float = 30.0
 ) -> None:
-    """Wait until every projection stands at the end of its streams."""
+    """Wait until every projection has reached the end of its streams."""
     await settled(lambda: behind(connection, dsn, projections), lambda left: not any(left.values()), within, every=0.05)
 
 
@@ -107,6 +107,6 @@ async def contents(dsn: str, projections: Sequence[Projection] = CORE) -> dict[s
         await session.close()
 
 
-async def letters(connection: Connection) -> list[DeadLettered]:
-    """Everything in DEAD, in order."""
+async def dead_letters(connection: Connection) -> list[DeadLettered]:
+    """All dead letters, in order."""
     return [decode(stored.payload) async for batch in read_all(connection, "DEAD") for stored in batch]
