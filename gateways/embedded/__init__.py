@@ -3,12 +3,12 @@
     async with servers(Path(".vibe"), Path("nats.conf")) as at:
         connection = await nats.connect(at.nats_url)
 
-One process owns the servers of a folder and stops them when it leaves; a server that dies meanwhile is restarted on
-its port. Others find them running. After a `kill -9` of the owner its servers go too, and the next process starts
-them again. A server named by a setting is somebody else's: it is only asked whether it answers.
+One process owns the servers of a folder and stops them when it leaves the context; it restarts a server that dies on
+the same port. Other processes use the running servers. A `kill -9` of the owner ends its servers too, and the next
+process starts them again. A server that a setting names is external: it is only checked that it answers.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,12 @@ from gateways.embedded.nats_server import NatsServer
 from gateways.embedded.owner_lock import embedded
 from gateways.embedded.ports import HOST
 from gateways.embedded.postgres_server import PostgresServer
-from gateways.embedded.server import Server
+from gateways.embedded.server import Progress, Server
+from gateways.embedded.timing import Timing
 
-__all__ = ["Addresses", "ServerError", "servers"]
+__all__ = ["Addresses", "ServerError", "Timing", "servers"]
+
+DEFAULT = Timing()
 
 
 @dataclass(frozen=True)
@@ -42,17 +45,18 @@ async def servers(
     *,
     nats_url: str | None = None,
     postgres_dsn: str | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
+    timing: Timing = DEFAULT,
 ) -> AsyncIterator[Addresses]:
-    """Both servers, ready to use. `progress` gets a sentence on the first start, and every 2 s while waiting.
+    """Both servers, ready to use. `progress` gets a line of text on the first start, and every 2 s while waiting.
 
     Enter it in a thread that lives as long as the program: on Linux the servers die with the thread that started
     them. Raises ServerError when a server does not start, or an external one does not answer.
     """
     if nats_url is not None:
-        await external.check_nats(nats_url)
+        await external.check_nats(nats_url, timing.answer_s)
     if postgres_dsn is not None:
-        await external.check_postgres(postgres_dsn)
+        await external.check_postgres(postgres_dsn, timing.answer_s)
     folder = Folder(data_dir)
     nats = NatsServer(folder, nats_conf)
     postgres = PostgresServer(folder)
@@ -64,7 +68,7 @@ async def servers(
     if nats_url is not None and postgres_dsn is not None:
         yield Addresses(nats_url, postgres_dsn, monitor_url=None, owned=False)
         return
-    async with embedded(folder, wanted, progress or _quiet) as running:
+    async with embedded(folder, wanted, progress or _ignore, timing) as running:
         client, monitor = running.ports.get(nats.name, (0, 0))
         yield Addresses(
             nats_url=nats_url or f"nats://{HOST}:{client}",
@@ -74,5 +78,5 @@ async def servers(
         )
 
 
-def _quiet(_: str) -> None:
-    """No one listens."""
+def _ignore(_: str) -> None:
+    """Progress that the caller does not want."""

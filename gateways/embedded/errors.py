@@ -1,9 +1,9 @@
-"""What goes wrong with the servers of a data folder.
+"""Errors of the servers of a data folder.
 
 Exception
-└── ServerError      a server did not start, does not answer, or belongs to somebody else
+└── ServerError      a server did not start, does not answer, or belongs to another process
 """
 
 
 class ServerError(Exception):
-    """Says what was expected, what came and what to do next; with the log's tail when a start failed."""
+    """The message says what was expected, what came and what to do; after a failed start with the end of the log."""

@@ -1,14 +1,14 @@
-"""Turns itself into a server: the steps between fork and exec, as a program of its own.
+"""A program that becomes a server: the steps between fork and exec.
 
-Called as `python -I -S launch.py '{"parent": PID, "death_signal": N, "user": [UID, GID] | null, "needs": [...]}'
+Called as `python -I -S exec_server.py '{"parent": PID, "death_signal": N, "user": [UID, GID] | null, "needs": [...]}'
 PROGRAM ARG...`; imports the standard library only.
 
-A program rather than a `preexec_fn`: that one runs Python in a fork of a process with threads, where any lock
-(malloc's, the import system's, the dynamic loader's) may be held for ever by a thread that was not forked along.
+It is not a `preexec_fn`, which runs Python in a fork of a process with threads: a thread that was not forked along may
+hold any lock there for ever (malloc's, the import system's, the dynamic loader's).
 
 Postgres refuses to run as root, so a root caller names a `user` to become. That user may be unable to reach the
-program or its data (a clone below /root, a folder of `mktemp -d`). Instead of opening folders that are not ours,
-the process then keeps one right of root's, CAP_DAC_OVERRIDE, as an ambient capability that outlives setuid and exec.
+program or its data (a clone below /root, a folder of `mktemp -d`). The process then keeps one right of root,
+CAP_DAC_OVERRIDE, as an ambient capability that outlives setuid and exec, instead of opening those folders to the user.
 """
 
 import ctypes
@@ -38,7 +38,7 @@ def main() -> None:
     """Become the user, tie this process to its parent's life, and exec the program."""
     plan = json.loads(sys.argv[1])
     command = sys.argv[2:]
-    # A parent started by `nohup` or with `&` in a script hands down ignored or blocked signals.
+    # A parent that was started by `nohup` or with `&` in a script passes on ignored or blocked signals.
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
@@ -49,12 +49,12 @@ def main() -> None:
         # After the change of user, which clears it.
         control(PR_SET_PDEATHSIG, plan["death_signal"])
         if os.getppid() != plan["parent"]:
-            sys.exit("launch: the process that wanted this server has gone")
+            sys.exit("exec_server: the process that started this server has ended")
     os.execv(command[0], command)
 
 
 def become(uid: int, gid: int, needs: list[str]) -> None:
-    """Become `uid`, with the right to pass closed folders only if one of `needs` is out of its reach."""
+    """Become `uid`, and keep the right to enter closed folders only if it cannot reach one of `needs` otherwise."""
     os.setgroups([])
     keep = sys.platform == "linux" and not within_reach(uid, gid, needs)
     if keep:
@@ -87,7 +87,7 @@ def raise_dac_override() -> None:
 
 
 def control(option: int, first: int, second: int = 0) -> None:
-    """prctl(2); leaves with a message when the kernel refuses."""
+    """prctl(2); exits with a message when the kernel refuses."""
     arguments = [ctypes.c_ulong(value) for value in (first, second, 0, 0)]
     check(libc().prctl(option, *arguments), f"prctl({option}, {first}, {second})")
 
@@ -98,11 +98,11 @@ def libc() -> ctypes.CDLL:
 
 
 def check(result: int, what: str) -> None:
-    """Leave with a message, which ends up in the server's log, unless `result` is 0."""
+    """Exit with a message, which is written to the server's log, unless `result` is 0."""
     if result != 0:
         sys.exit(
-            f"launch: {what} failed: {os.strerror(ctypes.get_errno())}; run as an ordinary user, or put the data "
-            "folder and the virtual environment below folders that everybody may enter"
+            f"exec_server: {what} failed: {os.strerror(ctypes.get_errno())}; run as an ordinary user, or put the data "
+            "folder and the virtual environment below folders that every user may enter"
         )
 
 

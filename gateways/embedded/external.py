@@ -1,4 +1,4 @@
-"""Servers that somebody else runs: all we do is see that they answer."""
+"""External servers: another operator runs them, and the only check is that they answer."""
 
 import asyncio
 import re
@@ -9,41 +9,39 @@ from nats.errors import Error as NatsError
 
 from gateways.embedded.errors import ServerError
 
-ANSWER_TIMEOUT_S = 5.0
 
-
-async def check_nats(url: str) -> None:
-    """ServerError unless a NATS server lets us in within a few seconds."""
+async def check_nats(url: str, timeout_s: float) -> None:
+    """Raises ServerError unless a NATS server accepts a connection within `timeout_s`."""
     causes: list[Exception] = []
 
     async def remember(error: Exception) -> None:
         causes.append(error)
 
     try:
-        async with asyncio.timeout(ANSWER_TIMEOUT_S):
-            # The client tries again after a failure, and in the end says only that no server was left.
+        async with asyncio.timeout(timeout_s):
+            # The client tries again after a failure, and reports in the end only that no server was left.
             client = await nats.connect(
                 url, error_cb=remember, allow_reconnect=False, max_reconnect_attempts=1, reconnect_time_wait=0
             )
             await client.close()
     except (OSError, TimeoutError, ValueError, NatsError) as error:
         cause = causes[-1] if causes else error
-        raise _silent("VIBE_NATS_URL", "a NATS server", url, cause) from error
+        raise _no_answer("VIBE_NATS_URL", "a NATS server", url, timeout_s, cause) from error
 
 
-async def check_postgres(dsn: str) -> None:
-    """ServerError unless a Postgres server lets us in within a few seconds."""
+async def check_postgres(dsn: str, timeout_s: float) -> None:
+    """Raises ServerError unless a Postgres server accepts a connection within `timeout_s`."""
     try:
-        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             connection = await asyncpg.connect(dsn)
             await connection.close()
     except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise _silent("VIBE_POSTGRES_DSN", "a Postgres server", dsn, error) from error
+        raise _no_answer("VIBE_POSTGRES_DSN", "a Postgres server", dsn, timeout_s, error) from error
 
 
-def _silent(setting: str, what: str, url: str, error: Exception) -> ServerError:
+def _no_answer(setting: str, what: str, url: str, timeout_s: float, error: Exception) -> ServerError:
     return ServerError(
-        f"{setting}: expected {what} to answer at {_without_password(url)} within {ANSWER_TIMEOUT_S:.0f} s, "
+        f"{setting}: expected {what} to answer at {_without_password(url)} within {timeout_s:g} s, "
         f"got {type(error).__name__}: {error}. Start that server, correct the setting, "
         f"or remove {setting} to use the embedded one"
     )

@@ -6,7 +6,7 @@ DATA/postgres.password  of the superuser `vibe`
 DATA/logs/              nats.log, postgres.log
 DATA/nats.pid
 DATA/servers.lock       held (flock) by the process that owns the servers, for as long as it lives
-DATA/servers.json       who owns them, their pids and ports
+DATA/servers.json       their owner, their pids and ports
 """
 
 import fcntl
@@ -51,19 +51,17 @@ class Folder:
         self.lock = self.root / "servers.lock"
 
     def read(self) -> State:
-        """The state as its last owner wrote it; empty when there is none or it cannot be understood."""
+        """The state as the last owner wrote it; empty when there is none or it cannot be decoded."""
         try:
             return msgspec.json.decode(self.state.read_bytes(), type=State)
         except FileNotFoundError:
             return State()
         except msgspec.DecodeError as error:
-            log.warning(
-                "servers.json is not what this version writes, ignoring it", path=str(self.state), why=str(error)
-            )
+            log.warning("servers.json cannot be decoded, ignoring it", path=str(self.state), why=str(error))
             return State()
 
     def write(self, state: State) -> None:
-        """Replace the state; only the holder of the lock may."""
+        """Replace the state. Only the holder of the lock may call this."""
         write_private(self.state, msgspec.json.encode(state))
 
     @contextmanager
@@ -71,7 +69,7 @@ class Folder:
         """Whether this process owns the servers now; makes the folder on first use.
 
         The kernel releases the lock when the process dies.
-        Python opens files close-on-exec, so the servers do not inherit the descriptor and cannot hold the lock on.
+        Python opens files close-on-exec, so the servers do not inherit the descriptor and cannot keep the lock.
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)

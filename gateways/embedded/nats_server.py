@@ -14,7 +14,7 @@ from gateways.embedded.errors import ServerError
 from gateways.embedded.folder import Folder, Running
 from gateways.embedded.ports import HOST
 from gateways.embedded.process import Command
-from gateways.embedded.server import Tell
+from gateways.embedded.server import Progress
 
 PROBE_TIMEOUT_S = 2.0
 
@@ -33,7 +33,7 @@ class NatsServer:
         self._log = folder.logs / "nats.log"
         self._conf = conf.resolve()
 
-    async def prepare(self, tell: Tell) -> None:
+    async def prepare(self, progress: Progress) -> None:
         """Make the store's folder."""
         self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -49,12 +49,12 @@ class NatsServer:
         )
 
     async def unready(self, running: Running) -> str | None:
-        """Both ports must be of one server, which stores in our folder: a guessed port may be somebody else's."""
+        """Both ports must belong to one server, which stores in this folder: another server may have a guessed port."""
         client, monitor = running.ports
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_S):
                 info = await _info(client)
-                # Not raise_for_status: the health check explains itself in the body of a 503.
+                # Not raise_for_status: the health check gives its reason in the body of a 503.
                 health = await _get(monitor, "healthz")
                 jetstream = await _get(monitor, "jsz")
         except (OSError, TimeoutError, ValueError, aiohttp.ClientError) as error:

@@ -1,6 +1,6 @@
-"""Servers that outlived the owner of their folder: a new owner ends them before it starts its own.
+"""Orphans: servers that outlived the owner of their folder. A new owner ends them before it starts its own.
 
-On Linux they are told to stop when their owner dies, so mostly this only waits for them to finish.
+On Linux the kernel sends them their stop signal when the owner dies, so mostly this only waits for them to end.
 """
 
 import asyncio
@@ -15,27 +15,28 @@ from pathlib import Path
 import structlog
 
 from gateways.embedded.errors import ServerError
-from gateways.embedded.server import Server, Tell
+from gateways.embedded.server import Progress, Server
 
 POLL_S = 0.05
-# How long each step may take, in seconds: finishing by itself, after its stop signal, after SIGKILL.
-PATIENCE_S = (5.0, 15.0, 10.0)
-REMOVING_PATIENCE_S = 10.0
+REMOVING_S = 10.0
 
 log = structlog.get_logger()
 
 
-async def end_leftover(server: Server, pid: int, tell: Tell) -> None:
-    """Return when no process `pid` serves the server's folder any more; ServerError when it cannot be ended."""
+async def end_orphan(server: Server, pid: int, progress: Progress, step_s: tuple[float, float, float]) -> None:
+    """Return when no process `pid` serves the server's folder any more. Raises ServerError when it cannot be ended.
+
+    `step_s` is how long it may take to end by itself, after its stop signal, and after SIGKILL.
+    """
     if not serves(pid, server.data):
         return
-    tell(f"waiting for the former {server.name} server (process {pid}) to stop")
-    for number, patience in zip((None, server.stop_signal, signal.SIGKILL), PATIENCE_S, strict=True):
+    progress(f"waiting for the former {server.name} server (process {pid}) to stop")
+    for number, seconds in zip((None, server.stop_signal, signal.SIGKILL), step_s, strict=True):
         if number is not None:
             log.warning("ending a server that outlived its owner", server=server.name, pid=pid, signal=number.name)
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if not serves(pid, server.data):
                 return
@@ -49,18 +50,18 @@ async def end_leftover(server: Server, pid: int, tell: Tell) -> None:
 def forget_reused_pid(pid_file: Path, data: Path) -> None:
     """Remove Postgres' pid file when its number now belongs to a process that is not this folder's Postgres.
 
-    Postgres would take that process for itself and refuse to start, which happens after a reboot or in a container,
-    where low numbers come back. A number that belongs to nobody is left to Postgres' own, stricter checks.
+    Postgres would take that process for itself and refuse to start. This happens after a reboot and in a container,
+    where low numbers come back. A number without a process is left to Postgres' own, stricter checks.
     """
     pid = pid_in(pid_file)
     if pid is not None and alive(pid) and not serves(pid, data):
-        log.warning("removing a pid file that names a process of somebody else", path=str(pid_file), pid=pid)
+        log.warning("removing a pid file that names another program's process", path=str(pid_file), pid=pid)
         pid_file.unlink(missing_ok=True)
 
 
 async def remove(tree: Path) -> None:
-    """Remove a folder in which something that outlived its owner may still be writing; what stays is logged."""
-    deadline = time.monotonic() + REMOVING_PATIENCE_S
+    """Remove a folder into which an orphan may still be writing; a folder that stays is logged."""
+    deadline = time.monotonic() + REMOVING_S
     while not await asyncio.to_thread(_removed, tree):
         if time.monotonic() > deadline:
             log.warning("an unfinished folder could not be removed, remove it by hand", path=str(tree))
@@ -69,13 +70,13 @@ async def remove(tree: Path) -> None:
 
 
 def _removed(tree: Path) -> bool:
-    # One file made or removed by another between the look into a folder and its removal is enough to leave the rest.
+    # A file that is made or removed between the listing of a folder and its removal leaves the rest behind.
     shutil.rmtree(tree, ignore_errors=True)
     return not tree.exists()
 
 
 def pid_in(pid_file: Path) -> int | None:
-    """The process on the file's first line, if there is such a file."""
+    """The process number on the first line of the file; None without such a file."""
     try:
         return int(pid_file.read_text().split()[0])
     except (OSError, ValueError, IndexError):
@@ -83,7 +84,7 @@ def pid_in(pid_file: Path) -> int | None:
 
 
 def alive(pid: int) -> bool:
-    """Whether there is such a process, a zombie included."""
+    """Whether there is such a process; a zombie counts."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -94,7 +95,7 @@ def alive(pid: int) -> bool:
 
 
 def serves(pid: int, data: Path) -> bool:
-    """Whether the process runs and has the folder among its arguments: pids are used again, folders are not."""
+    """Whether the process runs and has the folder among its arguments: the system reuses pids, but not folders."""
     if not alive(pid):
         return False
     if Path("/proc/self/cmdline").exists():

