@@ -55,7 +55,7 @@ LONG_HOLD = structs.replace(SETTINGS, hold=30.0)
 
 async def complete(running: Running, seconds: float) -> list[RawReceived]:
     """RAW's trades and fills once every trade that the venue made is there, each once."""
-    found = await settled(running.raw, lambda events: len(events) >= len(market_data(seconds)), 30, every=0.2)
+    found = await settled(running.raw, lambda events: len(events) >= len(market_data(seconds)), 60, every=0.2)
     assert sorted(event.id for event in found) == sorted(market_data(seconds))
     return [event.data for event in found]
 

@@ -17,6 +17,7 @@ from gateways.hyperliquid.fill_parsing import FILLS_CHANNEL
 from gateways.hyperliquid.info_client import Coin, InfoClient
 from gateways.hyperliquid.parsing import TradeHead, raw_id
 from gateways.hyperliquid.raw_events import TRADES_CHANNEL
+from gateways.rate_limit import RateLimiter
 from gateways.sandbox.hyperliquid import INFLUENCERS, FlowSource, Sandbox, serve
 from handlers import metrics
 from handlers.ingest.hyperliquid.account_snapshots import SnapshotSettings
@@ -101,7 +102,7 @@ async def ingesting(log: Connection, seconds: float = 0, settings: IngestSetting
     await asyncio.sleep(0.1 if seconds else 0)  # trades that are due are made at once
     configuration = LiveConfiguration(log, CODEC)
     await configuration.start()
-    async with InfoClient(sandbox.url) as info:
+    async with InfoClient(sandbox.url, limiter=RateLimiter(1_000, 1_000)) as info:  # it refills soon after a 429
         ingest = HyperliquidIngest(log, configuration, info, sandbox.ws_url, clock, settings)
         task = asyncio.create_task(ingest.run(stop))
         running = Running(sandbox, clock, log, task)
