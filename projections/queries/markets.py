@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
 from msgspec import Struct
@@ -70,6 +71,16 @@ async def marks(
         until,
         limit,
     )
+
+
+async def asset_names(db: Reader, assets: Collection[str]) -> dict[str, str]:
+    """What outcome tokens are called, 'outcome: question', by asset; assets without such a name are left out."""
+    rows = await db.fetch(
+        "SELECT a.asset, a.label || ': ' || m.question AS name "
+        "FROM outcome_asset a JOIN market m USING (venue, market) WHERE a.asset = ANY($1)",
+        list(assets),
+    )
+    return {row["asset"]: row["name"] for row in rows}
 
 
 _MARKET = """

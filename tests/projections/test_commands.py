@@ -14,7 +14,7 @@ from streams.connection import Connection
 from tests.projections.engines import built, caught_up, contents, engine
 from tests.projections.example_log import append_events, flows
 from tests.system.command import start, vibe
-from vibe.cli.keeping import projections_app
+from vibe.cli.projections import app as projections_app
 
 
 def settings(running: Addresses, database: str) -> Mapping[str, str]:
@@ -80,13 +80,13 @@ async def test_interrupted_and_resumed(log: Connection, running: Addresses, data
     assert {each["generation"] for each in done.json} == {2}
     assert await contents(database, PROJECTIONS) == before
     nothing = await vibe(tmp_path, "projections", "rebuild", "--all", "--resume", settings=use)
-    assert (nothing.code, "no interrupted rebuild" in nothing.err) == (1, True)
+    assert (nothing.code, "interrupted rebuild to continue" in nothing.err) == (1, True)
 
 
 INVALID = {
-    ("rebuild",): "name the projections, or say --all; there are trade_event, ",
+    ("rebuild",): "name the projections, or give --all; there are trade_event, ",
     ("rebuild", "nonsense"): "there is no projection nonsense; there are trade_event",
-    ("rebuild", "position", "--until", "5"): "say where: --schema NAME",
+    ("rebuild", "position", "--until", "5"): "give a schema for it: --schema NAME",
     ("rebuild", "--all", "--schema", "past", "--until", "yesterday"): "--until 'yesterday' is neither",
 }
 
@@ -97,7 +97,7 @@ async def test_invalid_arguments_are_explained(
     use = settings(running, database)
     answers = await asyncio.gather(*(vibe(tmp_path, "projections", *words, settings=use) for words in INVALID))
     for answer, message in zip(answers, INVALID.values(), strict=True):
-        assert answer.code == 1
+        assert answer.code == 2
         assert message in answer.err
 
 

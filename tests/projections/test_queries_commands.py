@@ -19,6 +19,7 @@ from tests.projections.engines import built
 from tests.projections.model_tables import append_events
 from tests.system.command import vibe
 from vibe.app.settings import Settings
+from vibe.cli.errors import CommandError
 from vibe.cli.leaderboard import run_leaderboard, run_metrics
 
 
@@ -54,15 +55,15 @@ async def test_output_and_exit_codes(
     assert await run_leaderboard(known, None, 1, 20, json=False) == 0
     assert "ann" in capsys.readouterr().out
     assert await run_leaderboard(known, "30d", 2, 20, json=False) == 0
-    assert "nobody has ended 2 round trips yet" in capsys.readouterr().out
+    assert "no active influencer has completed 2 round trips yet" in capsys.readouterr().out
 
     assert await run_metrics(known, "influencer", "ann", None, json=True) == 0
     facts = printed()
     assert (facts["trips"], facts["won"], facts["win_rate_micros"]) == (1, 1, MICRO)
     assert await run_metrics(known, "influencer", "ann", None, json=False) == 0
     assert "30.00" in capsys.readouterr().out
-    assert await run_metrics(known, "influencer", "zoe", None, json=False) == 1
-    assert "no influencer 'zoe' is configured" in capsys.readouterr().err
+    with pytest.raises(CommandError, match="no influencer 'zoe' is configured"):
+        await run_metrics(known, "influencer", "zoe", None, json=False)
 
     assert await run_metrics(known, "subscriber", "sam", None, json=True) == 0
     facts = printed()
@@ -70,8 +71,8 @@ async def test_output_and_exit_codes(
     assert facts["copying"]["decisions"] == 1
     assert await run_metrics(known, "subscriber", "sam", "7d", json=False) == 0
     assert "profit -1 USD" in capsys.readouterr().out
-    assert await run_metrics(known, "subscriber", "zoe", None, json=False) == 1
-    assert "no subscriber 'zoe' is configured" in capsys.readouterr().err
+    with pytest.raises(CommandError, match="no subscriber 'zoe' is configured"):
+        await run_metrics(known, "subscriber", "zoe", None, json=False)
 
     # Events that are not stored yet are reported.
     await append_events(log, [("CONFIG", subjects.config("influencer", "bob"), influencer("bob"), at(2))])
@@ -85,7 +86,7 @@ async def test_without_read_models_an_error_states_what_to_do(
     use: Mapping[str, str] = {"VIBE_NATS_URL": running.nats_url, "VIBE_POSTGRES_DSN": database}
     ended = await vibe(tmp_path, "leaderboard", settings=use)
     assert ended.code == 1
-    assert "vibe run projections builds them" in ended.err
+    assert "`vibe run projections` builds them" in ended.err
     assert "Traceback" not in ended.err
 
 

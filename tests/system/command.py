@@ -87,7 +87,7 @@ class Ends(NamedTuple):
 
 @asynccontextmanager
 async def ends(data_dir: Path) -> AsyncIterator[Ends]:
-    """The log and the read models of a data folder, whoever runs its servers."""
+    """The log and the read models of a data folder, on its running servers or on ones started for the time."""
     async with servers(data_dir, nats_conf()) as at:
         connection = await connect(at.nats_url, "test")
         database = await asyncpg.connect(at.postgres_dsn)
@@ -117,7 +117,7 @@ def is_trade(raw: RawReceived) -> bool:
 
 
 def assert_exactly_once(events: dict[str, list[Recorded]]) -> None:
-    """No event twice, and everything that was begun was finished."""
+    """No event is stored twice, and everything that was begun is finished."""
     for name, found in events.items():
         ids = [event.id for event in found]
         assert len(ids) == len(set(ids)), f"{name} holds an id twice"
@@ -125,10 +125,10 @@ def assert_exactly_once(events: dict[str, list[Recorded]]) -> None:
     requested = [event.data.request_id for event in events["execution.requested"]]
     assert sorted(decided) == sorted(requested)
     assert len(set(decided)) == len(decided)
-    # Every report of a trade made its signal, or was seen to mean one that was there.
-    told = [event.data.source_event_id for event in (*events["signal.recorded"], *events["fill.observed"])]
+    # Every report of a trade made its signal, or confirmed one that was recorded before.
+    reported = [event.data.source_event_id for event in (*events["signal.recorded"], *events["fill.observed"])]
     trades = [event.id for event in events["raw.received"] if is_trade(event.data)]
-    assert sorted(trades) == sorted(one for one in told if "|" not in one)
+    assert sorted(trades) == sorted(one for one in reported if "|" not in one)
     closed = [signal for event in events["group.closed"] for signal in event.data.signal_ids]
     assert sorted(closed) == sorted(event.data.signal_id for event in events["signal.grouped"])
     outcomes = [*events.get("quote.captured", []), *events.get("quote.failed", [])]

@@ -11,12 +11,12 @@ import pytest
 from projections.engine.table import timestamp
 from projections.models.ledger_entry import LEDGER_ENTRY
 from streams import topology
-from streams.errors import LogError
 from streams.topology import RAW, SIGNALS
 from tests.streams.archiving import at, put, spread
 from tests.system.command import ends, vibe
 from tests.system.test_export_command import created
-from vibe.cli.archive import _chosen, _day
+from vibe.cli.archive import chosen_streams, utc_day
+from vibe.cli.errors import UsageError
 from vibe.cli.time_arguments import BadTimeError
 
 
@@ -73,13 +73,13 @@ async def test_archive_query_and_status(folder: Path) -> None:
     assert "3 rows" in shown.out
 
 
-def test_streams_and_days_that_cannot_be_meant_are_explained() -> None:
-    assert [one.name for one in _chosen("executions")] == ["EXECUTIONS"]
-    with pytest.raises(LogError, match="'LEASES' is no stream with a history; use one of RAW, SIGNALS"):
-        _chosen("LEASES")
-    assert _day("2026-11-20") == "2026-11-20"
+def test_unknown_streams_and_days_are_reported() -> None:
+    assert [one.name for one in chosen_streams("executions")] == ["EXECUTIONS"]
+    with pytest.raises(UsageError, match="'LEASES' is no stream with a history; use one of RAW, SIGNALS"):
+        chosen_streams("LEASES")
+    assert utc_day("2026-11-20") == "2026-11-20"
     with pytest.raises(BadTimeError, match="--until 'yesterday' is not a UTC day such as 2026-11-20"):
-        _day("yesterday")
+        utc_day("yesterday")
 
 
 async def test_another_log_in_the_same_place_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -127,5 +127,12 @@ async def test_export(folder: Path, tmp_path: Path) -> None:
     assert [line.split(",")[0] for line in piped.out.splitlines()] == ["entry_id", "led_2"]
     missing = await vibe(folder, "export", "fills", "--out", str(tmp_path / "fills.parquet"))
     assert missing.code == 1
-    assert "executable_fill is not there yet; run: vibe run projections" in missing.err
+    assert "executable_fill is not built yet; `vibe up` or `vibe run projections`" in missing.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ledger.csv"]
+
+
+async def test_the_name_of_an_export_gives_its_format(folder: Path, tmp_path: Path) -> None:
+    for name, beginning in (("x.csv", b"entry_id,"), ("x.parquet", b"PAR1"), ("x", b"PAR1")):
+        ended = await vibe(folder, "export", "ledger", "--out", str(tmp_path / name))
+        assert ended.code == 0, ended.err
+        assert (tmp_path / name).read_bytes().startswith(beginning)

@@ -1,12 +1,14 @@
-"""What every command does with wrong settings, odd standard streams, and files that are none."""
+"""Commands with wrong settings, closed standard streams and unusable files; the table of commands."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.system.command import environment, vibe
+from tests.system.command import ends, environment, vibe
+from vibe.cli.root import COMMANDS
 
 ALICE = '{"kind":"subscriber","id":"alice","mode":"paper","deposit_usd":"10"}'
 
@@ -24,7 +26,7 @@ def shell(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("VIBE_LANES", "5", "VIBE_LANES=5: 5 lanes do not divide 64"),
         ("VIBE_LANES", "many", "VIBE_LANES=many: Input should be a valid integer"),
@@ -32,37 +34,38 @@ def shell(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
         ("VIBE_LOG_LEVEL", "loud", "VIBE_LOG_LEVEL=loud: Input should be"),
     ],
 )
-async def test_a_wrong_setting_is_named_in_one_line(tmp_path: Path, name: str, value: str, said: str) -> None:
+async def test_a_wrong_setting_is_named_in_one_line(tmp_path: Path, name: str, value: str, message: str) -> None:
     ended = await vibe(tmp_path, "lag", settings={name: value})
     assert ended.code == 2
-    assert ended.err.startswith(f"vibe: {said}")
+    assert ended.err.startswith(f"vibe: {message}")
     assert ended.err.count("\n") == 1
 
 
-def test_odd_standard_streams(tmp_path: Path) -> None:
+def test_closed_full_and_abandoned_standard_streams(tmp_path: Path) -> None:
     imported = shell(tmp_path, f"vibe streams apply >&- && echo '{ALICE}' | vibe config import - --json")
     assert imported.returncode == 0, imported.stderr
     assert '"written":{"subscriber":1}' in imported.stdout
     quiet = shell(tmp_path, "vibe config show 2>&-")
     assert quiet.returncode == 0
-    assert "1 subscribers" in quiet.stdout
+    assert "1 subscriber: paper, active" in quiet.stdout
     full = shell(tmp_path, "vibe config show > /dev/full")
     assert full.returncode == 1
-    assert full.stderr == "vibe: [Errno 28] No space left on device\n"
-    cut = shell(
+    assert full.stderr == "vibe: no space is left on the disk\n"
+    closed = shell(
         tmp_path,
         "for n in $(seq 3000); do echo '{}'; done > bad; vibe config import bad --json | true".replace(
             "bad", str(tmp_path / "bad")
         ),
     )
-    assert cut.returncode == 141
-    assert cut.stderr == ""
+    assert closed.returncode == 141
+    assert closed.stderr == ""
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [(None, "Is a directory"), (b"\xff\xfe\x00", "can't decode byte 0xff in position 0")]
+    ("content", "message"),
+    [(None, "is a folder; name a file"), (b"\xff\xfe\x00", "is not UTF-8 text: invalid start byte at byte 0")],
 )
-async def test_a_file_that_is_none(tmp_path: Path, content: bytes | None, said: str) -> None:
+async def test_a_file_that_cannot_be_read(tmp_path: Path, content: bytes | None, message: str) -> None:
     file = tmp_path / "config"
     if content is None:
         file.mkdir()
@@ -70,19 +73,7 @@ async def test_a_file_that_is_none(tmp_path: Path, content: bytes | None, said: 
         file.write_bytes(content)
     ended = await vibe(tmp_path / "data", "config", "import", str(file))
     assert ended.code == 1
-    assert said in ended.err.splitlines()[-1]
-    assert "Traceback" not in ended.err
-
-
-async def test_an_export_is_of_the_form_that_its_name_says(tmp_path: Path) -> None:
-    mixed = await vibe(tmp_path, "export", "ledger", "--format", "csv", "--out", str(tmp_path / "x.parquet"))
-    assert mixed.code == 2
-    assert "is not a name for --format csv" in mixed.err
-    assert (await vibe(tmp_path, "demo", "--seconds", "3", "--json")).code == 0
-    for name, begins in (("x.csv", b"entry_id,"), ("x.parquet", b"PAR1"), ("x", b"PAR1")):
-        ended = await vibe(tmp_path, "export", "ledger", "--out", str(tmp_path / name))
-        assert ended.code == 0, ended.err
-        assert (tmp_path / name).read_bytes().startswith(begins)
+    assert ended.err == f"vibe: {file} {message}\n"
 
 
 @pytest.mark.parametrize("arguments", [("up", "--seconds", "1"), ("run", "plan")])
@@ -106,8 +97,24 @@ async def test_a_venue_that_cannot_be_reached_is_no_success(tmp_path: Path) -> N
     assert f"ingest was never ready, see {tmp_path / 'logs' / 'ingest'}.log" in ended.err
 
 
-async def test_a_demo_moves_into_a_folder_where_nothing_was_ever_written(tmp_path: Path) -> None:
-    looked = await vibe(tmp_path, "lag")
-    assert (looked.code, looked.err.splitlines()[-1]) == (1, "vibe: stream RAW does not exist; run: vibe streams apply")
-    played = await vibe(tmp_path, "demo", "--seconds", "1", "--json")
-    assert played.code == 0, played.err
+async def test_a_demo_takes_a_data_folder_without_events(tmp_path: Path) -> None:
+    async with ends(tmp_path):
+        shown = await vibe(tmp_path, "lag")
+        assert shown.code == 1
+        assert "holds no event log yet. To begin: `vibe demo`" in shown.err
+    demo = await vibe(tmp_path, "demo", "--seconds", "1", "--json")
+    assert demo.code == 0, demo.err
+
+
+def test_help_lists_the_summary_of_every_command_without_importing_one() -> None:
+    listing = "import sys; from vibe.cli import app; app(['--help'], result_action='return_value'); "
+    ended = subprocess.run(
+        [sys.executable, "-c", listing + "print([name for name in sys.modules if name.startswith('vibe.app')])"],
+        env=environment(Path(), {"COLUMNS": "200"}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout.splitlines()[-1] == "[]"
+    for name, (_, summary) in COMMANDS.items():
+        assert re.search(rf"│ {name} +{re.escape(summary)} +│", ended.stdout), name

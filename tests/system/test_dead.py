@@ -1,4 +1,4 @@
-"""`vibe dead` on a data folder whose normalize stage met a raw event that it does not understand."""
+"""`vibe dead` on a data folder whose normalize stage received raw events that it cannot parse."""
 
 import asyncio
 import json
@@ -73,7 +73,7 @@ async def broken(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tupl
             now=time.time_ns(),
         )
         async with normalizing(at.connection):
-            await until(lambda: in_state(at, "open", 3), 20, "three letters")
+            await until(lambda: in_state(at, "open", 3), 20, "three dead letters")
         yield folder, at
 
 
@@ -93,7 +93,7 @@ async def listed(folder: Path, *arguments: str) -> list[dict[str, Any]]:
     return found
 
 
-async def test_an_operator_looks_retries_and_drops(broken: tuple[Path, Ends]) -> None:
+async def test_an_operator_lists_retries_and_drops(broken: tuple[Path, Ends]) -> None:
     folder, at = broken
 
     shown = await listed(folder)
@@ -103,7 +103,7 @@ async def test_an_operator_looks_retries_and_drops(broken: tuple[Path, Ends]) ->
     first = by_event["RAW:1"]
     assert (first["id"], first["state"], first["stage"]) == ("normalize:RAW:1", "open", "normalize")
     assert first["subject"].endswith(f".hyperliquid.trades.{WHALE.address}")
-    number, second, frame = (str(by_event[event]["letter"]) for event in ("RAW:1", "RAW:2", "RAW:0"))
+    number, second, frame = (str(by_event[event]["number"]) for event in ("RAW:1", "RAW:2", "RAW:0"))
 
     table, whole, as_text, unknown = await asyncio.gather(
         run(folder, "list"),
@@ -117,32 +117,32 @@ async def test_an_operator_looks_retries_and_drops(broken: tuple[Path, Ends]) ->
     assert "not a frame [/b]" in table.out
     assert MALFORMED.decode() in whole.json["payload"]
     assert whole.json["error"] == first["error"]
-    assert '"<b>[/b]"' in as_text.out, "markup of strangers is shown, not obeyed"
+    assert '"<b>[/b]"' in as_text.out, "markup in an event is shown as it is"
     assert unknown.code == 1
-    assert "there is no letter 999" in unknown.err
+    assert "there is no dead letter 999" in unknown.err
 
     # What has no input to run again is refused with advice; the rest of the request is done.
     retried = await run(folder, "retry", number, frame, "--json")
     assert retried.code == 1
-    by_letter = {str(row["letter"]): row for row in retried.json}
-    assert by_letter[number]["error"] is None
-    assert by_letter[number]["retry"] > 0
-    assert "mend the cause, then drop the letter" in by_letter[frame]["error"]
+    by_number = {str(row["number"]): row for row in retried.json}
+    assert by_number[number]["error"] is None
+    assert by_number[number]["retry"] > 0
+    assert "mend the cause, then drop" in by_number[frame]["error"]
     again, nothing, both = await asyncio.gather(
         run(folder, "retry", number), run(folder, "retry"), run(folder, "retry", number, "--all")
     )
     assert again.code == 1
-    assert f"letter {number} is retried already" in again.err
+    assert f"{number} is retried already" in again.err
     for refused in (nothing, both):
-        assert refused.code == 1
-        assert "name the letters, or say --all" in refused.err
+        assert refused.code == 2
+        assert "give --all" in refused.err
 
-    # Nothing was mended, so that the stage buries it anew, as a letter of its own.
+    # The cause is still there, so the stage dead-letters the event again, under a new number.
     async with normalizing(at.connection):
         await until(lambda: in_state(at, "retried", 1), 10)
-        await until(lambda: in_state(at, "open", 3), 10, "the new letter")
+        await until(lambda: in_state(at, "open", 3), 10, "the new dead letter")
     fresh = {row["id"]: row for row in await listed(folder)}
-    assert set(fresh) == {f"normalize:RAW:1~{by_letter[number]['retry']}", "normalize:RAW:2", "ingest:RAW:0"}
+    assert set(fresh) == {f"normalize:RAW:1~{by_number[number]['retry']}", "normalize:RAW:2", "ingest:RAW:0"}
 
     dropped = await run(folder, "drop", frame, second, "--why", "a test [frame]", "--json")
     assert dropped.code == 0, dropped.err
@@ -151,5 +151,5 @@ async def test_an_operator_looks_retries_and_drops(broken: tuple[Path, Ends]) ->
     assert sorted(row["state"] for row in everything) == ["dropped", "dropped", "open", "retried"]
     rest = await run(folder, "retry", "--all", "--stage", "normalize")
     assert rest.code == 0, rest.err
-    assert "1 letter retried" in rest.out
+    assert "1 dead letter retried" in rest.out
     assert "no open dead letters" in (await run(folder, "list")).out

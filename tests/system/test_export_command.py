@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import vibe.cli.export as export_module
+import vibe.cli.exported_rows as rows_module
 from projections.engine.table import Table
-from vibe.cli.export import Format, NothingToExportError, What, _complete, _moment, export
-from vibe.cli.time_arguments import BadTimeError
+from vibe.cli.exported_rows import Format, NothingToExportError, What, complete_file, export_rows
+from vibe.cli.time_arguments import BadTimeError, time_argument
 
 NOON = datetime(2026, 11, 1, 12, 0, 0, 1, tzinfo=UTC)
 LARGEST = 2**63 - 1
@@ -48,7 +48,7 @@ def created(table: Table) -> str:
 
 async def filled(dsn: str, what: What, count: int) -> "asyncpg.Connection[Any]":
     """A database with a read model of so many rows."""
-    table, time_column = export_module._TABLES[what]
+    table, time_column = rows_module.TABLES[what]
     database: asyncpg.Connection[Any] = await asyncpg.connect(dsn)
     await database.execute(created(table))
     await database.execute("CREATE TABLE projection_position (projection text, stream text, position bigint)")
@@ -61,7 +61,7 @@ async def filled(dsn: str, what: What, count: int) -> "asyncpg.Connection[Any]":
 
 async def exported(database: "asyncpg.Connection[Any]", what: What, form: Format, **options: Any) -> bytes:
     file = io.BytesIO()
-    done = await export(database, what, form, file, **options)
+    done = await export_rows(database, what, form, file, **options)
     assert done.bytes == len(file.getvalue())
     assert done.position == 77
     return file.getvalue()
@@ -70,7 +70,7 @@ async def exported(database: "asyncpg.Connection[Any]", what: What, form: Format
 @pytest.mark.parametrize("what", ["ledger", "attempts", "fills"])
 async def test_every_column_comes_out_exactly(database: str, what: What) -> None:
     connection = await filled(database, what, 3)
-    table, time_column = export_module._TABLES[what]
+    table, time_column = rows_module.TABLES[what]
     expected = [row(table, number, time_column) for number in (1, 2, 3)]
     read = pq.read_table(io.BytesIO(await exported(connection, what, "parquet")))
     assert read.column_names == list(table.columns)
@@ -115,32 +115,34 @@ async def test_since_and_until_meet_without_gap_or_overlap(database: str) -> Non
     await connection.close()
 
 
-def test_moments_are_named_after_their_option() -> None:
-    assert _moment("--since", "12") == (12, None)
-    assert _moment("--until", "1970-01-02") == (None, 86_400 * 10**9)
+def test_a_wrong_time_is_reported_with_its_option() -> None:
+    assert time_argument("12", "--since") == (12, None)
+    assert time_argument("1970-01-02", "--until") == (None, 86_400 * 10**9)
     with pytest.raises(BadTimeError, match="--since 'yesterday' is neither a sequence of EXECUTIONS"):
-        _moment("--since", "yesterday")
+        time_argument("yesterday", "--since")
 
 
 async def test_many_rows_are_streamed(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "_FETCH", 100)
+    monkeypatch.setattr(rows_module, "FETCH_ROWS", 100)
     connection = await filled(database, "fills", 1050)
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     read = pq.ParquetFile(
-        io.BytesIO(await exported(connection, "fills", "parquet", progress=lambda *now: told.append(now)))
+        io.BytesIO(await exported(connection, "fills", "parquet", progress=lambda *now: reported.append(now)))
     )
     assert (read.metadata.num_rows, read.num_row_groups) == (1050, 11)
-    assert told == [(0, 1050), *((done, 1050) for done in (*range(100, 1100, 100), 1050))]
-    told.clear()
-    await exported(connection, "fills", "csv", progress=lambda *now: told.append(now))
-    assert told[-1] == (1050, 1050)
+    assert reported == [(0, 1050), *((done, 1050) for done in (*range(100, 1100, 100), 1050))]
+    reported.clear()
+    await exported(connection, "fills", "csv", progress=lambda *now: reported.append(now))
+    assert reported[-1] == (1050, 1050)
     await connection.close()
 
 
-async def test_a_table_that_is_not_there_is_explained(database: str) -> None:
+async def test_a_read_model_that_is_not_built_is_reported(database: str) -> None:
     connection = await asyncpg.connect(database)
-    with pytest.raises(NothingToExportError, match="ledger_entry is not there yet; run: vibe run projections"):
-        await export(connection, "ledger", "csv", io.BytesIO())
+    with pytest.raises(
+        NothingToExportError, match="ledger_entry is not built yet; `vibe up` or `vibe run projections`"
+    ):
+        await export_rows(connection, "ledger", "csv", io.BytesIO())
     await connection.close()
 
 
@@ -150,13 +152,13 @@ async def test_an_interrupted_export_leaves_what_was_there(tmp_path: Path, inter
     out.write_text("of yesterday")
 
     async def interrupted() -> None:
-        async with _complete(out) as file:
+        async with complete_file(out) as file:
             file.write(b"half")
             raise interruption
 
     with pytest.raises(interruption):
         await interrupted()
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("ledger.csv", "of yesterday")]
-    async with _complete(out) as file:
+    async with complete_file(out) as file:
         file.write(b"whole")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("ledger.csv", "whole")]

@@ -1,39 +1,96 @@
-"""`vibe config`: who is followed, who copies whom, within which limits; in and out as lines."""
+"""`vibe config`: who is followed, who copies whom, within which limits; imported and exported as JSON lines."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Annotated
 
-import msgspec
+from cyclopts import App, Parameter
 from rich.console import Console
 
-from domain.guardrails import GLOBAL, evaluate
 from handlers.live.configuration import directory_at
 from handlers.live.event_codec import codec
 from handlers.services.config_file import line_of
-from handlers.services.config_import import current, exported, import_lines
+from handlers.services.config_import import Imported, current, exported, import_lines
 from streams import topology
 from vibe.app.clock import Clock
 from vibe.app.settings import Settings
+from vibe.cli.command import AtLeastOne, Json, run_command
+from vibe.cli.config_rendering import show_configuration
 from vibe.cli.connections import open_connections
-from vibe.cli.output import bar, print_json, show, table
+from vibe.cli.files import read_lines
+from vibe.cli.output import bar, print_json
+
+_BAD_LINES_SHOWN = 20
+
+app = App(name="config", help="Influencers, subscribers, subscriptions and guardrails.")
+
+
+@app.command(name="import")
+def config_import(
+    file: Annotated[Path, Parameter(allow_leading_hyphen=True)],
+    /,
+    *,
+    json: Json = False,
+    actor: str = "vibe config import",
+) -> None:
+    """Import JSON lines. Running services follow at once. One bad line and nothing of the file is applied.
+
+    Example: vibe config import config.jsonl
+
+    A line: {"kind":"influencer","id":"whale-1","venue":"hyperliquid","addresses":["0x..."],"status":"active"}
+    A line: {"kind":"subscriber","id":"alice","mode":"paper","deposit_usd":"10000","status":"active"}
+    A line: {"kind":"subscription","id":"alice-whale-1","subscriber_id":"alice","influencer_id":"whale-1",
+    "sizing":{"mode":"copy_percent","percent":"1"},"limits":{},"filters":{},"status":"active"}
+    A line: {"kind":"guardrail","scope":"global","values":{"spread_bps":20}}
+
+    Parameters
+    ----------
+    file
+        the file, or - for standard input
+    actor
+        who is named in the events
+    """
+    run_command(run_config_import, file, actor, json)
+
+
+@app.command(name="export")
+def config_export() -> None:
+    """Print the whole configuration as JSON lines; importing them again changes nothing.
+
+    Example: vibe config export > config.jsonl
+    """
+    run_command(run_config_export)
+
+
+@app.command(name="show")
+def config_show(*, limit: AtLeastOne = 200, json: Json = False) -> None:
+    """Who is followed, who copies whom and how much, and the guardrails: their values and where they come from.
+
+    Example: vibe config show
+
+    Parameters
+    ----------
+    limit
+        how many influencers and how many subscriptions are listed; `vibe config export` prints all
+    """
+    run_command(run_config_show, limit, json)
 
 
 async def run_config_import(settings: Settings, file: Path, actor: str, json: bool) -> int:
-    lines = sys.stdin if str(file) == "-" else file.open(encoding="utf-8")
-    with lines:
-        async with open_connections(settings) as at:
-            await topology.apply(at.connection, settings.replicas)
-            with bar("importing", json) as progress:
-                imported = await import_lines(
-                    at.connection,
-                    lines,
-                    actor=actor,
-                    now=Clock()(),
-                    bankroll_micros=settings.bankroll_micros,
-                    progress=progress,
-                )
+    lines = read_lines(file)
+    async with open_connections(settings, json=json, create=True) as at:
+        await topology.apply(at.connection, settings.replicas)
+        with bar("importing", json) as progress:
+            imported = await import_lines(
+                at.connection,
+                lines,
+                actor=actor,
+                now=Clock()(),
+                bankroll_micros=settings.bankroll_micros,
+                progress=progress,
+            )
     if json:
         print_json(
             {
@@ -44,50 +101,36 @@ async def run_config_import(settings: Settings, file: Path, actor: str, json: bo
             }
         )
     elif imported.bad:
-        console = Console(stderr=True)
-        for bad in imported.bad:
-            console.print(f"{file}: {bad}", style="red", markup=False, highlight=False, soft_wrap=True)
-        console.print(f"nothing was applied; {len(imported.bad)} things to mend", markup=False)
+        _show_bad_lines(file, imported)
     else:
         wrote = ", ".join(f"{count} {kind}" for kind, count in sorted(imported.written.items())) or "nothing"
         Console().print(f"wrote {wrote}; {imported.unchanged} lines changed nothing", highlight=False)
     return 1 if imported.bad else 0
 
 
+def _show_bad_lines(file: Path, imported: Imported) -> None:
+    console = Console(stderr=True)
+    for bad in imported.bad[:_BAD_LINES_SHOWN]:
+        console.print(f"{file}: {bad}", style="red", markup=False, highlight=False, soft_wrap=True)
+    hidden = len(imported.bad) - _BAD_LINES_SHOWN
+    if hidden > 0:
+        console.print(f"... and {hidden:,} more; --json lists all", highlight=False)
+    console.print(f"nothing was applied; correct these {len(imported.bad):,} lines", highlight=False)
+
+
 async def run_config_export(settings: Settings) -> int:
     async with open_connections(settings) as at:
-        await topology.verify(at.connection)
         directory, _ = await directory_at(at.connection, codec())
         for line in exported(directory):
             sys.stdout.write(line + "\n")
     return 0
 
 
-async def run_config_show(settings: Settings, json: bool) -> int:
-    async with open_connections(settings) as at:
-        await topology.verify(at.connection)
+async def run_config_show(settings: Settings, limit: int, json: bool) -> int:
+    async with open_connections(settings, json=json) as at:
         directory, sequence = await directory_at(at.connection, codec())
     if json:
         print_json({"sequence": sequence, "lines": [line_of(event) for event in current(directory)]})
-        return 0
-    console = Console()
-    influencers = table("influencer", "venue", "addresses", "subscriptions", "status")
-    for known in directory.influencers.values():
-        copied = sum(1 for _ in directory.subscriptions_of(known.id))
-        influencers.add_row(known.id, known.venue.value, " ".join(known.addresses), f"{copied:,}", known.status.value)
-    show(influencers, console)
-    modes: dict[str, int] = {}
-    for subscriber in directory.subscribers.values():
-        key = f"{subscriber.mode.value}, {subscriber.status.value}"
-        modes[key] = modes.get(key, 0) + 1
-    for key, count in sorted(modes.items()):
-        console.print(f"{count:,} subscribers: {key}", highlight=False)
-    console.print(f"{len(directory.subscriptions):,} subscriptions, CONFIG sequence {sequence:,}", highlight=False)
-    guardrails = table("guardrail", "value", "from")
-    configured = directory.guardrails.get(GLOBAL)
-    overrides = configured.values if configured else {}
-    values = msgspec.structs.asdict(evaluate(overrides))
-    for name, value in values.items():
-        guardrails.add_row(name, f"{value:,}", "global" if name in overrides else "default")
-    show(guardrails, console)
+    else:
+        show_configuration(Console(), directory, sequence, limit)
     return 0

@@ -1,4 +1,4 @@
-"""The ends that commands work on: the log and Postgres, of running servers or of ones started for their time."""
+"""The servers that commands work on: running ones, or the data folder's own, started for the time of the command."""
 
 from __future__ import annotations
 
@@ -8,32 +8,70 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from gateways.embedded import servers
+from gateways.embedded import Addresses, servers
+from streams import topology
 from streams.connection import Connection, connect
+from streams.topology import CONFIG
 from vibe.app.settings import Settings, nats_conf
+from vibe.cli.errors import CommandError
 from vibe.cli.output import progress_reporter
+
+BEGIN = "To begin: `vibe demo`, or `vibe config import FILE` and then `vibe up`"
+
+
+class NoEventLogError(CommandError):
+    """The data folder, or the NATS server of VIBE_NATS_URL, holds no event log yet."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(f"{where} holds no event log yet. {BEGIN}")
 
 
 class Connections(NamedTuple):
     connection: Connection
     database: asyncpg.Connection[Any]
-    nats_url: str
+    addresses: Addresses
 
 
 @asynccontextmanager
-async def open_connections(settings: Settings) -> AsyncIterator[Connections]:
-    """Connections to the log and to Postgres; streams exist afterwards."""
+async def open_servers(settings: Settings, *, json: bool = False, create: bool = False) -> AsyncIterator[Addresses]:
+    """The addresses of both servers. Raises NoEventLogError, before anything is started or written, for a data folder
+    without an event log, unless `create`."""
+    if settings.data_dir.is_file():
+        raise CommandError(
+            f"{settings.data_dir} is a file where a data folder is needed; set VIBE_DATA_DIR to a folder"
+        )
+    if not create and settings.nats_url is None and not (settings.data_dir / "nats").is_dir():
+        raise NoEventLogError(str(settings.data_dir))
     async with servers(
         settings.data_dir,
         nats_conf(),
         nats_url=settings.nats_url,
         postgres_dsn=settings.dsn,
-        progress=progress_reporter(False),
+        progress=progress_reporter(json),
     ) as at:
+        yield at
+
+
+@asynccontextmanager
+async def open_connections(
+    settings: Settings, *, json: bool = False, create: bool = False, verify: bool = True
+) -> AsyncIterator[Connections]:
+    """Connections to the log and to Postgres.
+
+    With `create` a new data folder is made, and its streams need not exist; otherwise, with `verify`, every stream is
+    as the topology defines it. Raises NoEventLogError and TopologyError.
+    """
+    async with open_servers(settings, json=json, create=create) as at:
         connection = await connect(at.nats_url, "vibe")
-        database = await asyncpg.connect(at.postgres_dsn, timeout=10)
         try:
-            yield Connections(connection, database, at.nats_url)
+            if verify and not create:
+                if await topology.info(connection, CONFIG.name) is None:
+                    raise NoEventLogError(settings.nats_url or str(settings.data_dir))
+                await topology.verify(connection)
+            database = await asyncpg.connect(at.postgres_dsn, timeout=10)
+            try:
+                yield Connections(connection, database, at)
+            finally:
+                database.terminate()
         finally:
-            database.terminate()
             await connection.close()

@@ -11,14 +11,13 @@ from rich.console import Console
 
 from vibe.app.session import Ended, Watch, run_demo, run_up
 from vibe.app.settings import settings
+from vibe.cli.command import Json, finish
 from vibe.cli.dashboard import watch_nothing, watch_table
 from vibe.cli.output import print_json, progress_reporter
-from vibe.cli.root import Json, app, finish
 
 Seconds = Annotated[float, Parameter(validator=Number(gt=0))]
 
 
-@app.command
 def demo(*, seconds: Seconds | None = None, json: Json = False, seed: int = 7) -> None:
     """Watch trades being copied: sandbox venues, a demo configuration and all stages in one terminal.
 
@@ -38,7 +37,6 @@ def demo(*, seconds: Seconds | None = None, json: Json = False, seed: int = 7) -
     finish(_run(run_demo(settings(), seed, seconds, progress_reporter(json), _watch(json)), json), quiet=True)
 
 
-@app.command
 def up(*, config: Path | None = None, seconds: Seconds | None = None, json: Json = False) -> None:
     """Servers, all stages and the read models on the configured venues, in one supervised process group.
 

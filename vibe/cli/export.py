@@ -1,98 +1,70 @@
-"""`vibe export`: rows of the read models as CSV or Parquet, for spreadsheets, auditors and notebooks.
+"""`vibe export`: rows of the read models as a file, for spreadsheets, auditors and notebooks."""
 
-One snapshot of the database, streamed: memory does not grow with the rows. Amounts stay the exact integers of micros
-that they are; CSV has the decimal beside each, without the ending `_micros`, because people read CSV. Times are UTC,
-in CSV as RFC 3339.
-"""
-
-import os
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple, get_args
+from typing import Annotated
 
-import asyncpg
-import pyarrow as pa
-import pyarrow.parquet as pq
+from cyclopts import Parameter
 from rich.console import Console
 
-from projections.engine.table import Table, timestamp
-from projections.models.copy_attempt import COPY_ATTEMPT
-from projections.models.executable_fill import EXECUTABLE_FILL
-from projections.models.ledger_entry import LEDGER_ENTRY
 from vibe.app.settings import Settings
+from vibe.cli.command import Json, run_command
 from vibe.cli.connections import open_connections
+from vibe.cli.errors import CommandError, UsageError
+from vibe.cli.exported_rows import FORMATS, Format, What, complete_file, export_rows
 from vibe.cli.output import bar, print_json
-from vibe.cli.time_arguments import BadTimeError, time_argument
-
-What = Literal["ledger", "attempts", "fills"]
-Format = Literal["parquet", "csv"]
-FORMATS = get_args(Format)
-
-_TABLES: dict[What, tuple[Table, str]] = {
-    "ledger": (LEDGER_ENTRY, "booked_at"),
-    "attempts": (COPY_ATTEMPT, "decided_at"),
-    "fills": (EXECUTABLE_FILL, "filled_at"),
-}
-_FETCH = 10_000
-_TYPES = {
-    "text": pa.string(),
-    "bigint": pa.int64(),
-    "integer": pa.int32(),
-    "boolean": pa.bool_(),
-    "timestamptz": pa.timestamp("us", tz="UTC"),
-    "text[]": pa.list_(pa.string()),
-    "json": pa.string(),
-    "jsonb": pa.string(),
-}
+from vibe.cli.time_arguments import time_argument
 
 
-class NothingToExportError(Exception):
-    """The read model is not there."""
+def export(
+    what: What,
+    /,
+    *,
+    since: str | None = None,
+    until: str | None = None,
+    format: Format | None = None,
+    out: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None,
+    json: Json = False,
+) -> None:
+    """Rows of the read models as a file: exact integers of micros, in CSV with the decimal beside each; times in UTC.
 
+    Example: vibe export ledger --since 2026-11-01 --until 2026-12-01 --format csv --out november.csv
 
-class Exported(NamedTuple):
-    """`position` is how far the read model had followed EXECUTIONS, by sequence; None when it does not say."""
-
-    file: str
-    rows: int
-    bytes: int
-    position: int | None
+    Parameters
+    ----------
+    since
+        the first time to export (UTC unless it has an offset), or the first sequence of EXECUTIONS
+    until
+        the first time or sequence that is not exported any more
+    format
+        what the file's name ends with (.csv, .parquet) unless given; Parquet without a name
+    out
+        the file, replaced when the new one is complete; - for CSV on standard output. Without it, named after the rows
+    """
+    extension = out.suffix.removeprefix(".").lower() if out is not None else ""
+    if format is None:
+        format = "csv" if extension == "csv" else "parquet"
+    elif extension in FORMATS and extension != format:
+        raise UsageError(f"--out {out} is not a name for --format {format}; leave one of the two out")
+    if str(out) == "-" and (format != "csv" or json):
+        raise UsageError("--out - is for --format csv, without --json; name a file")
+    if out is not None and out.is_dir():
+        raise CommandError(f"{out} is a folder; name a file")
+    run_command(run_export, what, since, until, format, out or Path(f"{what}.{format}"), json)
 
 
 async def run_export(
-    settings: Settings,
-    what: What,
-    since: str | None,
-    until: str | None,
-    form: Format | None,
-    out: Path | None,
-    json: bool,
+    settings: Settings, what: What, since: str | None, until: str | None, format: Format, out: Path, json: bool
 ) -> int:
-    begins, ends_before = _moment("--since", since), _moment("--until", until)
-    named = out.suffix.removeprefix(".").lower() if out is not None else ""
-    if form is None:
-        form = "csv" if named == "csv" else "parquet"
-    elif named in FORMATS and named != form:
-        _complain(f"--out {out} is not a name for --format {form}; leave one of the two out")
-        return 2
-    out = out or Path(f"{what}.{form}")
-    to_stdout = str(out) == "-"
-    if to_stdout and (form != "csv" or json):
-        _complain("--out - is for --format csv, without --json; name a file")
-        return 2
-    async with open_connections(settings) as at:
+    begins = time_argument(since, "--since") if since is not None else (None, None)
+    ends_before = time_argument(until, "--until") if until is not None else (None, None)
+    async with open_connections(settings, json=json) as at:
         with bar(f"exporting {what}", json) as progress:
-            try:
-                if to_stdout:
-                    done = await export(at.database, what, form, sys.stdout.buffer, begins, ends_before, progress)
-                else:
-                    async with _complete(out) as file:
-                        done = await export(at.database, what, form, file, begins, ends_before, progress)
-            except NothingToExportError as error:
-                _complain(str(error))
-                return 1
+            if str(out) == "-":
+                done = await export_rows(at.database, what, format, sys.stdout.buffer, begins, ends_before, progress)
+            else:
+                async with complete_file(out) as file:
+                    done = await export_rows(at.database, what, format, file, begins, ends_before, progress)
     if json:
         print_json({**done._asdict(), "file": str(out)})
     else:
@@ -101,160 +73,3 @@ async def run_export(
             f"{done.rows:,} rows, {done.bytes:,} bytes in {out}{as_of}", markup=False, highlight=False, soft_wrap=True
         )
     return 0
-
-
-async def export(
-    database: "asyncpg.Connection[Any]",
-    what: What,
-    form: Format,
-    file: IO[bytes],
-    since: tuple[int | None, int | None] = (None, None),
-    until: tuple[int | None, int | None] = (None, None),
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Exported:
-    """Write a read model's rows to a file, ordered by their place in EXECUTIONS.
-
-    `since` is the first moment that belongs, `until` the first that does not, each (sequence of EXECUTIONS, None) or
-    (None, nanoseconds) of the row's own time. Raises NothingToExportError.
-    """
-    table, time_column = _TABLES[what]
-    async with database.transaction(isolation="repeatable_read", readonly=True):
-        if await database.fetchval("SELECT to_regclass($1)", table.name) is None:
-            raise NothingToExportError(
-                f"the read model {table.name} is not there yet; run: vibe run projections (or vibe up)"
-            )
-        position = await _position(database, table.name)
-        conditions, values = _conditions(time_column, since, until)
-        total = await database.fetchval(f"SELECT count(*) FROM {table.name} {conditions}", *values)
-        order = f"ORDER BY sequence, {', '.join(table.key)}"
-        progress(0, total)
-        began = file.tell() if file.seekable() else 0
-        if form == "csv":
-            query = f"SELECT {', '.join(_csv_columns(table))} FROM {table.name} {conditions} {order}"
-            written = _Counting(file, lambda rows: progress(min(rows, total), total))
-            answer = await database.copy_from_query(query, *values, output=written, format="csv", header=True)
-            rows, size = int(answer.split()[-1]), written.bytes
-        else:
-            query = f"SELECT {', '.join(_parquet_columns(table))} FROM {table.name} {conditions} {order}"
-            rows = await _parquet(database, table, query, values, file, position, lambda done: progress(done, total))
-            size = file.tell() - began
-    return Exported(getattr(file, "name", "-"), rows, size, position)
-
-
-async def _position(database: "asyncpg.Connection[Any]", projection: str) -> int | None:
-    if await database.fetchval("SELECT to_regclass('projection_position')") is None:
-        return None
-    found: int | None = await database.fetchval(
-        "SELECT position FROM projection_position WHERE projection = $1 AND stream = 'EXECUTIONS'", projection
-    )
-    return found
-
-
-def _conditions(
-    time_column: str, since: tuple[int | None, int | None], until: tuple[int | None, int | None]
-) -> tuple[str, list[Any]]:
-    conditions: list[str] = []
-    values: list[Any] = []
-    for (sequence, nanoseconds), sign in ((since, ">="), (until, "<")):
-        if sequence is not None:
-            values.append(sequence)
-            conditions.append(f"sequence {sign} ${len(values)}")
-        elif nanoseconds is not None:
-            values.append(timestamp(nanoseconds))
-            conditions.append(f"{time_column} {sign} ${len(values)}")
-    return f"WHERE {' AND '.join(conditions)}" if conditions else "", values
-
-
-def _csv_columns(table: Table) -> list[str]:
-    columns = []
-    for name, kind in table.columns.items():
-        match kind.removesuffix(" NULL"):
-            case "timestamptz":
-                columns.append(f"""to_char({name} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS {name}""")
-            case "text[]":
-                columns.append(f"array_to_string({name}, ' ') AS {name}")
-            case _:
-                columns.append(name)
-        if name.endswith("_micros"):
-            # Multiplied, not divided: a quotient would be cut to so many digits, a product is exact.
-            columns.append(f"trim_scale({name}::numeric * 0.000001) AS {name.removesuffix('_micros')}")
-    return columns
-
-
-def _parquet_columns(table: Table) -> list[str]:
-    return [
-        f"(extract(epoch FROM {name}) * 1000000)::bigint AS {name}" if kind.startswith("timestamptz") else name
-        for name, kind in table.columns.items()
-    ]
-
-
-async def _parquet(
-    database: "asyncpg.Connection[Any]",
-    table: Table,
-    query: str,
-    values: list[Any],
-    file: IO[bytes],
-    position: int | None,
-    progress: Callable[[int], None],
-) -> int:
-    fields = [
-        pa.field(name, _TYPES[kind.removesuffix(" NULL")], nullable=kind.endswith(" NULL"))
-        for name, kind in table.columns.items()
-    ]
-    schema = pa.schema(fields, metadata={"vibe.table": table.name, "vibe.position": str(position)})
-    rows = 0
-    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        cursor = await database.cursor(query, *values)
-        while fetched := await cursor.fetch(_FETCH):
-            columns = [_column(field.type, [row[place] for row in fetched]) for place, field in enumerate(fields)]
-            writer.write_batch(pa.record_batch(columns, schema=schema))
-            rows += len(fetched)
-            progress(rows)
-    return rows
-
-
-def _column(kind: Any, values: list[Any]) -> Any:
-    if pa.types.is_timestamp(kind):
-        return pa.array(values, pa.int64()).cast(kind)
-    return pa.array(values, kind)
-
-
-class _Counting:
-    """Where COPY writes to: a file, with a count of the lines."""
-
-    def __init__(self, file: IO[bytes], progress: Callable[[int], None]) -> None:
-        self._file = file
-        self._progress = progress
-        self._lines = 0
-        self.bytes = 0
-
-    async def __call__(self, data: bytes) -> None:
-        self._file.write(data)
-        self.bytes += len(data)
-        self._lines += data.count(b"\n")
-        self._progress(max(0, self._lines - 1))
-
-
-@asynccontextmanager
-async def _complete(out: Path) -> AsyncIterator[IO[bytes]]:
-    """A file that gets its name when it is whole; whatever interrupts it, what had the name before keeps it."""
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _moment(option: str, text: str | None) -> tuple[int | None, int | None]:
-    try:
-        return time_argument(text) if text is not None else (None, None)
-    except BadTimeError as error:
-        raise BadTimeError(str(error).replace("--at", option, 1)) from error
-
-
-def _complain(text: str) -> None:
-    Console(stderr=True).print(f"vibe export: {text}", style="red", markup=False, highlight=False, soft_wrap=True)

@@ -1,7 +1,9 @@
-"""`vibe influencer show`: an influencer's own trading as a portfolio, from the log as of any moment."""
+"""`vibe influencer show`: an influencer's own trading as a portfolio, from the log as of any time."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from cyclopts import App
 from rich.console import Console
 
 from domain.events import Venue
@@ -12,34 +14,51 @@ from handlers.live.configuration import directory_at
 from handlers.live.event_codec import codec
 from handlers.live.mark_prices import all_marks
 from handlers.services.influencer_portfolio import InfluencerPortfolios, influencer_portfolios
-from streams import topology
 from vibe.app.clock import Clock
 from vibe.app.settings import Settings
-from vibe.cli.connections import open_connections
+from vibe.cli.asset_names import names_of
+from vibe.cli.command import Json, run_command
+from vibe.cli.connections import BEGIN, open_connections
+from vibe.cli.errors import CommandError
 from vibe.cli.output import print_json, show, table
 from vibe.cli.time_arguments import ago
 
+app = App(name="influencer", help="One influencer's own portfolio, from the log.")
+
+
+@app.command(name="show")
+def influencer_show(influencer: str, /, *, at: str | None = None, json: Json = False) -> None:
+    """An influencer's own trading as a portfolio (SHADOW_USER): cash, positions, profit since it is followed.
+
+    Example: vibe influencer show whale-1 --at 2026-11-01T00:00Z
+
+    Parameters
+    ----------
+    influencer
+        its id
+    at
+        as of this time, or that long ago (24h); without it, now
+    """
+    run_command(run_influencer_show, influencer, at, json)
+
 
 async def run_influencer_show(settings: Settings, influencer_id: str, at: str | None, json: bool) -> int:
-    """Exit code 1 for an influencer who is not configured."""
-    until = ago(at, Clock()()) if at else None
-    async with open_connections(settings) as open_ends:
-        await topology.verify(open_ends.connection)
-        directory, _ = await directory_at(open_ends.connection, codec())
-        influencer = directory.influencers.get(influencer_id)
+    """Raises CommandError for an influencer that is not configured."""
+    until = ago(at, Clock()(), "--at") if at else None
+    async with open_connections(settings, json=json) as servers:
+        configuration, _ = await directory_at(servers.connection, codec())
+        influencer = configuration.influencers.get(influencer_id)
         if influencer is None:
-            Console(stderr=True).print(
-                f"vibe influencer show: {influencer_id!r} is not configured; `vibe config show` lists who is",
-                markup=False,
-            )
-            return 1
-        found = await influencer_portfolios(open_ends.connection, influencer, until)
-        marks = await all_marks(open_ends.connection, codec(), until)
+            hint = "vibe config show lists every influencer" if configuration.influencers else BEGIN
+            raise CommandError(f"influencer {influencer_id!r} is not configured. {hint}")
+        found = await influencer_portfolios(servers.connection, influencer, until)
+        marks = await all_marks(servers.connection, codec(), until)
+        held = (asset for one in found.of.values() for _, asset in one.positions)
+        names = await names_of(servers.database, held)
     if json:
-        facts = _facts(influencer_id, influencer.venue, found, marks)
-        print_json(facts)
+        print_json(_facts(influencer_id, influencer.venue, found, marks))
     else:
-        _show(influencer_id, found, marks)
+        _show(influencer_id, found, marks, names)
     return 0
 
 
@@ -76,22 +95,24 @@ def _portfolio(one: InfluencerPortfolio, marks: MarkPrices) -> dict[str, Any]:
     }
 
 
-def _show(influencer_id: str, found: InfluencerPortfolios, marks: MarkPrices) -> None:
+def _show(influencer_id: str, found: InfluencerPortfolios, marks: MarkPrices, names: Mapping[str, str]) -> None:
     console = Console()
     console.print(f"{influencer_id}, SHADOW_USER as of SIGNALS:{found.sequence}", markup=False, highlight=False)
     for address, one in found.of.items():
         console.print(address, markup=False, highlight=False)
         worth = equity(one, marks.mark)
         for name, value in (
-            ("came with", one.deposits_micros),
+            ("started with", one.deposits_micros),
             ("cash", one.cash_micros),
             ("fees", one.fees_micros),
             ("equity", worth),
             ("profit", worth - one.deposits_micros),
         ):
-            console.print(f"  {name:<10} {decimal_text(value)} USD", highlight=False)
-        made = table("asset", "size", "average", "cost")
+            console.print(f"  {name:<12} {decimal_text(value)} USD", highlight=False)
+        made = table("asset", "size", "average", "cost", text=("asset",))
         for (_, asset), held in sorted(one.positions.items()):
-            values = (held.share_micros, held.average_price_micros, held.cost_micros)
-            made.add_row(asset, *(decimal_text(value) for value in values))
-        show(made, console)
+            figures = (held.share_micros, held.average_price_micros, held.cost_micros)
+            made.add_row(names.get(asset, asset), *map(decimal_text, figures))
+        if made.rows:
+            console.print()
+            show(made, console)

@@ -1,110 +1,101 @@
-"""The root of the command line: what all commands share."""
+"""The root of the command line: the table of commands, each loaded when it is called, and the entry point."""
 
 import logging
 import os
 import sys
-from collections.abc import Coroutine
-from contextlib import suppress
-from typing import Annotated, Any
+from typing import TYPE_CHECKING
 
-import uvloop
-from cyclopts import App, Parameter
-from pydantic import ValidationError
-from rich.console import Console
+from cyclopts import App, CycloptsError
+from cyclopts.help import DefaultFormatter, HelpEntry, HelpPanel
 
-from gateways.embedded import ServerError
-from projections.engine.errors import ProjectionError
-from streams.errors import LogError, UnprocessableError
-from vibe.app.demo import NotADemoError
-from vibe.app.folder_lock import FolderBusyError
-from vibe.app.observability import configure_logging
-from vibe.app.session import BadConfigError
-from vibe.app.settings import settings
-from vibe.cli.time_arguments import BadTimeError
+from vibe.cli.errors import complain, explain
+from vibe.cli.standard_streams import discard_output, open_closed_streams
 
-EXPECTED = (
-    BadConfigError,
-    BadTimeError,
-    FolderBusyError,
-    LogError,
-    NotADemoError,
-    OSError,
-    ProjectionError,
-    ServerError,
-    UnicodeDecodeError,
-    UnprocessableError,
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions
+
+COMMANDS = {
+    "demo": ("demo:demo", "Watch trades being copied: a sandbox venue, a demo configuration and all stages."),
+    "up": ("demo:up", "Servers, all stages and the read models against the configured venue."),
+    "run": ("run:run", "Run stages in this process."),
+    "sandbox": ("sandbox:sandbox", "Both venues on this machine, with the real wire formats."),
+    "health": ("run:health", "Ask a running `vibe run` whether it is healthy."),
+    "config": ("config:app", "Influencers, subscribers, subscriptions and guardrails."),
+    "control": ("control:app", "Switches for operators, in force from the next decision on."),
+    "trace": ("trace:trace", "Where something came from and what it led to."),
+    "verify-decisions": ("verify:verify_decisions", "Make every decision again from the log alone and compare."),
+    "whatif": ("whatif:whatif", "What another configuration would have decided, beside what happened."),
+    "subscriber": ("subscriber:app", "One subscriber's portfolio, from the log."),
+    "influencer": ("influencer:app", "One influencer's own portfolio, from the log."),
+    "leaderboard": ("leaderboard:leaderboard", "Which influencers to follow, by score."),
+    "metrics": ("leaderboard:metrics", "How an influencer trades, or how copying goes for a subscriber."),
+    "export": ("export:export", "Rows of the read models as a CSV or Parquet file."),
+    "lag": ("streams:lag", "How many events every consumer has still to process."),
+    "dead": ("dead:app", "Dead letters: look at them, run them again, or drop them."),
+    "streams": ("streams:app", "The streams of the event log."),
+    "projections": ("projections:app", "The read models: list, rebuild from history, verify against it."),
+    "archive": ("archive:app", "Closed days of the log as Parquet files."),
+    "bench": ("bench:app", "How fast this machine is, beside the bare limits of the same run."),
+}
+"""Where each command is (module of vibe.cli and attribute), and its line in `vibe --help`. Importing a command takes
+up to a second, so `vibe --help` imports none of them."""
+
+BROKEN_PIPE = 141
+"""The exit code that a shell reports for a program whose reader closed the pipe (128 + SIGPIPE)."""
+
+
+class _Summaries(DefaultFormatter):
+    """Fills in the summaries of commands, which are not imported when `vibe --help` lists them."""
+
+    def __call__(self, console: "Console", options: "ConsoleOptions", panel: HelpPanel) -> None:
+        if COMMANDS.keys() <= {name for entry in panel.entries for name in entry.names}:
+            panel = panel.copy(entries=[_with_summary(entry) for entry in panel.entries])
+        super().__call__(console, options, panel)
+
+
+def _with_summary(entry: HelpEntry) -> HelpEntry:
+    command = next((name for name in entry.names if name in COMMANDS), None)
+    return entry.copy(description=COMMANDS[command][1]) if command else entry
+
+
+def _usage_error(error: CycloptsError) -> str:
+    command = " ".join(("vibe", *(error.command_chain or ())))
+    return f"{command}: {error} See: {command} --help"
+
+
+app = App(
+    name="vibe",
+    help="Copy trading on one event log.",
+    version_flags=["--version"],
+    error_formatter=_usage_error,
+    help_formatter=_Summaries(),
 )
-"""Errors that explain themselves: shown without a traceback, exit code 1. What the system says of files, ports and
-disks is among them; VIBE_LOG_LEVEL=DEBUG shows where it was said."""
-
-_BROKEN_PIPE = 141
-"""What a shell reports of a program that wrote to a pipe that nobody reads any more."""
-
-app = App(name="vibe", help="Copy trading on one event log.", version_flags=["--version"])
-
-Json = Annotated[bool, Parameter(name="--json", negative=(), help="one JSON object on stdout")]
-
-
-def group(name: str, what: str) -> App:
-    """A group of commands under one name."""
-    made = App(name=name, help=what)
-    app.command(made)
-    return made
-
-
-def finish(work: Coroutine[Any, Any, int | None], *, quiet: bool = False) -> None:
-    """Run a command's work to its end and exit with its code."""
-    known = settings()
-    configure_logging("WARNING" if quiet and known.log_level == "INFO" else known.log_level, known.log_format)
-    sys.exit(uvloop.run(work) or 0)
+for _name, (_where, _) in COMMANDS.items():
+    app.command(f"vibe.cli.{_where}", name=_name)
 
 
 def main() -> None:
-    """The entry point: errors that explain themselves are shown without a traceback."""
-    _open_what_is_closed()
+    """The entry point. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 141 the reader went away."""
+    open_closed_streams()
     try:
         try:
             app()
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        _forget_output()
-        sys.exit(_BROKEN_PIPE)
-    except ValidationError as error:
-        for wrong in error.errors():
-            name = "_".join(("vibe", *map(str, wrong["loc"]))).upper()
-            _say(f"{name}={wrong['input']!s:.100}: {wrong['msg'].removeprefix('Value error, ')}")
-        sys.exit(2)
-    except EXPECTED as error:
-        if logging.getLevelNamesMapping().get(os.environ.get("VIBE_LOG_LEVEL", "")) == logging.DEBUG:
-            raise
-        _say(str(error) or type(error).__name__)
-        _forget_output()
-        sys.exit(1)
+        discard_output()
+        sys.exit(BROKEN_PIPE)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        failure = explain(error)
+        if failure is None or _debugging():
+            raise
+        for line in failure.lines:
+            complain(line)
+        discard_output()
+        sys.exit(failure.code)
 
 
-def _say(what: str) -> None:
-    with suppress(OSError):
-        Console(stderr=True).print(f"vibe: {what}", style="red", markup=False, highlight=False, soft_wrap=True)
-
-
-def _open_what_is_closed() -> None:
-    """Standard streams that the caller closed go nowhere; else the next file or socket would get their numbers."""
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-    for name, descriptor in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
-        if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(descriptor, "r" if descriptor == 0 else "w", closefd=False))
-
-
-def _forget_output() -> None:
-    """What could not be written is not tried again at the end."""
-    with suppress(OSError, ValueError):
-        sys.stdout.flush()
-        return
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+def _debugging() -> bool:
+    return logging.getLevelNamesMapping().get(os.environ.get("VIBE_LOG_LEVEL", "")) == logging.DEBUG

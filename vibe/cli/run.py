@@ -13,11 +13,10 @@ from vibe.app.demo import refuse_demo
 from vibe.app.settings import Settings, nats_conf, settings
 from vibe.app.wiring import STAGES
 from vibe.app.worker_process import SUPERVISED, run_alone, run_supervised
+from vibe.cli.command import finish
 from vibe.cli.output import progress_reporter
-from vibe.cli.root import app, finish
 
 
-@app.command
 def run(*stages: str) -> None:
     """Run stages in this process: ingest, normalize, group, quote, match, plan, execute, mark, resolve, projections.
 
@@ -26,7 +25,6 @@ def run(*stages: str) -> None:
     finish(run_stages(settings(), stages))
 
 
-@app.command
 def health(*, url: str | None = None) -> None:
     """Ask a running `vibe run` whether it is healthy; exit code 0 when it is. For container health checks.
 

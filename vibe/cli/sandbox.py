@@ -16,14 +16,13 @@ from gateways.sandbox import hyperliquid, polymarket
 from vibe.app.clock import Clock
 from vibe.app.settings import polymarket_settings
 from vibe.app.worker_process import SUPERVISED, Parent, stop_on_signals
+from vibe.cli.command import finish
 from vibe.cli.output import progress_reporter
-from vibe.cli.root import app, finish
 
 Seconds = Annotated[float, Parameter(validator=Number(gt=0))]
 Port = Annotated[int, Parameter(validator=Number(gte=0, lte=65535))]
 
 
-@app.command
 def sandbox(
     *,
     host: str = "127.0.0.1",

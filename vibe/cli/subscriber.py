@@ -1,45 +1,73 @@
-"""`vibe subscriber show`: one subscriber's portfolio, loaded from the log as of any moment."""
+"""`vibe subscriber show`: one subscriber's portfolio, loaded from the log as of any time."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
+from cyclopts import App
 from rich.console import Console
 
 from domain.mark_prices import MarkPrices
 from domain.micros import decimal_text
 from domain.portfolio import equity, price_of, realized
+from handlers.live.configuration import directory_at
 from handlers.live.event_codec import codec
 from handlers.live.mark_prices import all_marks
 from streams.envelope import rfc3339
 from streams.eventsourcing import Subscriber, load_subscriber
 from vibe.app.settings import Settings
-from vibe.cli.connections import open_connections
+from vibe.cli.asset_names import names_of
+from vibe.cli.command import Json, run_command
+from vibe.cli.connections import BEGIN, Connections, open_connections
+from vibe.cli.errors import CommandError
 from vibe.cli.output import print_json, show, table
 from vibe.cli.time_arguments import time_argument
 
+app = App(name="subscriber", help="One subscriber's portfolio, from the log.")
+
+
+@app.command(name="show")
+def subscriber_show(subscriber: str, /, *, at: str | None = None, json: Json = False) -> None:
+    """A subscriber's cash and positions, folded from its events as of now or any earlier time.
+
+    Example: vibe subscriber show alice --at 2026-11-01T12:00:00Z
+
+    Parameters
+    ----------
+    subscriber
+        its id
+    at
+        a sequence of EXECUTIONS, or a time (UTC unless it has an offset)
+    """
+    run_command(run_subscriber_show, subscriber, at, json)
+
 
 async def run_subscriber_show(settings: Settings, subscriber_id: str, at: str | None, json: bool) -> int:
+    """Raises CommandError for a subscriber without a booking."""
     sequence, time_ns = time_argument(at) if at else (None, None)
-    async with open_connections(settings) as open_ends:
+    async with open_connections(settings, json=json) as servers:
         found = await asyncio.to_thread(
-            load_subscriber, open_ends.nats_url, subscriber_id, at_sequence=sequence, at_time_ns=time_ns
+            load_subscriber, servers.addresses.nats_url, subscriber_id, at_sequence=sequence, at_time_ns=time_ns
         )
-        until = found.time_ns if at and found.events else None
-        marks = await all_marks(open_ends.connection, codec(), until)
-    if not found.events:
-        when = f" as of {at}" if at else ""
-        Console(stderr=True).print(
-            f"vibe subscriber show: nothing is booked for {subscriber_id!r}{when}; the first deposit comes with the "
-            "first decision. Who is configured: vibe config export",
-            markup=False,
-            soft_wrap=True,
-        )
-        return 1
+        if not found.events:
+            raise CommandError(await _why_nothing_is_booked(servers, subscriber_id, at))
+        marks = await all_marks(servers.connection, codec(), found.time_ns if at else None)
+        names = await names_of(servers.database, (asset for _, asset in found.portfolio.positions))
     if json:
         print_json(_facts(found, marks))
     else:
-        _show(found, marks)
+        _show(found, marks, names)
     return 0
+
+
+async def _why_nothing_is_booked(at: Connections, subscriber_id: str, as_of: str | None) -> str:
+    configuration, _ = await directory_at(at.connection, codec())
+    if not configuration.subscribers:
+        return f"nothing is booked for {subscriber_id!r}, and no subscriber is configured yet. {BEGIN}"
+    if subscriber_id not in configuration.subscribers:
+        return f"subscriber {subscriber_id!r} is not configured; vibe config show lists every subscriber"
+    when = f" as of {as_of}" if as_of else ""
+    return f"nothing is booked for {subscriber_id!r}{when}; the first deposit is booked with the first decision"
 
 
 def _facts(found: Subscriber, marks: MarkPrices) -> dict[str, Any]:
@@ -80,10 +108,10 @@ def _facts(found: Subscriber, marks: MarkPrices) -> dict[str, Any]:
     }
 
 
-def _show(found: Subscriber, marks: MarkPrices) -> None:
+def _show(found: Subscriber, marks: MarkPrices, names: Mapping[str, str]) -> None:
     console, portfolio = Console(), found.portfolio
     console.print(
-        f"{found.id} as of EXECUTIONS:{found.version}, {rfc3339(found.time_ns)} ({found.events:,} events)",
+        f"{found.id} as of EXECUTIONS:{found.version}, {rfc3339(found.time_ns)[:19]}Z ({found.events:,} events)",
         markup=False,
         highlight=False,
     )
@@ -96,19 +124,16 @@ def _show(found: Subscriber, marks: MarkPrices) -> None:
     ):
         console.print(f"{name:<10} {decimal_text(value)} USD", highlight=False)
     for limit in sorted(portfolio.breakers.tripped):
-        console.print(f"{limit.value} breaker is tripped: nothing new is opened", style="red")
-    made = table("asset", "size", "average", "mark", "realized")
+        console.print(f"the {limit.value} breaker is tripped: nothing new is opened", style="red")
+    made = table("asset", "size", "average", "mark", "realized", text=("asset",))
     for key, position in sorted(portfolio.positions.items()):
-        made.add_row(
-            key[1],
-            *(
-                decimal_text(value)
-                for value in (
-                    position.share_micros,
-                    position.average_price_micros,
-                    price_of(portfolio, key, marks.mark),
-                    position.realized_micros,
-                )
-            ),
+        figures = (
+            position.share_micros,
+            position.average_price_micros,
+            price_of(portfolio, key, marks.mark),
+            position.realized_micros,
         )
-    show(made, console)
+        made.add_row(names.get(key[1], key[1]), *map(decimal_text, figures))
+    if made.rows:
+        console.print()
+        show(made, console)

@@ -3,40 +3,62 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
+from cyclopts import Parameter
 from rich.console import Console
 
 from handlers.services.trace import Tracer
 from handlers.services.trace_verification import verify_trace
 from projections.queries.trace_index import PostgresTraceIndex
-from streams import topology
 from vibe.app import pipeline_lag
 from vibe.app.settings import Settings
-from vibe.cli.connections import open_connections
+from vibe.cli.command import AtLeastOne, Json, run_command
+from vibe.cli.connections import BEGIN, Connections, open_connections
+from vibe.cli.errors import CommandError, UsageError
 from vibe.cli.trace_rendering import as_json, show_trace
 
 
-async def run_trace(settings: Settings, wanted: str, json: bool, limit: int, verify: bool = False) -> int:
+def trace(
+    wanted: Annotated[str, Parameter(name="ID")], /, *, json: Json = False, limit: AtLeastOne = 5, verify: bool = False
+) -> None:
+    """Where something came from and what it led to: any id of ours, a venue's trade id or hash, or STREAM:SEQUENCE.
+
+    Example: vibe trace att_nf3hxq5d2k6zt7yqkl2e
+
+    Exit code 1 when nothing has the id.
+
+    Parameters
+    ----------
+    limit
+        decisions shown in full when the id belongs to many
+    verify
+        make each decision again from the log alone, and show whether it comes out equal; exit code 1 when not
+    """
     if not wanted.strip():
-        Console(stderr=True).print("vibe trace: an empty id; give one of a decision, order, fill, ...", soft_wrap=True)
-        return 2
-    async with open_connections(settings) as at:
-        await topology.verify(at.connection)
+        raise UsageError("the id is empty; give the id of a decision, an order, a fill, ...")
+    run_command(run_trace, wanted, json, limit, verify)
+
+
+async def run_trace(settings: Settings, wanted: str, json: bool, limit: int, verify: bool = False) -> int:
+    async with open_connections(settings, json=json) as at:
         found = await Tracer(at.connection, PostgresTraceIndex(at.database)).trace(wanted)
         if found is None:
-            behind = await pipeline_lag.projection_lag(at.connection, at.database)
-            note = f"; the read models are {behind:,} events behind the log" if behind else ""
-            Console(stderr=True).print(
-                f"vibe trace: nothing has the id {wanted!r} (looked among decisions, requests, orders, fills, ledger "
-                f"entries, quotes, groups, signals, raw events, venue trade ids and hashes, dead letters){note}",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
-            return 1
+            raise CommandError(await _not_found(at, wanted))
         verdicts = await verify_trace(at.connection, found) if verify else {}
-        if json:
-            sys.stdout.write(as_json(wanted, found, verdicts).decode() + "\n")
-        else:
-            show_trace(Console(), wanted, found, limit, verdicts)
+    if json:
+        sys.stdout.write(as_json(wanted, found, verdicts).decode() + "\n")
+    else:
+        show_trace(Console(), wanted, found, limit, verdicts)
     return 1 if any(verdict.difference is not None for verdict in verdicts.values()) else 0
+
+
+async def _not_found(at: Connections, wanted: str) -> str:
+    if not (await pipeline_lag.counts(at.database)).events:
+        return f"nothing has the id {wanted!r}: the read models hold no event yet. {BEGIN}"
+    behind = await pipeline_lag.projection_lag(at.connection, at.database)
+    note = f"; the read models are {behind:,} events behind the log" if behind else ""
+    return (
+        f"nothing has the id {wanted!r} (searched decisions, requests, orders, fills, ledger entries, quotes, groups, "
+        f"signals, raw events, venue trade ids and hashes, dead letters){note}"
+    )

@@ -1,4 +1,4 @@
-"""How a trace is shown: as JSON for machines, as text for people."""
+"""How a trace is shown: as JSON, or as text."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -107,8 +107,8 @@ def show_trace(console: Console, wanted: str, trace: Trace, limit: int, verdicts
     hidden = len(trace.attempts) - limit
     if hidden > 0:
         console.print(f"\n… and {hidden} more decisions of this group; --limit {len(trace.attempts)} shows them")
-    for letter in trace.dead:
-        _line(console, letter, start)
+    for dead_letter in trace.dead:
+        _line(console, dead_letter, start)
 
 
 def _line(console: Console, hop: Recorded, start: int) -> None:
@@ -119,13 +119,13 @@ def _line(console: Console, hop: Recorded, start: int) -> None:
             (f"{(at - start) / 1e6:>+10,.1f} ms  ", "cyan"),
             (f"{hop.at:<18} ", "dim"),
             (f"{hop.type:<20} ", "bold"),
-            _said(hop.data),
+            _facts_text(hop.data),
         ),
         soft_wrap=True,
     )
 
 
-def _said(facts: Any) -> str:
+def _facts_text(facts: Any) -> str:
     match facts:
         case RawReceived():
             return f"{facts.raw_id}"
@@ -176,17 +176,17 @@ def _said(facts: Any) -> str:
                 f"{_price(facts.average_price_micros)}, realized {_usd(facts.realized_micros)}"
             )
         case MarketResolved():
-            paid = ", ".join(f"{payout.asset[:12]}… pays {_price(payout.price_micros)}" for payout in facts.payouts)
-            return f"{facts.market[:12]}… is over: {paid}  {facts.resolution_id}"
+            paid = ", ".join(f"{payout.asset} pays {_price(payout.price_micros)}" for payout in facts.payouts)
+            return f"{facts.market} is over: {paid}  {facts.resolution_id}"
         case PositionSettled():
             paid, size = _usd(facts.cash_delta_micros), _share(-facts.share_delta_micros)
             price = _price(facts.price_micros)
             return f"{facts.subscription_id} is paid {paid} for {size} at {price}  {facts.settlement_id}"
         case GapDetected():
             expected, found = _share(facts.expected_micros), _share(facts.found_micros)
-            return f"{facts.asset[:24]} {facts.kind}: expected {expected}, the venue says {found}"
+            return f"{facts.asset} {facts.kind}: expected {expected}, the venue reports {found}"
         case FillObserved():
-            return f"the same fill as {facts.signal_id}, told by {facts.source_event_id}"
+            return f"the same fill as {facts.signal_id}, also reported by {facts.source_event_id}"
         case BreakerTripped():
             worth, floor = _usd(facts.equity_micros), _usd(facts.floor_micros)
             return f"{facts.subscriber_id} {facts.limit}: {worth} is below {floor}"
@@ -196,10 +196,10 @@ def _said(facts: Any) -> str:
 
 
 def _decision(facts: CopyDecided) -> str:
-    said = f"{facts.decision} for {facts.subscription_id}"
+    text = f"{facts.decision} for {facts.subscription_id}"
     if facts.decision is Decision.EXECUTE:
-        said += f": {facts.trade_side} {_share(facts.share_micros)} {facts.asset}"
-    return f"{said} {' '.join(facts.reasons)}  {facts.attempt_id}"
+        text += f": {facts.trade_side} {_share(facts.share_micros)} {facts.asset}"
+    return f"{text} {' '.join(facts.reasons)}  {facts.attempt_id}"
 
 
 def _checks(console: Console, facts: CopyDecided) -> None:

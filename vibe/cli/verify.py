@@ -1,4 +1,4 @@
-"""`vibe verify-decisions`: every decision made again from the log alone, and compared with what is stored."""
+"""`vibe verify-decisions`: every decision made again from the log alone, and compared with the stored one."""
 
 from typing import Any
 
@@ -6,9 +6,9 @@ import msgspec
 from rich.console import Console
 
 from handlers.services.verify_decisions import Difference, Verdict, verify
-from streams import topology
 from vibe.app.clock import Clock
 from vibe.app.settings import Settings
+from vibe.cli.command import Json, run_command
 from vibe.cli.connections import open_connections
 from vibe.cli.output import bar, print_json
 from vibe.cli.time_arguments import ago
@@ -16,11 +16,24 @@ from vibe.cli.time_arguments import ago
 _SHOWN = 20
 
 
+def verify_decisions(*, since: str | None = None, json: Json = False) -> None:
+    """Make every decision again from the log alone and compare: equal in every field, or the first difference.
+
+    Example: vibe verify-decisions --since 24h
+
+    Exit code 1 when one comes out different.
+
+    Parameters
+    ----------
+    since
+        a span such as 24h or 7d, or a time; without it, everything
+    """
+    run_command(run_verify, since, json)
+
+
 async def run_verify(settings: Settings, since: str | None, json: bool) -> int:
-    """Exit code 1 when one decision comes out different."""
-    async with open_connections(settings) as at:
-        await topology.verify(at.connection)
-        begin = ago(since, Clock()()) if since else None
+    begin = ago(since, Clock()()) if since else None
+    async with open_connections(settings, json=json) as at:
         with bar("deciding again", json) as progress:
             verdict = await verify(at.connection, since=begin, progress=progress)
     if json:
@@ -28,8 +41,8 @@ async def run_verify(settings: Settings, since: str | None, json: bool) -> int:
     else:
         _show(verdict)
     if not verdict.decisions:
-        what = "no decision is that new; --since takes a time too" if since else "the log holds no decision"
-        Console(stderr=True).print(f"vibe verify-decisions: nothing was verified: {what}", markup=False, soft_wrap=True)
+        what = "no decision is that new; --since takes a time too" if since else "the log holds no decision yet"
+        Console(stderr=True).print(f"nothing was verified: {what}", markup=False, soft_wrap=True)
     return 1 if verdict.different else 0
 
 
@@ -37,14 +50,13 @@ def _facts(verdict: Verdict) -> dict[str, Any]:
     return {
         "decisions": verdict.decisions,
         "equal": verdict.equal,
-        "different": [difference_facts(one) for one in verdict.different],
+        "different": [_difference_facts(one) for one in verdict.different],
         "no_longer_in_the_log": verdict.gone,
         "other_rules": verdict.other_rules,
     }
 
 
-def difference_facts(difference: Difference) -> dict[str, Any]:
-    """A difference for JSON: values as they stand in events."""
+def _difference_facts(difference: Difference) -> dict[str, Any]:
     return {
         "attempt_id": difference.attempt_id,
         "at": difference.at,
@@ -58,7 +70,7 @@ def _show(verdict: Verdict) -> None:
     console = Console()
     console.print(
         f"{verdict.decisions:,} decisions, {verdict.equal:,} come out equal, {len(verdict.different):,} different"
-        + (f"; {verdict.gone:,} whose request is no longer kept" if verdict.gone else "")
+        + (f"; {verdict.gone:,} whose request is no longer in the log" if verdict.gone else "")
         + (f"; {verdict.other_rules:,} by other rules than these" if verdict.other_rules else ""),
         highlight=False,
     )

@@ -1,0 +1,107 @@
+"""How `vibe leaderboard` and `vibe metrics` show their answers."""
+
+from rich.console import Console
+
+from domain.micros import decimal_text
+from projections.queries.leaderboard import Ranked
+from projections.queries.round_trips import InfluencerMetrics
+from projections.queries.subscribers import SubscriberMetrics
+from vibe.cli.output import show, table
+
+
+def show_leaderboard(found: list[Ranked]) -> None:
+    made = table(
+        "influencer",
+        "rank",
+        "score",
+        "trips won",
+        "volume USD",
+        "drawdown USD",
+        "risk ratio",
+        "best USD",
+        "profit USD",
+        "known for",
+    )
+    for each in found:
+        trader = each.trader
+        made.add_row(
+            trader.influencer_id,
+            str(each.rank),
+            f"{each.score_micros / 10_000:.1f}",
+            f"{trader.won}/{trader.trips}",
+            f"{trader.volume_micros / 1_000_000:,.0f}",
+            _usd(trader.drawdown_micros),
+            f"{trader.risk_ratio_micros / 1_000_000:.2f}",
+            _usd(trader.best_micros),
+            _usd(trader.profit_micros),
+            "" if each.age_days is None else f"{each.age_days + 1} d",
+        )
+    show(made)
+
+
+def show_influencer(one: InfluencerMetrics) -> None:
+    made = table(one.influencer_id, one.label)
+    for label, value in (
+        ("status", f"{one.status}, {one.control}"),
+        ("signals", f"{one.signals:,} ({one.signals_per_day_micros / 1_000_000:,.1f} a day with signals)"),
+        ("volume USD", _usd(one.volume_micros)),
+        ("round trips", f"{one.trips:,}, won {_percent(one.win_rate_micros)}"),
+        ("profit of round trips USD", _usd(one.profit_micros)),
+        ("best, worst USD", f"{_usd(one.best_micros)}, {_usd(one.worst_micros)}"),
+        ("drawdown USD", _usd(one.drawdown_micros)),
+        ("fees USD", _usd(one.fee_micros)),
+        ("gaps", f"{one.gaps:,}"),
+        ("groups", f"{one.groups:,}"),
+        ("active subscribers", f"{one.subscribers:,}"),
+        ("decisions", f"{one.executed:,} executed, {one.skipped:,} skipped"),
+        ("copied USD", f"{_usd(one.copied_volume_micros)} in {one.copied_fills:,} fills"),
+    ):
+        made.add_row(label, value)
+    show(made)
+
+
+def show_subscriber(found: SubscriberMetrics) -> None:
+    console = Console()
+    profits = {profit.influencer_id: profit.profit_micros for profit in found.by_influencer}
+    console.print(f"{found.subscriber_id}: profit {decimal_text(found.profit_micros)} USD", highlight=False)
+    copied = table("copied", "profit USD", "decisions", "executed", "filled", "partial", "slippage bps", "fees USD")
+    lags = table(
+        "milliseconds",
+        "detection p50",
+        "detection p95",
+        "detection p99",
+        "decision p50",
+        "decision p95",
+        "decision p99",
+    )
+    for each in (found.copying, *found.copying_by_influencer):
+        name = each.influencer_id or "all"
+        copied.add_row(
+            name,
+            _usd(profits.get(each.influencer_id, 0) if each.influencer_id else found.profit_micros),
+            f"{each.decisions:,}",
+            f"{each.executed:,}",
+            _percent(each.fill_rate_micros),
+            _percent(each.partial_rate_micros),
+            f"{each.slippage_bps_micros / 1_000_000:.2f}",
+            _usd(each.fee_micros),
+        )
+        detection = (each.detection_p50_us, each.detection_p95_us, each.detection_p99_us)
+        decision = (each.decision_p50_us, each.decision_p95_us, each.decision_p99_us)
+        lags.add_row(name, *map(_milliseconds, detection + decision))
+    show(copied, console)
+    console.print()
+    show(lags, console)
+    console.print("detection: from the venue's time to ours; decision: from detection to the decision", style="dim")
+
+
+def _percent(micros: int) -> str:
+    return f"{micros / 10_000:.1f} %"
+
+
+def _usd(micros: int) -> str:
+    return f"{micros / 1_000_000:,.2f}"
+
+
+def _milliseconds(microseconds: int | None) -> str:
+    return "-" if microseconds is None else f"{microseconds / 1000:,.1f}"
