@@ -30,6 +30,7 @@ COMMANDS = {
     "leaderboard": ("leaderboard:leaderboard", "Which influencers to follow, by score."),
     "metrics": ("leaderboard:metrics", "How an influencer trades, or how copying goes for a subscriber."),
     "export": ("export:export", "Rows of the read models as a CSV or Parquet file."),
+    "sql": ("sql:sql", "Query the read models with psql."),
     "lag": ("streams:lag", "How many events every consumer has still to process."),
     "dead": ("dead:app", "Dead letters: look at them, run them again, or drop them."),
     "streams": ("streams:app", "The streams of the event log."),
