@@ -3,14 +3,13 @@
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from cyclopts import App
 
 from tests.repository import ROOT, files, name_of
+from tests.system.many_commands import commands
 from vibe.app.wiring import STAGES
 from vibe.cli import app
 
@@ -56,18 +55,6 @@ def test_the_image_holds_every_package_and_file_that_the_build_needs() -> None:
 
 def test_nats_acknowledges_what_is_on_disk() -> None:
     assert re.search(r"^\s*sync_interval:\s*always\s*$", (ROOT / "nats.conf").read_text(), re.MULTILINE)
-
-
-def commands(group: App, *names: str) -> Iterator[tuple[str, App]]:
-    """Every command under its whole name, those in groups too."""
-    for name in group:
-        if name.startswith("-"):
-            continue
-        inner = group[name]
-        if any(not one.startswith("-") for one in inner):
-            yield from commands(inner, *names, name)
-        else:
-            yield " ".join((*names, name)), inner
 
 
 COMMANDS = dict(commands(app))
