@@ -52,7 +52,7 @@ def test_the_mid_follows_the_action_and_sometimes_runs_from_a_copier() -> None:
     assert len(moves) == len(sample)
     far = [(move if buying(action) else -move) for move, action in zip(moves, sample, strict=True) if abs(move) > 10]
     assert 0.05 < len(far) / len(sample) < 0.12
-    assert all(11 <= move <= 41 for move in far), "an adverse move goes against whoever copies the action"
+    assert all(11 <= move <= 41 for move in far), "an adverse move goes against a copier of the action"
     assert sum(abs(move) <= 4 for move in moves) / len(moves) > 0.85
     assert all(abs(move) < 5.5 or abs(move) > 10 for move in moves)
 

@@ -34,9 +34,9 @@ def user(number: int) -> str:
 )
 async def test_what_cannot_be_parsed_is_quoted_and_the_connection_lives(message: str) -> None:
     async with played(1) as sandbox, connected(sandbox) as client:
-        await client.say(message)
+        await client.send(message)
         assert await client.next() == {"channel": "error", "data": PARSING + message}
-        await client.say({"method": "ping"})
+        await client.send({"method": "ping"})
         assert await client.next() == {"channel": "pong"}
 
 
@@ -52,17 +52,17 @@ async def test_subscribing_twice_is_an_error_however_it_is_spelt() -> None:
 
 async def test_unsubscribing_from_nothing_is_an_error() -> None:
     async with played(0.1) as sandbox, connected(sandbox) as client:
-        await client.say({"method": "unsubscribe", "subscription": {"type": "bbo", "coin": "BTC"}})
+        await client.send({"method": "unsubscribe", "subscription": {"type": "bbo", "coin": "BTC"}})
         error = await client.next()
         assert error == {"channel": "error", "data": 'Invalid subscription {"type":"bbo","coin":"BTC"}'}
 
 
 async def test_an_unknown_coin_ends_the_connection_without_a_frame() -> None:
     async with played(0.1) as sandbox, connected(sandbox) as client:
-        await client.say({"method": "subscribe", "subscription": {"type": "trades", "coin": "NOPE"}})
+        await client.send({"method": "subscribe", "subscription": {"type": "trades", "coin": "NOPE"}})
         with pytest.raises(websockets.ConnectionClosedError):
             await client.raw()
-        assert await client.cut_code() == 1006
+        assert await client.close_code() == 1006
 
 
 async def test_users_are_counted_over_all_connections_and_freed() -> None:
@@ -104,25 +104,25 @@ async def test_subscriptions_are_counted_over_all_connections() -> None:
         await client.subscribe(type="trades", coin="ETH")
         refused = await client.subscribe(type="trades", coin="SOL")
         assert refused == {"channel": "error", "data": "Cannot subscribe to more than 3 channels."}
-        await client.say({"method": "unsubscribe", "subscription": {"type": "trades", "coin": "ETH"}})
+        await client.send({"method": "unsubscribe", "subscription": {"type": "trades", "coin": "ETH"}})
         await client.next("subscriptionResponse")
         assert (await client.subscribe(type="trades", coin="SOL"))["channel"] == "subscriptionResponse"
 
 
-async def test_a_connection_that_is_sent_nothing_is_cut() -> None:
+async def test_an_idle_connection_is_closed() -> None:
     source = FlowSource(1, origin_ns=ORIGIN_NS)
-    cut_early = serving(source, limits=Limits(idle_s=0.3))
-    async with cut_early as sandbox, connected(sandbox) as idle, connected(sandbox) as pinging:
+    closing_early = serving(source, limits=Limits(idle_s=0.3))
+    async with closing_early as sandbox, connected(sandbox) as idle, connected(sandbox) as pinging:
         for _ in range(6):
-            await pinging.say({"method": "ping"})
+            await pinging.send({"method": "ping"})
             await pinging.next("pong")
             await asyncio.sleep(0.1)
-        assert await idle.cut_code() == 1006
-        await pinging.say({"method": "ping"})
+        assert await idle.close_code() == 1006
+        await pinging.send({"method": "ping"})
         assert await pinging.next() == {"channel": "pong"}
 
 
-async def test_a_client_that_does_not_read_is_cut_and_holds_up_nobody() -> None:
+async def test_a_client_that_does_not_read_is_closed_and_delays_no_other() -> None:
     megabyte = "x" * 1_000_000
     limits = Limits(queued_frames=16)
     async with serving(FlowSource(1, origin_ns=ORIGIN_NS), Clock(), limits) as sandbox, connected(sandbox) as healthy:
@@ -143,5 +143,5 @@ async def test_a_client_that_does_not_read_is_cut_and_holds_up_nobody() -> None:
                 async for _ in stalled:
                     pass
         assert stalled.close_code == 1006
-        await healthy.say({"method": "ping"})
+        await healthy.send({"method": "ping"})
         assert await healthy.next("pong")

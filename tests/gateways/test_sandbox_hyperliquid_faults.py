@@ -46,9 +46,9 @@ async def test_dropped_connections_see_1006_and_may_come_back() -> None:
     async with played(0.1) as sandbox:
         async with connected(sandbox) as one, connected(sandbox) as two:
             assert await order(sandbox, drop_connections=True) == NONE
-            assert [await one.cut_code(), await two.cut_code()] == [1006, 1006]
+            assert [await one.close_code(), await two.close_code()] == [1006, 1006]
         async with connected(sandbox) as again:
-            await again.say({"method": "ping"})
+            await again.send({"method": "ping"})
             assert await again.next() == {"channel": "pong"}
 
 
@@ -58,13 +58,13 @@ async def test_connections_are_refused_for_a_while() -> None:
         assert 0 < state["refuse_connections_s"] <= 0.3
         with pytest.raises(websockets.InvalidStatus):
             await websockets.connect(sandbox.ws_url)
-        await old.say({"method": "ping"})
+        await old.send({"method": "ping"})
         assert await old.next() == {"channel": "pong"}, "who is connected stays connected"
         until_then = time.monotonic() + 2
         while (await order(sandbox))["refuse_connections_s"] > 0:
             assert time.monotonic() < until_then
         async with connected(sandbox) as new:
-            await new.say({"method": "ping"})
+            await new.send({"method": "ping"})
             assert await new.next() == {"channel": "pong"}
 
 
@@ -74,7 +74,7 @@ async def test_so_many_calls_are_answered_429() -> None:
         assert [await status(sandbox) for _ in range(3)] == [429, 429, 200]
 
 
-async def test_answers_are_delayed_until_told_otherwise() -> None:
+async def test_answers_are_delayed_until_the_fault_is_taken_back() -> None:
     async with played(0.1) as sandbox:
         await order(sandbox, delay_ms=150)
         start = time.monotonic()

@@ -118,7 +118,7 @@ def test_influencers_leave_a_coin_alone_for_four_seconds(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_pace(seed: int) -> None:
+def test_influencers_and_crowd_trade_at_the_intended_rates(seed: int) -> None:
     seconds = WINDOW_MS / 1_000
     assert 2.0 <= len(acts(seed)) / seconds <= 3.0
     assert 0.7 <= (len(actions(seed)) - len(acts(seed))) / len(acts(seed)) <= 1.3
@@ -127,7 +127,7 @@ def test_pace(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_effects_are_what_the_positions_say(seed: int) -> None:
+def test_effects_follow_from_the_positions(seed: int) -> None:
     positions: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
     for action in acts(seed):
         before = positions[action.actor, action.coin]
@@ -182,11 +182,11 @@ def test_an_action_walks_the_book_that_stood(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_influencers_only_meet_people_nobody_follows(seed: int) -> None:
-    nobody = {*MAKERS, *CROWD}
+def test_influencers_only_trade_with_accounts_that_no_one_follows(seed: int) -> None:
+    not_followed = {*MAKERS, *CROWD}
     for action in actions(seed):
         for p in action.prints:
-            followed = {p.buyer, p.seller} - nobody
+            followed = {p.buyer, p.seller} - not_followed
             assert followed == ({BY_ID[action.actor].address} if action.actor != NOISE else set())
             taker_oid, maker_oid = (p.buyer_oid, p.seller_oid)[:: 1 if p.side == "B" else -1]
             assert taker_oid > maker_oid

@@ -86,8 +86,8 @@ async def rest(client: Client) -> list[str]:
 
 
 async def test_frames_keep_their_bytes_and_go_to_their_subscribers(tmp_path: Path) -> None:
-    playing = serving(RecordingSource(recording(tmp_path), lead_s=0.15))
-    async with playing as sandbox, connected(sandbox) as trades, connected(sandbox) as quotes:
+    server = serving(RecordingSource(recording(tmp_path), lead_s=0.15))
+    async with server as sandbox, connected(sandbox) as trades, connected(sandbox) as quotes:
         await quotes.subscribe(type="bbo", coin="BTC")
         await quotes.subscribe(type="l2Book", coin="BTC")
         for coin in ("BTC", "abc:NEW"):
@@ -201,15 +201,15 @@ async def test_frames_have_the_keys_of_recorded_samples() -> None:
     clock = Clock(20)
     async with serving(FlowSource(SEED, origin_ns=ORIGIN_NS), clock) as sandbox, connected(sandbox) as client:
         await asyncio.sleep(0.1)
-        await client.say({"method": "ping"})
-        await client.say({"method": "nothing"})
+        await client.send({"method": "ping"})
+        await client.send({"method": "nothing"})
         for subscription in (
             {"type": "trades", "coin": "BTC"},
             {"type": "bbo", "coin": "BTC"},
             {"type": "l2Book", "coin": "BTC", "fast": True},
             {"type": "userFills", "user": "0x" + "0" * 40},
         ):
-            await client.say({"method": "subscribe", "subscription": subscription})
+            await client.send({"method": "subscribe", "subscription": subscription})
         for frame in map(json.loads, await rest(client)):
             if _kind(frame) in recorded:
                 compared.add(_kind(frame))

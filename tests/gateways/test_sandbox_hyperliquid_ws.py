@@ -27,7 +27,7 @@ FILL_KEYS = (
 
 
 class Clock:
-    """A clock that moves when told to."""
+    """A clock that moves when a test advances it."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.ns = ORIGIN_NS + round(seconds * 1e9)
@@ -45,7 +45,7 @@ class Client:
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
 
-    async def say(self, message: object) -> None:
+    async def send(self, message: object) -> None:
         await self.connection.send(message if isinstance(message, str) else json.dumps(message))
 
     async def raw(self, timeout_s: float = 2.0) -> str:
@@ -62,7 +62,7 @@ class Client:
 
     async def subscribe(self, **subscription: object) -> dict[str, Any]:
         """Subscribe and answer the acknowledgement's (or the error's) data."""
-        await self.say({"method": "subscribe", "subscription": subscription})
+        await self.send({"method": "subscribe", "subscription": subscription})
         frame = await self.next()
         while frame["channel"] not in ("subscriptionResponse", "error"):
             frame = await self.next()
@@ -76,7 +76,7 @@ class Client:
             return True
         return False
 
-    async def cut_code(self, timeout_s: float = 2.0) -> int:
+    async def close_code(self, timeout_s: float = 2.0) -> int:
         """The close code once the server ends the connection, whatever it sent before."""
         await asyncio.wait_for(self.connection.wait_closed(), timeout_s)
         code = self.connection.close_code
@@ -154,18 +154,18 @@ async def test_acknowledgements_are_normalised() -> None:
         ]
         for method in ("subscribe", "unsubscribe"):
             for asked, acknowledged in asked_and_acknowledged:
-                await client.say({"method": method, "subscription": asked})
+                await client.send({"method": method, "subscription": asked})
                 frame = await client.next("subscriptionResponse")
                 assert json.dumps(frame["data"]) == json.dumps({"method": method, "subscription": acknowledged})
 
 
 async def test_ping_is_answered_without_data() -> None:
     async with played(1) as sandbox, connected(sandbox) as client:
-        await client.say({"method": "ping"})
+        await client.send({"method": "ping"})
         assert await client.raw() == '{"channel":"pong"}'
 
 
-async def test_live_trades_arrive_as_the_flow_says_one_frame_a_block() -> None:
+async def test_live_trades_arrive_as_in_the_flow_one_frame_a_block() -> None:
     clock = Clock()
     async with serving(FlowSource(SEED, origin_ns=ORIGIN_NS), clock) as sandbox, connected(sandbox) as client:
         for coin in COINS:
@@ -189,7 +189,7 @@ async def test_a_new_subscriber_gets_the_last_30_trades_unflagged() -> None:
         assert list(replay) == ["channel", "data"]
         assert replay["channel"] == "trades"
         assert replay["data"] == before[-30:]
-        await client.say({"method": "unsubscribe", "subscription": {"type": "trades", "coin": "BTC"}})
+        await client.send({"method": "unsubscribe", "subscription": {"type": "trades", "coin": "BTC"}})
         await client.next("subscriptionResponse")
         await client.subscribe(type="trades", coin="BTC")
         assert (await client.next())["data"] == replay["data"]
@@ -208,7 +208,7 @@ async def test_unsubscribing_stops_the_feed() -> None:
         for coin in COINS:
             await client.subscribe(type="trades", coin=coin.name)
         stopped = until(20)[0].coin
-        await client.say({"method": "unsubscribe", "subscription": {"type": "trades", "coin": stopped}})
+        await client.send({"method": "unsubscribe", "subscription": {"type": "trades", "coin": stopped}})
         await client.next("subscriptionResponse")
         clock.advance(20)
         rest = [action for action in until(20) if action.coin != stopped]

@@ -27,7 +27,7 @@ _busters = itertools.count()
 
 
 class Clock:
-    """A clock that moves when told to."""
+    """A clock that moves when a test advances it."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.ns = ORIGIN_NS + round(seconds * 1e9)
@@ -40,7 +40,7 @@ class Clock:
 
 
 class Client:
-    """Asks a sandbox; `get` adds a parameter that changes unless told not to."""
+    """Asks a sandbox; `get` adds a parameter that changes, so that no cache answers."""
 
     def __init__(self, sandbox: PolymarketSandbox, http: aiohttp.ClientSession) -> None:
         self.sandbox = sandbox
@@ -197,7 +197,7 @@ async def test_rows_come_four_to_five_seconds_after_the_match_and_logs_earlier()
     assert 1.6 <= sum(log_delays) / len(log_delays) <= 2.4
 
 
-async def test_both_versions_tell_the_same_rows_in_their_own_words() -> None:
+async def test_both_versions_serve_the_same_rows_in_their_own_shapes() -> None:
     async with played() as client:
         first = await client.get("/data/activity", user=TAKER.address, limit=500)
         second = await client.walk("/data/v2/activity", user=TAKER.address.upper().replace("X", "x"), limit=3)

@@ -181,7 +181,7 @@ async def test_a_lagging_node_refuses_ranges() -> None:
         ]
 
 
-async def test_a_client_that_does_not_read_is_cut_off() -> None:
+async def test_a_client_that_does_not_read_is_closed() -> None:
     clock = Clock(0)
     async with (
         serving(FlowSource(SEED, origin_ns=ORIGIN_NS), clock, Limits(queued_frames=8)) as client,
@@ -212,7 +212,7 @@ async def test_both_sandboxes_in_one_process() -> None:
         assert again.port == sandbox.port, "the port is free again"
 
 
-async def test_a_taken_port_is_said() -> None:
+async def test_a_taken_port_is_an_error() -> None:
     async with played(1) as client:
         taken = PolymarketSandbox(FlowSource(SEED), port=client.sandbox.port)
         with pytest.raises(OSError):

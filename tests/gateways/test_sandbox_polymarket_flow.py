@@ -1,4 +1,4 @@
-"""The seeded flow: what holds for every seed, and the habits of the four followed wallets."""
+"""The seeded flow: what holds for every seed, and the behaviour of the four followed wallets."""
 
 import itertools
 import os
@@ -119,14 +119,16 @@ def test_every_seed_shows_everything_early(seed: int) -> None:
     assert [a.payouts for a in early if isinstance(a, Resolve)] in ([(ONE, 0)], [(0, ONE)])
 
 
-def test_the_brief_market_ends_both_ways_and_another_in_a_tie_when_told() -> None:
+def test_the_brief_market_ends_both_ways_and_another_in_a_tie_where_scripted() -> None:
     ends = {
         next(action.payouts for action in flow(seed, Script()) if isinstance(action, Resolve)) for seed in range(12)
     }
     assert ends == {(ONE, 0), (0, ONE)}
     script = Script(closes_ms=3_000, resolves_ms=4_000, cancelled_ms=6_000)
-    told = itertools.takewhile(lambda action: action.offset_ms < 9_000, flow(7, script))
-    resolved = [(action.offset_ms, action.listing, action.payouts) for action in told if isinstance(action, Resolve)]
+    scripted = itertools.takewhile(lambda action: action.offset_ms < 9_000, flow(7, script))
+    resolved = [
+        (action.offset_ms, action.listing, action.payouts) for action in scripted if isinstance(action, Resolve)
+    ]
     assert [one[1] for one in resolved] == [BRIEF, CANCELLED]
     assert resolved[1][2] == (HALF, HALF)
     assert 6_000 <= resolved[1][0] <= 6_010
@@ -159,7 +161,7 @@ def test_a_match_adds_up(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_nobody_sells_what_he_has_not_and_cash_lasts(seed: int) -> None:
+def test_wallets_sell_only_what_they_hold_and_cash_lasts(seed: int) -> None:
     ledger = Ledger()
     for action in itertools.takewhile(lambda a: a.offset_ms < 600_000, flow(seed)):
         if isinstance(action, Resolve):
@@ -174,7 +176,7 @@ def test_nobody_sells_what_he_has_not_and_cash_lasts(seed: int) -> None:
         }
         for listing in MARKETS
     }
-    # Every share is half of a set somebody paid a dollar for.
+    # Every share is half of a set that a wallet paid a dollar for.
     assert all(len(outstanding) == 1 for outstanding in sets.values())
     fees = sum(entry.fee_micros for a in _until_resolved(seed) for entry in entries(a))
     given = sum(
@@ -228,10 +230,10 @@ def test_prices_lie_on_ticks_and_near_the_book(seed: int) -> None:
             )
         if not isinstance(action, Match):
             continue
-        entry, standing = action.taker.entry, books[action.listing.name]
-        own = standing.mirrored() if entry.outcome else standing
+        entry, resting = action.taker.entry, books[action.listing.name]
+        own = resting.mirrored() if entry.outcome else resting
         best = (own.asks if entry.buying else own.bids)[0][0]
-        assert action.price_micros == best, "an order is met at the best price that stood"
+        assert action.price_micros == best, "an order is filled at the best resting price"
         assert action.price_micros % action.listing.tick_micros == 0
         mid = action.book.mid
         assert mid is not None

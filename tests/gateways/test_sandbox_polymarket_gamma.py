@@ -27,7 +27,7 @@ async def test_gamma_hides_the_closed_unless_asked_for_them() -> None:
         assert (await client.ask("/gamma/markets/slug/nothing")).status == 404
 
 
-async def test_a_gamma_market_has_json_in_its_strings_and_ends_as_the_venue_says() -> None:
+async def test_a_gamma_market_has_json_in_its_strings_and_ends_as_on_the_venue() -> None:
     async with played() as client:
         body = (await client.get("/gamma/markets", closed="true"))[0]
         assert json.loads(body["outcomes"]) == ["Up", "Down"]

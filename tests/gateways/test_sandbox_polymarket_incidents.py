@@ -19,7 +19,7 @@ async def gamma_of(client: Client, listing: Any) -> dict[str, Any]:
     return dict(body)
 
 
-async def test_the_data_api_lags_and_stalls_and_says_so_while_the_chain_goes_on() -> None:
+async def test_the_data_api_lags_and_stalls_visibly_while_the_chain_goes_on() -> None:
     clock = Clock(4)
     async with serving(FlowSource(SEED, origin_ns=ORIGIN_NS), clock) as client:
 
@@ -73,7 +73,7 @@ async def test_a_market_is_resolved_now_and_redeemed(payouts: str, prices: list[
             if row["conditionId"] == listing.condition
         ]
         later = await client.walk("/data/v2/trades", condition=listing.condition, start=0, limit=1000)
-        assert max(row["timestamp"] for row in later) <= ORIGIN_S + 16, "nobody trades in it any more"
+        assert max(row["timestamp"] for row in later) <= ORIGIN_S + 16, "no wallet trades in it any more"
         assert (await client.get("/data/v2/resolutions", condition=listing.condition))["data"][0]["resolved_block"]
 
 
@@ -108,7 +108,7 @@ async def test_a_closed_market_takes_no_orders_and_is_not_resolved() -> None:
         assert max((row["timestamp"] for row in rows), default=0) <= ORIGIN_S + 8
 
 
-async def test_books_are_crossed_or_empty_until_told_otherwise() -> None:
+async def test_books_are_crossed_or_empty_until_the_fault_is_taken_back() -> None:
     async with played(9) as client, listening(client, OPEN.tokens[0]) as market:
         await market.raw()
         right = await client.get("/clob/book", token_id=OPEN.tokens[0])
@@ -124,13 +124,13 @@ async def test_books_are_crossed_or_empty_until_told_otherwise() -> None:
         assert (await client.get("/clob/price", token_id=OPEN.tokens[0], side="BUY")) == {"price": "0"}
         await client.fault(books={OPEN.name: "no_asks"})
         other = await client.get("/clob/book", token_id=OPEN.tokens[1])
-        assert other["bids"] == [], "nobody sells the first: nobody buys the second"
+        assert other["bids"] == [], "without asks for the first there are no bids for the second"
         assert other["asks"]
         await client.fault(books={OPEN.name: "normal"})
         mended = await client.get("/clob/book", token_id=OPEN.tokens[0])
         assert (mended["bids"], mended["asks"]) == (right["bids"], right["asks"])
 
 
-async def test_the_brief_market_ends_when_told() -> None:
+async def test_the_brief_market_ends_at_the_configured_time() -> None:
     async with serving(FlowSource(SEED, origin_ns=ORIGIN_NS, resolves_s=5), Clock(6)) as client:
         assert (await gamma_of(client, BRIEF))["closedTime"] == "2026-01-01 00:00:05+00"

@@ -34,7 +34,7 @@ class Channel:
         self._advance = advance
         self.waiting: list[Any] = []
 
-    async def say(self, message: object) -> None:
+    async def send(self, message: object) -> None:
         await self.connection.send(message if isinstance(message, str) else json.dumps(message))
 
     async def raw(self, timeout_s: float = 2.0) -> str:
@@ -43,9 +43,9 @@ class Channel:
         return frame
 
     async def rest(self, timeout_s: float = 5.0) -> list[dict[str, Any]]:
-        """Every event that the venue had to tell by now: all that comes before the answer to a PING."""
+        """Every event that the venue has sent by now: all that comes before the answer to a PING."""
         self._advance()
-        await self.say("PING")
+        await self.send("PING")
         events: list[dict[str, Any]] = []
         while (frame := await self.raw(timeout_s)) != "PONG":
             message = json.loads(frame)
@@ -58,7 +58,7 @@ async def listening(client: Client, *tokens: str, custom: bool = True) -> AsyncI
     async with websockets.connect(client.sandbox.market_ws_url, max_queue=None) as connection:
         channel = Channel(connection, client.sandbox.venue.advance)
         if tokens:
-            await channel.say({"assets_ids": list(tokens), "type": "market", "custom_feature_enabled": custom})
+            await channel.send({"assets_ids": list(tokens), "type": "market", "custom_feature_enabled": custom})
         yield channel
 
 
@@ -153,9 +153,9 @@ async def test_the_channel_opens_with_books_and_answers_ping() -> None:
         assert {k: v for k, v in books[0].items() if k != "event_type"} == await client.get(
             "/clob/book", token_id=OPEN.tokens[0]
         )
-        await channel.say("PING")
+        await channel.send("PING")
         assert await channel.raw() == "PONG"
-        await channel.say("what")
+        await channel.send("what")
         assert await channel.raw() == "INVALID OPERATION"
 
 
@@ -216,7 +216,7 @@ async def test_prints_join_to_wallets_by_their_transaction() -> None:
         assert Decimal(event["size"]) == Decimal(str(row["size"]))
 
 
-async def test_unsubscribed_tokens_are_quiet_and_the_end_is_told_to_those_who_asked_for_it() -> None:
+async def test_unsubscribed_tokens_are_quiet_and_the_end_is_sent_to_those_who_asked_for_it() -> None:
     clock = Clock(9.5)
     async with (
         serving(FlowSource(SEED, origin_ns=ORIGIN_NS), clock) as client,
@@ -225,10 +225,10 @@ async def test_unsubscribed_tokens_are_quiet_and_the_end_is_told_to_those_who_as
     ):
         await custom.raw()
         await plain.raw()
-        await plain.say({"operation": "subscribe", "assets_ids": [OPEN.tokens[0]]})
+        await plain.send({"operation": "subscribe", "assets_ids": [OPEN.tokens[0]]})
         await plain.raw()
-        await plain.say({"operation": "unsubscribe", "assets_ids": [OPEN.tokens[0]]})
-        await plain.say("PING")
+        await plain.send({"operation": "unsubscribe", "assets_ids": [OPEN.tokens[0]]})
+        await plain.send("PING")
         assert await plain.raw() == "PONG"
         clock.advance(3)
         end = (await custom.rest())[-1]

@@ -7,7 +7,7 @@ from gateways.sandbox.polymarket.traders import MAKER, SPLITTER, TAKER
 from tests.gateways.test_sandbox_polymarket_data import ORIGIN_NS, ORIGIN_S, SEED, Clock, played, serving
 
 
-async def test_positions_tell_what_the_market_says() -> None:
+async def test_positions_are_valued_by_the_market() -> None:
     async with played() as client:
         rows = await client.get("/data/positions", user=MAKER.address, sizeThreshold=0)
         assert [row["currentValue"] for row in rows] == sorted((row["currentValue"] for row in rows), reverse=True)
@@ -31,7 +31,7 @@ async def test_positions_tell_what_the_market_says() -> None:
         assert abs(value["data"]["value"] - (await client.get("/data/value", user=MAKER.address))[0]["value"]) < 0.0002
 
 
-async def test_status_says_how_far_the_rows_are() -> None:
+async def test_status_shows_how_far_the_rows_are() -> None:
     clock = Clock(8)
     async with serving(FlowSource(SEED, origin_ns=ORIGIN_NS), clock) as client:
         status = (await client.get("/data/v2/status"))["data"]
@@ -83,7 +83,7 @@ async def test_all_is_collected_when_each_wallet_was_asked_for_once_more() -> No
         await asyncio.wait_for(client.sandbox.collected.wait(), 1)
 
 
-async def test_time_stands_while_paused() -> None:
+async def test_time_stops_while_paused() -> None:
     clock = Clock(5)
     async with serving(FlowSource(SEED, origin_ns=ORIGIN_NS), clock) as client:
         client.sandbox.pause()

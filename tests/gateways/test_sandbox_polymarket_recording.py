@@ -81,7 +81,7 @@ async def test_rows_come_in_between_pages_and_offsets_drift(tmp_path: Path) -> N
         assert await refused.json() == {"error": "max historical activity offset of 10 exceeded"}
 
 
-async def test_what_is_held_back_comes_at_its_pace(tmp_path: Path) -> None:
+async def test_rows_that_are_held_back_come_at_the_recorded_rate(tmp_path: Path) -> None:
     pages = [row(timestamp) for timestamp in (140, 120, 110, 100)]
     clock = Clock()
     source = RecordingSource(recorded(tmp_path, pages), origin_ns=ORIGIN_NS, held_back=3, speed=10)

@@ -1,9 +1,9 @@
 """The seeded order flow: an endless, pure sequence of actions. The same seed gives the same flow, bit for bit.
 
-Five influencers act about every two seconds each, and a crowd nobody follows trades in between. The first seconds are
-scripted so that every seed shows an open, an add, a reduce, a close and a flip early; later choices are random among
-those that the positions allow. Two influencer actions on one coin are at least `QUIET_MS` apart, so the book that an
-action leaves stands long enough to be compared with it.
+Five influencers act about every two seconds each, and a crowd that no one follows trades in between. The first seconds
+are scripted so that every seed shows an open, an add, a reduce, a close and a flip early; later choices are random
+among those that the positions allow. Two influencer actions on one coin are at least `QUIET_MS` apart, so the book that
+an action leaves stays long enough to be compared with it.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ Effect = Literal["open", "add", "reduce", "close", "flip", "noise"]
 
 _NOISE_GAP_MS: Final = 400
 # Mean gap between the actions of an influencer, in ms; shuffled among them by the seed.
-_PACES_MS: Final = (1_650, 1_850, 2_000, 2_150, 2_350)
+_MEAN_GAPS_MS: Final = (1_650, 1_850, 2_000, 2_150, 2_350)
 _MAKER_SHARE: Final = 0.12
 _TWAP_SHARE: Final = 0.015
 _TRADES_WEIGHTS: Final = (45, 25, 15, 10, 5)
@@ -79,12 +79,12 @@ class _Flow:
         self.seed = seed
         self.rng = random.Random(f"flow:{seed}")
         self.books = opening_books(seed)
-        self.desk = TraderView(self.rng)
+        self.view = TraderView(self.rng)
         self.scripts = script(self.rng)
         self.oids = 400_000_000_000 + self.rng.randrange(100_000_000_000)
         self.block = 900_000_000 + self.rng.randrange(100_000_000)
-        paces = self.rng.sample(_PACES_MS, len(_PACES_MS))
-        self.pace = {who.id: pace for who, pace in zip(INFLUENCERS, paces, strict=True)}
+        gaps = self.rng.sample(_MEAN_GAPS_MS, len(_MEAN_GAPS_MS))
+        self.mean_gap_ms = {who.id: gap for who, gap in zip(INFLUENCERS, gaps, strict=True)}
 
     def actions(self) -> Iterator[Action]:
         due = self._first_turns()
@@ -117,39 +117,39 @@ class _Flow:
     def _gap(self, actor: str) -> int:
         if actor in self.scripts:
             return self.rng.randint(1_400, 2_200)
-        return round(self.pace[actor] * self.rng.uniform(0.5, 1.5))
+        return round(self.mean_gap_ms[actor] * self.rng.uniform(0.5, 1.5))
 
     def _choose(self, actor: str, at: int) -> TraderAction | int:
         """What the influencer does now, or the offset in ms at which it may try again."""
         steps = self.scripts.get(actor)
         if steps is None:
             reserved = {coin for pending in self.scripts.values() for coin, _ in pending}
-            return self.desk.choose(actor, at, self.books, reserved)
+            return self.view.choose(actor, at, self.books, reserved)
         coin, effect = steps[0]
-        if not self.desk.quiet(coin, at):
-            return self.desk.quiet_from(coin)
+        if not self.view.quiet(coin, at):
+            return self.view.quiet_from(coin)
         steps.popleft()
         if not steps:
             del self.scripts[actor]
-        return self.desk.sized(actor, coin, effect, self.books)
+        return self.view.sized(actor, coin, effect, self.books)
 
     def _act(self, index: int, at: int, actor: str, choice: TraderAction) -> Action:
         coin, buying = choice.coin, choice.buying
         making = self.rng.random() < _MAKER_SHARE
         slicing = not making and self.rng.random() < _TWAP_SHARE
-        prints = self._walk(
+        prints = self._take_levels(
             index,
             coin,
             aggressor="B" if buying != making else "A",
             size=choice.size,
             most=2 if making or slicing else 5,
-            resting=self.desk.address(actor) if making else None,
-            taking=self.rng.choice(CROWD) if making else self.desk.address(actor),
+            resting=self.view.address(actor) if making else None,
+            taking=self.rng.choice(CROWD) if making else self.view.address(actor),
         )
         mean_px = sum((p.px * p.sz for p in prints), Decimal(0)) / choice.size
         book = book_after(self.seed, coin, index, px=mean_px, buying=buying)
         self.books[coin.name] = book
-        self.desk.done(actor, at, choice)
+        self.view.done(actor, at, choice)
         return Action(
             index=index,
             offset_ms=at,
@@ -168,10 +168,10 @@ class _Flow:
         usd = Decimal(round(50 * 100 ** self.rng.random()))
         size = coin.size(usd, coin.opening_px)
         taking = self.rng.choice(CROWD)
-        prints = self._walk(index, coin, aggressor=aggressor, size=size, most=3, resting=None, taking=taking)
+        prints = self._take_levels(index, coin, aggressor=aggressor, size=size, most=3, resting=None, taking=taking)
         return Action(index, at, coin.name, NOISE, "noise", self._hash(index, at), None, prints, None)
 
-    def _walk(
+    def _take_levels(
         self, index: int, coin: Coin, *, aggressor: str, size: Decimal, most: int, resting: str | None, taking: str
     ) -> tuple[Print, ...]:
         """Split `size` over the first levels of the book; `resting` None takes a market maker at every level."""
@@ -192,8 +192,8 @@ class _Flow:
         lots = int(size / coin.lot)
         weights = _TRADES_WEIGHTS[:most]
         count = min(lots, self.rng.choices(range(1, most + 1), weights)[0])
-        cuts = [0, *sorted(self.rng.sample(range(1, lots), count - 1)), lots]
-        return [(end - start) * coin.lot for start, end in itertools.pairwise(cuts)]
+        boundaries = [0, *sorted(self.rng.sample(range(1, lots), count - 1)), lots]
+        return [(end - start) * coin.lot for start, end in itertools.pairwise(boundaries)]
 
     def _hash(self, index: int, at: int) -> str:
         # As on the venue, hex digits 22-29 hold the L1 block number and 30-37 the place in the block.

@@ -72,11 +72,11 @@ class LoadSource:
         while self.sent < self._total:
             due = min(self._total, int((loop.time() - start) * self._rate) + 1)
             while self.sent < due:
-                self._play(venue, self.sent)
+                self._trade(venue, self.sent)
                 self.sent += 1
             await asyncio.sleep(_WAIT_S)
 
-    def _play(self, venue: Venue, number: int) -> None:
+    def _trade(self, venue: Venue, number: int) -> None:
         turn, influencer = divmod(number, self._influencers)
         buys = turn % 2 == 0
         address = load_address(influencer)

@@ -1,4 +1,4 @@
-"""The state of the venue that both sources feed: coins, books, the tape, and every account's positions and fills."""
+"""The state of the venue, fed by every source: coins, books, recent trades, the positions and fills of accounts."""
 
 from collections import defaultdict, deque
 from collections.abc import Iterable
@@ -49,19 +49,19 @@ class Account:
 
 
 class Market:
-    """Folds trades into positions. Knows no time of its own: block times come in with the trades."""
+    """Folds trades into positions. It reads no clock: block times come in with the trades."""
 
     def __init__(self) -> None:
         self.coins: dict[str, Coin] = {}
         self.books: dict[str, Book] = {}
-        self.tape: dict[str, deque[Trade]] = {}
+        self.recent_trades: dict[str, deque[Trade]] = {}
         self.accounts: dict[str, Account] = {}
 
     def list_coins(self, coins: Iterable[Coin]) -> None:
         """Open trading in `coins`. Their order is the order of the universe."""
         for coin in coins:
             self.coins[coin.name] = coin
-            self.tape[coin.name] = deque(maxlen=REPLAY)
+            self.recent_trades[coin.name] = deque(maxlen=REPLAY)
 
     def open_account(self, address: str, deposit: Decimal = DEPOSIT) -> Account:
         """The account of `address`, made with `deposit` USD when it is new."""
@@ -76,7 +76,7 @@ class Market:
         book = self.books.get(coin)
         if book is not None and book.mid is not None:
             return book.mid
-        return self.tape[coin][-1].px if self.tape[coin] else None
+        return self.recent_trades[coin][-1].px if self.recent_trades[coin] else None
 
     def mids(self, dex: str) -> dict[str, Decimal]:
         """The mids of one dex, by coin; coins without a price are absent."""
@@ -86,11 +86,11 @@ class Market:
     def settle(
         self, trade: Trade, buyer_oid: int, seller_oid: int, twap_id: int | None = None
     ) -> tuple[tuple[str, Fill], tuple[str, Fill]]:
-        """Print `trade` on the tape and move both accounts; answers (address, fill) of the buyer and of the seller.
+        """Record `trade` and move both accounts; returns (address, fill) of the buyer and of the seller.
 
         `twap_id` belongs to the taker: a maker never knows that it met a TWAP slice.
         """
-        self.tape[trade.coin].append(trade)
+        self.recent_trades[trade.coin].append(trade)
         buyer, seller = trade.users
         return (
             (buyer, self._fill(buyer, "B", trade, buyer_oid, twap_id)),

@@ -74,11 +74,11 @@ class RecordingSource:
         start, first_ns = loop.time() + self._lead_s, self._frames[0].received_ns
         for frame in self._frames:
             due = start + (frame.received_ns - first_ns) / 1e9 / self._speed
-            # Sleeping for nothing still lets the sockets write when many frames are due at once.
+            # Sleeping for 0 s lets the sockets write when many frames are due at once.
             await asyncio.sleep(max(0.0, due - loop.time()))
-            self._play(venue, frame)
+            self._send(venue, frame)
 
-    def _play(self, venue: Venue, frame: _Frame) -> None:
+    def _send(self, venue: Venue, frame: _Frame) -> None:
         self._now_ms = max(self._now_ms, *frame.times)
         match frame.channel:
             case "trades":
@@ -99,7 +99,7 @@ class RecordingSource:
         if identity in self._settled:
             return ()
         self._settled.add(identity)
-        # A trade names no orders. The taker's is told by the transaction, the maker's by the trade.
+        # A trade names no orders. The taker's follows from the transaction, the maker's from the trade.
         taker, maker = int(trade.hash[-10:], 16) or trade.tid, trade.tid % (1 << _OID_BITS)
         return market.settle(trade, *((taker, maker) if trade.side == "B" else (maker, taker)))
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
 from gateways.sandbox.hyperliquid import frames, info
 from gateways.sandbox.hyperliquid.faults import FaultOrder, Faults
@@ -30,18 +30,18 @@ class Sandbox:
         self.done = asyncio.Event()
         self._venue = venue
         self._runner = runner
-        self._playing = asyncio.create_task(self._play(source))
-        self._beating = asyncio.create_task(venue.heartbeat())
+        self._running = asyncio.create_task(self._run(source))
+        self._publishing = asyncio.create_task(venue.publish_regularly())
 
-    async def _play(self, source: Source) -> None:
+    async def _run(self, source: Source) -> None:
         try:
             await source.run(self._venue)
         finally:
             self.done.set()
 
     async def close(self) -> None:
-        """Stop playing, write what is queued, hang up and free the port. Raises what the source failed with."""
-        tasks = (self._playing, self._beating)
+        """Stop the source, write what is queued, hang up and free the port. Raises what the source raised."""
+        tasks = (self._running, self._publishing)
         for task in tasks:
             task.cancel()
         results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -61,7 +61,7 @@ async def serve(
     clock: Callable[[], int] = time.time_ns,
     limits: Limits | None = None,
 ) -> Sandbox:
-    """Start a venue that plays `source` at once; port 0 takes a free one. `clock` answers ns since the epoch."""
+    """Start a venue that plays `source` at once; port 0 takes a free one. `clock` returns ns since the epoch."""
     faults, hub = Faults(), WebsocketHub(limits or Limits())
     venue = Venue(source, hub, faults, clock)
     routes = _Routes(venue)
@@ -96,17 +96,13 @@ class _Routes:
             return ws
         connection = Connection(ws, request.transport, request.remote or "", self._hub.limits)
         self._hub.admit(connection)
-        pump = asyncio.create_task(connection.pump())
         try:
-            async for message in ws:
-                if message.type in (WSMsgType.TEXT, WSMsgType.BINARY) and not connection.closing:
-                    self._hear(connection, message.data)
+            await connection.run(lambda raw: self._receive(connection, raw))
         finally:
             self._hub.remove(connection)
-            pump.cancel()
         return ws
 
-    def _hear(self, connection: Connection, raw: str | bytes) -> None:
+    def _receive(self, connection: Connection, raw: str | bytes) -> None:
         try:
             request = parse(raw)
         except Unparsable:

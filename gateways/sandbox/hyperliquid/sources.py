@@ -11,7 +11,7 @@ from gateways.sandbox.hyperliquid.traders import CROWD, INFLUENCERS, MAKERS
 from gateways.sandbox.hyperliquid.venue import Venue
 
 _MS: Final = 1_000_000
-# The clock may be anyone's, even one that jumps, so it is asked again at least this often.
+# The clock may be any function, even one that jumps, so it is read again at least this often.
 _LOOK_EVERY_S: Final = 0.02
 
 
@@ -38,7 +38,7 @@ class FlowSource:
             market.open_account(address)
 
     def now_ms(self, clock_ns: int) -> int:
-        # An action that is due but not played yet must not lie before a time we have already given out.
+        # An action that is due but not played yet must not lie before a time that clients have already seen.
         now = clock_ns // _MS
         return now if self._next_ms is None else max(self._played_ms, min(now, self._next_ms - 1))
 
@@ -51,7 +51,7 @@ class FlowSource:
             self._next_ms = due_ns // _MS
             await _until(venue, due_ns)
             self._played_ms = self._next_ms
-            _play(venue, action, self._played_ms)
+            _apply(venue, action, self._played_ms)
             # Lets the sockets write between actions when many are due at once.
             await asyncio.sleep(0)
         self._next_ms = None
@@ -66,7 +66,7 @@ async def _until(venue: Venue, due_ns: int) -> None:
         left_ns = due_ns - venue.clock()
 
 
-def _play(venue: Venue, action: Action, time_ms: int) -> None:
+def _apply(venue: Venue, action: Action, time_ms: int) -> None:
     trades: list[Trade] = []
     fills: list[tuple[str, Fill]] = []
     for p in action.prints:

@@ -1,4 +1,4 @@
-"""What a client may say on the WebSocket, and the normal form the venue gives it in acknowledgements.
+"""What a client may send on the WebSocket, and the normal form the venue gives it in acknowledgements.
 
 The venue adds defaults, lower-cases addresses and drops what it does not know, so an `unsubscribe` means the same feed
 as its `subscribe` however it is spelt.
@@ -14,11 +14,11 @@ _ADDRESS: Final = re.compile(r"0x[0-9a-fA-F]{40}")
 
 
 class Unparsable(ValueError):  # noqa: N818 - the venue's own word for it
-    """The message is none that the venue knows; it answers with an error frame that quotes the text."""
+    """The venue does not know such a message; it answers with an error frame that quotes the text."""
 
 
 class Topic(NamedTuple):
-    """One feed. `name` is the coin, the user or the dex; the rest tells variants of `l2Book` apart."""
+    """One feed. `name` is the coin, the user or the dex; the rest distinguishes variants of `l2Book`."""
 
     channel: str
     name: str
@@ -44,7 +44,7 @@ class Request:
 
 
 def address(value: object) -> str:
-    """A lower-cased address; raises `Unparsable` when `value` is none."""
+    """A lower-cased address; raises `Unparsable` when `value` is no address."""
     if isinstance(value, str) and _ADDRESS.fullmatch(value):
         return value.lower()
     raise Unparsable(f"expected 0x and 40 hex digits, got {value!r}")

@@ -22,13 +22,13 @@ _SMALLEST: Final = Decimal(1_500)
 _LARGEST: Final = Decimal(60_000)
 _TINY: Final = (200, 900)
 _TINY_SHARE: Final = 0.06
-# Above this many open positions an influencer rather works on those it has.
+# Above this many open positions an influencer mostly changes those it has.
 _MANY: Final = 5
 _OPEN_LIGHT, _OPEN_HEAVY = 3.0, 0.6
 _NO_ADD_ABOVE: Final = Decimal(45_000)
 _NO_REDUCE_BELOW: Final = Decimal(400)
 
-# One line an influencer: the effect on its coin a or b. Each coin is its own until its last step.
+# One line for each influencer: the effect on its coin a or b. No other trades that coin until its last step.
 _SCRIPTS: Final[tuple[tuple[tuple[str, Effect], ...], ...]] = (
     (("a", "open"), ("b", "open"), ("a", "close"), ("b", "add")),
     (("a", "open"), ("b", "open"), ("a", "flip")),
@@ -105,22 +105,22 @@ class TraderView:
         coin, px = BY_NAME[coin_name], _mid(books[coin_name])
         position = self._positions[actor].get(coin_name, Decimal(0))
         usd = self._usd()
-        room = max(_SMALLEST, _LARGEST - abs(position) * px)
+        most_usd = max(_SMALLEST, _LARGEST - abs(position) * px)
         match effect:
             case "open":
                 return TraderAction(coin, effect, self._rng.random() < 0.5, coin.size(usd, px))
             case "add":
-                return TraderAction(coin, effect, position > 0, coin.size(min(usd, room), px))
+                return TraderAction(coin, effect, position > 0, coin.size(min(usd, most_usd), px))
             case "reduce":
                 most = (abs(position) * Decimal("0.85")).quantize(coin.lot, rounding=ROUND_DOWN)
                 return TraderAction(coin, effect, position < 0, max(coin.lot, min(coin.size(usd, px), most)))
             case "close":
                 return TraderAction(coin, effect, position < 0, abs(position))
             case "flip":
-                return TraderAction(coin, effect, position < 0, abs(position) + coin.size(min(usd, room), px))
+                return TraderAction(coin, effect, position < 0, abs(position) + coin.size(min(usd, most_usd), px))
 
     def done(self, actor: str, at: int, choice: TraderAction) -> None:
-        """Take note that `actor` traded `choice` at offset `at`."""
+        """Record that `actor` traded `choice` at offset `at`."""
         positions, coin = self._positions[actor], choice.coin.name
         self._last_ms[coin] = at
         positions[coin] = positions.get(coin, Decimal(0)) + (choice.size if choice.buying else -choice.size)

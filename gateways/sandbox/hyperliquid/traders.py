@@ -1,4 +1,4 @@
-"""Who trades on the sandbox: influencers worth following, market makers, and a crowd nobody follows.
+"""Who trades on the sandbox: influencers worth following, market makers, and a crowd that no one follows.
 
 Addresses are derived from names, so every process agrees on them without a file.
 """

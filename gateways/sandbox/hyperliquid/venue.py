@@ -1,4 +1,4 @@
-"""The venue while it runs: turns what a source plays into frames for those who listen."""
+"""The venue while it runs: turns what a source plays into frames for subscribers."""
 
 import asyncio
 from collections import defaultdict
@@ -15,7 +15,7 @@ from gateways.sandbox.hyperliquid.websocket_hub import Connection, WebsocketHub
 _MIDS_EVERY_S: Final = 1.0
 _BOOK_EVERY_S: Final = 5.0
 _FAST_BOOK_EVERY_S: Final = 0.5
-_BEAT_S: Final = 0.1
+_TICK_S: Final = 0.1
 
 
 class Source(Protocol):
@@ -55,7 +55,7 @@ class Venue:
     def traded(self, trades: Sequence[Trade], fills: Iterable[tuple[str, Fill]], *, frame: bytes | None = None) -> None:
         """Send the trades of one coin, and to each account its fills. `frame` is sent instead of one made here."""
         topic = Topic("trades", trades[0].coin)
-        if self.hub.heard(topic):
+        if self.hub.has_subscribers(topic):
             self._send_trades(topic, frame or frames.trades(trades))
         by_user: defaultdict[str, list[Fill]] = defaultdict(list)
         for user, fill in fills:
@@ -63,21 +63,21 @@ class Venue:
                 by_user[user].append(fill)
         for user, own in by_user.items():
             topic = Topic("userFills", user)
-            if self.hub.heard(topic):
+            if self.hub.has_subscribers(topic):
                 self.hub.publish(topic, frames.user_fills(user, own, snapshot=False))
 
     def quoted(self, coin: str, book: Book) -> None:
         """Replace the book of `coin` and send it."""
         self.market.books[coin] = book
         topic = Topic("bbo", coin)
-        if self.hub.heard(topic):
+        if self.hub.has_subscribers(topic):
             self.hub.publish(topic, frames.bbo(coin, book, self.now_ms()))
         for topic in self.hub.topics("l2Book"):
             if topic.name == coin:
                 self.hub.publish(topic, frames.l2_book(topic, book, self.now_ms()))
 
     def recorded(self, channel: str, coin: str, book: Book, frame: bytes) -> None:
-        """Replace the book of `coin` and send the recorded `bbo` or `l2Book` frame that says so."""
+        """Replace the book of `coin` and send the recorded `bbo` or `l2Book` frame that reports it."""
         self.market.books[coin] = book
         self.hub.publish(Topic(channel, coin), frame)
 
@@ -111,8 +111,8 @@ class Venue:
         """What a new subscriber gets before anything live."""
         book = self.market.books.get(topic.name)
         match topic.channel:
-            case "trades" if self.market.tape[topic.name]:
-                return [frames.trades(self.market.tape[topic.name])] * (2 if self.faults.duplicate else 1)
+            case "trades" if self.market.recent_trades[topic.name]:
+                return [frames.trades(self.market.recent_trades[topic.name])] * (2 if self.faults.duplicate else 1)
             case "bbo" if book is not None:
                 return [frames.bbo(topic.name, book, self.now_ms())]
             case "l2Book" if book is not None:
@@ -124,22 +124,22 @@ class Venue:
                 return [frames.user_fills(topic.name, account.newest_fills() if account else [], snapshot=True)]
         return []
 
-    # What happens without anybody's doing.
+    # What is sent regularly.
 
-    async def heartbeat(self) -> None:
-        """Send mids and books at their cadence and cut idle connections, for ever."""
+    async def publish_regularly(self) -> None:
+        """Send mids and books at their intervals and abort idle connections, for ever."""
         loop = asyncio.get_running_loop()
         every = {"mids": _MIDS_EVERY_S, "book": _BOOK_EVERY_S, "fast": _FAST_BOOK_EVERY_S}
         due = {what: loop.time() + period for what, period in every.items()}
         while True:
-            await asyncio.sleep(_BEAT_S)
+            await asyncio.sleep(_TICK_S)
             self.hub.abort_idle()
             for what, at in due.items():
                 if loop.time() >= at:
                     due[what] = loop.time() + every[what]
-                    self._beat(what)
+                    self._publish(what)
 
-    def _beat(self, what: str) -> None:
+    def _publish(self, what: str) -> None:
         if what == "mids":
             self._send_mids()
             return

@@ -1,8 +1,4 @@
-"""The sockets of the venue: who listens to what, the limits per client address, and slow clients cut off.
-
-Frames are encoded once and queued per connection; a connection whose queue overflows is aborted, so that a client that
-does not read holds up nobody else.
-"""
+"""The connections of the venue: what each is subscribed to, and the limits per client address."""
 
 import asyncio
 from collections import defaultdict
@@ -10,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
 from gateways.sandbox.hyperliquid.subscriptions import Subscription, Topic
+from gateways.sandbox.websocket_connection import QueuedConnection
 
 
 @dataclass(frozen=True)
@@ -25,63 +22,22 @@ class Limits:
     queued_frames: int = 4_096
 
 
-class Connection:
-    """One client. `send` never blocks; `pump` is the only writer to the socket."""
+class Connection(QueuedConnection):
+    """One client, with its address and its subscriptions."""
 
     def __init__(self, ws: web.WebSocketResponse, transport: asyncio.Transport, client: str, limits: Limits) -> None:
+        super().__init__(ws, transport, limits.queued_frames)
         self.client = client
         self.subscriptions: dict[Topic, Subscription] = {}
-        self.closing = False
-        self._ws = ws
-        self._transport = transport
-        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue(limits.queued_frames)
-        self._last_sent = asyncio.get_running_loop().time()
-
-    def send(self, frame: bytes) -> None:
-        """Queue one frame; a full queue ends the connection instead."""
-        if self.closing:
-            return
-        try:
-            self._queue.put_nowait(frame)
-        except asyncio.QueueFull:
-            self.abort()
-
-    def hang_up(self) -> None:
-        """Close the TCP connection after what is queued, without a closing frame."""
-        if self._queue.full():
-            self.abort()
-        elif not self.closing:
-            self.closing = True
-            self._queue.put_nowait(None)
-
-    def abort(self) -> None:
-        """Cut the connection now: the client sees 1006."""
-        self.closing = True
-        self._transport.abort()
-
-    @property
-    def idle_s(self) -> float:
-        """Seconds since a frame was last written."""
-        return asyncio.get_running_loop().time() - self._last_sent
-
-    async def pump(self) -> None:
-        """Write queued frames until the connection ends."""
-        while (frame := await self._queue.get()) is not None:
-            try:
-                await self._ws.send_frame(frame, WSMsgType.TEXT)
-            except ConnectionError:
-                return
-            self._last_sent = asyncio.get_running_loop().time()
-        self._transport.close()
 
 
 class WebsocketHub:
-    """Routes frames to subscribers and keeps the limits."""
+    """Routes frames to subscribers and enforces the limits."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.connections: set[Connection] = set()
-        self._listeners: defaultdict[Topic, set[Connection]] = defaultdict(set)
+        self._subscribers: defaultdict[Topic, set[Connection]] = defaultdict(set)
 
     def admit(self, connection: Connection) -> None:
         self.connections.add(connection)
@@ -89,10 +45,10 @@ class WebsocketHub:
     def remove(self, connection: Connection) -> None:
         self.connections.discard(connection)
         for topic in tuple(connection.subscriptions):
-            self._leave(connection, topic)
+            self._remove_from(connection, topic)
 
     def subscribe(self, connection: Connection, wanted: Subscription) -> str | None:
-        """Enter a subscription; answers the venue's error text when it is refused."""
+        """Add a subscription; returns the venue's error text when it is refused."""
         if wanted.topic in connection.subscriptions:
             return f"Already subscribed: {_json(wanted.wire)}"
         siblings = [other for other in self.connections if other.client == connection.client]
@@ -103,36 +59,36 @@ class WebsocketHub:
             if len(users | {wanted.topic.name}) > self.limits.users:
                 return f"Cannot track more than {self.limits.users} total users."
         connection.subscriptions[wanted.topic] = wanted
-        self._listeners[wanted.topic].add(connection)
+        self._subscribers[wanted.topic].add(connection)
         return None
 
     def unsubscribe(self, connection: Connection, unwanted: Subscription) -> str | None:
-        """Leave a subscription; answers the venue's error text when there is none."""
+        """Remove a subscription; returns the venue's error text when there is none."""
         if unwanted.topic not in connection.subscriptions:
             return f"Invalid subscription {_json(unwanted.wire)}"
-        self._leave(connection, unwanted.topic)
+        self._remove_from(connection, unwanted.topic)
         return None
 
-    def _leave(self, connection: Connection, topic: Topic) -> None:
+    def _remove_from(self, connection: Connection, topic: Topic) -> None:
         del connection.subscriptions[topic]
-        self._listeners[topic].discard(connection)
-        if not self._listeners[topic]:
-            del self._listeners[topic]
+        self._subscribers[topic].discard(connection)
+        if not self._subscribers[topic]:
+            del self._subscribers[topic]
 
     def topics(self, channel: str) -> list[Topic]:
-        """The feeds of `channel` that somebody listens to."""
-        return [topic for topic in self._listeners if topic.channel == channel]
+        """The feeds of `channel` with a subscriber."""
+        return [topic for topic in self._subscribers if topic.channel == channel]
 
-    def heard(self, topic: Topic) -> bool:
-        return topic in self._listeners
+    def has_subscribers(self, topic: Topic) -> bool:
+        return topic in self._subscribers
 
     def publish(self, topic: Topic, frame: bytes) -> None:
-        """Queue `frame` for everybody who listens to `topic`."""
-        for connection in tuple(self._listeners.get(topic, ())):
+        """Queue `frame` for every subscriber of `topic`."""
+        for connection in tuple(self._subscribers.get(topic, ())):
             connection.send(frame)
 
     def inject(self, frames: Iterable[str]) -> None:
-        """Queue raw text for every connection that listens to anything."""
+        """Queue raw text for every connection with a subscription."""
         encoded = [frame.encode() for frame in frames]
         for connection in tuple(self.connections):
             if connection.subscriptions:
@@ -144,7 +100,7 @@ class WebsocketHub:
             connection.abort()
 
     def abort_idle(self) -> None:
-        """Cut every connection that was sent nothing for `limits.idle_s`."""
+        """Abort every connection to which nothing was sent for `limits.idle_s`."""
         for connection in tuple(self.connections):
             if connection.idle_s >= self.limits.idle_s:
                 connection.abort()

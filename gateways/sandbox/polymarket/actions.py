@@ -47,7 +47,7 @@ class Move:
 
 @dataclass(frozen=True)
 class Quote:
-    """Somebody places or cancels: `share_micros` now rest at `price_micros` of the first outcome; 0 is no level."""
+    """An order is placed or cancelled: `share_micros` now rest at `price_micros` of the first outcome; 0: none."""
 
     offset_ms: int
     listing: Listing

@@ -1,6 +1,6 @@
 """Order books made anew after a trade: the same (seed, market, action) always gives the same book.
 
-One book stands for both outcomes: buying the first at p is selling the second at 1 - p. Most books are ones a copier
+One book serves both outcomes: buying the first at p is selling the second at 1 - p. Most books are ones a copier
 can trade in. A known share is hostile on purpose: about 6 % wide, about 5 % nearly empty near the top.
 """
 

@@ -1,6 +1,6 @@
 """The blocks of the sandbox's Polygon: headers, logs, filters, and reorganisations.
 
-A block is worth two seconds. Headers are made when they are asked for, so the chain reaches back as far as anybody
+A block is worth two seconds. Headers are made when they are asked for, so the chain reaches back as far as a client
 likes; only blocks with logs are kept.
 """
 

@@ -47,7 +47,7 @@ def midpoint(venue: Venue, query: dict[str, str]) -> object:
 
 
 def price(venue: Venue, query: dict[str, str]) -> object:
-    """The best price on one side: BUY is the best bid, SELL the best ask; 0 where nobody stands."""
+    """The best price on one side: BUY is the best bid, SELL the best ask; 0 where that side is empty."""
     state, outcome = _state(venue, query.get("token_id"))
     return {"price": _best(state, outcome, query.get("side", ""))}
 

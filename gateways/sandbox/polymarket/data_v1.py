@@ -25,7 +25,7 @@ def trades(venue: Venue, given: Parameters) -> object:
 
 
 def activity(venue: Venue, given: Parameters) -> object:
-    """`/activity` of one wallet, newest first unless told otherwise. Raises BadRequestError."""
+    """`/activity` of one wallet, newest first unless the request wants another order. Raises BadRequestError."""
     user = _required_user(given)
     _either(given)
     offset, limit = _page(given, _ACTIVITY_PAGE, venue.limits.activity_offset)

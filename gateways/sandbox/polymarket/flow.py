@@ -1,7 +1,8 @@
 """The seeded order flow: an endless, pure sequence of actions. The same seed gives the same flow, bit for bit.
 
-Four followed wallets trade by habits of their own (`habits.py`), a crowd nobody follows trades in between, quotes
-change, one market closes and is resolved. A short history lies before the origin, so that a follower finds positions.
+Four followed wallets trade, each with a behaviour of its own (`trader_behaviour.py`), a crowd that no one follows
+trades in between, quotes change, one market closes and is resolved. A short history lies before the origin, so that a
+follower finds positions.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ from gateways.sandbox.polymarket.books import Book, book_after
 from gateways.sandbox.polymarket.ledger import HALF, Entry, Kind, Ledger
 from gateways.sandbox.polymarket.markets import BRIEF, CANCELLED, MARKETS, ONE, Listing
 from gateways.sandbox.polymarket.matching import Matcher, Part, parts
-from gateways.sandbox.polymarket.trader_behaviour import HABITS, TraderView
+from gateways.sandbox.polymarket.trader_behaviour import BEHAVIOURS, TraderView
 from gateways.sandbox.polymarket.trader_intents import Hit, Idle, Regroup, Take
 from gateways.sandbox.polymarket.traders import (
     CROWD,
@@ -80,7 +81,7 @@ class _Flow:
         self.books = opening_books(seed)
         self.mids = {listing.name: listing.opening_micros for listing in MARKETS}
         self.open = list(MARKETS)
-        self.desk = TraderView(self.rng, self.ledger, self.books, self.open)
+        self.view = TraderView(self.rng, self.ledger, self.books, self.open)
         self.matcher = Matcher(seed, self.rng, self.ledger)
         self.index = 0
 
@@ -122,10 +123,10 @@ class _Flow:
         for number, (wallet, amount) in enumerate(deposits().items()):
             entries = [Entry(wallet, Kind.DEPOSIT, None, None, True, amount, amount)]
             if wallet in SCENERY:
-                # Somebody must have something to sell to the followed ones from the first second on.
+                # From the first second on there must be shares for sale to the followed wallets.
                 entries += [Entry(wallet, Kind.SPLIT, market, None, True, _SETS, _SETS) for market in MARKETS]
             yield self._moved(HISTORY_FROM_MS - 60_000 + number, wallet, *entries)
-        self.desk.open = [listing for listing in self.open if not listing.brief]
+        self.view.open = [listing for listing in self.open if not listing.brief]
         at = HISTORY_FROM_MS
         for number, who in enumerate(_HISTORY):
             at = HISTORY_FROM_MS + _HISTORY_GAP_MS * number + self.rng.randint(0, 30_000)
@@ -134,7 +135,7 @@ class _Flow:
                 yield action
         rebate = Entry(MAKER.address, Kind.MAKER_REBATE, None, None, True, _REBATE_MICROS, _REBATE_MICROS)
         yield self._moved(max(at + 1, _REBATE_MS), MAKER.address, rebate)
-        self.desk.open = self.open
+        self.view.open = self.open
 
     def _ended(self, at: int, listing: Listing, due: list[tuple[int, int, str | Listing]]) -> Action:
         if listing in self.open:
@@ -143,7 +144,7 @@ class _Flow:
                 return Close(at, listing)
         half = listing == CANCELLED
         first = HALF if half else self.rng.choice((0, ONE))
-        self.desk.forget(listing)
+        self.view.forget(listing)
         return Resolve(at, listing, (first, ONE - first))
 
     def _turn(self, at: int, actor: str) -> tuple[Action | None, int]:
@@ -152,9 +153,9 @@ class _Flow:
         if actor == NOISE:
             return self._noise(at), 1 + round(self.rng.expovariate(1 / _NOISE_GAP_MS))
         if at >= 0:
-            self.desk.steps[actor] += 1
-        wish, gap_ms = HABITS[actor](self.desk)
-        match wish:
+            self.view.steps[actor] += 1
+        intent, gap_ms = BEHAVIOURS[actor](self.view)
+        match intent:
             case Idle():
                 return None, gap_ms
             case Regroup(kind, listing, shares):

@@ -11,7 +11,7 @@ from gateways.sandbox.polymarket.venue import Venue
 
 @dataclass(frozen=True)
 class Holding:
-    """One outcome that a wallet holds or held; `place` tells outcomes apart in a fixed order."""
+    """One outcome that a wallet holds or held; `place` orders the outcomes."""
 
     wallet: str
     listing: Listing

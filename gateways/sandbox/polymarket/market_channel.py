@@ -1,7 +1,7 @@
-"""The market channel: who listens to which token, and the frames in the venue's shapes.
+"""The market channel: which connection is subscribed to which token, and the frames in the venue's shapes.
 
-A `book` follows every trade and replaces everything; `price_change` says what was placed or cancelled. `best_bid_ask`
-and `market_resolved` go to those who subscribed with `custom_feature_enabled`.
+A `book` follows every trade and replaces everything; `price_change` reports what was placed or cancelled.
+`best_bid_ask` and `market_resolved` go to those who subscribed with `custom_feature_enabled`.
 """
 
 from collections.abc import Iterable
@@ -33,7 +33,7 @@ class MarketChannel:
         self._assets.pop(connection, None)
         self._custom.discard(connection)
 
-    def hear(self, connection: Connection, text: str) -> None:
+    def receive(self, connection: Connection, text: str) -> None:
         """One frame of a client: a subscription, a change of it, or PING."""
         if text == "PING":
             connection.send(PONG)
@@ -57,7 +57,7 @@ class MarketChannel:
             return
         fresh = [asset for asset in assets if asset in BY_TOKEN and asset not in mine]
         mine.update(fresh)
-        connection.listening = bool(mine)
+        connection.subscribed = bool(mine)
         books = [frame for frame in map(self._book, fresh) if frame is not None]
         if books:
             self._sockets.push(connection, msgspec.json.encode(books))

@@ -1,4 +1,4 @@
-"""Matching an order against the standing book: what every order in the settlement transaction gets.
+"""Matching an order against the resting book: what every order in the settlement transaction gets.
 
 A taker who buys is met by a maker who sells the same token, or by one who buys the other token: then the exchange mints
 complete sets. A taker who sells is met by a buyer of the same token or by a seller of the other one, whose sets are
@@ -18,7 +18,7 @@ from gateways.sandbox.polymarket.ledger import Entry, Kind, Ledger
 from gateways.sandbox.polymarket.markets import Listing, taker_fee
 
 _OTHER_TOKEN_SHARE: Final = 0.78
-# A followed maker trades the token his order names: that is his habit, not the crowd's.
+# A followed maker trades the token his order names: that is the maker's choice, not the crowd's.
 _OTHER_TOKEN_SHARE_OF_FOLLOWED: Final = 0.4
 
 

@@ -87,7 +87,7 @@ class Parameters:
         return frozenset(part.strip().lower() for part in given.split(",") if part.strip())
 
     def user(self) -> str | None:
-        """The wallet in lower case. A comma list is a wallet nobody has, as on the venue."""
+        """The wallet in lower case. A comma list is a wallet that does not exist, as on the venue."""
         given = self.text("user")
         if given is None or "," in given:
             return given

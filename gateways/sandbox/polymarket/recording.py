@@ -34,7 +34,7 @@ class RecordingSource:
     """The rows of `folder`; the newest `held_back` come later, at `speed` times the recorded pace.
 
     `drift` rows that are still held back come with every page that is asked for: then offsets drift as they do at the
-    venue while somebody pages. Raises ValueError for a folder without pages or a page that is none.
+    venue while a client pages. Raises ValueError for a folder without pages or a page that is none.
     """
 
     seed = 0

@@ -17,7 +17,7 @@ _REDEEMERS = (SPLITTER, TAKER, DRIPPER)
 
 def redemptions(state: MarketState, ledger: Ledger, seed: int) -> list[Move]:
     """One transaction for every wallet that redeems and holds something; empty once all is redeemed."""
-    assert state.payouts is not None, "a market pays before anybody redeems"
+    assert state.payouts is not None, "a market pays before a wallet redeems"
     moves: list[Move] = []
     for who in _REDEEMERS:
         account = ledger.account(who.address)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 import msgspec
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
 from gateways.sandbox.polymarket import clob, gamma
 from gateways.sandbox.polymarket.clob import ClobError
@@ -125,21 +125,21 @@ class Routes:
 
     async def _market_socket(self, request: web.Request) -> web.StreamResponse:
         channel = self._venue.channel
-        return await self._socket(request, "market", channel.hear, channel.leave)
+        return await self._socket(request, "market", channel.receive, channel.leave)
 
     async def _polygon_socket(self, request: web.Request) -> web.StreamResponse:
         node = self._venue.node
 
-        def hear(connection: Connection, text: str) -> None:
+        def receive(connection: Connection, text: str) -> None:
             connection.send(node.answer(text, connection))
 
-        return await self._socket(request, "polygon", hear, node.leave)
+        return await self._socket(request, "polygon", receive, node.leave)
 
     async def _socket(
         self,
         request: web.Request,
         kind: Socket,
-        hear: Callable[[Connection, str], None],
+        receive: Callable[[Connection, str], None],
         leave: Callable[[Connection], None],
     ) -> web.StreamResponse:
         if self._faults.refusing_connections:
@@ -152,17 +152,16 @@ class Routes:
             return ws
         connection = Connection(kind, ws, request.transport, self._venue.limits.queued_frames)
         self._venue.sockets.all.add(connection)
-        pump = asyncio.create_task(connection.pump())
+
+        def received(data: str | bytes) -> None:
+            self._venue.advance()
+            receive(connection, data if isinstance(data, str) else data.decode(errors="replace"))
+
         try:
-            async for message in ws:
-                if message.type in (WSMsgType.TEXT, WSMsgType.BINARY) and not connection.closing:
-                    data = message.data
-                    self._venue.advance()
-                    hear(connection, data if isinstance(data, str) else data.decode(errors="replace"))
+            await connection.run(received)
         finally:
             leave(connection)
             self._venue.sockets.all.discard(connection)
-            pump.cancel()
         return ws
 
     # Faults.

@@ -29,7 +29,7 @@ def ratio(part: int, whole: int) -> Number:
 
 @dataclass(frozen=True)
 class About:
-    """What a row tells about its market; empty for rows without one."""
+    """The fields of a row about its market; empty for rows without one."""
 
     title: str = ""
     slug: str = ""

@@ -132,7 +132,7 @@ class Node:
                 self._logs[key] = (connection, Filter(wanted))
             case _:
                 raise _RefusedError(_ARGUMENT, f"no {params[0] if params else ''!r} subscription in eth namespace")
-        connection.listening = True
+        connection.subscribed = True
         return key
 
     def _key(self) -> str:

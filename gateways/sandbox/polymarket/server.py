@@ -18,9 +18,9 @@ from gateways.sandbox.polymarket.websocket_hub import Limits
 _GRACE_S: Final = 1.0
 # Bytes; injected frames may be large on purpose.
 _LARGEST_BODY: Final = 1 << 26
-# Longer than a client waits between two looks at a wallet that does not trade.
+# Longer than a client waits between two polls of a wallet that does not trade.
 _COLLECTED_WITHIN_S: Final = 20.0
-# The clock may be anyone's, even one that jumps, so it is asked again at least this often.
+# The clock may be any function, even one that jumps, so it is read again at least this often.
 _LOOK_EVERY_S: Final = 0.02
 
 
@@ -28,8 +28,9 @@ class PolymarketSandbox:
     """A venue that plays `source`: `async with`, or `start` and `stop`.
 
     `done` is set when the source is exhausted and everything is served; the venue still answers until `stop`.
-    `collected` is set when whoever asks for wallets has asked for each of them since then, or seems to have given up.
-    Port 0 takes a free one. `clock` answers ns since the epoch. `pause` and `go` let the venue's time stand and go on.
+    `collected` is set when every wallet whose activity a client polls was asked for since then, or when the client
+    seems to have stopped. Port 0 takes a free one. `clock` returns ns since the epoch. `pause` stops the venue's time,
+    `go` continues it.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class PolymarketSandbox:
         self._limits = limits or Limits()
         self._venue: Venue | None = None
         self._runner: web.AppRunner | None = None
-        self._playing: asyncio.Task[None] | None = None
+        self._running: asyncio.Task[None] | None = None
 
     @property
     def venue(self) -> Venue:
@@ -106,9 +107,9 @@ class PolymarketSandbox:
             raise
         self._runner = runner
         self.port = runner.addresses[0][1]
-        self._playing = asyncio.create_task(self._play())
+        self._running = asyncio.create_task(self._run())
 
-    async def _play(self) -> None:
+    async def _run(self) -> None:
         now = asyncio.get_running_loop().time
         given_up_at = float("inf")
         try:
@@ -122,23 +123,23 @@ class PolymarketSandbox:
                 left_s = (self.venue.next_ns() - self.venue.now_ns()) / 1e9
                 await asyncio.sleep(max(0.0, min(left_s, _LOOK_EVERY_S)))
         finally:
-            # Nobody may wait for a venue that plays no more.
+            # No client may wait for a venue that has ended.
             self.done.set()
             self.collected.set()
 
     async def stop(self) -> None:
-        """Stop playing, write what is queued, hang up and free the port. Raises what playing failed with."""
-        if self._runner is None or self._playing is None:
+        """Stop, write what is queued, hang up and free the port. Raises what the source raised."""
+        if self._runner is None or self._running is None:
             return
-        self._playing.cancel()
+        self._running.cancel()
         self.venue.sockets.close_all(1001, None)
         await self._runner.cleanup()
         self._runner = None
         with contextlib.suppress(asyncio.CancelledError):
-            await self._playing
+            await self._running
 
     async def close(self) -> None:
-        """The other sandbox's word for `stop`."""
+        """The same as `stop`, under the name that the other sandbox has."""
         await self.stop()
 
     async def __aenter__(self) -> Self:

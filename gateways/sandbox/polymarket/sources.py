@@ -32,7 +32,7 @@ class Source(Protocol):
         """In the order of their offsets from the origin."""
 
     def rows(self, origin_ns: int) -> Iterator[Pending]:
-        """Rows that no action stands behind, in the order in which they come."""
+        """Rows that do not come from an action, in the order in which they come."""
 
 
 class FlowSource:

@@ -1,4 +1,4 @@
-"""What a followed wallet may want of its next turn."""
+"""What a followed wallet may intend to do next."""
 
 from dataclasses import dataclass
 
@@ -40,4 +40,4 @@ class Regroup:
     share_micros: int
 
 
-Wish = Idle | Take | Hit | Regroup
+Intent = Idle | Take | Hit | Regroup

@@ -1,4 +1,4 @@
-"""Who trades on the sandbox: four wallets worth following, anonymous market makers, and a crowd nobody follows.
+"""Who trades on the sandbox: four wallets worth following, anonymous market makers, and a crowd that no one follows.
 
 Addresses are derived from names, so every process agrees on them without a file. A followed wallet is a proxy: its
 owner signs with another address, which `/public-profile` knows too.
@@ -37,7 +37,7 @@ CROWD: Final[tuple[str, ...]] = tuple(address_of(f"poly-crowd-{number}") for num
 
 SCENERY: Final = frozenset((*MAKERS, *CROWD))
 
-# The crowd is never short of cash: it is scenery.
+# The crowd never runs out of cash.
 SCENERY_DEPOSIT_MICROS: Final = 50_000_000 * 1_000_000
 
 _PSEUDONYMS: Final = ("Mealy-Oar", "Rowdy-Tenement", "Outlandish-Shop", "Faint-Trolley")
@@ -45,7 +45,7 @@ _PSEUDONYMS: Final = ("Mealy-Oar", "Rowdy-Tenement", "Outlandish-Shop", "Faint-T
 
 @dataclass(frozen=True)
 class Profile:
-    """What the venue tells about the owner of a wallet; the crowd has no names."""
+    """What the venue shows about the owner of a wallet; the crowd has no names."""
 
     name: str = ""
     pseudonym: str = ""

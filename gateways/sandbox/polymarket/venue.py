@@ -70,8 +70,8 @@ class Venue:
         self._settling: deque[_Settlement] = deque()
         self._redeeming: list[tuple[int, int, Listing]] = []
         self._sequence = 0
-        self._askers: set[str] = set()
-        self._unasked: set[str] | None = None
+        self._polled: set[str] = set()
+        self._not_collected: set[str] | None = None
         for pending in source.rows(origin_ns):
             self.feed.expect(pending.made_ns, pending.row, pending.entry)
         self.advance()
@@ -79,17 +79,17 @@ class Venue:
     # Time.
 
     def now_ns(self) -> int:
-        """The venue's time; it stands still while paused."""
+        """The venue's time; it stops while paused."""
         return (self._clock() if self._paused_at is None else self._paused_at) - self._lost_ns
 
     def pause(self) -> None:
-        """Let time stand still."""
+        """Stop the venue's time."""
         if self._paused_at is None:
             self.advance()
             self._paused_at = self._clock()
 
     def go(self) -> None:
-        """Let time go on where it stood."""
+        """Continue the venue's time where it was stopped."""
         if self._paused_at is not None:
             self._lost_ns += self._clock() - self._paused_at
             self._paused_at = None
@@ -109,16 +109,16 @@ class Venue:
 
     @property
     def collected(self) -> bool:
-        """Exhausted, and each wallet whose activity anybody asks for was asked for since."""
-        if self._unasked is None and self.exhausted:
-            self._unasked = set(self._askers)
-        return self._unasked is not None and not self._unasked
+        """Exhausted, and each wallet whose activity a client polls was asked for since."""
+        if self._not_collected is None and self.exhausted:
+            self._not_collected = set(self._polled)
+        return self._not_collected is not None and not self._not_collected
 
     def activity(self, wallet: str) -> Sequence[Row]:
-        """The rows of a wallet that are served by now, for whoever asks for its activity."""
-        self._askers.add(wallet)
-        if self._unasked is not None:
-            self._unasked.discard(wallet)
+        """The rows of a wallet that are served by now, for a client that asks for its activity."""
+        self._polled.add(wallet)
+        if self._not_collected is not None:
+            self._not_collected.discard(wallet)
         return self.feed.of(wallet)
 
     def next_ns(self) -> int:
@@ -154,11 +154,11 @@ class Venue:
         action = self._next
         assert action is not None, "an action is due"
         self._next = next(self._actions, None)
-        self._play(action, due_ns)
+        self._apply(action, due_ns)
 
     # What happens.
 
-    def _play(self, action: Action, at_ns: int) -> None:
+    def _apply(self, action: Action, at_ns: int) -> None:
         match action:
             case Match(listing=listing):
                 state = self.markets[listing.name]
@@ -235,7 +235,7 @@ class Venue:
         self.markets[listing.name].end(None, self.now_ns(), final=False)
 
     def paged(self) -> None:
-        """Somebody asked for a page: in a recording that may bring new rows."""
+        """A client asked for a page: in a recording that may bring new rows."""
         self.feed.reveal(self._source.drift)
 
     def state(self) -> dict[str, object]:
@@ -248,7 +248,7 @@ class Venue:
         }
 
     def disturb(self, listing: Listing, how: Disturbance) -> None:
-        """Show the book of a market as `how` says until told otherwise."""
+        """Show the book of a market as `how` describes until the next such order."""
         state = self.markets[listing.name]
         state.shown = how
         state.updated_ms = self.now_ns() // MS

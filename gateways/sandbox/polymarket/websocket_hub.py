@@ -1,15 +1,13 @@
-"""The sockets of the venue. Frames are encoded once and queued per connection.
-
-A connection whose queue overflows is closed as a slow consumer, so that a client that does not read holds up nobody.
-"""
+"""The connections of the venue's two sockets, and the faults that sending goes through."""
 
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
 from gateways.sandbox.polymarket.faults import Faults, Socket
+from gateways.sandbox.websocket_connection import QueuedConnection
 
 
 @dataclass(frozen=True)
@@ -22,47 +20,13 @@ class Limits:
     queued_frames: int = 4_096
 
 
-class Connection:
-    """One client. `send` never blocks; `pump` is the only writer to the socket."""
+class Connection(QueuedConnection):
+    """One client of one of the venue's sockets; `subscribed` once it wants anything."""
 
     def __init__(self, kind: Socket, ws: web.WebSocketResponse, transport: asyncio.Transport, queued: int) -> None:
+        super().__init__(ws, transport, queued)
         self.kind = kind
-        self.closing = False
-        self.listening = False
-        self._ws = ws
-        self._transport = transport
-        self._queue: asyncio.Queue[bytes | int] = asyncio.Queue(queued)
-
-    def send(self, frame: bytes) -> None:
-        """Queue one frame; a full queue ends the connection instead."""
-        if self.closing:
-            return
-        try:
-            self._queue.put_nowait(frame)
-        except asyncio.QueueFull:
-            self.abort()
-
-    def close(self, code: int) -> None:
-        """Close with `code` after what is queued; 1006 is no frame at all."""
-        if self._queue.full() or code == 1006:
-            self.abort()
-        elif not self.closing:
-            self.closing = True
-            self._queue.put_nowait(code)
-
-    def abort(self) -> None:
-        """Cut the connection now: the client sees 1006."""
-        self.closing = True
-        self._transport.abort()
-
-    async def pump(self) -> None:
-        """Write queued frames until the connection ends."""
-        while not isinstance(frame := await self._queue.get(), int):
-            try:
-                await self._ws.send_frame(frame, WSMsgType.TEXT)
-            except ConnectionError:
-                return
-        await self._ws.close(code=frame)
+        self.subscribed = False
 
 
 class WebsocketHub:
@@ -73,17 +37,17 @@ class WebsocketHub:
         self._faults = faults
 
     def push(self, connection: Connection, frame: bytes) -> None:
-        """Send what nobody asked for: twice or not at all when a fault says so."""
+        """Send an event that a client subscribed to: with a fault in force twice, or not at all."""
         if self._faults.silent:
             return
         for _ in range(2 if self._faults.duplicate else 1):
             connection.send(frame)
 
     def inject(self, frames: Iterable[str], only: Socket | None) -> None:
-        """Queue raw text for every connection that listens to anything."""
+        """Queue raw text for every connection with a subscription."""
         encoded = [frame.encode() for frame in frames]
         for connection in self._chosen(only):
-            if connection.listening:
+            if connection.subscribed:
                 for frame in encoded:
                     connection.send(frame)
 
