@@ -43,7 +43,7 @@ class Asked(Struct, frozen=True):
     key: str
     number: int
     made_at: int
-    filler: str
+    padding: str
 
 
 class Answered(Struct, frozen=True):
@@ -144,9 +144,9 @@ async def _append(connection: Connection, url: str, events: int) -> dict[str, li
     try:
         for _ in range(_RUNS):
             await _make(connection, IN)
-            guard, begun = 0, time.perf_counter()
+            version, begun = 0, time.perf_counter()
             for _ in range(events // _BATCH):
-                guard = (await append(connection, records, ExpectedVersion("bench_in.checkpoint", guard))).last
+                version = (await append(connection, records, ExpectedVersion("bench_in.checkpoint", version))).last
             rates["append"].append(round(events / (time.perf_counter() - begun)))
 
             await _make(connection, IN)
@@ -178,12 +178,12 @@ _BLOCK = _prepared()
 
 
 async def _fill(connection: Connection, events: int) -> None:
-    filler = "x" * 60
+    padding = "x" * 60
     for first in range(0, events, _BATCH):
         records = []
         for number in range(first, first + _BATCH):
             key = f"key-{number % 2000}"
-            asked = Asked(key, number, 0, filler)
+            asked = Asked(key, number, 0, padding)
             payload = CODEC.encode(asked, id=f"ask.{number}", source="bench", time_ns=0, correlation=key)
             records.append(Record(f"bench_in.{partition(key)}.{key}", payload))
         await append(connection, records)

@@ -297,16 +297,16 @@ async def _figures(
 
 
 class _RowTimes:
-    """When the ledger's rows were committed: for each position that Postgres announced, the time it was heard (s)."""
+    """When the ledger's rows were committed: the time (s) of Postgres' notification of each position."""
 
     def __init__(self) -> None:
         self.positions: list[int] = []
         self.times: list[float] = []
 
-    def hear(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
-        news = msgspec.json.decode(str(payload))
-        if news["stream"] == EXECUTIONS.name and "ledger_entry" in news["projections"]:
-            self.positions.append(news["position"])
+    def notified(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
+        notification = msgspec.json.decode(str(payload))
+        if notification["stream"] == EXECUTIONS.name and "ledger_entry" in notification["projections"]:
+            self.positions.append(notification["position"])
             self.times.append(time.time())
 
     def of(self, sequence: int) -> float | None:
@@ -317,7 +317,7 @@ class _RowTimes:
 @asynccontextmanager
 async def _row_times(dsn: str) -> AsyncIterator[_RowTimes]:
     rows, session = _RowTimes(), await asyncpg.connect(dsn)
-    await session.add_listener(CHANNEL, rows.hear)
+    await session.add_listener(CHANNEL, rows.notified)
     try:
         yield rows
     finally:

@@ -2,14 +2,14 @@
 
 rebuild    ledger_entry, copy_attempt, executable_fill and position from EXECUTIONS: read, decode, fold, COPY, keys and
            indexes, swap; with the memory of all its processes at their most
-first      the same before that, perhaps on a new Postgres: it makes its WAL files, which one that has run for a while
-           uses again
-cold       the same from an archive of the stream rather than from the stream
+first      the same before that, perhaps on a new Postgres, which has to make its WAL files; an older one reuses them
+archive    the same from an archive of the stream rather than from the stream
 reader     the bulk reader alone over the same events; limit of any rebuild
 copy       bare COPY of the rows that the rebuild makes, into tables without indexes, from one process
 verify     the same replayed into a scratch schema and compared
 library    the ProjectionRunner of `eventsourcing` with the same folds and the same Postgres, on fewer events
-live       all read models followed live at 5,000 events/s, from before an append to the news that its rows are there
+live       all read models followed live at 5,000 events/s, from before an append to the
+           notification that its rows are there
 """
 
 from __future__ import annotations
@@ -18,9 +18,7 @@ import asyncio
 import itertools
 import os
 import platform
-import sys
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -36,13 +34,11 @@ import asyncpg
 import msgspec
 
 from handlers.live.event_codec import codec
-from projections.engine import positions
 from projections.engine.projection import Projection
 from projections.engine.rebuild import rebuild
 from projections.engine.row_batch import RowBatch
 from projections.engine.table import Insert, Upsert
 from projections.engine.verify import verify
-from projections.models import PROJECTIONS
 from projections.models.copy_attempt import CopyAttempts
 from projections.models.executable_fill import ExecutableFills
 from projections.models.ledger_entry import LedgerEntries
@@ -57,12 +53,11 @@ from streams.envelope import Recorded
 from streams.eventsourcing.projection_runner import project
 from streams.topology import EXECUTIONS
 from vibe.bench.events import history
+from vibe.bench.projections_live import LIVE_RATE, LIVE_SECONDS, measure_live
 
 CHOSEN: tuple[Projection, ...] = (LedgerEntries(), CopyAttempts(), ExecutableFills(), Positions())
 _LIBRARY = "BENCH_LIBRARY"
 _LIBRARY_EVENTS = 3_000
-_LIVE_RATE, _LIVE_SECONDS = 5_000, 10
-_LIVE_BATCH = 50
 _DAY_NS = 86_400_000_000_000
 _DATABASE = "vibe_bench_projections"
 
@@ -83,16 +78,17 @@ async def measure(url: str, server: str, *, events: int, progress: Callable[[str
             progress("the same again")
             rebuilt = await _rebuild(url, dsn, events)
             progress("the same from an archive")
-            cold = await _cold(url, dsn, events)
+            archived = await _from_archive(url, dsn, events)
             progress("verify")
             verified = await _verify(url, dsn, events)
             progress("COPY alone")  # behind the rebuilds, because it holds its rows in memory
             copied, per_event = await _copy(url, dsn, events)
             progress(f"the library's ProjectionRunner on {_LIBRARY_EVENTS:,} events")
             library = await _library(connection, url, dsn)
-            progress(f"live: {_LIVE_RATE:,} events/s for {_LIVE_SECONDS} s")
+            progress(f"live: {LIVE_RATE:,} events/s for {LIVE_SECONDS} s")
         async with _database(server) as dsn:
-            live = await _live(connection, url, dsn)
+            await _empty(connection)
+            live = await measure_live(connection, url, dsn)
     finally:
         await _empty(connection)
         await connection.close()
@@ -109,7 +105,7 @@ async def measure(url: str, server: str, *, events: int, progress: Callable[[str
         "copy_rows_per_s": round(copied),
         "copy_rows_per_event": round(per_event, 2),
         "rebuild_ratio_to_copy": round(rebuilt["rebuild_events_per_s"] / limit, 2),
-        **cold,
+        **archived,
         **verified,
         "library_events_per_s": round(library),
         "rebuild_ratio_to_library": round(rebuilt["rebuild_events_per_s"] / library),
@@ -193,7 +189,7 @@ async def _copy(url: str, dsn: str, events: int) -> tuple[float, float]:
     return count / took, count / some
 
 
-async def _cold(url: str, dsn: str, events: int) -> dict[str, Any]:
+async def _from_archive(url: str, dsn: str, events: int) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
         begun = time.perf_counter()
         # In a process of its own, whose memory is not that of the rebuild.
@@ -206,8 +202,8 @@ async def _cold(url: str, dsn: str, events: int) -> dict[str, Any]:
     return {
         "archive_events_per_s": round(events / took),
         "archive_bytes_per_event": round(made.bytes / events),
-        "cold_rebuild_events_per_s": figures["rebuild_events_per_s"],
-        "cold_rebuild_memory_mb": figures["rebuild_memory_mb"],
+        "archive_rebuild_events_per_s": figures["rebuild_events_per_s"],
+        "archive_rebuild_memory_mb": figures["rebuild_memory_mb"],
     }
 
 
@@ -331,63 +327,3 @@ async def _library(connection: Connection, url: str, dsn: str) -> float:
 class _Envelope(msgspec.Struct):
     type: str
     data: msgspec.Raw
-
-
-async def _live(connection: Connection, url: str, dsn: str) -> dict[str, Any]:
-    """Lag in ms from before an append to the news of Postgres that every read model has its rows."""
-    await _empty(connection)
-    environment = {**os.environ, "VIBE_NATS_URL": url, "VIBE_POSTGRES_DSN": dsn, "VIBE_HTTP_PORT": "0"}
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "vibe", "run", "projections", env=environment, stderr=asyncio.subprocess.DEVNULL
-    )
-    session = await asyncpg.connect(dsn)
-    try:
-        return await _follow(connection, session)
-    finally:
-        child.terminate()
-        await child.wait()
-        await session.close()
-
-
-async def _follow(connection: Connection, session: asyncpg.Connection[Any]) -> dict[str, Any]:
-    sent: deque[tuple[int, float]] = deque()
-    took: list[float] = []
-    reached, news = 0, asyncio.Event()
-    reading = {each.name for each in PROJECTIONS if EXECUTIONS in each.reads}
-
-    def told(_connection: Any, _pid: int, _channel: str, payload: object) -> None:
-        nonlocal reached
-        said = msgspec.json.decode(str(payload))
-        if said["stream"] == EXECUTIONS.name and reading <= set(said["projections"]):
-            reached, now = said["position"], time.perf_counter()
-            while sent and sent[0][0] <= reached:
-                took.append(1000 * (now - sent.popleft()[1]))
-            news.set()
-
-    await session.add_listener(positions.CHANNEL, told)
-    total = _LIVE_RATE * _LIVE_SECONDS
-    records = list(history(codec(), total + 2 * _LIVE_BATCH))
-    first = await append(connection, records[:_LIVE_BATCH])
-    async with asyncio.timeout(60):
-        while reached < first.last:  # the read models are there and follow
-            await news.wait()
-            news.clear()
-    await asyncio.sleep(1)
-    begun = time.perf_counter()
-    for number, start in enumerate(range(_LIVE_BATCH, total + _LIVE_BATCH, _LIVE_BATCH)):
-        await asyncio.sleep(max(0.0, begun + number * _LIVE_BATCH / _LIVE_RATE - time.perf_counter()))
-        before = time.perf_counter()
-        landed = await append(connection, records[start : start + _LIVE_BATCH])
-        sent.append((landed.last, before))
-    seconds = time.perf_counter() - begun
-    async with asyncio.timeout(60):
-        while sent:
-            await news.wait()
-            news.clear()
-    took.sort()
-    return {
-        "live_events_per_s": round(total / seconds),
-        "live_lag_p50_ms": round(took[len(took) // 2], 1),
-        "live_lag_p99_ms": round(took[len(took) * 99 // 100], 1),
-        "live_lag_max_ms": round(took[-1], 1),
-    }

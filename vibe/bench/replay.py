@@ -97,7 +97,7 @@ async def _fill(wire: BulkConnection, stream: str, events: int, size: int, heade
             last = min(first + _CHUNK, events) - 1
             for number in range(first, last):
                 wire.publish(_subject(stream, number).encode(), payload, headers=_headers(number, headed))
-            # Messages of one connection are stored in order: the last one's answer stands for the chunk.
+            # Messages of one connection are stored in order: the answer to the last one acknowledges the chunk.
             answer = wire.request(_subject(stream, last), payload, headers=_headers(last, headed), timeout=60)
             sending.create_task(acknowledged(answer))
     took = time.perf_counter() - begun

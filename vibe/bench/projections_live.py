@@ -1,0 +1,87 @@
+"""`vibe bench projections`, its live part: all read models follow a stream that grows at a steady rate."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections import deque
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from handlers.live.event_codec import codec
+from projections.engine import positions
+from projections.models import PROJECTIONS
+from streams.append import append
+from streams.connection import Connection
+from streams.topology import EXECUTIONS
+from vibe.bench.events import history
+
+LIVE_RATE, LIVE_SECONDS = 5_000, 10
+"""Events a second, and for how long."""
+_BATCH = 50
+
+
+async def measure_live(connection: Connection, url: str, dsn: str) -> dict[str, Any]:
+    """Lag in ms from before an append to Postgres' notification that every read model has its rows.
+
+    The streams of `connection` have to be empty.
+    """
+    environment = {**os.environ, "VIBE_NATS_URL": url, "VIBE_POSTGRES_DSN": dsn, "VIBE_HTTP_PORT": "0"}
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "vibe", "run", "projections", env=environment, stderr=asyncio.subprocess.DEVNULL
+    )
+    session = await asyncpg.connect(dsn)
+    try:
+        return await _follow(connection, session)
+    finally:
+        child.terminate()
+        await child.wait()
+        await session.close()
+
+
+async def _follow(connection: Connection, session: asyncpg.Connection[Any]) -> dict[str, Any]:
+    sent: deque[tuple[int, float]] = deque()
+    took: list[float] = []
+    reached, notified = 0, asyncio.Event()
+    reading = {each.name for each in PROJECTIONS if EXECUTIONS in each.reads}
+
+    def receive(_connection: Any, _pid: int, _channel: str, payload: object) -> None:
+        nonlocal reached
+        notification = msgspec.json.decode(str(payload))
+        if notification["stream"] == EXECUTIONS.name and reading <= set(notification["projections"]):
+            reached, now = notification["position"], time.perf_counter()
+            while sent and sent[0][0] <= reached:
+                took.append(1000 * (now - sent.popleft()[1]))
+            notified.set()
+
+    await session.add_listener(positions.CHANNEL, receive)
+    total = LIVE_RATE * LIVE_SECONDS
+    records = list(history(codec(), total + 2 * _BATCH))
+    first = await append(connection, records[:_BATCH])
+    async with asyncio.timeout(60):
+        while reached < first.last:  # the read models are there and follow
+            await notified.wait()
+            notified.clear()
+    await asyncio.sleep(1)
+    begun = time.perf_counter()
+    for number, start in enumerate(range(_BATCH, total + _BATCH, _BATCH)):
+        await asyncio.sleep(max(0.0, begun + number * _BATCH / LIVE_RATE - time.perf_counter()))
+        before = time.perf_counter()
+        landed = await append(connection, records[start : start + _BATCH])
+        sent.append((landed.last, before))
+    seconds = time.perf_counter() - begun
+    async with asyncio.timeout(60):
+        while sent:
+            await notified.wait()
+            notified.clear()
+    took.sort()
+    return {
+        "live_events_per_s": round(total / seconds),
+        "live_lag_p50_ms": round(took[len(took) // 2], 1),
+        "live_lag_p99_ms": round(took[len(took) * 99 // 100], 1),
+        "live_lag_max_ms": round(took[-1], 1),
+    }
