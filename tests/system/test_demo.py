@@ -1,4 +1,4 @@
-"""The demo from end to end: one seed gives one story; traces tell it; a finished demo's log can still be asked."""
+"""The demo from end to end: one seed gives the same decisions; each can be traced, verified and replayed afterwards."""
 
 import asyncio
 import json
@@ -122,7 +122,7 @@ async def test_the_ledger_is_the_fills_to_the_micro(twice: list[tuple[Path, Ende
 
 
 def fee_of(events: dict[str, list[Recorded]], fill: OrderFilled, notional: int) -> int:
-    """What the venue takes, worked out by itself: 4.5 bps, or rate x shares x p x (1 - p) cut to five decimals."""
+    """The venue's fee, computed here: 4.5 bps, or rate x shares x p x (1 - p) rounded down to five decimals."""
     if fill.venue is Venue.HYPERLIQUID:
         return notional * 450 // 1_000_000
     decision = next(e.data for e in events["copy.decided"] if e.data.attempt_id == fill.attempt_id)
@@ -170,7 +170,7 @@ async def test_a_resolved_market_is_paid_out(twice: list[tuple[Path, Ended]]) ->
     assert after.json["cash_micros"] - before.json["cash_micros"] == payout
 
 
-async def test_read_models_are_what_the_log_and_its_archive_say(twice: list[tuple[Path, Ended]]) -> None:
+async def test_read_models_equal_the_log_and_its_archive(twice: list[tuple[Path, Ended]]) -> None:
     folder, _ = twice[1]
     async with ends(folder):
         archived = await vibe(folder, "archive", "run", "--json")
@@ -188,8 +188,8 @@ async def test_read_models_are_what_the_log_and_its_archive_say(twice: list[tupl
     assert {row["projection"] for row in rebuilt.json} == names
 
 
-async def test_an_influencers_profit_is_what_its_rows_say(twice: list[tuple[Path, Ended]]) -> None:
-    """Worked out by itself, in dollars, from the venue's own rows: money in and out, and what is left at the end."""
+async def test_an_influencers_profit_follows_from_its_rows(twice: list[tuple[Path, Ended]]) -> None:
+    """Computed here in dollars from the venue's own rows: money in and out, and what is left at the end."""
     folder, _ = twice[0]
     async with ends(folder) as at:
         events = await at.events()
@@ -252,7 +252,7 @@ async def test_another_configuration_is_tried_on_what_was_recorded(twice: list[t
     assert happened["requests"] == sum(run.json["decisions"].values())
     assert happened["executed"] == run.json["decisions"]["EXECUTE"]
     assert unchanged.json["whatif"]["requests"] == happened["requests"]
-    # Decided at the moment of the quote instead of some milliseconds later, hardly anything changes.
+    # Decided at the time of the quote instead of some milliseconds later, hardly anything changes.
     assert abs(unchanged.json["whatif"]["executed"] - happened["executed"]) <= happened["executed"] // 20
     assert bolder.json["whatif"]["executed"] > unchanged.json["whatif"]["executed"]
     assert refused.code == 1
@@ -268,9 +268,9 @@ async def test_a_decision_is_traced_from_raw_event_to_ledger(twice: list[tuple[P
         )
     traced = await vibe(folder, "trace", attempt, "--json")
     assert traced.code == 0, traced.err
-    story = traced.json
-    assert story["found_as"] == "decision"
-    shared = [hop["type"] for hop in story["hops"]]
+    trace = traced.json
+    assert trace["found_as"] == "decision"
+    shared = [hop["type"] for hop in trace["hops"]]
     assert shared[0] == "raw.received"
     assert list(dict.fromkeys(shared)) == [
         "raw.received",
@@ -280,8 +280,8 @@ async def test_a_decision_is_traced_from_raw_event_to_ledger(twice: list[tuple[P
         "quote.captured",
         "group.matched",
     ]
-    (told,) = story["attempts"]
-    hops = told["hops"]
+    (attempt_trace,) = trace["attempts"]
+    hops = attempt_trace["hops"]
     assert [hop["type"] for hop in hops[:2]] == ["execution.requested", "copy.decided"]
     checks = hops[1]["data"]["checks"]
     assert {check["name"] for check in checks} >= {"engine", "quote", "price_vs_mid_micros"}
@@ -289,21 +289,21 @@ async def test_a_decision_is_traced_from_raw_event_to_ledger(twice: list[tuple[P
         assert all(check["passed"] for check in checks)
         assert [hop["type"] for hop in hops[2:4]] == ["order.submitted", "order.filled"]
         assert [hop["type"] for hop in hops[-2:]] == ["execution.completed", "position.changed"]
-        assert sum(entry["share_delta_micros"] for entry in told["ledger"]) == sum(
+        assert sum(entry["share_delta_micros"] for entry in attempt_trace["ledger"]) == sum(
             hop["data"]["share_delta_micros"] for hop in hops if hop["type"] == "order.filled"
         )
     else:
-        assert told["reasons"]
+        assert attempt_trace["reasons"]
         assert len(hops) == 2
-        assert not told["ledger"]
-    for hop in (*story["hops"], *hops, *told["ledger"]):
+        assert not attempt_trace["ledger"]
+    for hop in (*trace["hops"], *hops, *attempt_trace["ledger"]):
         assert hop["stream"]
         assert hop["sequence"] > 0
         assert hop["time"].endswith("Z")
         assert hop["since_first_ms"] >= -1
 
 
-async def test_every_kind_of_id_finds_its_story(twice: list[tuple[Path, Ended]]) -> None:
+async def test_every_kind_of_id_finds_its_trace(twice: list[tuple[Path, Ended]]) -> None:
     folder, _ = twice[0]
     async with ends(folder) as at:
         events = await at.events()

@@ -1,4 +1,4 @@
-"""kill -9 of everything in the middle of a demo, then again: nothing decided twice, nothing missing."""
+"""kill -9 of everything in the middle of a demo, twice: nothing is decided twice, nothing is missing."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ def running(folder: Path) -> list[str]:
     return found
 
 
-async def test_a_killed_demo_goes_on_where_it_was(tmp_path: Path) -> None:
+async def test_a_killed_demo_continues_where_it_was(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     reference = asyncio.create_task(vibe(whole, "demo", "--seconds", "22", "--json"))
 
@@ -52,24 +52,24 @@ async def test_a_killed_demo_goes_on_where_it_was(tmp_path: Path) -> None:
         events = await at.events()
     assert_exactly_once(events)
     async with ends(whole) as at:
-        told = await at.events()
-    # What an undisturbed run of the same seed saw up to the same moment is what the killed one saw.
+        undisturbed = await at.events()
+    # Up to the same time the killed run has the same signals as an undisturbed run of the same seed.
     for venue in Venue:
         seen = [event.data for event in events["signal.recorded"] if event.data.venue is venue]
         # A fill has the time of its block, up to three seconds behind the match: the play may end inside the last.
-        all_told = [e.data for e in told["signal.recorded"] if e.data.venue is venue]
+        all_undisturbed = [e.data for e in undisturbed["signal.recorded"] if e.data.venue is venue]
         # On a slow machine the kills may take longer than the whole of the other run.
-        horizon = min(max(signal.event_time for signal in signals) for signals in (seen, all_told))
+        horizon = min(max(signal.event_time for signal in signals) for signals in (seen, all_undisturbed))
         horizon -= 4_000_000_001 * (venue is Venue.POLYMARKET)
-        wanted = {signal.signal_id for signal in all_told if signal.event_time <= horizon}
+        wanted = {signal.signal_id for signal in all_undisturbed if signal.event_time <= horizon}
         assert {signal.signal_id for signal in seen if signal.event_time <= horizon} == wanted, venue
     horizon = min(
         max(event.data.event_time for event in each["signal.recorded"] if of_perpetuals(event))
-        for each in (events, told)
+        for each in (events, undisturbed)
     )
     # Polymarket's windows close by when its data comes, which a stop of everything delays: the other venue's are equal.
     for name, key in (("group.closed", "group_id"), ("execution.requested", "request_id")):
-        wanted = {getattr(e.data, key) for e in told[name] if of_perpetuals(e) and e.data.event_time <= horizon}
+        wanted = {getattr(e.data, key) for e in undisturbed[name] if of_perpetuals(e) and e.data.event_time <= horizon}
         found = {getattr(e.data, key) for e in events[name] if of_perpetuals(e) and e.data.event_time <= horizon}
         assert found == wanted
 

@@ -148,7 +148,11 @@ async def test_a_bad_file_is_reported_line_by_line_and_not_applied(tmp_path: Pat
                 "{not json",
                 line(kind="subscriber", id="bob", mode="paper", deposit_usd="-1"),
                 line(
-                    kind="subscription", id="x", subscriber_id="nobody", influencer_id="whale-1", sizing={"mode": "pct"}
+                    kind="subscription",
+                    id="x",
+                    subscriber_id="absent",
+                    influencer_id="whale-1",
+                    sizing={"mode": "pct"},
                 ),
             ]
         )

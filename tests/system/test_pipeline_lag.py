@@ -1,4 +1,4 @@
-"""The closing report of a house whose Postgres has been away."""
+"""The closing report of a system whose Postgres has been away."""
 
 import asyncpg
 

@@ -1,4 +1,4 @@
-"""A real recording through sandbox and walk: every followed side of every trade, each exactly once."""
+"""A real recording through the sandbox and all stages: every followed side of every trade, each exactly once."""
 
 import asyncio
 import json
@@ -55,7 +55,7 @@ async def test_each_followed_side_of_each_recorded_trade_once(tmp_path: Path) ->
         run = asyncio.create_task(
             vibe(tmp_path / "data", "up", "--config", str(config), "--seconds", "17", "--json", settings=venue)
         )
-        # In the middle of the play every connection is cut, twice: the venue replays 30 trades of each coin.
+        # In the middle of the recording every connection is dropped, twice: the venue replays 30 trades of each coin.
         for times in (1, 2):
             await until(lambda times=times: has_connected(tmp_path, times), 40, "the feed is connected")
             await asyncio.sleep(2.0)

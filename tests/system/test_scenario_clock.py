@@ -33,9 +33,9 @@ def settings(tmp_path: Path) -> Settings:
 async def test_the_clock_goes_on_where_it_was_stopped(settings: Settings) -> None:
     real = RealClock()
     for run in range(3):
-        playing = demo.scenario(settings, 7)
-        assert playing.played_seconds == pytest.approx(max(0.0, 10 * run - 1.5))
-        async with demo.ScenarioClock(settings.data_dir, playing, real) as clock:
+        stored_scenario = demo.scenario(settings, 7)
+        assert stored_scenario.played_seconds == pytest.approx(max(0.0, 10 * run - 1.5))
+        async with demo.ScenarioClock(settings.data_dir, stored_scenario, real) as clock:
             clock.start()
             assert clock.now() == demo.EPOCH_NS - demo.LEAD_NS + run * 10 * SECOND_NS
             real.now += 10 * SECOND_NS

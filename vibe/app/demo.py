@@ -102,9 +102,9 @@ class ScenarioClock:
     While it runs, the time that the next run starts at is stored every second.
     """
 
-    def __init__(self, data_dir: Path, playing: Scenario, real_clock: Callable[[], int] = time.time_ns) -> None:
+    def __init__(self, data_dir: Path, current: Scenario, real_clock: Callable[[], int] = time.time_ns) -> None:
         self._data_dir = data_dir
-        self._playing = playing
+        self._scenario = current
         self._real_clock = real_clock
         self._keeper: asyncio.Task[None] | None = None
 
@@ -119,16 +119,16 @@ class ScenarioClock:
 
     def start(self) -> int:
         """Start the clock; returns its offset, to be added to the real time in ns."""
-        begin = EPOCH_NS - LEAD_NS if self._playing.reached_ns is None else self._playing.reached_ns
-        offset = self._playing.offset_ns = begin - self._real_clock()
+        begin = EPOCH_NS - LEAD_NS if self._scenario.reached_ns is None else self._scenario.reached_ns
+        offset = self._scenario.offset_ns = begin - self._real_clock()
         self._store(RESERVE_NS)
         self._keeper = asyncio.create_task(self._keep())
         return offset
 
     def now(self) -> int:
         """The scenario's time in ns; only of a started clock."""
-        assert self._playing.offset_ns is not None
-        return self._real_clock() + self._playing.offset_ns
+        assert self._scenario.offset_ns is not None
+        return self._real_clock() + self._scenario.offset_ns
 
     async def _keep(self) -> None:
         while True:
@@ -136,17 +136,17 @@ class ScenarioClock:
             self._store(RESERVE_NS)
 
     def _store(self, ahead_ns: int) -> None:
-        self._playing.reached_ns = self.now() + ahead_ns
-        save(self._data_dir, self._playing)
+        self._scenario.reached_ns = self.now() + ahead_ns
+        save(self._data_dir, self._scenario)
 
 
 def _path(data_dir: Path) -> Path:
     return data_dir / "demo.json"
 
 
-def save(data_dir: Path, playing: Scenario) -> None:
+def save(data_dir: Path, current: Scenario) -> None:
     """Store the scenario in its folder, whole or not at all."""
     data_dir.mkdir(parents=True, exist_ok=True)
     temporary = _path(data_dir).with_suffix(".tmp")
-    temporary.write_bytes(msgspec.json.encode(playing))
+    temporary.write_bytes(msgspec.json.encode(current))
     temporary.replace(_path(data_dir))

@@ -79,7 +79,7 @@ async def run_demo(settings: Settings, seed: int, seconds: float | None, progres
     """
     with exclusive(settings.data_dir):
         stop = stop_on_signals(terminal=True)
-        playing = demo.scenario(settings, seed)
+        scenario = demo.scenario(settings, seed)
         port, polymarket_port = _free_port(), _free_port()
         environment = {
             "VIBE_HYPERLIQUID_WS_URL": f"ws://127.0.0.1:{port}/ws",
@@ -89,10 +89,10 @@ async def run_demo(settings: Settings, seed: int, seconds: float | None, progres
         arguments = [SANDBOX, "--port", str(port), "--polymarket-port", str(polymarket_port)]
         arguments += ["--seed", str(seed), "--origin-ns", str(demo.EPOCH_NS)]
         if seconds is not None:
-            arguments += ["--seconds", str(playing.played_seconds + seconds)]
+            arguments += ["--seconds", str(scenario.played_seconds + seconds)]
         progress(_starting(settings))
         async with AsyncExitStack() as stack:
-            clock = await stack.enter_async_context(demo.ScenarioClock(settings.data_dir, playing))
+            clock = await stack.enter_async_context(demo.ScenarioClock(settings.data_dir, scenario))
             system = await unless_stopped(
                 stop, stack.enter_async_context(running_system(settings, progress, environment))
             )
@@ -115,8 +115,8 @@ async def run_demo(settings: Settings, seed: int, seconds: float | None, progres
             progress(f"seed {seed}, sandbox Hyperliquid on port {port} and Polymarket on port {polymarket_port}")
             over = asyncio.create_task(_never() if seconds is None else _played(supervisor))
             await _watch(system, f"vibe demo, seed {seed}", stop, over, watch)
-            playing.finished = seconds is not None and not stop.is_set()
-            return await _end(system, progress, drained=playing.finished)
+            scenario.finished = seconds is not None and not stop.is_set()
+            return await _end(system, progress, drained=scenario.finished)
 
 
 async def _configure(system: RunningSystem, config: Path) -> None:

@@ -80,8 +80,8 @@ def layout(snapshot: Snapshot, width: int, height: int) -> list[Text]:
     notices = [Text(text, style="yellow") for text in snapshot.notices]
     footer = notices or [Text("Ctrl-C stops; nothing is lost", style="dim")]
     stages = [Text(snapshot.title, style="bold"), *_stage_lines(snapshot, width)]
-    room = height - len(footer) - len(stages) - 1
-    decisions = [Text(), *_decision_lines(snapshot.decisions, width, room)] if room > 2 else []
+    left = height - len(footer) - len(stages) - 1
+    decisions = [Text(), *_decision_lines(snapshot.decisions, width, left)] if left > 2 else []
     body = [*stages[: height - len(footer)], *decisions]
     lines = [*body, *(Text() for _ in range(height - len(body) - len(footer))), *footer][:height]
     for line in lines:
@@ -111,8 +111,8 @@ class _Column(NamedTuple):
     cell: Callable[[Decision, int], str]
 
 
-def _decision_lines(decisions: Sequence[Decision], width: int, room: int) -> Iterator[Text]:
-    """At most `room` lines: a header, then one line for each decision, or two on a narrow terminal."""
+def _decision_lines(decisions: Sequence[Decision], width: int, count: int) -> Iterator[Text]:
+    """At most `count` lines: a header, then one line for each decision, or two on a narrow terminal."""
     if not decisions:
         return
     wide = width >= _ONE_LINE
@@ -121,7 +121,7 @@ def _decision_lines(decisions: Sequence[Decision], width: int, room: int) -> Ite
         yield _joined([set_cell_size(column.header, size) for column, size in rows[0]], "bold")
     else:
         yield Text("newest decisions, see one with: vibe trace ID", style="bold")
-    for decision in decisions[: (room - 1) // len(rows)]:
+    for decision in decisions[: (count - 1) // len(rows)]:
         for columns in rows:
             cells = [set_cell_size(column.cell(decision, size), size) for column, size in columns]
             yield _joined(cells, "green" if decision.executed else "yellow")
