@@ -125,7 +125,7 @@ def _rows(payload: bytes, query: str) -> list[msgspec.Raw]:
 
 
 def _note(page: list[msgspec.Raw], address: str, time: int, found: dict[str, tuple[int, msgspec.Raw]]) -> list[int]:
-    """Add the new rows of a page to `found`. Returns the times of all rows in ms."""
+    """Add the new rows of a page to `found`. Returns the times of all rows, ms; an unreadable one repeats the last."""
     times = []
     for row in page:
         try:

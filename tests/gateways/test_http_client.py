@@ -1,4 +1,4 @@
-"""Requests against a local server that is slow, rude or down, and the limiter that all requests share."""
+"""Requests against a local server that is slow, refuses or is down; retries and `Retry-After`."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ Answer = Callable[[web.Request], web.Response]
 
 
 class LocalServer:
-    """A real HTTP server that answers as a test says, and remembers what it was asked."""
+    """A real HTTP server that answers as a test sets it, and records the requests."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -33,7 +33,7 @@ class LocalServer:
         self._answers[path] = list(answers)
 
     def values(self, name: str) -> list[str]:
-        """What each request said for a parameter, '' when it said nothing."""
+        """The value of a parameter in each request, '' where it is absent."""
         return [next((value for key, value in query if key == name), "") for _, query in self.asked]
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -71,27 +71,27 @@ async def client(limiter: RateLimiter | None = None, **options: Any) -> AsyncIte
         yield one
 
 
-def says(body: Any, status: int = 200, **headers: str) -> Answer:
+def reply(body: Any, status: int = 200, **headers: str) -> Answer:
     return lambda _: web.json_response(
         body, status=status, headers={key.replace("_", "-"): value for key, value in headers.items()}
     )
 
 
-class HeardPauses(RateLimiter):
+class RecordedPauses(RateLimiter):
     """A limiter that notes pauses instead of taking them."""
 
     def __init__(self) -> None:
         super().__init__(1000, 1000)
-        self.heard: list[float] = []
+        self.pauses: list[float] = []
 
     def pause(self, seconds: float) -> None:
-        self.heard.append(seconds)
+        self.pauses.append(seconds)
 
 
 # --- the client ----------------------------------------------------------------------------------------------
 
 
-async def test_an_answer_is_handed_on_as_it_came() -> None:
+async def test_an_answer_is_returned_unmodified() -> None:
     async with serving() as server, client() as ask:
         server.on("/x", lambda _: web.Response(body=b' {"a": 0.10}'))
         assert await ask.get(f"{server.url}/x", {"user": "0x1", "ids": ["a", "b"]}) == b' {"a": 0.10}'
@@ -100,12 +100,12 @@ async def test_an_answer_is_handed_on_as_it_came() -> None:
 
 async def test_a_body_is_posted_as_json() -> None:
     async with serving() as server, client() as ask:
-        server.on("/x", says([1]))
+        server.on("/x", reply([1]))
         assert await ask.post(f"{server.url}/x", [{"token_id": "5"}]) == b"[1]"
         assert server.bodies == [[{"token_id": "5"}]]
 
 
-async def test_what_is_not_there_is_none() -> None:
+async def test_a_404_is_none() -> None:
     async with serving() as server, client() as ask:
         assert await ask.get(f"{server.url}/nowhere", {}) is None
         assert await ask.post(f"{server.url}/nowhere", {}) is None
@@ -113,15 +113,15 @@ async def test_what_is_not_there_is_none() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 422])
-async def test_a_refusal_is_an_error_with_the_venues_words_and_is_not_repeated(status: int) -> None:
+async def test_a_refusal_raises_the_venues_reason_and_is_not_retried(status: int) -> None:
     async with serving() as server, client() as ask:
-        server.on("/x", says({"error": "limit must be <= 1000", "code": "invalid_request"}, status))
+        server.on("/x", reply({"error": "limit must be <= 1000", "code": "invalid_request"}, status))
         with pytest.raises(WireError, match=f"HTTP {status}: limit must be <= 1000 invalid_request"):
             await ask.get(f"{server.url}/x", {})
         assert len(server.asked) == 1
 
 
-async def test_a_refusal_in_another_form_shows_how_it_begins() -> None:
+async def test_a_refusal_in_another_format_shows_its_beginning() -> None:
     async with serving() as server, client() as ask:
         server.on("/x", lambda _: web.Response(body=b"<html>" + b"x" * 1000, status=400))
         with pytest.raises(WireError, match="<html>xxx") as refused:
@@ -130,16 +130,16 @@ async def test_a_refusal_in_another_form_shows_how_it_begins() -> None:
 
 
 @pytest.mark.parametrize("status", [408, 425, 500, 502, 503])
-async def test_a_hiccup_is_asked_again(status: int) -> None:
+async def test_a_transient_status_is_retried(status: int) -> None:
     async with serving() as server, client() as ask:
-        server.on("/x", says({}, status), says({}, status), says("at last"))
+        server.on("/x", reply({}, status), reply({}, status), reply("at last"))
         assert await ask.get(f"{server.url}/x", {}) == b'"at last"'
         assert len(server.asked) == 3
 
 
-async def test_attempts_end() -> None:
+async def test_attempts_come_to_an_end() -> None:
     async with serving() as server, client(attempts=3) as ask:
-        server.on("/x", says({"error": "database is down"}, 503))
+        server.on("/x", reply({"error": "database is down"}, 503))
         with pytest.raises(VenueUnavailableError, match="HTTP 503: database is down"):
             await ask.get(f"{server.url}/x", {})
         assert len(server.asked) == 3
@@ -163,7 +163,7 @@ async def test_a_server_that_never_answers_is_unavailable() -> None:
         silent.close()
 
 
-async def test_an_answer_that_breaks_off_is_asked_for_again() -> None:
+async def test_an_incomplete_answer_is_retried() -> None:
     async def breaking(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n[1,")
         await writer.drain()
@@ -177,10 +177,10 @@ async def test_an_answer_that_breaks_off_is_asked_for_again() -> None:
     server.close()
 
 
-async def test_nobody_asks_before_a_retry_after_is_over() -> None:
+async def test_no_request_goes_before_retry_after_is_over() -> None:
     async with serving() as server, client() as ask:
-        server.on("/x", says({}, 429, Retry_After="1"), says("x"))
-        server.on("/y", says("y"))
+        server.on("/x", reply({}, 429, Retry_After="1"), reply("x"))
+        server.on("/y", reply("y"))
         first = asyncio.create_task(ask.get(f"{server.url}/x", {}))
         while not server.asked:
             await asyncio.sleep(0.005)
@@ -191,7 +191,7 @@ async def test_nobody_asks_before_a_retry_after_is_over() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "told", "pauses"),
+    ("status", "headers", "pauses"),
     [
         (429, {"Retry_After": "7"}, [7.0]),
         (503, {"Retry_After": "7"}, [7.0]),
@@ -205,20 +205,20 @@ async def test_nobody_asks_before_a_retry_after_is_over() -> None:
         (429, {"Retry_After": "Wed, 21 Oct 2015 07:28:00 GMT"}, [0.0]),
     ],
 )
-async def test_a_retry_after_is_taken_as_far_as_it_makes_sense(
-    status: int, told: dict[str, str], pauses: list[float]
+async def test_a_retry_after_is_bounded_and_malformed_ones_use_the_default(
+    status: int, headers: dict[str, str], pauses: list[float]
 ) -> None:
-    limiter = HeardPauses()
+    limiter = RecordedPauses()
     async with serving() as server, client(limiter) as ask:
-        server.on("/x", says({}, status, **told), says("x"))
+        server.on("/x", reply({}, status, **headers), reply("x"))
         assert await ask.get(f"{server.url}/x", {}) == b'"x"'
-    assert limiter.heard == pauses
+    assert limiter.pauses == pauses
 
 
 async def test_a_retry_after_may_be_a_date() -> None:
-    limiter = HeardPauses()
+    limiter = RecordedPauses()
     until = format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True)
     async with serving() as server, client(limiter) as ask:
-        server.on("/x", says({}, 429, Retry_After=until), says("x"))
+        server.on("/x", reply({}, 429, Retry_After=until), reply("x"))
         await ask.get(f"{server.url}/x", {})
-    assert 15 < limiter.heard[0] <= 20
+    assert 15 < limiter.pauses[0] <= 20

@@ -1,4 +1,4 @@
-"""Fills of a user: their ids, what they say, and that real ones fold into the positions the venue reports."""
+"""Fills of a user: their ids, their fields, and that real ones fold into the positions that the venue reports."""
 
 import json
 import os
@@ -73,7 +73,7 @@ def test_both_sides_of_a_trade_with_oneself_have_ids() -> None:
 
 
 @pytest.mark.parametrize("row", [DUST, OLD], ids=["dust has tid 0", "2023 had no tid"])
-def test_a_row_without_a_trade_is_named_by_what_it_says(row: dict[str, Any]) -> None:
+def test_a_row_without_a_trade_has_an_id_made_of_its_fields(row: dict[str, Any]) -> None:
     event_id = fill_id(encoded(row), ALICE)
     assert event_id == fill_id(encoded(dict(reversed(row.items()))), ALICE), "whatever the order of its fields"
     assert event_id.rsplit(":", 4)[1:3] == [str(row["time"]), event_id.rsplit(":", 4)[2]]
@@ -91,14 +91,14 @@ def test_a_twap_slice_has_the_id_of_the_fill_inside() -> None:
     ("coin", "perpetual"),
     [("BTC", True), ("kPEPE", True), ("xyz:SP500", True), ("@107", False), ("PURR/USDC", False), ("#5160", False)],
 )
-def test_perpetuals_are_told_by_their_name(coin: str, perpetual: bool) -> None:
+def test_perpetuals_are_recognised_by_their_name(coin: str, perpetual: bool) -> None:
     assert is_perpetual(coin) is perpetual
 
 
 # --- what they say -----------------------------------------------------------------------------------------
 
 
-def test_a_fill_says_all_that_the_trade_says_and_more() -> None:
+def test_a_fill_has_all_fields_of_the_trade_and_more() -> None:
     fill = parsed(FILL)
     trade = parse_trade(
         encoded(TRADE),
@@ -116,7 +116,7 @@ def test_a_fill_says_all_that_the_trade_says_and_more() -> None:
     assert (fill.share_micros, fill.price_micros, fill.notional_micros) == (145_123_000_000, 2_050, 297_502_150)
 
 
-def test_the_side_is_the_users_own_and_crossing_says_who_took() -> None:
+def test_the_side_is_the_users_own_and_the_crossing_order_is_the_takers() -> None:
     maker = parsed(FILL | {"side": "B", "crossed": False, "fee": "-0.000151"})
     assert (maker.trade_side, maker.taker, maker.fee_micros) == (TradeSide.BUY, False, -151)
 
@@ -135,7 +135,7 @@ def test_a_maker_who_met_a_twap_slice() -> None:
     assert (fill.metadata["twap"], fill.order_type) == ("1", None)
 
 
-def test_a_liquidation_and_whoever_traded_with_it() -> None:
+def test_a_liquidation_and_the_account_on_its_other_side() -> None:
     liquidation = {"liquidatedUser": ALICE.upper().replace("X", "x"), "markPx": "0.001982", "method": "backstop"}
     row = FILL | {"liquidation": liquidation}
     own = parsed(row)
@@ -148,7 +148,7 @@ def test_a_liquidation_and_whoever_traded_with_it() -> None:
     assert (other.order_type, other.metadata["liquidated"]) == (None, ALICE)
 
 
-def test_a_spot_purchase_pays_its_fee_in_what_it_buys_and_balances_are_no_chain() -> None:
+def test_a_spot_purchase_pays_its_fee_in_its_token_and_has_no_start_position() -> None:
     fill = parsed(FILL | {"coin": "@107", "side": "B", "startPosition": "1.00000003", "feeToken": "HYPE"})
     assert (fill.start_micros, fill.fee_micros, fill.metadata["fee"]) == (None, None, "0.120488 HYPE")
 
@@ -189,13 +189,13 @@ def test_a_row_of_2023() -> None:
         ({"time": 0}, "time 0"),
     ],
 )
-def test_a_fill_that_cannot_be_understood(fields: dict[str, Any], why: str) -> None:
+def test_a_fill_with_a_malformed_field_is_refused(fields: dict[str, Any], why: str) -> None:
     with pytest.raises(WireError, match=why):
         parsed(FILL | fields)
 
 
 @pytest.mark.parametrize("payload", [b"", b"[]", b"null", b"{", b'{"fill":{}}', b"[" * 100_000])
-def test_what_is_no_fill(payload: bytes) -> None:
+def test_a_payload_that_is_no_fill_is_refused(payload: bytes) -> None:
     with pytest.raises(WireError, match="not a fill"):
         read_fill(payload)
 
@@ -226,7 +226,7 @@ def leaders() -> dict[str, list[dict[str, Any]]]:
 
 
 def seeded(rows: list[dict[str, Any]]) -> Account:
-    """An account that stands where the first fill of each coin says, a millisecond before everything."""
+    """An account at the start position of each coin's first fill, a millisecond before all fills."""
     account, first = Account(), {row["coin"]: row["startPosition"] for row in reversed(rows)}
     for section in {influencer_account.section_of(coin) for coin in first}:
         held = {coin: size for coin, size in first.items() if influencer_account.section_of(coin) == section}
@@ -267,7 +267,7 @@ def test_real_fills_fold_into_the_positions_that_the_venue_reports() -> None:
     assert compared == 1_448
 
 
-def test_real_fills_contradict_no_position_and_seed_where_nothing_is_known() -> None:
+def test_real_fills_fit_the_positions_and_begin_one_where_none_is_known() -> None:
     count = 0
     for rows in leaders().values():
         account = Account()
@@ -313,7 +313,7 @@ def test_real_fills_have_ids_of_their_own() -> None:
         assert len({fill_id(encoded(row), ALICE) for row in rows}) == len(rows)
 
 
-def test_a_real_page_of_2023_is_understood() -> None:
+def test_a_real_page_of_2023_parses() -> None:
     text = recorded("info_cassettes/test_get_user_fills_by_time.yaml")
     body = re.search(r"string: '(\[.*?\])'", text, re.DOTALL)
     assert body is not None

@@ -1,4 +1,4 @@
-"""The info API's client and its budget, against the sandbox."""
+"""The client of the info API and its request budget, against the sandbox."""
 
 import itertools
 import math
@@ -61,7 +61,7 @@ async def test_a_book_is_the_venues() -> None:
     assert book.time == ORIGIN_NS + 5 * 10**9
 
 
-async def test_an_account_report_is_handed_on_unmodified_for_each_dex() -> None:
+async def test_an_account_is_returned_unmodified_for_each_dex() -> None:
     async with asking(60) as (info, sandbox):
         held: dict[str, set[str]] = {"": set(), "xyz": set()}
         for who, dex in itertools.product(INFLUENCERS, held):
@@ -75,7 +75,7 @@ async def test_an_account_report_is_handed_on_unmodified_for_each_dex() -> None:
     assert held["xyz"] == {"xyz:SP500"}
 
 
-async def test_lots_are_asked_for_once_and_again_for_a_coin_that_is_new() -> None:
+async def test_lots_are_requested_once_and_again_for_a_new_coin() -> None:
     async with asking(0.1) as (info, _):
         asked: list[str] = []
         call = info.call
@@ -94,10 +94,10 @@ async def test_lots_are_asked_for_once_and_again_for_a_coin_that_is_new() -> Non
         assert await books.capture("NOPE") is None
 
 
-# --- bad days ----------------------------------------------------------------------------------------------
+# --- failures ----------------------------------------------------------------------------------------------
 
 
-async def test_a_429_is_tried_again() -> None:
+async def test_a_429_is_retried() -> None:
     async with asking(0.1) as (info, sandbox):
         await order(sandbox, http_429=3)
         with stamina.set_testing(True, attempts=4, cap=True):
@@ -105,7 +105,7 @@ async def test_a_429_is_tried_again() -> None:
         assert (await order(sandbox))["http_429"] == 0
 
 
-async def test_tries_come_to_an_end() -> None:
+async def test_attempts_come_to_an_end() -> None:
     async with asking(0.1) as (info, sandbox):
         await order(sandbox, http_429=3)
         with stamina.set_testing(True, attempts=2, cap=True), pytest.raises(VenueUnavailableError, match="HTTP 429"):
@@ -113,7 +113,7 @@ async def test_tries_come_to_an_end() -> None:
         assert (await order(sandbox))["http_429"] == 1
 
 
-async def test_a_refusal_is_not_tried_again_and_says_what_was_asked() -> None:
+async def test_a_refusal_is_not_retried_and_names_the_request() -> None:
     async with asking(0.1) as (info, _):
         with pytest.raises(WireError, match=r"'type': 'noSuchType'.*HTTP 422: b'Failed to deserialize"):
             await info.call({"type": "noSuchType"})
@@ -183,14 +183,14 @@ def market(times: list[int], *, sliced: Collection[int] = ()) -> Market:
 async def answering(
     answer_to: Callable[[dict[str, Any]], object],
 ) -> AsyncIterator[tuple[InfoClient, Counting, list[Any]]]:
-    """A server of `/info`, a client of it, what the client spends and what it asks."""
+    """A server of `/info`, its client, the client's limiter, and the requests that it sent."""
     asked: list[Any] = []
 
     async def answered(request: web.Request) -> web.Response:
         body = await request.json()
-        said = answer_to(body)
-        asked.append(body | {"rows": len(said) if isinstance(said, list) else 0})
-        return web.Response(body=msgspec.json.encode(said))
+        content = answer_to(body)
+        asked.append(body | {"rows": len(content) if isinstance(content, list) else 0})
+        return web.Response(body=msgspec.json.encode(content))
 
     app = web.Application()
     app.router.add_post("/info", answered)
@@ -232,7 +232,7 @@ async def test_fills_are_complete_over_pages_in_order_each_once_with_the_slices(
     assert limiter.spent == sum(20 + math.ceil(body["rows"] / 20) for body in asked) == 5 * 20 + 237
 
 
-async def test_no_fills_cost_two_questions() -> None:
+async def test_no_fills_cost_two_requests() -> None:
     async with answering(lambda body: []) as (info, limiter, asked):
         assert await info.user_fills(USER, START, START + 5) == []
         assert limiter.spent == 40
@@ -245,7 +245,7 @@ async def test_only_fills_of_the_time_asked_for() -> None:
         assert tids(await info.user_fills(USER, START + 10, START + 19)) == list(range(11, 21))
 
 
-async def test_more_fills_in_a_millisecond_than_a_page_holds_do_not_go_on_for_ever() -> None:
+async def test_more_fills_in_a_millisecond_than_a_page_holds_do_not_loop() -> None:
     made = market([0, *[5] * 2_500, 6])
     async with answering(lambda body: answer(made, 0, body)) as (info, _, asked):
         found = tids(await info.user_fills(USER, START, START + 1_000))
@@ -258,14 +258,14 @@ async def test_a_fill_in_both_answers_comes_once() -> None:
     both = market([1, 2, 3]).accounts[USER].fills
     rows = [fill.wire() for fill in both]
 
-    def said(body: dict[str, Any]) -> object:
+    def content(body: dict[str, Any]) -> object:
         return rows if body["type"] == "userFillsByTime" else [{"fill": row, "twapId": 5} for row in rows]
 
-    async with answering(said) as (info, _, _):
+    async with answering(content) as (info, _, _):
         assert tids(await info.user_fills(USER, START, START + 9)) == [1, 2, 3]
 
 
-async def test_a_row_that_cannot_be_read_stays_where_it_stood() -> None:
+async def test_a_row_that_cannot_be_read_keeps_its_place() -> None:
     first, last = (fill.wire() for fill in market([1, 2]).accounts[USER].fills)
     bad = {"coin": "BTC", "px": 5}
     async with answering(lambda body: [first, bad, last] if body["type"] == "userFillsByTime" else []) as (info, _, _):
@@ -279,7 +279,7 @@ async def test_a_short_page_newest_first_is_put_in_order() -> None:
 
 
 @pytest.mark.parametrize("turned", [True, False], ids=["newest first", "another time"])
-async def test_a_long_page_that_does_not_say_how_to_go_on_is_refused(turned: bool) -> None:
+async def test_a_long_page_without_a_place_to_continue_is_refused(turned: bool) -> None:
     rows = [fill.wire() for fill in market(list(range(600))).accounts[USER].fills]
     rows = rows[::-1] if turned else rows
     async with answering(lambda body: rows) as (info, _, _):
@@ -287,9 +287,9 @@ async def test_a_long_page_that_does_not_say_how_to_go_on_is_refused(turned: boo
             await info.user_fills(USER, START if turned else START + 1_000, START + 5_000)
 
 
-@pytest.mark.parametrize("said", [{}, None, "x", 5])
-async def test_fills_that_are_no_list_are_refused(said: object) -> None:
-    async with answering(lambda body: said) as (info, _, _):
+@pytest.mark.parametrize("content", [{}, None, "x", 5])
+async def test_fills_that_are_no_list_are_refused(content: object) -> None:
+    async with answering(lambda body: content) as (info, _, _):
         with pytest.raises(WireError, match="userFillsByTime: not a list of rows"):
             await info.user_fills(USER, START, START)
 

@@ -95,7 +95,7 @@ def test_users_are_buyer_and_seller_and_the_side_is_the_takers(aggressor: str, s
     assert (trade.trade_side, trade.taker) == (side, taker)
 
 
-def test_a_twap_slice_has_no_hash_and_says_so() -> None:
+def test_a_twap_slice_has_no_hash_and_is_marked() -> None:
     assert ZERO_HASH == "0x0000000000000000000000000000000000000000000000000000000000000000"
     assert parsed(TRADE | {"hash": ZERO_HASH}).metadata["twap"] == "1"
     assert "twap" not in parsed(TRADE).metadata
@@ -114,7 +114,7 @@ def test_a_self_trade_has_two_sides_and_two_ids() -> None:
     assert bought.source_event_id != sold.source_event_id
 
 
-def test_an_id_names_one_side_of_one_trade_and_never_changes() -> None:
+def test_an_id_identifies_one_side_of_one_trade_and_never_changes() -> None:
     head = TRADE_HEAD.decode(json.dumps(TRADE))
     ids = [raw_id(head, ANN, TradeSide.BUY), raw_id(head, BOB, TradeSide.SELL)]
     assert ids == [f"hl:BTC:1784683652123:1083817443202724:{ANN}:B", f"hl:BTC:1784683652123:1083817443202724:{BOB}:A"]
@@ -128,7 +128,7 @@ def test_a_missing_field_is_named(field: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "says"),
+    ("field", "value", "message"),
     [
         ("px", "dear", "price 'dear' is not a plain decimal number"),
         ("px", 66405.5, r"Expected `str`, got `float` - at `\$.px`"),
@@ -154,18 +154,18 @@ def test_a_missing_field_is_named(field: str) -> None:
         ("coin", 7, r"Expected `str`, got `int` - at `\$.coin`"),
     ],
 )
-def test_a_malformed_field_is_named(field: str, value: object, says: str) -> None:
-    with pytest.raises(WireError, match=says):
+def test_a_malformed_field_is_named(field: str, value: object, message: str) -> None:
+    with pytest.raises(WireError, match=message):
         parsed(TRADE | {field: value})
 
 
 @pytest.mark.parametrize("payload", [b"", b"null", b"[]", b"{", b'"trade"', b"\xff\xfe"])
-def test_what_is_no_trade_at_all_is_refused(payload: bytes) -> None:
+def test_a_payload_that_is_no_trade_is_refused(payload: bytes) -> None:
     with pytest.raises(WireError, match="not a trade"):
         parse_trade(payload, source_event_id="hl:x:B", influencer_id="ann", address=ANN, detect_time=0)
 
 
-def test_a_frame_is_opened_without_parsing_what_is_inside() -> None:
+def test_a_frame_is_opened_without_parsing_its_content() -> None:
     frame = FRAME.decode(json.dumps({"channel": "trades", "data": [TRADE, TRADE | {"tid": 2}]}))
     assert frame.channel == "trades"
     assert [head.tid for head in TRADE_HEADS.decode(frame.data)] == [TRADE["tid"], 2]
@@ -210,7 +210,7 @@ def test_a_book_may_be_empty() -> None:
 
 
 @pytest.mark.parametrize(
-    ("payload", "says"),
+    ("payload", "message"),
     [
         (b"{}", "not a book: .*missing required field `coin`"),
         (b"[]", "not a book: Expected `object`, got `array`"),
@@ -225,12 +225,12 @@ def test_a_book_may_be_empty() -> None:
         (book([], [], time="now"), r"Expected `int`, got `str` - at `\$.time`"),
     ],
 )
-def test_a_malformed_book_is_refused(payload: bytes, says: str) -> None:
-    with pytest.raises(WireError, match=says):
+def test_a_malformed_book_is_refused(payload: bytes, message: str) -> None:
+    with pytest.raises(WireError, match=message):
         parse_book(payload)
 
 
-# --- account reports ---------------------------------------------------------------------------------------
+# --- accounts ----------------------------------------------------------------------------------------------
 
 
 def account(*positions: dict[str, Any], **more: object) -> bytes:
@@ -238,7 +238,7 @@ def account(*positions: dict[str, Any], **more: object) -> bytes:
     return json.dumps({"assetPositions": rows, "time": 1_784_683_652_123, "withdrawable": "1.0"} | more).encode()
 
 
-def test_an_account_report_lists_signed_positions() -> None:
+def test_an_account_lists_signed_positions() -> None:
     held = {"coin": "BTC", "szi": "-0.0602", "leverage": {"type": "cross", "value": 20}, "entryPx": "0.0737698"}
     other = {"coin": "xyz:SP500", "szi": "3.0", "leverage": {"type": "isolated", "value": 5, "rawUsd": "-1.5"}}
     report = parse_account(account(held, other, marginSummary={"accountValue": "38252.712345"}))
@@ -260,9 +260,9 @@ def test_leverage_may_be_unknown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("payload", "says"),
+    ("payload", "message"),
     [
-        (b"null", "not an account report: Expected `object`, got `null`"),
+        (b"null", "not an account snapshot: Expected `object`, got `null`"),
         (b"{}", "missing required field `assetPositions`"),
         (b'{"assetPositions":[]}', "missing required field `time`"),
         (account({"coin": "BTC"}), "missing required field `szi`"),
@@ -274,8 +274,8 @@ def test_leverage_may_be_unknown() -> None:
         (account({"coin": "BTC", "szi": "1", "leverage": 20}), "Expected `object`, got `int`.*leverage`"),
     ],
 )
-def test_a_malformed_account_report_is_refused(payload: bytes, says: str) -> None:
-    with pytest.raises(WireError, match=says):
+def test_a_malformed_account_is_refused(payload: bytes, message: str) -> None:
+    with pytest.raises(WireError, match=message):
         parse_account(payload)
 
 
@@ -324,7 +324,7 @@ def test_every_recorded_book_parses_with_bids_below_asks() -> None:
         assert found.bids[0][0] < found.asks[0][0]
 
 
-def test_a_recorded_account_report_parses() -> None:
+def test_a_recorded_account_parses() -> None:
     samples = list(recorded("samples/rest_and_exchange_recorded.jsonl"))
     reports = [row["resp"] for row in samples if row["kind"] == "clearinghouseState"]
     assert reports

@@ -1,4 +1,4 @@
-"""Rows of activity: both versions mean the same, numbers stay exact, identities are stable, junk is refused."""
+"""Rows of activity: both versions parse alike, numbers stay exact, ids are stable, malformed rows are refused."""
 
 import json
 from collections import Counter
@@ -21,7 +21,7 @@ TOKEN = "46421815574359643620514688756609814860051932583278915389775335554413697
 
 
 def text(fields: dict[str, Any]) -> str:
-    """JSON in which a string that begins with '=' stands for the bare number after it."""
+    """JSON in which a string that begins with '=' becomes the bare number after it."""
     return "{" + ",".join(f"{json.dumps(name)}:{_value(value)}" for name, value in fields.items()) + "}"
 
 
@@ -44,7 +44,7 @@ def v1(**changes: Any) -> bytes:
         "side": "BUY",
         "outcomeIndex": 1,
         "title": "a title",
-        "name": "somebody",
+        "name": "example",
     }
     return text({name: value for name, value in (fields | changes).items() if value != "absent"}).encode()
 
@@ -98,12 +98,12 @@ def test_a_trade(row: Any) -> None:
         ("SELL", "9.5", 500_000),
     ],
 )
-def test_the_fee_is_what_the_notional_does_not_explain(side: str, usdc: Any, fee: int) -> None:
+def test_the_fee_is_the_payment_less_the_notional(side: str, usdc: Any, fee: int) -> None:
     trade = parse_activity(v1(side=side, size="=20", price="=0.5", usdcSize=usdc))
     assert (trade.notional_micros, trade.fee_micros) == (10 * MICRO, fee)
 
 
-def test_what_the_rounding_of_the_price_explains_is_no_fee() -> None:
+def test_a_difference_from_rounding_the_price_is_no_fee() -> None:
     # A maker's 1,000,000 shares for 333,333.333333: the price's ten decimals are 33 micros off.
     maker = parse_activity(v1(size="=1000000", price="=0.3333333333", usdcSize="=333333.333333"))
     assert (maker.notional_micros, maker.fee_micros) == (333_333_333_300, 0)
@@ -127,7 +127,7 @@ NULLS = {"price": "=0", "side": "", "asset": "", "outcomeIndex": 999, "outcome":
 
 @pytest.mark.parametrize("kind", [Kind.SPLIT, Kind.MERGE, Kind.REDEEM, Kind.CONVERSION])
 @pytest.mark.parametrize("row", [v1, v2])
-def test_what_is_no_trade_writes_null_in_its_own_ways(row: Any, kind: Kind) -> None:
+def test_rows_that_are_no_trades_write_null_in_several_ways(row: Any, kind: Kind) -> None:
     activity = parse_activity(row(**NULLS, type=kind.value, size="=10980911.728675", usdcSize="=10980911.728675"))
     assert (activity.kind, activity.asset, activity.side, activity.outcome_index) == (kind, "", None, None)
     assert activity.share_micros == activity.notional_micros == 10_980_911_728_675
@@ -193,14 +193,14 @@ def test_a_conversion_need_not_name_a_market() -> None:
     ],
     ids=str,
 )
-def test_what_does_not_fit_is_refused_with_what_came(changes: dict[str, Any], words: str) -> None:
+def test_a_malformed_field_is_refused_with_its_value(changes: dict[str, Any], words: str) -> None:
     for row in (v1, v2):
         with pytest.raises(WireError, match=words):
             parse_activity(row(**changes))
 
 
 @pytest.mark.parametrize("payload", [b"", b"null", b"[]", b"3", b'"x"', b"{", b"\xff"])
-def test_what_is_no_object_is_no_row(payload: bytes) -> None:
+def test_a_payload_that_is_no_object_is_refused(payload: bytes) -> None:
     with pytest.raises(WireError):
         parse_activity(payload)
     with pytest.raises(WireError):
@@ -219,7 +219,7 @@ def test_what_is_no_object_is_no_row(payload: bytes) -> None:
         | st.lists(st.integers(), max_size=2),
     )
 )
-def test_whatever_comes_is_parsed_or_refused_and_has_a_printable_key(row: dict[str, Any]) -> None:
+def test_any_row_is_parsed_or_refused_and_has_a_printable_key(row: dict[str, Any]) -> None:
     payload = json.dumps(row).encode()
     with suppress(WireError):
         parse_activity(payload)
@@ -252,7 +252,7 @@ def test_a_notional_is_the_nearest_micro_of_the_exact_product(shares: int, price
 # --- identity ------------------------------------------------------------------------------------------------
 
 
-def test_the_key_says_everything_that_tells_rows_apart() -> None:
+def test_the_key_has_every_field_in_which_rows_differ() -> None:
     assert row_key(Raw(v1())) == f"pm:TRADE:{WALLET.lower()}:{HASH}:{TOKEN}:BUY:402482.85:0.6542489661"
 
 
@@ -342,6 +342,6 @@ def test_a_page_of_version_two_is_an_envelope(pagination: str, cursor: str | Non
         b"[{]",
     ],
 )
-def test_what_is_no_page_is_refused(payload: bytes) -> None:
+def test_a_payload_that_is_no_page_is_refused(payload: bytes) -> None:
     with pytest.raises(WireError):
         page(payload)

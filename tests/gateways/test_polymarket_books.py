@@ -13,7 +13,7 @@ from gateways.polymarket.books import PolymarketBooks
 from gateways.polymarket.clob import Clob
 from gateways.polymarket.gamma import Gamma, parse_market
 from gateways.venue_errors import VenueUnavailableError, WireError
-from tests.gateways.test_http_client import LocalServer, client, says, serving
+from tests.gateways.test_http_client import LocalServer, client, reply, serving
 from tests.gateways.test_polymarket_market import NO, YES, book, market
 
 OPEN = {"closed": False, "acceptingOrders": True, "umaResolutionStatus": None, "automaticallyResolved": None}
@@ -24,7 +24,7 @@ def condition(number: int) -> str:
 
 
 def listing(*held: bytes) -> Any:
-    """`GET /markets` as Gamma answers it: open markets unless told otherwise, 20 at most unless told otherwise."""
+    """`GET /markets` as Gamma answers it: by default open markets only, and 20 at most."""
     objects = [json.loads(one) for one in held]
 
     def answer(request: web.Request) -> web.Response:
@@ -65,7 +65,7 @@ async def test_a_book_of_a_token() -> None:
 
 async def test_after_the_market_has_ended_there_is_no_book() -> None:
     async with serving() as server, client() as ask:
-        server.on("/clob/book", says({"error": "No orderbook exists for the requested token id"}, 404))
+        server.on("/clob/book", reply({"error": "No orderbook exists for the requested token id"}, 404))
         assert await clob(ask, server).book(YES) is None
         assert await clob(ask, server).last_trade_price(YES) is None
         assert await clob(ask, server).midpoints([YES]) == {}
@@ -95,9 +95,9 @@ async def test_a_token_that_never_traded_has_no_last_price() -> None:
     async with serving() as server, client() as ask:
         server.on(
             "/clob/last-trade-price",
-            says({"price": "0.47", "side": "BUY"}),
-            says({"price": "0.5", "side": ""}),
-            says({"price": "0", "side": "SELL"}),
+            reply({"price": "0.47", "side": "BUY"}),
+            reply({"price": "0.5", "side": ""}),
+            reply({"price": "0", "side": "SELL"}),
         )
         assert await clob(ask, server).last_trade_price(YES) == 470_000
         assert await clob(ask, server).last_trade_price(YES) is None
@@ -119,10 +119,10 @@ async def test_markets_by_id_are_found_open_or_closed() -> None:
         assert [parse_market(bytes(found[condition(n)])).closed for n in range(4)] == [True, False, False, True]
 
 
-async def test_markets_that_nobody_asked_for_are_left_out() -> None:
+async def test_markets_that_were_not_requested_are_left_out() -> None:
     async with serving() as server, client() as ask:
         body = [json.loads(market(conditionId=condition(n))) for n in (1, 2)]
-        server.on("/gamma/markets", says(body))
+        server.on("/gamma/markets", reply(body))
         assert set(await gamma(ask, server).markets([condition(2)])) == {condition(2)}
         assert await gamma(ask, server).markets([]) == {}
 
@@ -137,14 +137,14 @@ async def test_the_market_of_a_token_is_the_one_that_has_it() -> None:
         assert running is not None
         assert [one.asset for one in parse_market(bytes(running)).outcomes] == ["5", "6"]
         assert await questions.market_of("7") is None
-        server.on("/gamma/markets", says([json.loads(market())]))
+        server.on("/gamma/markets", reply([json.loads(market())]))
         assert await questions.market_of("7") is None
 
 
 @pytest.mark.parametrize("body", [{}, [5], [{"question": "?"}], None])
-async def test_what_is_no_listing_is_refused(body: Any) -> None:
+async def test_a_payload_that_is_no_listing_is_refused(body: Any) -> None:
     async with serving() as server, client() as ask:
-        server.on("/gamma/markets", says(body))
+        server.on("/gamma/markets", reply(body))
         with pytest.raises(WireError, match="not a list of markets"):
             await gamma(ask, server).markets([condition(1)])
 
@@ -154,7 +154,10 @@ async def test_a_profile_resolves_an_address_to_its_wallets() -> None:
     async with serving() as server, client() as ask:
         assert await gamma(ask, server).profile(owner) is None
         server.on(
-            "/gamma/public-profile", says({"proxyWallet": wallet, "name": "bees"}), says({}), says({"error": "x"}, 400)
+            "/gamma/public-profile",
+            reply({"proxyWallet": wallet, "name": "bees"}),
+            reply({}),
+            reply({"error": "x"}, 400),
         )
         profile = await gamma(ask, server).profile(owner)
         assert profile is not None
@@ -200,7 +203,7 @@ async def test_without_a_book_there_is_no_capture_and_without_a_market_there_are
             await books(ask, server).capture(YES)
 
 
-async def test_a_market_is_asked_for_once_a_minute_however_many_want_it() -> None:
+async def test_a_market_is_requested_once_a_minute_however_many_want_it() -> None:
     async with serving() as server, client() as ask:
         server.on("/clob/book", lambda _: web.Response(body=book([], [])))
         server.on("/gamma/markets", listing(market(**OPEN)))
@@ -213,17 +216,17 @@ async def test_a_market_is_asked_for_once_a_minute_however_many_want_it() -> Non
         assert [path for path, _ in server.asked].count("/gamma/markets") == 2
 
 
-async def test_a_market_that_could_not_be_asked_for_is_asked_for_again() -> None:
+async def test_a_failed_request_for_a_market_is_repeated() -> None:
     async with serving() as server, client(attempts=1) as ask:
         server.on("/clob/book", lambda _: web.Response(body=book([], [])))
-        server.on("/gamma/markets", says({}, 500), listing(market(**OPEN)))
+        server.on("/gamma/markets", reply({}, 500), listing(market(**OPEN)))
         some = books(ask, server)
         with pytest.raises(VenueUnavailableError):
             await some.capture(YES)
         assert await some.capture(YES) is not None
 
 
-async def test_one_who_gives_up_does_not_take_the_market_from_the_others() -> None:
+async def test_a_cancelled_capture_does_not_cancel_the_market_of_the_others() -> None:
     async with serving() as server, client() as ask:
         server.on("/clob/book", lambda _: web.Response(body=book([], [])))
         server.on("/gamma/markets", listing(market(**OPEN)))

@@ -247,7 +247,7 @@ async def test_a_node_that_does_not_answer_a_subscription_is_left() -> None:
             assert await listener.connected() > 1
 
 
-async def test_a_node_that_refuses_a_subscription_is_asked_again() -> None:
+async def test_a_node_that_refuses_a_subscription_is_tried_again() -> None:
     async with node() as local:
         local.refuse = "exceed max topics"
         async with listening(local) as listener:
@@ -272,7 +272,7 @@ async def test_a_node_that_refuses_a_subscription_is_asked_again() -> None:
         '{"jsonrpc":"2.0","id":99,"result":"0x0"}',
     ],
 )
-async def test_hostile_frames_stop_nothing(junk: str) -> None:
+async def test_malformed_frames_do_not_end_the_connection(junk: str) -> None:
     async with node() as local, listening(local) as listener:
         await listener.connected()
         await local.text(junk)
@@ -344,7 +344,7 @@ async def test_logs_of_the_past_come_in_the_order_of_the_chain() -> None:
         assert await questions.logs(1, 2, []) == []
 
 
-async def test_many_wallets_are_several_questions_and_each_log_comes_once() -> None:
+async def test_many_wallets_are_several_requests_and_each_log_comes_once() -> None:
     async with node() as local, chain(local) as questions:
         local.answers = logs_of([timed(100)])
         found = await questions.logs(100, 100, [f"0x{number:040x}" for number in range(501)])
@@ -361,7 +361,7 @@ async def test_many_wallets_are_several_questions_and_each_log_comes_once() -> N
     ],
 )
 @pytest.mark.parametrize("status", [200, 400])
-async def test_the_span_shrinks_until_the_node_agrees(message: NodeError, status: int) -> None:
+async def test_the_span_shrinks_until_the_node_accepts_it(message: NodeError, status: int) -> None:
     held = [timed(number) for number in range(100, 200, 9)]
 
     def answer(method: str, params: list[Any]) -> Any:
@@ -376,7 +376,7 @@ async def test_the_span_shrinks_until_the_node_agrees(message: NodeError, status
         assert len(await questions.logs(100, 199, [OWNER])) == len(held)
 
 
-async def test_a_node_behind_the_others_is_asked_again() -> None:
+async def test_a_request_to_a_lagging_node_is_retried() -> None:
     answers: list[Any] = [NodeError("invalid block range params")] * 3
     async with node() as local, chain(local) as questions:
         local.answers = lambda method, params: answers.pop(0) if answers else [timed(100)]
@@ -422,7 +422,7 @@ Question = Callable[[PolygonRpc], Awaitable[Any]]
         (NodeError("block range is too wide"), lambda chain: chain.logs(1, 1, [OWNER])),
     ],
 )
-async def test_hostile_answers_are_refused(answer: Any, question: Question) -> None:
+async def test_malformed_answers_are_refused(answer: Any, question: Question) -> None:
     async with node() as local, chain(local) as questions:
         local.answers = lambda method, params: answer
         with pytest.raises(WireError):

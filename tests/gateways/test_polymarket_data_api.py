@@ -1,4 +1,4 @@
-"""Walks over the Data API against a local one with the venue's own traps: caches, cursors, drifting offsets."""
+"""The Data API's client against a local server with the venue's traps: caches, cursors, drifting offsets."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from gateways.polymarket.activity import numbered, parse_activity
 from gateways.polymarket.data_api import DataApi, Status
 from gateways.polymarket.positions import parse_positions, parse_value
 from gateways.venue_errors import VenueUnavailableError, WireError
-from tests.gateways.test_http_client import LocalServer, client, says, serving
+from tests.gateways.test_http_client import LocalServer, client, reply, serving
 from tests.gateways.test_polymarket_activity import MARKET, v1
 
 WALLET = "0x" + "ab" * 20
@@ -33,7 +33,7 @@ def numbers(found: Sequence[Raw]) -> list[int]:
 
 
 class Version2:
-    """Keyset pages behind a cursor that forgets where it was when a filter changes, and a cache that is for ever."""
+    """Keyset pages behind a cursor that starts again when a filter changes, and a cache without expiry."""
 
     def __init__(self, held: list[Row], *, newest_first: bool = False, page_rows: int = 3) -> None:
         self.held = held
@@ -96,7 +96,7 @@ def api(ask: Any, server: LocalServer) -> DataApi:
 # --- version 2 -----------------------------------------------------------------------------------------------
 
 
-async def test_activity_walks_to_the_end_oldest_first() -> None:
+async def test_activity_is_complete_and_oldest_first() -> None:
     async with serving() as server, client() as ask:
         server.on("/data/v2/activity", Version2(rows(10)))
         found = await api(ask, server).activity(WALLET.upper().replace("X", "x"), START)
@@ -110,7 +110,7 @@ async def test_activity_walks_to_the_end_oldest_first() -> None:
         assert set(server.values("next_cursor")) == {""}
 
 
-async def test_the_window_is_asked_for_with_both_ends_included() -> None:
+async def test_the_window_includes_both_ends() -> None:
     async with serving() as server, client() as ask:
         server.on("/data/v2/activity", Version2(rows(10)))
         found = await api(ask, server).activity(WALLET, START + 2, START + 6)
@@ -139,7 +139,7 @@ async def test_no_request_is_ever_repeated_so_that_no_cache_answers() -> None:
         assert "" not in server.values("_")
 
 
-async def test_ids_do_not_depend_on_how_the_walk_was_cut_into_pages() -> None:
+async def test_ids_do_not_depend_on_the_page_size() -> None:
     held = [row for row in rows(4) for _ in range(3)]
     ids = []
     for page_rows in (1, 5, 100):
@@ -150,35 +150,42 @@ async def test_ids_do_not_depend_on_how_the_walk_was_cut_into_pages() -> None:
     assert len(set(ids[0])) == 12
 
 
-async def test_a_cursor_that_comes_again_ends_the_walk() -> None:
+async def test_a_repeated_cursor_is_an_error() -> None:
     async with serving() as server, client() as ask:
         body = {"data": rows(1), "pagination": {"has_more": True, "next_cursor": "round"}}
-        server.on("/data/v2/activity", says(body))
+        server.on("/data/v2/activity", reply(body))
         with pytest.raises(WireError, match="the cursor 'round' a second time"):
             await api(ask, server).activity(WALLET, START)
         assert len(server.asked) == 2
 
 
-async def test_a_walk_that_is_cut_short_is_not_an_answer() -> None:
+async def test_an_incomplete_set_of_pages_is_an_error() -> None:
     async with serving() as server, client(attempts=2) as ask:
         body = {"data": rows(1), "pagination": {"has_more": True, "next_cursor": "next"}}
-        server.on("/data/v2/activity", says(body), says({}, 500), says({}, 500), says(body), says({}, 404))
+        server.on(
+            "/data/v2/activity",
+            reply(body),
+            reply({}, 500),
+            reply({}, 500),
+            reply(body),
+            reply({}, 404),
+        )
         for _ in range(2):
             with pytest.raises(VenueUnavailableError):
                 await api(ask, server).activity(WALLET, START)
 
 
-async def test_rate_limits_in_the_middle_of_a_walk_lose_nothing() -> None:
+async def test_rate_limits_between_pages_lose_nothing() -> None:
     async with serving() as server, client() as ask:
         venue = Version2(rows(5), page_rows=2)
-        server.on("/data/v2/activity", venue, says({}, 429, Retry_After="0"), venue, says({}, 503), venue)
+        server.on("/data/v2/activity", venue, reply({}, 429, Retry_After="0"), venue, reply({}, 503), venue)
         assert numbers(await api(ask, server).activity(WALLET, START)) == list(range(5))
 
 
 @pytest.mark.parametrize("body", [None, 5, {"data": 5}, [1, 2], {"error": "x"}])
 async def test_hostile_answers_are_refused_or_raw(body: Any) -> None:
     async with serving() as server, client() as ask:
-        server.on("/data/v2/activity", says(body))
+        server.on("/data/v2/activity", reply(body))
         if isinstance(body, list):
             assert await api(ask, server).activity(WALLET, START) == [Raw(b"1"), Raw(b"2")]
         else:
@@ -187,7 +194,7 @@ async def test_hostile_answers_are_refused_or_raw(body: Any) -> None:
 
 
 @pytest.mark.parametrize("wallet", ["", "0x12", f"{WALLET},{WALLET}", WALLET[2:]])
-async def test_exactly_one_address_is_asked_for(wallet: str) -> None:
+async def test_a_wallet_must_be_one_address(wallet: str) -> None:
     async with serving() as server, client() as ask:
         for question in (api(ask, server).activity(wallet, 1), api(ask, server).trades(wallet, 1)):
             with pytest.raises(WireError, match="not an address"):
@@ -232,14 +239,14 @@ async def test_a_second_that_offsets_cannot_finish_is_an_error_not_a_loss() -> N
             await api(ask, server).activity(WALLET, START, START + 1)
 
 
-async def test_a_version_one_that_ignores_the_window_is_found_out() -> None:
+async def test_a_version_one_that_ignores_the_window_is_refused() -> None:
     async with serving() as server, client() as ask:
-        server.on("/data/activity", says(rows(500)))
+        server.on("/data/activity", reply(rows(500)))
         with pytest.raises(WireError, match="sent a row of second"):
             await api(ask, server).activity(WALLET, START + 600, START + 700)
 
 
-async def test_where_neither_version_is_the_address_is_wrong() -> None:
+async def test_without_either_version_the_url_is_wrong() -> None:
     async with serving() as server, client() as ask:
         for question in (api(ask, server).activity(WALLET, 1), api(ask, server).positions(WALLET)):
             with pytest.raises(WireError, match="is this a Data API"):
@@ -268,7 +275,7 @@ async def test_positions_are_all_pages_in_one_array(count: int) -> None:
         assert len(set(server.values("_"))) == len(server.asked)
 
 
-async def test_a_position_closed_while_pages_are_turned_hides_no_other() -> None:
+async def test_a_position_that_closes_between_two_pages_hides_no_other() -> None:
     held = [position(number) for number in range(900)]
 
     def answer(request: web.Request) -> web.Response:
@@ -285,29 +292,29 @@ async def test_a_position_closed_while_pages_are_turned_hides_no_other() -> None
 async def test_positions_of_version_two_where_there_is_no_other() -> None:
     row = {"token_id": "7", "condition_id": MARKET, "current_size": 2, "avg_price": None}
     async with serving() as server, client() as ask:
-        server.on("/data/v2/positions", says({"data": [row], "pagination": {"has_more": False}}))
+        server.on("/data/v2/positions", reply({"data": [row], "pagination": {"has_more": False}}))
         assert [one.asset for one in parse_positions(await api(ask, server).positions(WALLET))] == ["7"]
 
 
-async def test_a_value_is_handed_on_as_served() -> None:
+async def test_a_value_is_returned_as_served() -> None:
     async with serving() as server, client() as ask:
         data = api(ask, server)
         assert await data.value(WALLET) == b"null"
-        server.on("/data/v2/value", says({"data": {"proxy_wallet": WALLET, "value": 2481.2971}}))
+        server.on("/data/v2/value", reply({"data": {"proxy_wallet": WALLET, "value": 2481.2971}}))
         assert parse_value(await data.value(WALLET)) == 2_481_297_100
-        server.on("/data/value", says([{"user": WALLET, "value": 123.45}]))
+        server.on("/data/value", reply([{"user": WALLET, "value": 123.45}]))
         assert await data.value(WALLET) == json.dumps([{"user": WALLET, "value": 123.45}]).encode()
 
 
-async def test_the_status_tells_which_block_is_surely_there() -> None:
+async def test_the_status_has_the_newest_block_that_is_complete() -> None:
     ingestion = {"cursors": {}, "lagging": [], "max_synced_block": 91_145_440, "min_synced_block": 91_145_435}
     async with serving() as server, client() as ask:
         server.on(
             "/data/v2/status",
-            says({"data": {"serving": {"lag_seconds": 4.5, "worst": "trades"}, "ingestion": ingestion}}),
-            says({"data": {"serving": {"lag_seconds": 4}, "ingestion": {"max_synced_block": 7}}}),
-            says({"data": {"ingestion": {}}}),
-            says({"data": {}}),
+            reply({"data": {"serving": {"lag_seconds": 4.5, "worst": "trades"}, "ingestion": ingestion}}),
+            reply({"data": {"serving": {"lag_seconds": 4}, "ingestion": {"max_synced_block": 7}}}),
+            reply({"data": {"ingestion": {}}}),
+            reply({"data": {}}),
         )
         data = api(ask, server)
         assert await data.status() == Status(91_145_435, 4.5)

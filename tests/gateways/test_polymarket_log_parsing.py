@@ -1,4 +1,4 @@
-"""OrderFilled logs of both generations of exchanges, decoded word by word; what could be forged is refused."""
+"""OrderFilled logs of both generations of exchanges, decoded word by word; logs of unknown contracts are refused."""
 
 import json
 from typing import Any
@@ -72,7 +72,7 @@ def test_a_fill_of_the_first_exchanges(data: str, side: TradeSide, fee: int) -> 
     assert (fill.share_micros, fill.notional_micros) == (10_000_000, 4_800_000)
 
 
-def test_a_log_is_named_by_its_place_and_taken_back_under_another_name() -> None:
+def test_the_id_of_a_log_is_its_place_and_a_removed_log_has_another() -> None:
     assert log_id(log(BUY)) == f"pm-log:137:{BLOCK}:838"
     assert log_id(log(BUY, blockHash=BLOCK.upper().replace("X", "x"), logIndex="0x00346")) == log_id(log(BUY))
     removed = log(BUY, removed=True)
@@ -80,7 +80,7 @@ def test_a_log_is_named_by_its_place_and_taken_back_under_another_name() -> None
     assert parse_log(removed).removed
 
 
-def test_the_time_of_the_block_is_the_logs_own_word() -> None:
+def test_the_block_time_is_read_from_the_log() -> None:
     assert block_time(log(BUY, blockTimestamp="0x6a6b6545")) == 1_785_423_173_000_000_000
     assert block_time(log(BUY)) is None
     assert block_time(log(BUY, blockTimestamp=None)) is None
@@ -123,7 +123,7 @@ def test_the_time_of_the_block_is_the_logs_own_word() -> None:
         (b"{", "not a log"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_what_came(payload: bytes, words: str) -> None:
+def test_a_malformed_field_is_refused_with_its_value(payload: bytes, words: str) -> None:
     with pytest.raises(WireError, match=words):
         parse_log(payload)
 

@@ -60,7 +60,7 @@ def test_a_resolved_market() -> None:
     assert again.resolution_id == event.resolution_id
 
 
-def test_a_description_is_the_markets_word_at_a_time() -> None:
+def test_a_description_has_the_time_of_its_reading() -> None:
     parsed = parse_market(market(closed=False, acceptingOrders=True))
     first, second = described(parsed, 7), described(parsed, 8)
     assert (first.market, first.outcomes, first.accepting) == (MARKET, parsed.outcomes, True)
@@ -100,7 +100,7 @@ def test_payouts_count_once_they_are_final(changes: dict[str, Any], paid: list[i
     assert (parsed.resolved_at is None) == (paid is None)
 
 
-def test_without_a_time_of_its_own_a_resolution_is_when_it_was_seen() -> None:
+def test_a_resolution_without_a_time_has_the_time_of_its_detection() -> None:
     event = resolved(parse_market(market(closedTime=None)), 7)
     assert event is not None
     assert event.resolved_at == 7
@@ -119,7 +119,7 @@ def test_without_a_time_of_its_own_a_resolution_is_when_it_was_seen() -> None:
     ],
     ids=str,
 )
-def test_the_fee_rate_is_the_schedules_and_the_dearest_when_it_is_unsaid(changes: dict[str, Any], rate: int) -> None:
+def test_the_fee_rate_is_the_schedules_or_the_highest_if_absent(changes: dict[str, Any], rate: int) -> None:
     assert parse_market(market(**changes)).fee_rate_micros == rate
 
 
@@ -156,7 +156,7 @@ def test_a_market_of_the_second_protocol_has_its_tokens_in_a_real_list() -> None
     assert [one.asset for one in parsed.outcomes] == [YES, NO]
 
 
-def test_a_market_that_does_not_say_its_tick_has_the_usual_one() -> None:
+def test_a_market_without_a_tick_has_the_default() -> None:
     parsed = parse_market(market(orderPriceMinTickSize="absent", orderMinSize=None))
     assert (parsed.tick_micros, parsed.min_share_micros) == (10_000, 5_000_000)
 
@@ -221,7 +221,7 @@ def test_levels_of_size_zero_are_no_levels() -> None:
     assert parse_book(book([("0.4", "0"), ("0.3", "0.00")], [("0.5", 1)]))[1:] == ((), ((500_000, 1_000_000),))
 
 
-def test_empty_and_crossed_books_are_the_venues_word() -> None:
+def test_empty_and_crossed_books_stay_as_served() -> None:
     assert parse_book(book([], []))[1:] == ((), ())
     crossed = parse_book(book([("0.6", "1")], [("0.5", "1")]))
     assert crossed.bids[0] > crossed.asks[0]
@@ -229,7 +229,7 @@ def test_empty_and_crossed_books_are_the_venues_word() -> None:
 
 @pytest.mark.parametrize("price", ["0", "1", "0.0", "1.0", "-0.1", "1.5", "0.0000001", "", "half", "NaN", None, True])
 @pytest.mark.parametrize("side", [0, 1])
-def test_a_price_outside_of_the_game_is_refused(price: Any, side: int) -> None:
+def test_a_price_out_of_range_is_refused(price: Any, side: int) -> None:
     sides: list[Rows] = [[("0.4", "1")], [("0.6", "1")]]
     sides[side].append((price, "1"))
     with pytest.raises(WireError, match="price"):
@@ -237,7 +237,7 @@ def test_a_price_outside_of_the_game_is_refused(price: Any, side: int) -> None:
 
 
 @pytest.mark.parametrize("size", ["-1", "0.0000001", "", "many", "Infinity", None, False, "1e40"])
-def test_a_size_that_is_none_is_refused(size: Any) -> None:
+def test_an_invalid_size_is_refused(size: Any) -> None:
     with pytest.raises(WireError, match="size"):
         parse_book(book([("0.4", size)], []))
 
@@ -259,7 +259,7 @@ def test_a_size_that_is_none_is_refused(size: Any) -> None:
         book([], [], asset_id=5),
     ],
 )
-def test_what_is_no_book_is_refused(payload: bytes) -> None:
+def test_a_payload_that_is_no_book_is_refused(payload: bytes) -> None:
     with pytest.raises(WireError):
         parse_book(payload)
 
@@ -285,7 +285,7 @@ def test_positions_of_both_versions() -> None:
     assert parse_positions(json.dumps(old).encode()) == parse_positions(json.dumps(new).encode()) == expected
 
 
-def test_what_is_not_held_is_left_out_and_an_unknown_average_is_none() -> None:
+def test_positions_of_size_zero_are_left_out_and_an_unknown_average_is_none() -> None:
     rows = [
         {"asset": YES, "conditionId": MARKET, "size": 0, "avgPrice": 0.1},
         {"asset": NO, "conditionId": MARKET, "size": 2, "avgPrice": None},
@@ -318,7 +318,7 @@ def test_a_position_that_does_not_fit_is_refused(changes: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize("payload", [b"null", b"{}", b'{"error":"x"}', b"[1]", b""])
-def test_what_is_no_list_of_positions_is_refused(payload: bytes) -> None:
+def test_a_payload_that_is_no_list_of_positions_is_refused(payload: bytes) -> None:
     with pytest.raises(WireError):
         parse_positions(payload)
 
@@ -344,7 +344,7 @@ def test_a_value(payload: bytes, micros: int) -> None:
 @pytest.mark.parametrize(
     "payload", [b"null", b"{}", b'[{"user":"0x1"}]', b'[{"value":1},{"value":2}]', b'[{"value":"a"}]', b"5"]
 )
-def test_what_is_no_value_is_refused(payload: bytes) -> None:
+def test_a_payload_that_is_no_value_is_refused(payload: bytes) -> None:
     with pytest.raises(WireError):
         parse_value(payload)
 
@@ -359,6 +359,6 @@ def test_a_profile_has_all_wallets_once_in_lower_case() -> None:
 
 
 @pytest.mark.parametrize("payload", [b"[]", b'{"proxyWallet":"me"}', b'{"proxyWallet":5}', b""])
-def test_what_is_no_profile_is_refused(payload: bytes) -> None:
+def test_a_payload_that_is_no_profile_is_refused(payload: bytes) -> None:
     with pytest.raises(WireError):
         parse_profile(payload)

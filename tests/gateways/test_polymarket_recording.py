@@ -1,4 +1,4 @@
-"""What the venue really sent, read by the gateway.
+"""Recorded answers of the venue, read by the gateway.
 
 Set VIBE_TEST_RECORDINGS to a folder with `polymarket/trades_page0.json`, `polymarket/v2_orderfilled_logs.json`, ...
 """
@@ -49,8 +49,8 @@ def test_pages_overlap_where_new_rows_moved_the_offset() -> None:
     assert len({*first, *second}) == 1974
 
 
-def test_pages_stitched_without_regard_to_the_overlap_would_make_second_fills_of_it() -> None:
-    """Why ordinals are given within one complete response: in a stitched one, 26 rows look like identical fills."""
+def test_numbering_across_overlapping_pages_would_make_second_fills() -> None:
+    """Why rows are numbered within one response: across two overlapping ones, 26 rows look like identical fills."""
     apart = {row_id for rows in pages() for row_id, _ in numbered(rows)}
     assert len(apart) == 1974
     assert all(row_id.endswith(":0") for row_id in apart)
@@ -78,7 +78,7 @@ def test_prices_come_with_up_to_eighteen_decimals() -> None:
     assert sum(len(str(price).partition(".")[2]) > 6 for price in written) > 500
 
 
-def test_the_answer_past_the_last_offset_is_no_page() -> None:
+def test_the_answer_beyond_the_last_offset_is_no_page() -> None:
     with pytest.raises(WireError, match="max historical activity offset of 3000 exceeded"):
         page(recorded("trades_offset_error.json"))
 
@@ -98,7 +98,7 @@ def test_two_orders_of_one_transaction_on_chain() -> None:
     assert [block_time(log) for log in logs] == [1_785_423_173 * 10**9] * 2
 
 
-def test_the_takers_fee_is_the_formulas() -> None:
+def test_the_takers_fee_follows_the_formula() -> None:
     taker = parse_log(json.dumps(json.loads(recorded("v2_orderfilled_logs.json"))[1]).encode())
     shares, price = Decimal(taker.share_micros), Decimal(taker.notional_micros) / taker.share_micros
     assert abs(shares * Decimal("0.05") * price * (1 - price) - taker.fee_micros) < 11
@@ -123,7 +123,7 @@ def test_all_markets_are_read_and_have_ended() -> None:
         assert 0 < end.resolved_at - line["end_sec"] * 10**9 < 120 * 10**9
 
 
-def test_a_book_comes_best_last_and_leaves_best_first() -> None:
+def test_a_book_is_served_best_last_and_parsed_best_first() -> None:
     payload = recorded("rest_book_trimmed_2026-08-19.json")
     book = parse_book(payload)
     assert json.loads(payload)["bids"][-1]["price"] == "0.044"

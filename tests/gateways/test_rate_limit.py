@@ -100,7 +100,7 @@ async def test_after_a_pause_requests_are_served_one_by_one() -> None:
     limiter.pause(0.01)
     times = await served(limiter, 3)
     assert times[0] >= 0.095
-    assert times[2] >= times[0] + 0.035
+    assert times[2] >= 0.135, "one at the end of the pause, then one every 20 ms"
 
 
 async def test_a_pause_holds_requests_that_wait_already() -> None:

@@ -175,7 +175,7 @@ def test_an_unknown_channel(channel: str) -> None:
 )
 def test_an_account_report_that_cannot_be_understood(payload: bytes) -> None:
     raw: RawReceived = msgspec.structs.replace(account(), payload=Raw(payload))
-    with pytest.raises(UnprocessableError, match=r"not an account report|not a plain decimal"):
+    with pytest.raises(UnprocessableError, match=r"not an account snapshot|not a plain decimal"):
         folding().when(raw)
 
 
