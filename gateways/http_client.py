@@ -1,6 +1,6 @@
 """HTTP requests to venues: one session, one rate limiter, and retries with backoff where they help."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import TracebackType
@@ -14,6 +14,7 @@ from gateways.rate_limit import RateLimiter
 from gateways.venue_errors import VenueUnavailableError, WireError
 
 TIMEOUT_SECONDS = 15.0
+LONGEST_WAIT_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 60.0
 DEFAULT_PAUSE_SECONDS = 1.0
 """How long a 429 without Retry-After closes the limiter."""
@@ -86,14 +87,7 @@ class HttpClient:
         name: str | None = None,
         **request: Any,
     ) -> bytes | None:
-        async for attempt in stamina.retry_context(
-            on=VenueUnavailableError,
-            attempts=attempts or self._attempts,
-            timeout=None,
-            wait_initial=self._first_wait,
-            wait_max=5.0,
-            wait_jitter=self._first_wait,
-        ):
+        async for attempt in retries(VenueUnavailableError, attempts or self._attempts, self._first_wait):
             with attempt:
                 return await self._once(method, url, f"{method} {name or url}", weight, **request)
         raise AssertionError("unreachable")
@@ -117,6 +111,23 @@ class HttpClient:
         if status != 200:
             raise WireError(f"{name}: HTTP {status}: {_reason(payload)}")
         return payload
+
+
+def retries(
+    on: type[Exception] | Callable[[Exception], bool], attempts: int, first_wait_seconds: float
+) -> AsyncIterator[stamina.Attempt]:
+    """Attempts with exponential backoff and jitter, for `async for`: the retry policy of every venue request.
+
+    The last error is raised when all attempts are spent. The waits double, from `first_wait_seconds` up to 5 seconds.
+    """
+    return stamina.retry_context(
+        on=on,
+        attempts=attempts,
+        timeout=None,
+        wait_initial=first_wait_seconds,
+        wait_max=LONGEST_WAIT_SECONDS,
+        wait_jitter=first_wait_seconds,
+    ).__aiter__()
 
 
 def _pause_seconds(retry_after: str | None) -> float:

@@ -4,15 +4,13 @@ Public nodes are behind load balancers, some of them a few blocks behind the oth
 retry. How many blocks one request may span differs between providers; the span shrinks until the node accepts it.
 """
 
-import asyncio
-import random
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
-from gateways.http_client import HttpClient
+from gateways.http_client import HttpClient, retries
 from gateways.polymarket import json_fields
 from gateways.polymarket.log_parsing import Log, block_seconds, filter_of, log_id, quantity
 from gateways.polymarket.log_socket import WALLETS_PER_SUBSCRIPTION
@@ -23,7 +21,6 @@ PUSD = "0xc011a7e12a19f7b1f670d46f03b03f3342e82dfb"
 _BALANCE_OF = "0x70a08231"
 BLOCKS_PER_REQUEST = 1000
 ATTEMPTS = 6
-_FIRST_DELAY = 0.2
 _LATER = ("invalid block range", "rate limit", "too many requests", "timeout", "timed out", "header not found")
 """Parts of errors after which the node may answer the same request a little later."""
 _SMALLER = ("range", "limit", "exceed", "more than", "too large", "too many")
@@ -60,11 +57,18 @@ _BLOCK = msgspec.json.Decoder(_Block | None)
 class PolygonRpc:
     """Requests to a node. All raise VenueUnavailableError or WireError."""
 
-    def __init__(self, client: HttpClient, http_url: str, *, blocks_per_request: int = BLOCKS_PER_REQUEST) -> None:
+    def __init__(
+        self,
+        client: HttpClient,
+        http_url: str,
+        *,
+        blocks_per_request: int = BLOCKS_PER_REQUEST,
+        first_wait_seconds: float = 0.2,
+    ) -> None:
         self._client = client
         self._url = http_url
         self._span = blocks_per_request
-        self._first_delay = _FIRST_DELAY
+        self._first_wait = first_wait_seconds
 
     async def head(self) -> int:
         """The number of the newest block."""
@@ -130,18 +134,15 @@ class PolygonRpc:
             raise WireError(f"{method} was not answered with text: {error}") from error
 
     async def _call(self, method: str, params: list[Any]) -> Raw:
-        delay = self._first_delay
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                await asyncio.sleep(delay * random.uniform(0.5, 1.0))
-                delay *= 2
-            try:
-                return await self._once(method, params)
-            except WireError as error:
-                if not any(word in str(error).lower() for word in _LATER):
-                    raise
-                last_error = error
-        raise VenueUnavailableError(f"{method}: {last_error} ({ATTEMPTS} attempts)")
+        try:
+            async for attempt in retries(_may_pass, ATTEMPTS, self._first_wait):
+                with attempt:
+                    return await self._once(method, params)
+        except WireError as error:
+            if not _may_pass(error):
+                raise
+            raise VenueUnavailableError(f"{method}: {error} ({ATTEMPTS} attempts)") from error
+        raise AssertionError("unreachable")
 
     async def _once(self, method: str, params: list[Any]) -> Raw:
         payload = await self._client.post(self._url, {"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
@@ -156,6 +157,10 @@ class PolygonRpc:
         if not answer.result:
             raise WireError(f"{method}: an answer with neither result nor error")
         return answer.result
+
+
+def _may_pass(error: Exception) -> bool:
+    return isinstance(error, WireError) and any(word in str(error).lower() for word in _LATER)
 
 
 def _place(payload: Raw) -> _Place:
