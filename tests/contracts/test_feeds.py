@@ -17,7 +17,7 @@ from gateways.sandbox.hyperliquid import Sandbox
 from gateways.sandbox.polymarket import INFLUENCERS, PolymarketSandbox
 from tests.contracts.feeds import FeedContract, FeedVenue
 from tests.contracts.venues import Clock, hyperliquid, polymarket
-from tests.gateways.test_polymarket_chain import LocalNode, fill, node
+from tests.gateways.polygon_node import LocalNode, fill, node
 from tests.gateways.test_polymarket_log_parsing import OWNER
 
 NEVER = 60.0
