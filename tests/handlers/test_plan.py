@@ -1,4 +1,4 @@
-"""REQUESTS -> EXECUTIONS, as a fold: what is due to a portfolio first, then one decision per request; and the clock."""
+"""REQUESTS -> EXECUTIONS, as a fold: deposits and breakers first, then one decision per request; and ticks."""
 
 import asyncio
 import itertools
@@ -40,11 +40,12 @@ from domain.events import (
 )
 from domain.ids import derived
 from domain.paper_execution import fill_on_paper
+from domain.portfolio_set import EVALUATION_INTERVAL_NS
 from domain.position import Position
 from domain.reason_codes import Reason
 from handlers.live.configuration import LiveConfiguration
 from handlers.live.mark_prices import LiveMarkPrices
-from handlers.plan import HOLD_NS, LOOK_NS, Plan, Portfolios
+from handlers.plan import QUEUE_MARGIN_NS, Plan, PlanState
 from handlers.services.config_import import import_lines
 from streams import subjects
 from streams.append import Record, append
@@ -109,13 +110,13 @@ def on_polymarket(configuration: LiveConfiguration, number: int = 1, **fields: A
     return request(configuration, number, mid=0.5, **(usual | {"quote": quote(0.5, 10_000)} | fields))
 
 
-def planning(configuration: LiveConfiguration, valuation: LiveMarkPrices | None = None) -> Folding[Portfolios]:
+def planning(configuration: LiveConfiguration, valuation: LiveMarkPrices | None = None) -> Folding[PlanState]:
     return Folding(Plan(configuration, valuation or valued()))
 
 
-def executed(lane: Folding[Portfolios], configuration: LiveConfiguration, decision: CopyDecided) -> None:
+def executed(lane: Folding[PlanState], configuration: LiveConfiguration, decision: CopyDecided) -> None:
     """What the stage that executes writes for a decision."""
-    portfolio = lane.state.of[decision.subscriber_id]
+    portfolio = lane.state.portfolios.of[decision.subscriber_id]
     asset = (decision.venue.value, decision.asset)
     policy = configuration.directory.policy_named(decision.policy_hash)
     assert policy is not None
@@ -124,7 +125,7 @@ def executed(lane: Folding[Portfolios], configuration: LiveConfiguration, decisi
     lane.given(*fill_on_paper(decision, position, copied, policy, now=NOW))
 
 
-def bought(lane: Folding[Portfolios], configuration: LiveConfiguration, wanted: ExecutionRequested) -> CopyDecided:
+def bought(lane: Folding[PlanState], configuration: LiveConfiguration, wanted: ExecutionRequested) -> CopyDecided:
     """A request decided and executed."""
     *_, decision = lane.when(wanted)
     assert isinstance(decision, CopyDecided)
@@ -161,7 +162,7 @@ def kinds(events: list[Any]) -> list[type]:
 # --- deposits and decisions --------------------------------------------------------------------------------
 
 
-def test_the_first_request_deposits_what_is_configured_looks_then_decides() -> None:
+def test_the_first_request_deposits_marks_equity_then_decides() -> None:
     configuration = configured()
     lane = planning(configuration)
     deposited, marked, decided = lane.when(request(configuration))
@@ -195,10 +196,10 @@ def test_a_changed_deposit_moves_cash_by_the_difference_and_is_no_loss(amount: s
     assert (deposited.cash_delta_micros, deposited.config_sequence) == (delta, 11)
     assert decided.equity_micros == 10_000 * USD + delta
     assert decided.config_sequence == 11
-    assert lane.state.of["ann"].breakers.day_micros == 10_000 * USD + delta
+    assert lane.state.portfolios.of["ann"].breakers.day_micros == 10_000 * USD + delta
 
 
-def test_a_decision_names_what_it_has_seen() -> None:
+def test_a_decision_names_its_inputs() -> None:
     configuration, valuation = configured(), valued(mark(99), mark(100))
     lane = planning(configuration, valuation)
     *_, first = lane.when(request(configuration))
@@ -214,20 +215,20 @@ def test_a_decision_names_what_it_has_seen() -> None:
     assert lane.replayed().state.followed == 71
 
 
-def test_a_decision_sees_the_orders_on_their_way_and_the_newest_marks() -> None:
+def test_a_decision_counts_pending_orders_and_the_newest_marks() -> None:
     configuration, valuation = configured(), valued()
     lane = planning(configuration, valuation)
     first = bought(lane, configuration, request(configuration))
     moves(valuation, mark(200, at=NOW + 1))
     *_, second = lane.when(request(configuration, 2))
-    assert second.equity_micros == lane.state.of["ann"].cash_micros + 2 * 100 * first.share_micros
+    assert second.equity_micros == lane.state.portfolios.of["ann"].cash_micros + 2 * 100 * first.share_micros
 
 
 @pytest.mark.parametrize(
     ("fields", "why"),
     [({"policy_hash": "unheard"}, "policy unheard is not in CONFIG"), ({"subscriber_id": "who"}, "'who' is not in")],
 )
-def test_what_is_not_configured_cannot_be_decided(fields: dict[str, Any], why: str) -> None:
+def test_a_request_without_its_configuration_cannot_be_decided(fields: dict[str, Any], why: str) -> None:
     configuration = configured()
     lane = planning(configuration)
     with pytest.raises(UnprocessableError, match=why):
@@ -247,7 +248,7 @@ def test_other_modes_are_skipped_with_the_reason(mode: Mode, reason: Reason) -> 
 # --- breakers ----------------------------------------------------------------------------------------------
 
 
-def losing(configuration: LiveConfiguration, valuation: LiveMarkPrices) -> Folding[Portfolios]:
+def losing(configuration: LiveConfiguration, valuation: LiveMarkPrices) -> Folding[PlanState]:
     """Ann holds 10 BTC from 100 USD each, in a portfolio of 10,000 USD, looked at this day."""
     lane = planning(configuration, valuation)
     *_, decided = lane.when(request(configuration))
@@ -277,67 +278,67 @@ def test_a_loss_trips_before_the_decision_that_it_stops() -> None:
     assert kinds([again]) == [CopyDecided]
 
 
-def test_the_clock_trips_when_marks_move_and_says_which_mark() -> None:
+def test_a_tick_trips_a_breaker_when_marks_move_and_names_the_mark() -> None:
     configuration, valuation = configured(), valued()
     lane = losing(configuration, valuation)
-    assert lane.when_time_passes(NOW + LOOK_NS) == []
+    assert lane.when_time_passes(NOW + EVALUATION_INTERVAL_NS) == []
     moves(valuation, mark(69, at=NOW + 1))
-    (tripped,) = lane.when_time_passes(NOW + 2 * LOOK_NS)
+    (tripped,) = lane.when_time_passes(NOW + 2 * EVALUATION_INTERVAL_NS)
     assert isinstance(tripped, BreakerTripped)
     assert lane.outputs[-1].cause == "GROUPS:10"
-    assert lane.when_time_passes(NOW + 3 * LOOK_NS) == []
+    assert lane.when_time_passes(NOW + 3 * EVALUATION_INTERVAL_NS) == []
     moves(valuation, mark(68, at=NOW + 2))
-    assert lane.when_time_passes(NOW + 4 * LOOK_NS) == []
+    assert lane.when_time_passes(NOW + 4 * EVALUATION_INTERVAL_NS) == []
 
 
-def test_marks_are_looked_at_once_a_second() -> None:
+def test_marks_are_compared_once_a_second() -> None:
     configuration, valuation = configured(), valued()
     lane = losing(configuration, valuation)
     lane.when_time_passes(NOW)
     moves(valuation, mark(69, at=NOW + 1))
-    assert lane.when_time_passes(NOW + LOOK_NS - 1) == []
-    assert len(lane.when_time_passes(NOW + LOOK_NS)) == 1
+    assert lane.when_time_passes(NOW + EVALUATION_INTERVAL_NS - 1) == []
+    assert len(lane.when_time_passes(NOW + EVALUATION_INTERVAL_NS)) == 1
 
 
-def test_the_mark_of_what_is_not_held_wakes_nobody() -> None:
+def test_the_mark_of_an_asset_not_held_re_evaluates_no_portfolio() -> None:
     configuration, valuation = configured(), valued()
     lane = losing(configuration, valuation)
     lane.when_time_passes(NOW)
     moves(valuation, mark(69, asset="ETH"))
-    lane.stage.tick(lane.state, NOW + LOOK_NS)
-    assert lane.state.dirty == {}
+    lane.stage.tick(lane.state, NOW + EVALUATION_INTERVAL_NS)
+    assert lane.state.portfolios.to_reevaluate == {}
 
 
-def test_midnight_is_looked_at_without_any_mark() -> None:
+def test_portfolios_are_re_evaluated_at_midnight_without_any_mark() -> None:
     configuration, valuation = configured(), valued()
     lane = losing(configuration, valuation)
     moves(valuation, mark(69, at=NOW + 1))
-    lane.when_time_passes(NOW + LOOK_NS)
+    lane.when_time_passes(NOW + EVALUATION_INTERVAL_NS)
     midnight = next_day(NOW)
     assert lane.when_time_passes(midnight - 1) == []
-    marked, reset = lane.when_time_passes(midnight - 1 + LOOK_NS)
+    marked, reset = lane.when_time_passes(midnight - 1 + EVALUATION_INTERVAL_NS)
     assert (type(marked), type(reset), reset.limit) == (EquityMarked, BreakerReset, BreakerLimit.DAILY_LOSS)
-    assert lane.outputs[-1].id == derived("brr", "ann", BreakerLimit.DAILY_LOSS, midnight - 1 + LOOK_NS)
-    assert lane.when_time_passes(midnight + 2 * LOOK_NS) == []
+    assert lane.outputs[-1].id == derived("brr", "ann", BreakerLimit.DAILY_LOSS, midnight - 1 + EVALUATION_INTERVAL_NS)
+    assert lane.when_time_passes(midnight + 2 * EVALUATION_INTERVAL_NS) == []
 
 
 def test_an_operator_resets_breakers_once() -> None:
     configuration, valuation = configured(), valued()
     lane = losing(configuration, valuation)
     moves(valuation, mark(69, at=NOW + 1))
-    lane.when_time_passes(NOW + LOOK_NS)
+    lane.when_time_passes(NOW + EVALUATION_INTERVAL_NS)
     order = ControlChanged(target=ControlTarget.BREAKERS, id="ann", state=ControlState.RESET, actor="olga", note="ok")
     configuration.directory.evolve(order, NOW, 12)
     configuration.sequence = 12
-    (reset,) = lane.when_time_passes(NOW + 2 * LOOK_NS)
+    (reset,) = lane.when_time_passes(NOW + 2 * EVALUATION_INTERVAL_NS)
     assert (type(reset), reset.actor, reset.config_sequence) == (BreakerReset, "olga", 12)
-    assert lane.when_time_passes(NOW + 3 * LOOK_NS) == []
+    assert lane.when_time_passes(NOW + 3 * EVALUATION_INTERVAL_NS) == []
     moves(valuation, mark(30, at=NOW + 2))
-    (tripped,) = lane.when_time_passes(NOW + 4 * LOOK_NS)
+    (tripped,) = lane.when_time_passes(NOW + 4 * EVALUATION_INTERVAL_NS)
     assert isinstance(tripped, BreakerTripped)
-    assert lane.when_time_passes(NOW + 5 * LOOK_NS) == [], "the order was given before it tripped"
+    assert lane.when_time_passes(NOW + 5 * EVALUATION_INTERVAL_NS) == [], "the order was given before it tripped"
     again = lane.replayed()
-    assert again.when_time_passes(NOW + 6 * LOOK_NS) == [], "nor after a restart"
+    assert again.when_time_passes(NOW + 6 * EVALUATION_INTERVAL_NS) == [], "nor after a restart"
 
 
 # --- settlement --------------------------------------------------------------------------------------------
@@ -348,25 +349,26 @@ def test_a_resolved_market_is_paid_out_exactly_once() -> None:
     lane = planning(configuration, valuation)
     decision = bought(lane, configuration, on_polymarket(configuration))
     bought(lane, configuration, on_polymarket(configuration, 2, subscription_id="ann-bob", influencer_id="bob"))
-    cash = lane.state.of["ann"].cash_micros
+    cash = lane.state.portfolios.of["ann"].cash_micros
     lane.when_time_passes(NOW)
     moves(valuation, mark(0.7, asset="yes", venue=Venue.POLYMARKET), resolved())
-    one, other, marked = lane.when_time_passes(NOW + LOOK_NS)
+    one, other, marked = lane.when_time_passes(NOW + EVALUATION_INTERVAL_NS)
     assert isinstance(one, PositionSettled)
     assert isinstance(marked, EquityMarked), "the payout made a new peak"
     assert (one.subscriber_id, one.subscription_id, one.influencer_id) == ("ann", "ann-alice", "alice")
     assert (other.subscription_id, other.influencer_id) == ("ann-bob", "bob")
     assert (one.share_delta_micros, one.cash_delta_micros) == (-decision.share_micros, decision.share_micros)
-    assert (one.price_micros, one.market, one.resolution_id, one.settled_at) == (USD, "race", "res-1", NOW + LOOK_NS)
+    assert (one.price_micros, one.market, one.resolution_id) == (USD, "race", "res-1")
+    assert one.settled_at == NOW + EVALUATION_INTERVAL_NS
     output = lane.outputs[-3]
     assert (output.id, output.correlation, output.cause) == (one.settlement_id, "res-1", "GROUPS:20")
-    portfolio = lane.state.of["ann"]
+    portfolio = lane.state.portfolios.of["ann"]
     assert (portfolio.positions, portfolio.copied) == ({}, {})
     assert portfolio.cash_micros == cash + one.cash_delta_micros + other.cash_delta_micros
     assert lane.stage.due(lane.state) is None
     moves(valuation, resolved(yes=0, id="res-2"))
-    assert lane.when_time_passes(NOW + 2 * LOOK_NS) == []
-    assert lane.replayed().when_time_passes(NOW + 3 * LOOK_NS) == [], "nor after a restart"
+    assert lane.when_time_passes(NOW + 2 * EVALUATION_INTERVAL_NS) == []
+    assert lane.replayed().when_time_passes(NOW + 3 * EVALUATION_INTERVAL_NS) == [], "nor after a restart"
 
 
 @pytest.mark.parametrize("yes", [0, 0.5, 1])
@@ -379,21 +381,21 @@ def test_a_payout_may_be_nothing_a_half_or_a_dollar(yes: float) -> None:
     assert settled.cash_delta_micros == decision.share_micros * yes
 
 
-def test_an_order_on_its_way_is_waited_for_then_all_is_paid_at_once() -> None:
+def test_a_settlement_waits_for_a_pending_order() -> None:
     configuration, valuation = configured(), valued()
     lane = planning(configuration, valuation)
     first = bought(lane, configuration, on_polymarket(configuration))
     *_, second = lane.when(on_polymarket(configuration, 2))
     moves(valuation, resolved())
     assert paid(lane.when_time_passes(NOW)) == []
-    assert paid(lane.when_time_passes(NOW + LOOK_NS)) == []
+    assert paid(lane.when_time_passes(NOW + EVALUATION_INTERVAL_NS)) == []
     executed(lane, configuration, second)
-    (settled,) = paid(lane.when_time_passes(NOW + 2 * LOOK_NS))
+    (settled,) = paid(lane.when_time_passes(NOW + 2 * EVALUATION_INTERVAL_NS))
     assert -settled.share_delta_micros == first.share_micros + second.share_micros
-    assert lane.when_time_passes(NOW + 3 * LOOK_NS) == []
+    assert lane.when_time_passes(NOW + 3 * EVALUATION_INTERVAL_NS) == []
 
 
-def test_what_was_decided_at_the_end_is_settled_after_its_fills_too() -> None:
+def test_a_decision_before_the_resolution_is_settled_after_its_fills() -> None:
     """Decided before the resolution was seen, filled behind the settlement of nothing."""
     configuration, valuation = configured(), valued()
     lane = planning(configuration, valuation)
@@ -401,8 +403,8 @@ def test_what_was_decided_at_the_end_is_settled_after_its_fills_too() -> None:
     moves(valuation, resolved())
     assert paid(lane.when_time_passes(NOW)) == []
     executed(lane, configuration, decided)
-    assert len(paid(lane.when_time_passes(NOW + LOOK_NS))) == 1
-    assert lane.state.of["ann"].positions == {}
+    assert len(paid(lane.when_time_passes(NOW + EVALUATION_INTERVAL_NS))) == 1
+    assert lane.state.portfolios.of["ann"].positions == {}
 
 
 def test_a_resolved_market_takes_no_more_orders() -> None:
@@ -414,9 +416,9 @@ def test_a_resolved_market_takes_no_more_orders() -> None:
 # --- many portfolios ---------------------------------------------------------------------------------------
 
 
-def test_many_portfolios_are_looked_after_in_bounded_turns() -> None:
-    people = [f'{{"kind":"subscriber","id":"s{number}","deposit_usd":"10000"}}' for number in range(450)]
-    configuration, valuation = configured([*LINES, *people]), valued()
+def test_many_portfolios_are_re_evaluated_a_bounded_number_at_a_time() -> None:
+    lines = [f'{{"kind":"subscriber","id":"s{number}","deposit_usd":"10000"}}' for number in range(450)]
+    configuration, valuation = configured([*LINES, *lines]), valued()
     lane = planning(configuration, valuation)
     for number in range(450):
         fields = {"subscriber_id": f"s{number}", "subscription_id": f"s{number}-alice"}
@@ -424,21 +426,21 @@ def test_many_portfolios_are_looked_after_in_bounded_turns() -> None:
     moves(valuation, resolved())
     done: list[str] = []
     for turn in (200, 200, 50):
-        settled = paid(lane.when_time_passes(NOW + LOOK_NS))
+        settled = paid(lane.when_time_passes(NOW + EVALUATION_INTERVAL_NS))
         assert len(settled) == turn
         done += [event.subscriber_id for event in settled]
         assert lane.stage.due(lane.state) == (0 if len(done) < 450 else None)
     assert len(set(done)) == 450
 
 
-def test_without_anything_held_the_clock_is_not_asked_for() -> None:
+def test_without_positions_no_tick_is_due() -> None:
     configuration = configured()
     lane = planning(configuration)
     assert lane.stage.due(lane.state) is None
     decision = bought(lane, configuration, request(configuration))
     lane.when_time_passes(NOW)
-    assert lane.stage.due(lane.state) == NOW + LOOK_NS
-    assert lane.state.holders == {("hyperliquid", "BTC"): {"ann"}}
+    assert lane.stage.due(lane.state) == NOW + EVALUATION_INTERVAL_NS
+    assert lane.state.portfolios.holders == {("hyperliquid", "BTC"): {"ann"}}
     sale: dict[str, Any] = {
         "action": Action.CLOSE,
         "trade_side": TradeSide.SELL,
@@ -448,7 +450,7 @@ def test_without_anything_held_the_clock_is_not_asked_for() -> None:
     book = RequestedQuote("q", 99_990_000, 100_010_000, ((99_990_000, 50 * USD),), 10_000, NOW)
     sold = bought(lane, configuration, request(configuration, 2, quote=book, **sale))
     assert sold.share_micros == decision.share_micros
-    assert lane.state.holders == {}
+    assert lane.state.portfolios.holders == {}
     assert lane.stage.due(lane.state) is None
 
 
@@ -480,10 +482,10 @@ def for_everyone(
 def due_of(configuration: LiveConfiguration, wanted: ExecutionRequested) -> int:
     policy = configuration.directory.policy_named(wanted.policy_hash)
     assert policy is not None
-    return wanted.detect_time + (policy.latency_ms + policy.latency_jitter_ms) * MS + HOLD_NS
+    return wanted.detect_time + (policy.latency_ms + policy.latency_jitter_ms) * MS + QUEUE_MARGIN_NS
 
 
-def test_a_request_of_everyones_portfolio_waits_its_turn() -> None:
+def test_a_request_of_exec_global_is_queued() -> None:
     configuration = everyone()
     lane = planning(configuration)
     wanted = for_everyone(configuration, 1, "alice", 0)
@@ -506,7 +508,7 @@ def test_a_request_of_everyones_portfolio_waits_its_turn() -> None:
     assert lane.when_time_passes(due + SECOND) == []
 
 
-def test_first_in_first_out_is_by_detection_whoever_the_influencer() -> None:
+def test_first_in_first_out_is_by_detection_for_all_influencers() -> None:
     configuration = everyone()
     lane = planning(configuration)
     arrivals = [(1, "alice", 30), (2, "bob", 10), (3, "alice", 20), (4, "bob", 0)]
@@ -526,7 +528,7 @@ def test_first_in_first_out_is_by_detection_whoever_the_influencer() -> None:
     assert last.request_id == "req1"
 
 
-def test_one_that_was_detected_earlier_is_not_overtaken_although_its_policy_waits_longer() -> None:
+def test_a_request_detected_earlier_is_decided_first_although_its_policy_waits_longer() -> None:
     slow = '{"kind":"guardrail","scope":"influencer:bob","values":{"latency_ms":5000}}'
     configuration = configured([*LINES, BULLISH, slow], bankroll_micros=10_000 * USD)
     lane = planning(configuration)
@@ -538,7 +540,7 @@ def test_one_that_was_detected_earlier_is_not_overtaken_although_its_policy_wait
     assert [event.request_id for event in events if isinstance(event, CopyDecided)] == ["req1", "req2"]
 
 
-def test_of_two_that_were_detected_together_the_groups_decide() -> None:
+def test_requests_detected_together_are_ordered_by_group_id() -> None:
     configuration = everyone()
     orders = []
     for numbers in itertools.permutations((1, 2, 3)):
@@ -550,7 +552,7 @@ def test_of_two_that_were_detected_together_the_groups_decide() -> None:
     assert orders == [["req1", "req2", "req3"]] * 6
 
 
-def test_every_decision_of_a_turn_sees_those_before_it() -> None:
+def test_every_decision_of_a_tick_counts_those_before_it() -> None:
     tight = (
         '{"kind":"guardrail","scope":"global","values":{"market_exposure_micros":500000,"total_exposure_micros":7000}}'
     )
@@ -565,7 +567,7 @@ def test_every_decision_of_a_turn_sees_those_before_it() -> None:
     assert Reason.EXPOSURE_TOTAL in decided[1].reasons
 
 
-def test_what_is_looked_at_twice_in_a_turn_has_ids_of_its_own() -> None:
+def test_two_equity_marks_of_a_tick_have_different_ids() -> None:
     configuration, valuation = everyone(), valued()
     lane = planning(configuration, valuation)
     lane.when(for_everyone(configuration, 1, "alice", 0))
@@ -578,7 +580,7 @@ def test_what_is_looked_at_twice_in_a_turn_has_ids_of_its_own() -> None:
     assert len({output.id for output in lane.outputs}) == len(lane.outputs)
 
 
-def test_the_queue_outlives_a_restart() -> None:
+def test_the_queue_survives_a_restart() -> None:
     configuration = everyone()
     lane = planning(configuration)
     for number, detected in ((1, 30), (2, 0)):
@@ -629,9 +631,9 @@ def test_a_snapshot_and_the_tail_are_the_whole_log(happened: list[tuple[str, int
                 executed(lane, configuration, unfilled.pop(0))
         unfilled += [event for event in events if isinstance(event, CopyDecided) and event.decision is Decision.EXECUTE]
     for again in (lane.replayed(), lane.replayed(snapshot_at=snapshot_at)):
-        assert again.state.of == lane.state.of
+        assert again.state.portfolios.of == lane.state.portfolios.of
         assert (again.state.queued, again.state.followed) == (lane.state.queued, lane.state.followed)
-        assert again.state.holders == lane.state.holders
+        assert again.state.portfolios.holders == lane.state.portfolios.holders
     assert lane.stage.dump(lane.stage.restore(lane.stage.dump(lane.state), LANE)) == lane.stage.dump(lane.state)
     settled = [event.settlement_id for _, event in lane.log if isinstance(event, PositionSettled)]
     assert len(set(settled)) == len(settled)
@@ -642,7 +644,7 @@ def test_a_snapshot_and_the_tail_are_the_whole_log(happened: list[tuple[str, int
 # --- a worker ----------------------------------------------------------------------------------------------
 
 
-async def test_a_request_from_a_configuration_to_come_does_not_keep_a_worker_from_stopping(log: Connection) -> None:
+async def test_a_request_of_a_later_configuration_does_not_keep_a_worker_from_stopping(log: Connection) -> None:
     await import_lines(log, LINES, actor="tests", now=NOW)
     configuration = LiveConfiguration(log, CODEC)
     await configuration.start()

@@ -37,7 +37,7 @@ from domain.reason_codes import Reason
 from handlers.live.configuration import LiveConfiguration
 from handlers.live.event_codec import codec
 from handlers.live.mark_prices import LiveMarkPrices
-from handlers.plan import Plan, Portfolios
+from handlers.plan import Plan, PlanState
 from streams import subjects
 from streams.append import MAX_BATCH, Record, append
 from streams.connection import Connection, connect
@@ -158,13 +158,13 @@ class ObservedPlan(Plan):
 
     def __init__(self, configuration: LiveConfiguration, prices: LiveMarkPrices) -> None:
         super().__init__(configuration, prices)
-        self.states: dict[Lane, Portfolios] = {}
+        self.states: dict[Lane, PlanState] = {}
 
-    def initial(self, lane: Lane) -> Portfolios:
+    def initial(self, lane: Lane) -> PlanState:
         self.states[lane] = super().initial(lane)
         return self.states[lane]
 
-    def restore(self, payload: bytes, lane: Lane) -> Portfolios:
+    def restore(self, payload: bytes, lane: Lane) -> PlanState:
         self.states[lane] = super().restore(payload, lane)
         return self.states[lane]
 
@@ -179,7 +179,8 @@ async def started(connection: Connection) -> tuple[float, dict[str, Portfolio]]:
     seconds = time.perf_counter() - began
     stop.set()
     await running
-    return seconds, {name: portfolio for state in stage.states.values() for name, portfolio in state.of.items()}
+    lanes_portfolios = [state.portfolios.of for state in stage.states.values()]
+    return seconds, {name: portfolio for of in lanes_portfolios for name, portfolio in of.items()}
 
 
 async def main(events: int, subscribers: int) -> None:

@@ -1,0 +1,72 @@
+"""Many portfolios, and which to re-evaluate: marks moved, a day ended, a market was resolved, breakers were reset."""
+
+from collections.abc import Container
+
+from domain import breakers
+from domain.mark_prices import Asset, MarkPrices
+from domain.portfolio import Portfolio
+
+EVALUATION_INTERVAL_NS = 1_000_000_000
+"""How often marks are compared with those of the last evaluation."""
+
+
+class PortfolioSet:
+    """Portfolios by subscriber id. Not derived from the log and not saved: the order of re-evaluation."""
+
+    def __init__(self, of: dict[str, Portfolio]) -> None:
+        self.of = of
+        self.holders: dict[Asset, set[str]] = {}
+        """The subscribers that hold an asset."""
+        for subscriber_id, portfolio in of.items():
+            for asset in portfolio.positions:
+                self.holders.setdefault(asset, set()).add(subscriber_id)
+        self.to_reevaluate: dict[str, None] = {}
+        """The subscribers to re-evaluate, in order."""
+        self.evaluated_at = 0
+        self._marks_sequence = 0
+        self._resets = 0
+        self._day = -1
+
+    def set(self, subscriber_id: str, portfolio: Portfolio) -> None:
+        """Replace a portfolio."""
+        before = self.of.get(subscriber_id)
+        self.of[subscriber_id] = portfolio
+        held = before.positions if before is not None else {}
+        if portfolio.positions is held:
+            return
+        for asset in held.keys() - portfolio.positions.keys():
+            self.holders[asset].discard(subscriber_id)
+            if not self.holders[asset]:
+                del self.holders[asset]
+        for asset in portfolio.positions.keys() - held.keys():
+            self.holders.setdefault(asset, set()).add(subscriber_id)
+
+    def next_evaluation(self) -> int | None:
+        """When (ns) `take` may return something next; None when nothing is held."""
+        if self.to_reevaluate:
+            return 0
+        return self.evaluated_at + EVALUATION_INTERVAL_NS if self.holders else None
+
+    def take(self, marks: MarkPrices, resets: int, now: int, count: int, excluded: Container[str]) -> list[str]:
+        """At most `count` subscribers to re-evaluate at `now` (ns), apart from the excluded ones, who stay in order.
+
+        `resets` is the number of the operators' resets of breakers so far.
+        """
+        if now - self.evaluated_at >= EVALUATION_INTERVAL_NS:
+            self.evaluated_at = now
+            self._collect(marks, resets, now)
+        taken = [subscriber_id for subscriber_id in self.to_reevaluate if subscriber_id not in excluded][:count]
+        for subscriber_id in taken:
+            del self.to_reevaluate[subscriber_id]
+        return taken
+
+    def _collect(self, marks: MarkPrices, resets: int, now: int) -> None:
+        day = breakers.day_of(now)
+        all_of_them = day != self._day or resets != self._resets
+        for asset, holders in self.holders.items():
+            mark = marks.mark(asset)
+            moved = mark is not None and mark.sequence > self._marks_sequence
+            # A resolved asset is still held when an order in it was under way.
+            if all_of_them or moved or marks.resolution(asset) is not None:
+                self.to_reevaluate.update(dict.fromkeys(sorted(holders)))
+        self._day, self._resets, self._marks_sequence = day, resets, marks.sequence
