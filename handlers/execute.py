@@ -1,7 +1,7 @@
-"""EXECUTIONS -> EXECUTIONS: orders, fills and results of the decisions that said EXECUTE, on the paper venue.
+"""EXECUTIONS -> EXECUTIONS: orders, fills and results of the EXECUTE decisions, on the paper venue.
 
-On paper nothing leaves the house, so the intent and its outcome are one commit. A settlement moves a position too,
-and is answered with the position after it.
+On paper no order leaves the system, so the intent and its outcome are one commit. A settlement changes a position too:
+the position after it follows as an event.
 """
 
 from collections.abc import Iterator
@@ -76,7 +76,10 @@ class Execute(Stage[Held]):
             return
         policy = self._configuration.directory.policy_named(decision.policy_hash)
         if policy is None:
-            raise UnprocessableError(f"policy {decision.policy_hash} is not in CONFIG")
+            raise UnprocessableError(
+                f"policy {decision.policy_hash} is not in CONFIG; any `vibe config import` stores missing policies, "
+                "then: vibe dead retry"
+            )
         venue, asset = decision.venue.value, decision.asset
         position = state.positions.get((decision.subscriber_id, venue, asset), Position())
         copied = state.copied.get((decision.subscription_id, venue, asset), 0)
@@ -92,7 +95,7 @@ class Execute(Stage[Held]):
                 if shares:
                     state.copied[copied] = shares
                 else:
-                    state.copied.pop(copied, None)  # over the years nearly everything is
+                    state.copied.pop(copied, None)  # closed copies leave memory
             case PositionSettled():
                 state.copied.pop((event.subscription_id, event.venue.value, event.asset), None)
             case PositionChanged():
@@ -133,4 +136,4 @@ def _id_of(event: object) -> str:
             return f"{event.order_id}.completed"
         case PositionChanged():
             return f"{event.order_id}.position"
-    raise TypeError(f"{type(event).__name__} has no id here")
+    raise TypeError(f"{type(event).__name__} is not written by execute")

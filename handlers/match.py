@@ -33,7 +33,7 @@ class Match(Stage[None]):
         return _matched(self._configuration.directory, event, self._configuration.sequence)
 
     async def handle_again(self, state: None, event: Recorded, now: int, config_sequence: int) -> Iterable[Output]:
-        # The configuration may have changed since the first part was stored: fan out as it was then.
+        # The configuration may have changed since the first part was stored: fan out with the one of that time.
         await self._configuration.reached(config_sequence)
         directory = await self._configuration.at(config_sequence)
         return list(_matched(directory, event, config_sequence))

@@ -1,4 +1,4 @@
-"""RAW -> SIGNALS: what each raw event changed in an influencer's position."""
+"""RAW -> SIGNALS: how each raw event changed an influencer's position."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -22,16 +22,12 @@ from domain.signals import Trade
 from gateways.registry import ADAPTERS
 from gateways.venue_errors import WireError
 from gateways.venue_types import DecodedRaw
-from handlers.ingest.gap_subscription import GAP_TOKEN
 from streams import subjects
 from streams.envelope import Recorded
 from streams.errors import UnprocessableError
 from streams.processing.stage import Output, Stage
 from streams.subjects import Lane
 from streams.topology import RAW, SIGNALS
-
-ACCOUNT_TOKEN, MARKET_TOKEN = "_account", "_market"
-"""Stand for the asset in the subjects of what concerns a whole account or market."""
 
 
 class Known(Struct):
@@ -73,23 +69,23 @@ class Normalize(Stage[Known]):
 
 
 def _events(state: Known, raw: RawReceived) -> tuple[Event, ...]:
-    said = _decoded(raw)
+    decoded = _decoded(raw)
     account = state.accounts.get((raw.venue, raw.address), Account())
-    match said:
+    match decoded:
         case Trade():
-            if not said.market:
-                said = msgspec.structs.replace(said, market=account.market_of(said.asset))
-            return signals.record(account.holding(said.asset), said, account.equity_micros)
+            if not decoded.market:
+                decoded = msgspec.structs.replace(decoded, market=account.market_of(decoded.asset))
+            return signals.record(account.holding(decoded.asset), decoded, account.equity_micros)
         case Movement():
             try:
-                return influencer_account.move(account, said, state.markets.get((said.venue, said.market), ()))
+                return influencer_account.move(account, decoded, state.markets.get((decoded.venue, decoded.market), ()))
             except UnclearError as error:
-                raise UnprocessableError(f"{error}; the position follows the venue's next report") from error
-        case AccountSeeded() if influencer_account.is_stale(account, said):
+                raise UnprocessableError(f"{error}; the venue's next account snapshot corrects the position") from error
+        case AccountSeeded() if influencer_account.is_stale(account, decoded):
             return ()
         case None:
             return ()
-    return (said,)
+    return (decoded,)
 
 
 def _decoded(raw: RawReceived) -> DecodedRaw:
@@ -108,10 +104,10 @@ def _output(raw: RawReceived, event: Event) -> Output:
             event_id = f"{raw.raw_id}.observed"
             return Output(subjects.signals(influencer, venue, event.asset), event, event_id, raw.raw_id)
         case GapDetected():
-            return Output(subjects.signals(influencer, venue, GAP_TOKEN), event, event.gap_id, raw.raw_id)
+            return Output(subjects.signals(influencer, venue, subjects.GAP_TOKEN), event, event.gap_id, raw.raw_id)
         case AccountSeeded():
-            return Output(subjects.signals(influencer, venue, ACCOUNT_TOKEN), event, event.seed_id, raw.raw_id)
+            return Output(subjects.signals(influencer, venue, subjects.ACCOUNT_TOKEN), event, event.seed_id, raw.raw_id)
         case MarketDescribed():
             event_id = f"{event.description_id}@{raw.raw_id}"
-            return Output(subjects.signals(influencer, venue, MARKET_TOKEN), event, event_id, raw.raw_id)
+            return Output(subjects.signals(influencer, venue, subjects.MARKET_TOKEN), event, event_id, raw.raw_id)
     raise TypeError(f"{type(event).__name__} is not written by normalize")

@@ -1,6 +1,6 @@
-"""GROUPS -> GROUPS: the order book of each closed group, captured when the latency model says so.
+"""GROUPS -> GROUPS: the order book of each closed group, captured at the time that the latency model gives.
 
-First the intent (`quote.wanted`) is stored with the checkpoint, then a courier fetches the book, then the outcome is
+First the intent (`quote.wanted`) is stored with the checkpoint, then an effect fetches the book, then the outcome is
 stored. After a crash the wanted quotes without an outcome are the to-do list.
 """
 

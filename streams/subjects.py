@@ -70,6 +70,10 @@ def raw(influencer: str, venue: str, channel: str, address: str) -> str:
     return f"raw.{partition(influencer)}.{token(venue)}.{token(channel)}.{token(address)}"
 
 
+ACCOUNT_TOKEN, MARKET_TOKEN, GAP_TOKEN = "_account", "_market", "_gap"
+"""Replace the asset in the SIGNALS subjects of events about a whole account or market, and of gaps in a position."""
+
+
 def signals(influencer: str, venue: str, asset: str) -> str:
     return f"signals.{partition(influencer)}.{token(venue)}.{token(influencer)}.{token(asset)}"
 

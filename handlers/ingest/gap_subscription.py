@@ -15,8 +15,6 @@ from streams.topology import SIGNALS
 
 log = structlog.get_logger()
 
-GAP_TOKEN = "_gap"
-"""Replaces the asset in the subject of a gap, so that gaps can be followed without the signals."""
 _WAIT_SECONDS = 0.5
 
 
@@ -32,7 +30,7 @@ async def follow_detected_gaps(
 
     `on_gap` must not wait. Unreadable events are logged and skipped.
     """
-    pattern = f"signals.*.{subjects.token(venue.value)}.*.{GAP_TOKEN}"
+    pattern = f"signals.*.{subjects.token(venue.value)}.*.{subjects.GAP_TOKEN}"
     feed = await StreamSubscription(
         connection, SIGNALS.name, [pattern], description=f"follows gaps of {venue.value}"
     ).open(after)

@@ -1,4 +1,4 @@
-"""Following CONFIG: every stage of a process shares one live directory; a change takes effect without a restart."""
+"""Following CONFIG: the stages of a process share one live configuration; a change takes effect without a restart."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,7 +17,7 @@ log = structlog.get_logger()
 
 
 def fold(directory: Configuration, codec: Codec, stored: Stored) -> None:
-    """Fold one stored CONFIG event into a directory. What is not one is passed over: nobody can take it out again."""
+    """Fold one stored CONFIG event. An unreadable one is skipped: it cannot be removed from the log."""
     try:
         event = codec.decode(CONFIG.name, stored.sequence, stored.subject, stored.payload)
     except UnprocessableError as error:
@@ -27,7 +27,7 @@ def fold(directory: Configuration, codec: Codec, stored: Stored) -> None:
 
 
 async def directory_at(connection: Connection, codec: Codec, sequence: int | None = None) -> tuple[Configuration, int]:
-    """The directory as of a CONFIG sequence (None = now), and the last sequence it holds."""
+    """The configuration as of a CONFIG sequence (None = now), and the last sequence in it."""
     directory, reached = Configuration(), 0
     async for batch in read_all(connection, CONFIG.name):
         for stored in batch:
@@ -39,7 +39,7 @@ async def directory_at(connection: Connection, codec: Codec, sequence: int | Non
 
 
 class LiveConfiguration:
-    """The live directory of a process and the CONFIG sequence it has reached."""
+    """The live configuration of a process and the CONFIG sequence that it has reached."""
 
     def __init__(self, connection: Connection, codec: Codec) -> None:
         self._connection = connection
@@ -53,20 +53,21 @@ class LiveConfiguration:
         self.sequence = 0
 
     async def start(self) -> None:
-        """Load everything there is, then follow."""
+        """Load all of CONFIG, then follow it."""
         self.directory, self.sequence = await directory_at(self._connection, self._codec)
         await self._following.start(self.sequence)
 
     def on_change(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after every change."""
         self._listeners.append(listener)
 
     async def reached(self, sequence: int) -> None:
-        """Wait until the directory holds this CONFIG sequence."""
+        """Wait until the configuration includes this CONFIG sequence."""
         async with self._moved:
             await self._moved.wait_for(lambda: self.sequence >= sequence)
 
     async def at(self, sequence: int) -> Configuration:
-        """The directory as it was at an earlier sequence."""
+        """The configuration as of an earlier CONFIG sequence."""
         directory, _ = await directory_at(self._connection, self._codec, sequence)
         return directory
 

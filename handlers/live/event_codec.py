@@ -1,4 +1,4 @@
-"""Every type that may stand in the log: the domain's events and the log's own."""
+"""Every type of event in the log: the domain's events and those of `streams`."""
 
 from msgspec import Struct
 
@@ -25,7 +25,7 @@ def codec() -> Codec:
 
 
 def readable(codec: Codec, stream: str, stored: Stored) -> Recorded | None:
-    """A stored event, or None for what is none: who looks back over history passes that over."""
+    """A stored event; None when it cannot be decoded: readers of history skip it."""
     try:
         return codec.decode(stream, stored.sequence, stored.subject, stored.payload)
     except UnprocessableError:

@@ -1,4 +1,4 @@
-"""Following marks and resolutions: every stage of a process that values portfolios shares one live instance."""
+"""Following marks and resolutions: the stages of a process that need prices share one live instance."""
 
 import structlog
 
@@ -18,7 +18,7 @@ PATTERN = "marks.>"
 def fold(marks: MarkPrices, codec: Codec, stored: Stored, until: int | None = None) -> bool:
     """Fold one stored event of GROUPS; False, and not folded, when it was recorded after `until` (ns).
 
-    What is not an event is passed over: nobody can take it out again.
+    An unreadable event is skipped: it cannot be removed from the log.
     """
     try:
         event = codec.decode(GROUPS.name, stored.sequence, stored.subject, stored.payload)
@@ -53,7 +53,7 @@ class LiveMarkPrices:
         self.marks = MarkPrices()
 
     async def start(self) -> None:
-        """Load the newest of everything, then follow."""
+        """Load the newest mark and resolution of every asset, then follow."""
         found = await info(self._connection, GROUPS.name)
         end = int(found["state"]["last_seq"]) if found else 0
         async for batch in read_all(self._connection, GROUPS.name, [PATTERN], newest=True):

@@ -1,4 +1,4 @@
-"""Following a stream in the background: what a whole process shares live, from where it was loaded up to on."""
+"""Following a stream in the background, for state that the stages of a process share."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,7 +9,7 @@ _BATCH = 1000
 
 
 class StreamFollower:
-    """Gives what is appended to `take`, batch by batch, until it is closed or fails."""
+    """Calls `take` with the events appended to a stream, batch by batch, until it is closed or fails."""
 
     def __init__(self, feed: StreamSubscription, take: Callable[[list[Stored]], Awaitable[None]]) -> None:
         self._feed = feed
@@ -17,11 +17,12 @@ class StreamFollower:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self, after: int) -> None:
-        """Follow behind this sequence."""
+        """Follow the events after this sequence."""
         await self._feed.open(after)
         self._task = asyncio.create_task(self._follow())
 
     async def close(self) -> None:
+        """Stop following."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

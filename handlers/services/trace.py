@@ -197,7 +197,7 @@ class Tracer:
         if dead:
             return Trace("dead letter", [], [], dead)
         if wanted.startswith("seed_"):
-            snapshot = await self._search(SIGNALS.name, "signals.*.*.*._account", wanted, "seed_id")
+            snapshot = await self._search(SIGNALS.name, f"signals.*.*.*.{subjects.ACCOUNT_TOKEN}", wanted, "seed_id")
             raw = await self._cause(snapshot) if snapshot else None
             return Trace("account snapshot", [hop for hop in (raw, snapshot) if hop], [], []) if snapshot else None
         address = _ADDRESS.search(wanted)

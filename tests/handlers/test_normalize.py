@@ -275,7 +275,9 @@ def test_a_split_needs_the_description_of_its_market() -> None:
     lane = folding()
     lane.when(positions())
     split = moved("SPLIT", 10, 10)
-    with pytest.raises(UnprocessableError, match="was never described; the position follows the venue's next report"):
+    with pytest.raises(
+        UnprocessableError, match="was never described; the venue's next account snapshot corrects the position"
+    ):
         lane.when(split)
     assert lane.state.accounts[Venue.POLYMARKET, ALICE] == lane.replayed().state.accounts[Venue.POLYMARKET, ALICE]
     lane.when(market())

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from domain.events import GapDetected, GapKind, Venue
-from handlers.ingest.gap_subscription import GAP_TOKEN, follow_detected_gaps
+from handlers.ingest.gap_subscription import follow_detected_gaps
 from handlers.live.event_codec import codec
 from streams import subjects
 from streams.append import Record, append
@@ -32,7 +32,7 @@ def gap(number: int, *, venue: Venue = Venue.HYPERLIQUID, influencer: str = "ali
     )
 
 
-async def store(log: Connection, *gaps: GapDetected, token: str = GAP_TOKEN) -> int:
+async def store(log: Connection, *gaps: GapDetected, token: str = subjects.GAP_TOKEN) -> int:
     """Append gaps; returns the sequence of the last."""
     sequence = 0
     for one in gaps:
@@ -78,7 +78,7 @@ async def test_only_gaps_of_the_venue_and_unreadable_events_are_skipped(log: Con
     async with following(log) as found, following(log, venue=Venue.POLYMARKET) as others:
         await store(log, gap(1, venue=Venue.POLYMARKET))
         await store(log, gap(2), token="BTC")
-        subject = subjects.signals("alice", "hyperliquid", GAP_TOKEN)
+        subject = subjects.signals("alice", "hyperliquid", subjects.GAP_TOKEN)
         await append(log, [Record(subject, b"{not an event", "broken")])
         await store(log, gap(3))
         await eventually(lambda: bool(found and others), 5)

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from domain.events import GapDetected, GapKind, Venue
-from handlers.ingest.gap_subscription import GAP_TOKEN
 from handlers.ingest.polymarket import metrics as metrics
 from streams import subjects
 from streams.append import Record, append
@@ -119,4 +118,4 @@ async def gap(log: Connection, event_time: int) -> None:
         event_time=event_time, detect_time=event_time,
     )  # fmt: skip
     payload = CODEC.encode(event, id=event.gap_id, source="tests", time_ns=time.time_ns())
-    await append(log, [Record(subjects.signals("whale", "polymarket", GAP_TOKEN), payload)])
+    await append(log, [Record(subjects.signals("whale", "polymarket", subjects.GAP_TOKEN), payload)])
