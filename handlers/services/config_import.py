@@ -1,4 +1,4 @@
-"""Configuration in: the lines of a file become CONFIG events, only those that change something."""
+"""Import of configuration: the lines of a file become CONFIG events, only those that change something."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -32,7 +32,8 @@ log = structlog.get_logger()
 
 
 class Imported(NamedTuple):
-    """What an import did: events written by kind, lines that changed nothing, and what is wrong (nothing written)."""
+    """The result of an import: events written by kind, lines that changed nothing, bad lines (then nothing is
+    written)."""
 
     written: dict[str, int]
     unchanged: int
@@ -40,26 +41,26 @@ class Imported(NamedTuple):
     sequence: int
 
 
-def current(directory: Configuration) -> Iterator[Event]:
-    """Everything configured now, in an order in which it can be imported again."""
+def configured_events(directory: Configuration) -> Iterator[Event]:
+    """All influencers, subscribers, subscriptions and guardrails, in an order in which they can be imported."""
     yield from directory.guardrails.values()
     yield from directory.influencers.values()
     yield from directory.subscribers.values()
     yield from directory.subscriptions.values()
 
 
-def exported(directory: Configuration) -> Iterator[str]:
-    """One JSON line per configured thing; importing them changes nothing."""
-    for event in current(directory):
+def export_lines(directory: Configuration) -> Iterator[str]:
+    """The configuration as JSON lines; importing them again changes nothing."""
+    for event in configured_events(directory):
         yield msgspec.json.encode(line_of(event)).decode()
 
 
 def changes(directory: Configuration, events: Iterable[Event], at: int, bankroll_micros: int = 0) -> list[Event]:
-    """The events that change the directory, with the portfolios of influencers that are enabled (none without a
-    bankroll), behind every policy that subscriptions evaluate to and that is not stored: on the way to the last change
-    too, because whoever follows may look between any two of them.
+    """Those of the events that change `directory`, and what they bring about; folded into `directory`.
 
-    Folds the changes into `directory`.
+    Enabled influencers get their paper portfolios, if there is a bankroll (micros). Policies that subscriptions
+    evaluate to and that are not stored come first: those in between two changes too, because a follower may read there.
+    `at` is the time of the changes in ns.
     """
     changed: list[Event] = []
     missing: dict[str, Event] = {}
@@ -95,12 +96,12 @@ def changes(directory: Configuration, events: Iterable[Event], at: int, bankroll
         change(event)
         if isinstance(event, InfluencerConfigured):
             enabled.append(event)
-    # Last: what the file says of these portfolios itself comes first.
+    # Last: lines of the file about these portfolios themselves come first.
     for influencer in enabled if bankroll_micros else ():
         for event in default_portfolios.wanted(directory, influencer, bankroll_micros):
             change(event)
     materialize(directory.subscriptions.values())
-    # Policies go first: whoever sees a subscription finds its policy.
+    # Policies go first: a reader of a subscription finds its policy.
     return [*missing.values(), *changed]
 
 
@@ -125,10 +126,10 @@ async def import_lines(
     bankroll_micros: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Imported:
-    """Check every line, then write what changes; a single bad line and nothing is written.
+    """Check every line, then write the changes; when one line is bad, nothing is written.
 
-    Influencers that are enabled get their paper portfolios with this bankroll; 0 = none. When somebody else changes
-    CONFIG meanwhile, the lines are checked again against that, and what is still missing is written.
+    Influencers that are enabled get their paper portfolios with this bankroll in micros; 0 = none. When another import
+    changes CONFIG meanwhile, the lines are checked again against that, and the changes still missing are written.
     """
     lines = list(lines)
     written: dict[str, int] = {}
@@ -142,8 +143,8 @@ async def import_lines(
         try:
             for start in range(0, len(changed), MAX_BATCH):
                 part = changed[start : start + MAX_BATCH]
-                guard = ExpectedVersion(WHOLE, sequence)
-                sequence = (await append(connection, _records(part, now), guard, timeout=10)).last
+                expected = ExpectedVersion(WHOLE, sequence)
+                sequence = (await append(connection, _records(part, now), expected, timeout=10)).last
                 for event in part:
                     written[_kind(event)] = written.get(_kind(event), 0) + 1
                 lines_written |= {key_of(event) for event in part if not isinstance(event, PolicyMaterialized)}
@@ -171,10 +172,10 @@ def _records(part: Iterable[Event], now: int) -> list[Record]:
     return records
 
 
-async def control(
+async def store_control(
     connection: Connection, target: ControlTarget, key: str, state: ControlState, *, actor: str, note: str, now: int
 ) -> int:
-    """Store an operator's switch; returns its CONFIG sequence. In force from the next decision on."""
+    """Store an operator switch; returns its CONFIG sequence. It applies from the next decision on."""
     event = ControlChanged(target=target, id=key, state=state, actor=actor, note=note)
     name = f"{target.value}:{key}" if key else target.value
     payload = codec().encode(event, id=f"control:{name}@{now}", source="vibe/control", time_ns=now, correlation=name)

@@ -1,4 +1,4 @@
-"""SHADOW_USER: the portfolio of an influencer, folded from its signals in the log as of any moment."""
+"""SHADOW_USER: the portfolio of an influencer, folded from its signals in the log as of any time."""
 
 from typing import NamedTuple
 
@@ -14,14 +14,15 @@ from streams.topology import SIGNALS
 
 
 class InfluencerPortfolios(NamedTuple):
-    """One portfolio per address, and the last event of SIGNALS that they hold (0 = none)."""
+    """One portfolio per address, the sequence of the last event of SIGNALS in them (0 = none), and how many there
+    were."""
 
     of: dict[str, InfluencerPortfolio]
     sequence: int
     events: int
 
 
-async def influencer_portfolios(
+async def load_influencer_portfolios(
     connection: Connection, influencer: InfluencerConfigured, until: int | None = None
 ) -> InfluencerPortfolios:
     """The portfolios of an influencer as of a time (ns; None = now)."""

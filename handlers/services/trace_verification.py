@@ -6,7 +6,7 @@ import msgspec
 
 from domain.events import CopyDecided
 from handlers.services.trace import Trace
-from handlers.services.verify_decisions import Difference, verify_one
+from handlers.services.verify_decisions import Difference, verify_decision
 from streams.connection import Connection
 
 
@@ -51,7 +51,7 @@ async def verify_trace(connection: Connection, trace: Trace) -> dict[str, Verifi
         for hop in attempt.hops:
             if isinstance(hop.data, CopyDecided) and hop.data.attempt_id == attempt.attempt_id:
                 try:
-                    results[attempt.attempt_id] = Verified(await verify_one(connection, hop), None)
+                    results[attempt.attempt_id] = Verified(await verify_decision(connection, hop), None)
                 except LookupError as error:
                     results[attempt.attempt_id] = Verified(None, str(error))
     return results

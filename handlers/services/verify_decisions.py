@@ -1,8 +1,8 @@
-"""Verification: every decision made again from the log alone, and compared with the one that is stored.
+"""Verification: every stored decision is made again from the log alone and compared with the stored one.
 
-A decision names what it had seen: the policy by its hash, CONFIG, marks and the executions of others by their
-sequences, the clock by `decided_at`. So the portfolio is folded up to exactly there and decided again; it must come
-out equal in every field. Nothing is written.
+A decision names its inputs: the policy by its hash, the configuration, the marks and the events of the execute stage by
+their sequences, the clock by `decided_at`. So the portfolio is folded up to exactly there and decided again; the result
+must be equal in every field. Nothing is written.
 """
 
 from collections import defaultdict, deque
@@ -36,11 +36,11 @@ from streams.reader import Stored, get, read_all
 from streams.topology import EXECUTIONS, REQUESTS, info
 
 Progress = Callable[[int, int], None]
-"""Told how many events of how many were looked at."""
+"""Called with the number of events read and the number of all."""
 
 
 class Difference(NamedTuple):
-    """The first field in which a decision made again differs from the stored one."""
+    """The first field in which a decision made again differs from the stored one; `at` is 'EXECUTIONS:sequence'."""
 
     attempt_id: str
     at: str
@@ -49,22 +49,22 @@ class Difference(NamedTuple):
     again: Any
 
 
-class Verdict(NamedTuple):
-    """How many decisions came out equal, and those that did not.
+class Verification(NamedTuple):
+    """How many decisions are equal when they are made again, and those that are not.
 
-    Some cannot be made again: `gone` counts those whose request is no longer kept, `other_rules` those that an
-    earlier version of the rules decided.
+    Some cannot be made again: of `missing_inputs` the log no longer has the request or the policy, and `other_rules`
+    were decided by an earlier version of the rules.
     """
 
     decisions: int
     equal: int
     different: list[Difference]
-    gone: int
+    missing_inputs: int
     other_rules: int
 
 
-class Requests:
-    """The requests by id, read along with the decisions: each is kept until its decision has come."""
+class RequestReader:
+    """Reads REQUESTS along with the decisions: each request is kept until its decision has been read."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -73,7 +73,7 @@ class Requests:
         self._waiting: dict[str, ExecutionRequested] = {}
 
     async def take(self, request_id: str) -> ExecutionRequested | None:
-        """The request, or None when the log no longer holds it."""
+        """The request, or None when the log no longer has it."""
         while request_id not in self._waiting:
             batch = await anext(self._batches, None)
             if batch is None:
@@ -96,28 +96,29 @@ class DecisionReplayer:
         self._directory = directory
         self._marks = marks
         self._portfolios: dict[str, Portfolio] = {}
-        self._followed: defaultdict[str, deque[Recorded]] = defaultdict(deque)
+        self._executed: defaultdict[str, deque[Recorded]] = defaultdict(deque)
+        """By subscriber, the events of the execute stage that no folded decision has counted yet."""
 
     def fold(self, event: Recorded) -> None:
-        """One event of EXECUTIONS. What the execute stage wrote counts from where a decision says it had seen it."""
+        """Fold an event of EXECUTIONS. One of the execute stage counts from the decision whose sequence covers it."""
         data = event.data
         if isinstance(data, OrderFilled | ExecutionCompleted):
-            self._followed[data.subscriber_id].append(event)
+            self._executed[data.subscriber_id].append(event)
             return
         if isinstance(data, CopyQueued):
             return
         if isinstance(data, PositionSettled):
-            # Paid out only once no order in the asset was on its way, so all of them had been seen.
+            # A settlement waits until no order in the asset is pending, so all of them were folded before.
             self._catch_up(data.subscriber_id, lambda one: (one.venue, one.asset) == (data.venue, data.asset))
         self._evolve(data.subscriber_id, data)
 
     def decide(self, event: Recorded, request: ExecutionRequested) -> CopyDecided | None:
-        """The decision again, from everything before it; None when its policy is not in the log."""
+        """The decision made again, after everything before it was folded; None when its policy is not in the log."""
         stored: CopyDecided = event.data
         policy = self._directory.policy_named(stored.policy_hash)
         if policy is None:
             return None
-        seen = decision_inputs_of(
+        inputs = decision_inputs_of(
             request,
             self._directory.controls,
             self._marks,
@@ -125,25 +126,24 @@ class DecisionReplayer:
             config_sequence=stored.config_sequence,
             marks_sequence=stored.marks_sequence,
         )
-        return decide(self.portfolio_before(event), request, policy, seen, now=stored.decided_at)
+        return decide(self.portfolio_before(event), request, policy, inputs, now=stored.decided_at)
 
     def portfolio_before(self, event: Recorded) -> Portfolio:
-        """The portfolio that a stored decision had seen."""
+        """The portfolio for which a stored decision was made."""
         stored: CopyDecided = event.data
-        queue = self._followed[stored.subscriber_id]
+        queue = self._executed[stored.subscriber_id]
         while queue and queue[0].sequence <= stored.portfolio_sequence:
             self._evolve(stored.subscriber_id, queue.popleft().data)
         return self._portfolios.get(stored.subscriber_id, portfolios.initial)
 
     def _catch_up(self, subscriber_id: str, wanted: Callable[[Any], bool]) -> None:
-        queue = self._followed[subscriber_id]
         left: deque[Recorded] = deque()
-        for event in queue:
+        for event in self._executed[subscriber_id]:
             if wanted(event.data):
                 self._evolve(subscriber_id, event.data)
             else:
                 left.append(event)
-        self._followed[subscriber_id] = left
+        self._executed[subscriber_id] = left
 
     def _evolve(self, subscriber_id: str, data: Any) -> None:
         before = self._portfolios.get(subscriber_id, portfolios.initial)
@@ -151,7 +151,7 @@ class DecisionReplayer:
 
 
 def first_difference(event: Recorded, again: CopyDecided) -> Difference | None:
-    """Where a decision made again is not the stored one; None when they are equal."""
+    """Where a decision made again differs from the stored one; None when they are equal."""
     stored: CopyDecided = event.data
     if stored == again:
         return None
@@ -172,16 +172,16 @@ def _narrowed(name: str, was: Any, now: Any) -> tuple[str, Any, Any]:
     return f"{name}[{number}]", one, other
 
 
-async def verify(
+async def verify_decisions(
     connection: Connection, *, since: int | None = None, progress: Progress = lambda done, of: None
-) -> Verdict:
-    """Decide again everything that was decided at or after `since` (ns; None = ever)."""
+) -> Verification:
+    """Make every decision of `since` (ns; None = all) or later again."""
     directory, _ = await directory_at(connection, codec())
-    judge = DecisionReplayer(directory, await all_marks(connection, codec()))
-    requests, decode = Requests(connection), codec()
+    replayer = DecisionReplayer(directory, await all_marks(connection, codec()))
+    requests, decode = RequestReader(connection), codec()
     found = await info(connection, EXECUTIONS.name)
     end = int(found["state"]["last_seq"]) if found else 0
-    decisions = equal = gone = other_rules = 0
+    decisions = equal = missing_inputs = other_rules = 0
     different: list[Difference] = []
     async for batch in read_all(connection, EXECUTIONS.name):
         for stored in batch:
@@ -194,41 +194,41 @@ async def verify(
                     decisions += 1
                     if event.data.rules != RULES:
                         other_rules += 1
-                        judge.fold(event)
+                        replayer.fold(event)
                         continue
-                    again = judge.decide(event, request) if request is not None else None
+                    again = replayer.decide(event, request) if request is not None else None
                     if again is None:
-                        gone += 1
+                        missing_inputs += 1
                     elif (difference := first_difference(event, again)) is not None:
                         different.append(difference)
                     else:
                         equal += 1
-            judge.fold(event)
+            replayer.fold(event)
         progress(batch[-1].sequence, end)
-    return Verdict(decisions, equal, different, gone, other_rules)
+    return Verification(decisions, equal, different, missing_inputs, other_rules)
 
 
-async def verify_one(connection: Connection, decision: Recorded) -> Difference | None:
-    """Decide one stored decision again, from its subscriber's events alone; None when it comes out equal.
+async def verify_decision(connection: Connection, decision: Recorded) -> Difference | None:
+    """Make one stored decision again, from its subscriber's events alone; None when it is equal.
 
-    Raises LookupError when it cannot be made again: its request or policy is no longer in the log, or other rules
-    decided it.
+    Raises LookupError when it cannot be made again: its request or policy is no longer in the log, or another version
+    of the rules decided it.
     """
     stored: CopyDecided = decision.data
     if stored.rules != RULES:
         raise LookupError(f"version {stored.rules} of the rules decided it, and this is version {RULES}")
     directory, _ = await directory_at(connection, codec())
-    judge, decode = DecisionReplayer(directory, await all_marks(connection, codec())), codec()
+    replayer, decode = DecisionReplayer(directory, await all_marks(connection, codec())), codec()
     async for batch in read_all(connection, EXECUTIONS.name, [subjects.executions(stored.subscriber_id)]):
         for one in batch:
             event = readable(decode, EXECUTIONS.name, one)
-            # Others' events that it had seen may stand behind it.
+            # The execute stage's events that the decision counted may be stored after it.
             if event is not None and (
                 event.sequence < decision.sequence or isinstance(event.data, OrderFilled | ExecutionCompleted)
             ):
-                judge.fold(event)
+                replayer.fold(event)
     request = await _request_of(connection, decision)
-    again = judge.decide(decision, request) if request is not None else None
+    again = replayer.decide(decision, request) if request is not None else None
     if again is None:
         raise LookupError(f"the request or the policy of {stored.attempt_id} is no longer in the log")
     return first_difference(decision, again)

@@ -1,8 +1,8 @@
-"""What if: the recorded groups and quotes decided under another configuration, by the same code, and compared.
+"""What if: the recorded groups and quotes are decided under another configuration, by the same code, and compared.
 
-Portfolios begin as they were at the first moment (new ones with their deposit), every recorded quote since then is
-matched, decided and filled on paper, markets pay out when they did. Nothing is written. Which subscriptions exist is
-the other configuration's word from the first moment on; switches of operators count as they were at the time.
+Portfolios start as they were at a given time (new ones with their deposit). Every quote recorded since then is matched,
+decided and filled on paper, and markets are settled when they were. Nothing is written. The subscriptions are those of
+the other configuration from the start on; operator switches count as they were at the time.
 """
 
 from collections import Counter
@@ -43,10 +43,11 @@ from streams.topology import EXECUTIONS, GROUPS, info
 ACTOR = "whatif"
 _QUOTES = "quotes.>"
 Progress = Callable[[int, int], None]
+"""Called with the number of events read and the number of all."""
 
 
 class Outcome(NamedTuple):
-    """What came of one way to configure: decisions, why skipped, and money in micros."""
+    """The result of one configuration: decisions, reasons of skips, and money in micros."""
 
     requests: int
     executed: int
@@ -58,7 +59,7 @@ class Outcome(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """The other configuration beside what happened, from `since` (ns) on; `bad` lines and nothing else, if any."""
+    """The other configuration beside what happened since `since` (ns). Nothing is compared when a line is bad."""
 
     since: int
     groups: int
@@ -68,29 +69,30 @@ class Comparison(NamedTuple):
 
 
 class Totals:
-    """Adds up decisions and fills, and measures portfolios against where they began."""
+    """Counts decisions and fills; profit is counted from `start_profits`, the profit of each portfolio at the start."""
 
     def __init__(self) -> None:
         self.requests = self.executed = self.notional = self.fees = 0
         self.skipped: Counter[str] = Counter()
-        self.began: dict[str, int] = {}
+        self.start_profits: dict[str, int] = {}
 
-    def decided(self, decision: CopyDecided) -> None:
+    def add_decision(self, decision: CopyDecided) -> None:
         self.requests += 1
         if decision.decision is Decision.EXECUTE:
             self.executed += 1
         else:
             self.skipped.update(reason.value for reason in decision.reasons)
 
-    def filled(self, fill: OrderFilled) -> None:
+    def add_fill(self, fill: OrderFilled) -> None:
         self.notional += fill.notional_micros
         self.fees += fill.fee_micros
 
     def outcome(self, of: dict[str, Portfolio], marks: MarkPrices) -> Outcome:
+        """The totals, with the profit of these portfolios at these marks; subscribers without any are left out."""
         pnl = {
-            subscriber_id: worth - self.began.get(subscriber_id, 0)
+            subscriber_id: profit - self.start_profits.get(subscriber_id, 0)
             for subscriber_id, portfolio in sorted(of.items())
-            if (worth := _gain(portfolio, marks)) != self.began.get(subscriber_id, 0)
+            if (profit := _profit(portfolio, marks)) != self.start_profits.get(subscriber_id, 0)
         }
         return Outcome(
             self.requests,
@@ -103,22 +105,22 @@ class Totals:
         )
 
 
-def _gain(portfolio: Portfolio, marks: MarkPrices) -> int:
-    """Equity above what was paid in."""
+def _profit(portfolio: Portfolio, marks: MarkPrices) -> int:
+    """Equity above all deposits."""
     return portfolios.equity(portfolio, marks.mark) - portfolio.deposits_micros
 
 
 class Simulation:
-    """Portfolios under another configuration, fed with what was recorded."""
+    """Portfolios under another configuration, to which recorded quotes and resolutions are applied."""
 
     def __init__(self, directory: Configuration, of: dict[str, Portfolio], marks: MarkPrices) -> None:
         self._directory = directory
         self._marks = marks
         self.of = of
-        self.tally = Totals()
+        self.totals = Totals()
 
-    def quoted(self, outcome: QuoteCaptured | QuoteFailed) -> None:
-        """Match, decide and fill one recorded quote."""
+    def decide_on(self, outcome: QuoteCaptured | QuoteFailed) -> None:
+        """Match the group of one recorded quote, decide its requests and fill them."""
         now = outcome.captured_at if isinstance(outcome, QuoteCaptured) else outcome.failed_at
         sequence = self._directory.controls.sequence_at(now)
         requests, _ = match(self._directory, outcome, sequence)
@@ -126,7 +128,7 @@ class Simulation:
             policy_hash, policy = self._directory.policy_of(self._directory.subscriptions[request.subscription_id])
             assert policy_hash == request.policy_hash
             portfolio = self._before(request.subscriber_id, now, sequence)
-            seen = decision_inputs_of(
+            inputs = decision_inputs_of(
                 request,
                 self._directory.controls,
                 self._marks,
@@ -134,8 +136,8 @@ class Simulation:
                 config_sequence=sequence,
                 marks_sequence=self._marks.sequence,
             )
-            decision = decide(portfolio, request, policy, seen, now=now)
-            self.tally.decided(decision)
+            decision = decide(portfolio, request, policy, inputs, now=now)
+            self.totals.add_decision(decision)
             portfolio = portfolios.evolve(portfolio, decision)
             if decision.decision is Decision.EXECUTE and decision.mode is Mode.PAPER:
                 asset = (decision.venue.value, decision.asset)
@@ -144,16 +146,16 @@ class Simulation:
                 for event in fill_on_paper(decision, position, copied, policy, now=now):
                     portfolio = portfolios.evolve(portfolio, event)
                     if isinstance(event, OrderFilled):
-                        self.tally.filled(event)
+                        self.totals.add_fill(event)
             self.of[request.subscriber_id] = portfolio
 
-    def resolved(self, event: MarketResolved) -> None:
-        """Pay out what is held of a market that ended."""
+    def settle(self, event: MarketResolved) -> None:
+        """Settle the positions in a resolved market."""
         for subscriber_id, portfolio in list(self.of.items()):
             for payout in event.payouts:
                 asset = (event.venue.value, payout.asset)
                 resolution = self._marks.resolution(asset)
-                assert resolution is not None, "marks hold a resolution before it is paid"
+                assert resolution is not None, "a resolution is in the marks before it is settled"
                 for settled in payouts(portfolio, subscriber_id, asset, resolution, now=event.detect_time):
                     portfolio = portfolios.evolve(portfolio, settled)
             self.of[subscriber_id] = portfolio
@@ -167,24 +169,25 @@ class Simulation:
         return portfolio
 
 
-async def whatif(
+async def compare_configuration(
     connection: Connection, lines: Iterable[str], *, since: int, progress: Progress = lambda done, of: None
 ) -> Comparison:
-    """Run what was recorded from `since` (ns) on through the configuration in `lines`, laid over the present one."""
-    directory, bad = await _other_directory(connection, lines, since)
+    """Decide everything recorded since `since` (ns) with the configuration in `lines`, applied to the present one."""
+    directory, bad = await _other_configuration(connection, lines, since)
     nothing = Totals().outcome({}, MarkPrices())
     if bad:
         return Comparison(since, 0, nothing, nothing, bad)
-    began, ended, happened = await _happened(connection, since)
+    started, ended, happened = await _happened(connection, since)
     marks = MarkPrices()
-    play = Simulation(directory, dict(began), marks)
-    groups = await _replay(connection, play, marks, since, progress)
-    for tally in (play.tally, happened):
-        tally.began = {subscriber_id: _gain(portfolio, MarkPrices()) for subscriber_id, portfolio in began.items()}
-    return Comparison(since, groups, play.tally.outcome(play.of, marks), happened.outcome(ended, marks), [])
+    simulation = Simulation(directory, dict(started), marks)
+    groups = await _replay(connection, simulation, marks, since, progress)
+    for totals in (simulation.totals, happened):
+        totals.start_profits = {name: _profit(portfolio, MarkPrices()) for name, portfolio in started.items()}
+    whatif = simulation.totals.outcome(simulation.of, marks)
+    return Comparison(since, groups, whatif, happened.outcome(ended, marks), [])
 
 
-async def _other_directory(
+async def _other_configuration(
     connection: Connection, lines: Iterable[str], since: int
 ) -> tuple[Configuration, list[BadLine]]:
     directory, _ = await directory_at(connection, codec())
@@ -192,16 +195,16 @@ async def _other_directory(
     if not bad:
         for event in changes(directory, events, since):
             directory.evolve(event, since)
-        # Every subscription is tried on everything recorded, whenever it really began.
+        # Every subscription applies to everything recorded, whatever the time at which it really became active.
         directory.active_since.clear()
         directory.resumed_at.clear()
     return directory, bad
 
 
 async def _happened(connection: Connection, since: int) -> tuple[dict[str, Portfolio], dict[str, Portfolio], Totals]:
-    """Portfolios as they were at `since` and as they are, and what was decided and filled between."""
-    decode, tally = codec(), Totals()
-    began: dict[str, Portfolio] = {}
+    """Portfolios as they were at `since` and as they are now, and what was decided and filled in between."""
+    decode, totals = codec(), Totals()
+    started: dict[str, Portfolio] = {}
     of: dict[str, Portfolio] = {}
     async for batch in read_all(connection, EXECUTIONS.name):
         for stored in batch:
@@ -211,24 +214,26 @@ async def _happened(connection: Connection, since: int) -> tuple[dict[str, Portf
                 continue
             of[subscriber_id] = portfolios.evolve(of.get(subscriber_id, portfolios.initial), event.data)
             if nanoseconds(event.time) < since:
-                began[subscriber_id] = of[subscriber_id]
-            elif _was_on_its_way(began.get(subscriber_id), event.data):
-                began[subscriber_id] = portfolios.evolve(began[subscriber_id], event.data)
+                started[subscriber_id] = of[subscriber_id]
+            elif _was_pending(started.get(subscriber_id), event.data):
+                started[subscriber_id] = portfolios.evolve(started[subscriber_id], event.data)
             elif isinstance(event.data, CopyDecided):
-                tally.decided(event.data)
+                totals.add_decision(event.data)
             elif isinstance(event.data, OrderFilled):
-                tally.filled(event.data)
-    return began, of, tally
+                totals.add_fill(event.data)
+    return started, of, totals
 
 
-def _was_on_its_way(began: Portfolio | None, event: object) -> bool:
-    """True for the fill or result of an order that was decided before: it belongs to where everything began."""
-    if began is None or not isinstance(event, OrderFilled | ExecutionCompleted):
+def _was_pending(started: Portfolio | None, event: object) -> bool:
+    """True for the fill or result of an order that was decided before the start: it belongs to the start."""
+    if started is None or not isinstance(event, OrderFilled | ExecutionCompleted):
         return False
-    return event.attempt_id in began.pending
+    return event.attempt_id in started.pending
 
 
-async def _replay(connection: Connection, play: Simulation, marks: MarkPrices, since: int, progress: Progress) -> int:
+async def _replay(
+    connection: Connection, simulation: Simulation, marks: MarkPrices, since: int, progress: Progress
+) -> int:
     decode, groups = codec(), 0
     found = await info(connection, GROUPS.name)
     end = int(found["state"]["last_seq"]) if found else 0
@@ -245,8 +250,8 @@ async def _replay(connection: Connection, play: Simulation, marks: MarkPrices, s
             match event.data:
                 case QuoteCaptured() | QuoteFailed():
                     groups += 1
-                    play.quoted(event.data)
+                    simulation.decide_on(event.data)
                 case MarketResolved():
-                    play.resolved(event.data)
+                    simulation.settle(event.data)
         progress(batch[-1].sequence, end)
     return groups

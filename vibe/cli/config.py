@@ -12,7 +12,7 @@ from rich.console import Console
 from handlers.live.configuration import directory_at
 from handlers.live.event_codec import codec
 from handlers.services.config_file import line_of
-from handlers.services.config_import import Imported, current, exported, import_lines
+from handlers.services.config_import import Imported, configured_events, export_lines, import_lines
 from streams import topology
 from vibe.app.clock import Clock
 from vibe.app.settings import Settings
@@ -121,7 +121,7 @@ def _show_bad_lines(file: Path, imported: Imported) -> None:
 async def run_config_export(settings: Settings) -> int:
     async with open_connections(settings) as at:
         directory, _ = await directory_at(at.connection, codec())
-        for line in exported(directory):
+        for line in export_lines(directory):
             sys.stdout.write(line + "\n")
     return 0
 
@@ -130,7 +130,7 @@ async def run_config_show(settings: Settings, limit: int, json: bool) -> int:
     async with open_connections(settings, json=json) as at:
         directory, sequence = await directory_at(at.connection, codec())
     if json:
-        print_json({"sequence": sequence, "lines": [line_of(event) for event in current(directory)]})
+        print_json({"sequence": sequence, "lines": [line_of(event) for event in configured_events(directory)]})
     else:
         show_configuration(Console(), directory, sequence, limit)
     return 0

@@ -13,7 +13,7 @@ from domain.micros import decimal_text
 from handlers.live.configuration import directory_at
 from handlers.live.event_codec import codec
 from handlers.live.mark_prices import all_marks
-from handlers.services.influencer_portfolio import InfluencerPortfolios, influencer_portfolios
+from handlers.services.influencer_portfolio import InfluencerPortfolios, load_influencer_portfolios
 from vibe.app.clock import Clock
 from vibe.app.settings import Settings
 from vibe.cli.asset_names import names_of
@@ -51,7 +51,7 @@ async def run_influencer_show(settings: Settings, influencer_id: str, at: str | 
         if influencer is None:
             hint = "vibe config show lists every influencer" if configuration.influencers else BEGIN
             raise CommandError(f"influencer {influencer_id!r} is not configured. {hint}")
-        found = await influencer_portfolios(servers.connection, influencer, until)
+        found = await load_influencer_portfolios(servers.connection, influencer, until)
         marks = await all_marks(servers.connection, codec(), until)
         held = (asset for one in found.of.values() for _, asset in one.positions)
         names = await names_of(servers.database, held)

@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
-from handlers.services.verify_decisions import Difference, Verdict, verify
+from handlers.services import verify_decisions as service
+from handlers.services.verify_decisions import Difference, Verification
 from vibe.app.clock import Clock
 from vibe.app.settings import Settings
 from vibe.cli.command import Json, run_command
@@ -35,7 +36,7 @@ async def run_verify(settings: Settings, since: str | None, json: bool) -> int:
     begin = ago(since, Clock()()) if since else None
     async with open_connections(settings, json=json) as at:
         with bar("deciding again", json) as progress:
-            verdict = await verify(at.connection, since=begin, progress=progress)
+            verdict = await service.verify_decisions(at.connection, since=begin, progress=progress)
     if json:
         print_json(_facts(verdict))
     else:
@@ -46,12 +47,12 @@ async def run_verify(settings: Settings, since: str | None, json: bool) -> int:
     return 1 if verdict.different else 0
 
 
-def _facts(verdict: Verdict) -> dict[str, Any]:
+def _facts(verdict: Verification) -> dict[str, Any]:
     return {
         "decisions": verdict.decisions,
         "equal": verdict.equal,
         "different": [_difference_facts(one) for one in verdict.different],
-        "no_longer_in_the_log": verdict.gone,
+        "no_longer_in_the_log": verdict.missing_inputs,
         "other_rules": verdict.other_rules,
     }
 
@@ -66,11 +67,11 @@ def _difference_facts(difference: Difference) -> dict[str, Any]:
     }
 
 
-def _show(verdict: Verdict) -> None:
+def _show(verdict: Verification) -> None:
     console = Console()
     console.print(
         f"{verdict.decisions:,} decisions, {verdict.equal:,} come out equal, {len(verdict.different):,} different"
-        + (f"; {verdict.gone:,} whose request is no longer in the log" if verdict.gone else "")
+        + (f"; {verdict.missing_inputs:,} whose request is no longer in the log" if verdict.missing_inputs else "")
         + (f"; {verdict.other_rules:,} by other rules than these" if verdict.other_rules else ""),
         highlight=False,
     )

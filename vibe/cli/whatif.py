@@ -43,7 +43,7 @@ async def run_whatif(settings: Settings, config: Path, since: str, json: bool) -
     lines = read_lines(config)
     async with open_connections(settings, json=json) as at:
         with bar("deciding again", json) as progress:
-            compared = await service.whatif(at.connection, lines, since=begin, progress=progress)
+            compared = await service.compare_configuration(at.connection, lines, since=begin, progress=progress)
     if compared.bad:
         for line in compared.bad:
             complain(f"{config}: {line}")

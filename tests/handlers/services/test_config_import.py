@@ -10,7 +10,7 @@ from domain.events import ControlState, ControlTarget, PolicyMaterialized, Portf
 from domain.reason_codes import Reason
 from handlers.live.configuration import directory_at
 from handlers.live.event_codec import codec
-from handlers.services.config_import import control, exported, import_lines
+from handlers.services.config_import import export_lines, import_lines, store_control
 from streams import subjects
 from streams.connection import Connection
 from streams.envelope import Recorded
@@ -85,7 +85,7 @@ async def test_only_changes_are_written(log: Connection) -> None:
 async def test_an_export_can_be_imported_and_changes_nothing(log: Connection) -> None:
     await import_lines(log, LINES, actor="tests", now=NOW)
     directory, _ = await directory_at(log, CODEC)
-    lines = list(exported(directory))
+    lines = list(export_lines(directory))
     assert len(lines) == len(LINES)
     assert (await import_lines(log, lines, actor="tests", now=NOW)).written == {}
 
@@ -102,7 +102,7 @@ async def test_an_enabled_influencer_gets_its_portfolios_once(log: Connection) -
     assert scopes["exec-global"] == (PortfolioScope.EXEC_GLOBAL, bankroll)
     again = await import_lines(log, LINES, actor="ann", now=NOW + 1, bankroll_micros=bankroll)
     assert (again.written, again.unchanged) == ({}, len(LINES))
-    everything = list(exported(directory))
+    everything = list(export_lines(directory))
     assert (await import_lines(log, everything, actor="ann", now=NOW + 2)).written == {}
 
 
@@ -152,10 +152,10 @@ async def test_whoever_looks_between_two_changes_finds_every_policy(log: Connect
 
 async def test_an_operators_switch_is_in_force_from_its_sequence_on(log: Connection) -> None:
     await import_lines(log, LINES, actor="ann", now=NOW)
-    sequence = await control(
+    sequence = await store_control(
         log, ControlTarget.ENGINE, "", ControlState.PAUSED, actor="eve", note="maintenance", now=NOW + 1
     )
-    blocked = await control(
+    blocked = await store_control(
         log, ControlTarget.MARKET, "0xrace", ControlState.DISABLED, actor="eve", note="wash trading", now=NOW + 2
     )
     *_, pause, block = await written(log)

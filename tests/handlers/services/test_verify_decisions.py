@@ -1,4 +1,4 @@
-"""Verification: what was decided comes out again from the log alone, and what was altered does not."""
+"""Verification: a stored decision is equal when it is made again from the log alone, an altered one is not."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from domain.guardrails import Policy
 from domain.mark_prices import MarkPrices
 from domain.operator_switches import Controls
 from handlers.live.event_codec import codec
-from handlers.services.verify_decisions import verify, verify_one
+from handlers.services.verify_decisions import verify_decision, verify_decisions
 from streams import subjects
 from streams.append import Record, append
 from streams.connection import Connection
@@ -64,16 +64,16 @@ DEPOSIT = deposited("10000")
 
 async def test_a_decision_comes_out_equal(log: Connection) -> None:
     recorded = await a_log(log, decided(REQUEST, DEPOSIT), DEPOSIT)
-    verdict = await verify(log)
+    verdict = await verify_decisions(log)
     assert (verdict.decisions, verdict.equal, verdict.different) == (1, 1, [])
-    assert await verify_one(log, recorded) is None
+    assert await verify_decision(log, recorded) is None
 
 
 async def test_what_was_altered_is_found_with_its_first_difference(log: Connection) -> None:
     honest = decided(REQUEST, DEPOSIT)
     recorded = await a_log(log, replace(honest, share_micros=honest.share_micros + 1), DEPOSIT)
-    (difference,) = (await verify(log)).different
-    assert difference == await verify_one(log, recorded)
+    (difference,) = (await verify_decisions(log)).different
+    assert difference == await verify_decision(log, recorded)
     assert (difference.field, difference.stored, difference.again) == (
         "share_micros",
         honest.share_micros + 1,
@@ -87,7 +87,7 @@ async def test_of_many_checks_the_one_that_differs_is_named(log: Connection) -> 
     forged = list(honest.checks)
     forged[3] = replace(forged[3], input="forged")
     await a_log(log, replace(honest, checks=tuple(forged)), DEPOSIT)
-    (difference,) = (await verify(log)).different
+    (difference,) = (await verify_decisions(log)).different
     assert difference.field == "checks[3]"
     assert difference.again == honest.checks[3]
 
@@ -96,28 +96,28 @@ async def test_a_decision_that_had_not_seen_a_fill_is_made_without_it(log: Conne
     earlier = an_order("1", attempt_id="att-before", request_id="req-before")
     fill = bought("BTC", "1", "100", attempt="att-before")
     await a_log(log, decided(REQUEST, DEPOSIT, earlier, seen=0), DEPOSIT, earlier, fill)
-    verdict = await verify(log)
+    verdict = await verify_decisions(log)
     # The earlier decision was made up, by no rules at all.
     assert (verdict.decisions, verdict.equal, verdict.other_rules, verdict.different) == (2, 1, 1, [])
 
 
 async def test_what_cannot_be_made_again_is_counted_apart(log: Connection) -> None:
     recorded = await a_log(log, decided(REQUEST, DEPOSIT), DEPOSIT, with_request=False)
-    verdict = await verify(log)
-    assert (verdict.decisions, verdict.equal, verdict.gone) == (1, 0, 1)
+    verdict = await verify_decisions(log)
+    assert (verdict.decisions, verdict.equal, verdict.missing_inputs) == (1, 0, 1)
     with pytest.raises(LookupError, match="no longer in the log"):
-        await verify_one(log, recorded)
+        await verify_decision(log, recorded)
 
 
 async def test_other_rules_cannot_be_expected_to_decide_the_same(log: Connection) -> None:
     recorded = await a_log(log, decided(REQUEST, DEPOSIT, rules=RULES - 1), DEPOSIT)
-    verdict = await verify(log)
+    verdict = await verify_decisions(log)
     assert (verdict.decisions, verdict.equal, verdict.other_rules) == (1, 0, 1)
     with pytest.raises(LookupError, match=f"version {RULES - 1} of the rules"):
-        await verify_one(log, recorded)
+        await verify_decision(log, recorded)
 
 
 async def test_only_what_was_decided_since_is_made_again(log: Connection) -> None:
     await a_log(log, decided(REQUEST, DEPOSIT), DEPOSIT)
-    assert (await verify(log, since=at(1001))).decisions == 0
-    assert (await verify(log, since=at(1000))).decisions == 1
+    assert (await verify_decisions(log, since=at(1001))).decisions == 0
+    assert (await verify_decisions(log, since=at(1000))).decisions == 1
