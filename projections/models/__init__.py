@@ -1,50 +1,45 @@
-"""Every read model that the engine builds."""
+"""The read models that the engine builds: one module of this package each, under the read model's name."""
+
+from importlib import import_module
 
 from projections.engine.projection import Projection
-from projections.models.activity_event import ActivityEvents
-from projections.models.audit_log import AuditLog
-from projections.models.copy_attempt import CopyAttempts
-from projections.models.event_count import EventCounts
-from projections.models.executable_fill import ExecutableFills
-from projections.models.execution import Executions
-from projections.models.guardrail import Guardrails
-from projections.models.influencer import Influencers
-from projections.models.influencer_metrics import InfluencerMetrics
-from projections.models.influencer_position import InfluencerPositions
-from projections.models.ledger_entry import LedgerEntries
-from projections.models.market import Markets
-from projections.models.market_price_snapshot import MarketPriceSnapshots
-from projections.models.portfolio_snapshot import PortfolioSnapshots
-from projections.models.position import Positions
-from projections.models.shadow_entry import ShadowEntries
-from projections.models.signal_group import SignalGroups
-from projections.models.subscriber import Subscribers
-from projections.models.subscription import Subscriptions
-from projections.models.system_checkpoint import SystemCheckpoints
-from projections.models.system_metrics import SystemMetrics
-from projections.models.trade_event import TradeEvents
 
-PROJECTIONS: tuple[Projection, ...] = (
-    TradeEvents(),
-    ActivityEvents(),
-    ShadowEntries(),
-    InfluencerPositions(),
-    SignalGroups(),
-    MarketPriceSnapshots(),
-    Markets(),
-    CopyAttempts(),
-    ExecutableFills(),
-    Executions(),
-    Positions(),
-    LedgerEntries(),
-    PortfolioSnapshots(),
-    InfluencerMetrics(),
-    Influencers(),
-    Subscribers(),
-    Subscriptions(),
-    Guardrails(),
-    AuditLog(),
-    SystemMetrics(),
-    SystemCheckpoints(),
-    EventCounts(),
+NAMES = (
+    "trade_event",
+    "activity_event",
+    "shadow_entry",
+    "influencer_position",
+    "signal_group",
+    "market_price_snapshot",
+    "market",
+    "copy_attempt",
+    "executable_fill",
+    "execution",
+    "position",
+    "ledger_entry",
+    "portfolio_snapshot",
+    "influencer_metrics",
+    "influencer",
+    "subscriber",
+    "subscription",
+    "guardrail",
+    "audit_log",
+    "system_metrics",
+    "system_checkpoint",
+    "event_count",
 )
+"""In the order in which commands list them."""
+
+
+def projection_of(name: str) -> Projection:
+    """The read model that a module of this package defines. Raises TypeError unless it defines one of that name."""
+    module = import_module(f"{__name__}.{name}")
+    defined = [each for each in vars(module).values() if isinstance(each, type) and each.__module__ == module.__name__]
+    found = [each() for each in defined if issubclass(each, Projection)]
+    if [each.name for each in found] != [name]:
+        names = ", ".join(each.name for each in found) or "none"
+        raise TypeError(f"{module.__name__}: expected one subclass of Projection with the name {name!r}, found {names}")
+    return found[0]
+
+
+PROJECTIONS: tuple[Projection, ...] = tuple(map(projection_of, NAMES))
