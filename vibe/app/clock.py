@@ -1,4 +1,4 @@
-"""The clock of a process: nanoseconds UTC, shifted by an offset when a demo plays in its own time."""
+"""The clock of a process: nanoseconds UTC, shifted by an offset in a demo, whose scenario has a time of its own."""
 
 import time
 

@@ -13,7 +13,7 @@ class FolderBusyError(Exception):
 
 @contextmanager
 def exclusive(data_dir: Path) -> Iterator[None]:
-    """Hold the folder; the lock goes with the process, however it ends. Raises FolderBusyError."""
+    """Lock the folder; the kernel releases the lock when the process ends. Raises FolderBusyError."""
     data_dir.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(data_dir / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -9,7 +9,7 @@ import structlog
 from aiohttp import web
 
 Health = Callable[[], dict[str, object]]
-"""Answers what /healthz says; `ok` decides between 200 and 503."""
+"""Returns the body of /healthz; `ok` decides between 200 and 503."""
 
 
 def configure_logging(level: str, form: str) -> None:

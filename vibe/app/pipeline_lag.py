@@ -1,4 +1,4 @@
-"""What the log holds and how far everything has read it: the numbers of the live table and of the closing report."""
+"""How many events the log holds and how far every reader is: figures of the live table and of the closing report."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Counts(NamedTuple):
         return self.events.get(name, 0)
 
     def unfinished(self) -> dict[str, int]:
-        """What is still on its way through the walk, by what it waits for; empty when everything was worked off."""
+        """How many events are still in the pipeline, by what they wait for; empty when all were processed."""
         waiting = {
             "signals in open groups": self.of("signal.grouped") - self.grouped_signals_closed,
             "groups without a quote request": self.of("group.closed") - self.of("quote.wanted"),
@@ -38,7 +38,7 @@ class Counts(NamedTuple):
 
 
 class Lag(NamedTuple):
-    """One consumer: what it has not finished yet (unprocessed + ack pending, as `nats consumer report` shows)."""
+    """A consumer, and the events it has not processed (unprocessed + ack pending, as in `nats consumer report`)."""
 
     stream: str
     consumer: str
@@ -51,7 +51,7 @@ _NO_TABLES = (asyncpg.UndefinedTableError,)
 
 
 async def counts(database: Database) -> Counts:
-    """Counts from the read models; zeros while they are not there yet."""
+    """Counts from the read models; zeros while their tables do not exist yet."""
     try:
         events = await database.fetch("SELECT type, sum(events)::bigint AS n FROM event_count GROUP BY type")
         decisions = await database.fetch("SELECT decision, count(*) AS n FROM copy_attempt GROUP BY decision")
@@ -136,7 +136,7 @@ async def closing(connection: Connection, database: Database) -> dict[str, Any]:
 
 
 async def drained(connection: Connection, database: Database) -> str | None:
-    """None when everything is worked off, else what is not; a server that is away for a moment included."""
+    """None when every event is processed, else which are not, or that a server does not answer at the time."""
     try:
         behind = await projection_lag(connection, database)
         if behind:

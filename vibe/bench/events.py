@@ -41,7 +41,7 @@ _CHECKS = (
 def decision(random: Random, number: int, at: int, seen: int) -> Iterator[tuple[str, Event]]:
     """The events that one decision leads to, each with its id: five when something is copied, one when not.
 
-    `seen` is when the group was seen that it copies, the same for all who copy it.
+    `seen` is the detect time of the group that it copies, the same for all of its copiers.
     """
     who = f"subscriber-{number % SUBSCRIBERS}"
     asset, side = random.choice(ASSETS), random.choice((TradeSide.BUY, TradeSide.SELL))

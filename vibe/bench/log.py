@@ -1,6 +1,7 @@
 """`vibe bench log`: the event log's speed, each figure beside the bare limit of the same run.
 
-append     guarded atomic batches of 500 events of 300 B, fsync always; limit: the same bytes on a bare socket
+append     atomic batches of 500 events of 300 B with an expected version, fsync always; limit: the same bytes on a bare
+           socket
 processor  read, fold, commit, acknowledge, in one process; limit: the append figure of this run
 latency    one event through one processor, 100 events/s, from before its append to the arrival of its output
 replay     the bulk reader, without and with headers, beside the client library's `fetch`; limit: a bare socket

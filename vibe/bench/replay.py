@@ -24,7 +24,7 @@ _PULL = 10_000
 _WINDOW = 16
 _FETCH = 500
 _FETCH_EVENTS = 100_000
-"""`fetch` is so slow that a part of the stream says enough."""
+"""`fetch` is so slow that it reads only a part of the stream."""
 
 
 async def measure(url: str, *, events: int = 1_000_000, size: int = 300) -> dict[str, Any]:
