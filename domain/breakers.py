@@ -1,7 +1,8 @@
 """The breakers: losses stop new positions and let reductions through (docs/design.md, breakers).
 
 Equity is compared with its recorded value at the start of the UTC day, at the start of the ISO week, and at its peak.
-A deposit moves all three references, so that paying in is no profit and paying out no loss. DAILY_LOSS and
+Losses are time-weighted returns: a deposit or withdrawal scales all three references by what it does to the equity of
+that time, so that it is neither a profit nor a loss, and what was lost before stays the same fraction. DAILY_LOSS and
 WEEKLY_LOSS reset when their day or week is over, DRAWDOWN when an operator resets it. After a reset the reference is
 the equity at the reset.
 """
@@ -37,6 +38,7 @@ _REFERENCE = {
 class Breakers(Struct, frozen=True):
     """What is tripped, and the equity (micros) that each limit compares with; day and week are counted from 1970.
 
+    `equity_micros` is the equity recorded last; it is recorded before every deposit and withdrawal.
     `config_sequence` is the CONFIG sequence of the newest trip: an order to reset that trip has a higher one.
     """
 
@@ -46,6 +48,7 @@ class Breakers(Struct, frozen=True):
     day_micros: int = 0
     week_micros: int = 0
     peak_micros: int = 0
+    equity_micros: int = 0
     config_sequence: int = 0
 
 
@@ -73,13 +76,7 @@ def evolve(state: Breakers, event: Event) -> Breakers:
         case EquityMarked():
             return _marked(state, event.equity_micros, event.marked_at)
         case CashDeposited() if state.day >= 0:
-            change = event.cash_delta_micros
-            return replace(
-                state,
-                day_micros=state.day_micros + change,
-                week_micros=state.week_micros + change,
-                peak_micros=state.peak_micros + change,
-            )
+            return _deposited(state, event.cash_delta_micros)
         case BreakerTripped():
             return replace(state, tripped=state.tripped | {event.limit}, config_sequence=event.config_sequence)
         case BreakerReset():
@@ -89,12 +86,26 @@ def evolve(state: Breakers, event: Event) -> Breakers:
     return state
 
 
+def _deposited(state: Breakers, change_micros: int) -> Breakers:
+    before, after = state.equity_micros, state.equity_micros + change_micros
+    if before <= 0 or after <= 0:
+        # Nothing was there to lose, or nothing is left: returns begin anew.
+        return replace(state, day_micros=after, week_micros=after, peak_micros=after, equity_micros=after)
+    return replace(
+        state,
+        day_micros=fraction(state.day_micros, after, before),
+        week_micros=fraction(state.week_micros, after, before),
+        peak_micros=fraction(state.peak_micros, after, before),
+        equity_micros=after,
+    )
+
+
 def _marked(state: Breakers, equity_micros: int, at: int) -> Breakers:
     if day_of(at) != state.day:
         state = replace(state, day=day_of(at), day_micros=equity_micros)
     if week_of(at) != state.week:
         state = replace(state, week=week_of(at), week_micros=equity_micros)
-    return replace(state, peak_micros=max(state.peak_micros, equity_micros))
+    return replace(state, peak_micros=max(state.peak_micros, equity_micros), equity_micros=equity_micros)
 
 
 def floors(state: Breakers, policy: Policy) -> tuple[tuple[BreakerLimit, int, int], ...]:

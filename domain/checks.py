@@ -241,6 +241,8 @@ def _before_close(checks: Checklist, sized: Sized) -> None:
     limit, terms = sized.case.policy.close_guard_ms, sized.quote.terms
     if limit and terms is not None and terms.closes_at is not None:
         left_ms = (terms.closes_at - sized.case.now) // _MILLISECOND
+        if left_ms < 0:
+            return  # past its listed end a market is open for as long as it accepts orders
         checks.require(left_ms >= limit, Reason.MARKET_CLOSING, "ms_to_close", left_ms, limit)
 
 

@@ -53,8 +53,9 @@ from domain.sizing import (
     reduction,
     target,
 )
+from domain.venues import VENUES
 
-RULES = 1
+RULES = 2
 """The version of the rules below. Raised whenever the same case would be decided, sized or checked otherwise."""
 _CAPS = frozenset(
     {
@@ -108,6 +109,9 @@ def decide(
         # What is too small for now waits, what is only recorded counts as sent; what was refused is not copied later.
         waits = not set(copy.failed) - {Reason.ACCUMULATED, Reason.RECORD_ONLY}
         order = Order(target_micros=order.target_micros, residual=order.residual if waits else waiting)
+    reserved = 0
+    if execute and band is not None and VENUES[request.venue].paid_in_full:
+        reserved = case.fees.most(band.limit_micros, order.open_micros)
     quote = request.quote  # a decision names its quote even where the engine was stopped
     return CopyDecided(
         attempt_id=derived("att", request.request_id),
@@ -144,6 +148,7 @@ def decide(
         residual_share_micros=order.residual.share_micros,
         terms=quote.terms if quote else None,
         scope=request.scope,
+        reserved_micros=reserved if order.open_micros else 0,
         rules=RULES,
     )
 

@@ -73,6 +73,13 @@ class Policy(Struct, frozen=True):
     reduction_band_micros: Annotated[
         int, Guardrail("price limits of a reduction over those of an opening", before=1_000_000)
     ] = 1_000_000
+    reduce_by_notional: Annotated[
+        int,
+        Guardrail(
+            "0: a reduction gives up the fraction that the influencer gave up; 1: what sizing makes of its notional",
+            before=0,
+        ),
+    ] = 0
     accumulate: Annotated[
         int, Guardrail("1: what is below the minimum waits until it has added up; 0: it is skipped", before=0)
     ] = 1

@@ -36,6 +36,13 @@ class Fees(NamedTuple):
         exact = self.rate_micros * share_micros * price_micros * (MICRO - price_micros)
         return max(0, exact) // (_FEE_STEP * MICRO**3) * _FEE_STEP
 
+    def most(self, limit_micros: int, share_micros: int) -> int:
+        """The most that buying these shares at or below a limit can cost, notional and fee together, in micros."""
+        notional = -(-limit_micros * share_micros // MICRO)
+        # The fee of an outcome token is highest at a price of one half.
+        dearest = limit_micros if self.rate_micros is None else min(limit_micros, MICRO // 2)
+        return notional + self.of(dearest, share_micros, notional) + _FEE_STEP
+
 
 _FREE = Fees(None, 0)
 

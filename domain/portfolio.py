@@ -25,12 +25,10 @@ from domain.events import (
     ExecutionCompleted,
     OrderFilled,
     PositionSettled,
-    Venue,
 )
 from domain.mark_prices import Asset, Mark
 from domain.micros import times
 from domain.position import Position, fill_position
-from domain.venues import VENUES
 
 MarkOf = Callable[[Asset], Mark | None]
 """The newest mark of an asset; None when it has none."""
@@ -52,6 +50,9 @@ class Pending(Struct, frozen=True):
     priced_at: int
     market: str
     fills: tuple[str, ...] = ()
+    reserved_micros: int = 0
+    reserved_for_micros: int = 0
+    """Cash that the opening can cost at its limit with its fee, and the shares that this is for."""
 
 
 class Residual(Struct, frozen=True):
@@ -156,6 +157,8 @@ def _decided(portfolio: Portfolio, event: CopyDecided) -> Portfolio:
             event.mid_micros,
             event.decided_at,
             event.market,
+            reserved_micros=event.reserved_micros,
+            reserved_for_micros=event.share_micros - event.reduce_micros,
         )
         influencers = {**influencers, event.subscription_id: event.influencer_id}
         pending = {**pending, event.attempt_id: order}
@@ -267,11 +270,11 @@ def expected_copied(portfolio: Portfolio, subscription_id: str, asset: Asset) ->
 
 
 def free_cash(portfolio: Portfolio) -> int:
-    """Cash that no pending order will take, on venues where openings are paid in full."""
+    """Cash that no pending order can take: each reserves what the rest of its opening costs at its limit, with fee."""
     return portfolio.cash_micros - sum(
-        times(order.price_micros, order.opens_micros)
+        -(-order.reserved_micros * order.opens_micros // order.reserved_for_micros)
         for order in portfolio.pending.values()
-        if VENUES[Venue(order.asset[0])].paid_in_full
+        if order.reserved_micros
     )
 
 

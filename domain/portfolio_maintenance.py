@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from domain import breakers
 from domain import portfolio as portfolios
 from domain.configuration import Configuration
-from domain.events import CashDeposited, Event, PositionSettled, Venue
+from domain.events import CashDeposited, EquityMarked, Event, PositionSettled, Venue
 from domain.ids import derived
 from domain.mark_prices import Asset, MarkPrices, Resolution
 from domain.micros import times
@@ -48,6 +48,16 @@ def before_deciding(
     """The events that precede the next decision: the configured deposit, and what the breakers do."""
     subscriber = configuration.subscribers.get(subscriber_id)
     change = subscriber.deposit_micros - portfolio.deposits_micros if subscriber is not None else 0
+    if change and portfolio.breakers.day >= 0:
+        # The breakers count returns: they need the equity to which the deposit comes.
+        marked = EquityMarked(
+            subscriber_id=subscriber_id,
+            equity_micros=portfolios.equity(portfolio, marks.mark),
+            marks_sequence=marks.sequence,
+            marked_at=now,
+        )
+        portfolio = portfolios.evolve(portfolio, marked)
+        yield marked
     if change:
         deposited = CashDeposited(
             deposit_id=derived("dep", subscriber_id, config_sequence, portfolio.deposits_micros, change),

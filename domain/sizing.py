@@ -14,7 +14,7 @@ from domain.guardrails import Policy
 from domain.micros import MICRO, fraction, times
 from domain.paper_fills import affordable, worth
 from domain.portfolio import Exposure, Residual
-from domain.venues import VENUES, ReduceBy
+from domain.venues import VENUES
 
 
 class Base(NamedTuple):
@@ -183,10 +183,13 @@ def reduction(
     held = abs(copied_micros)
     if copied_micros * request.trade_side.sign >= 0 or request.action in (Action.OPEN, Action.INCREASE):
         return Reduction(0, 0, waiting.share_micros, accumulated=False)
-    if request.action in (Action.CLOSE, Action.FLIP):
+    by_notional = bool(policy.reduce_by_notional)
+    if request.action is Action.FLIP or (request.action is Action.CLOSE and not by_notional):
         return Reduction(whole_lots(held, size_step(request)), held, 0, accumulated=False)
     already = min(held, waiting.share_micros)
-    wanted = min(held, already + _given_up(request, held - already, price_micros, equity_micros))
+    wanted = min(
+        held, already + _given_up(request, held - already, price_micros, equity_micros, by_notional=by_notional)
+    )
     shares = whole_lots(wanted, size_step(request))
     if shares == held or times(price_micros, shares) >= minimum_notional(request, policy):
         return Reduction(shares, wanted, 0, accumulated=False)
@@ -196,8 +199,10 @@ def reduction(
     return Reduction(0, wanted, waiting.share_micros, accumulated=False)
 
 
-def _given_up(request: ExecutionRequested, held: int, price_micros: int, equity_micros: int) -> int:
-    if VENUES[request.venue].reduce_by is ReduceBy.NOTIONAL:
+def _given_up(
+    request: ExecutionRequested, held: int, price_micros: int, equity_micros: int, *, by_notional: bool
+) -> int:
+    if by_notional:
         notional = target(request, request.notional_micros, equity_micros)
         if notional is not None:
             return notional * MICRO // price_micros

@@ -21,13 +21,6 @@ class PriceLimit(StrEnum):
     DOLLARS = "DOLLARS"
 
 
-class ReduceBy(StrEnum):
-    """What a copy gives up when the influencer reduces: the same fraction, or what sizing makes of the notional."""
-
-    FRACTION = "FRACTION"
-    NOTIONAL = "NOTIONAL"
-
-
 class VenueRules(Struct, frozen=True):
     """What copying has to know of a venue.
 
@@ -41,7 +34,6 @@ class VenueRules(Struct, frozen=True):
     group_window_ns: int
     min_notional_micros: int
     price_limit: PriceLimit
-    reduce_by: ReduceBy
     paid_in_full: bool
     short_allowed: bool
     worst_move_micros: int | None
@@ -53,7 +45,6 @@ VENUES: dict[Venue, VenueRules] = {
         group_window_ns=250_000_000,
         min_notional_micros=10_000_000,
         price_limit=PriceLimit.BPS,
-        reduce_by=ReduceBy.FRACTION,
         paid_in_full=False,
         short_allowed=True,
         worst_move_micros=None,
@@ -63,7 +54,6 @@ VENUES: dict[Venue, VenueRules] = {
         group_window_ns=2_000_000_000,
         min_notional_micros=1_000_000,
         price_limit=PriceLimit.DOLLARS,
-        reduce_by=ReduceBy.NOTIONAL,
         paid_in_full=True,
         short_allowed=False,
         worst_move_micros=MICRO,

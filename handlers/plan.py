@@ -73,7 +73,7 @@ class Plan(Stage[PlanState]):
     input_patterns = ("requests.{}.>",)
     state_patterns = ("executions.{}.>",)
     input_types = frozenset({"execution.requested"})
-    schema = 2
+    schema = 3
     follows = frozenset({"order.filled", "execution.completed"})
 
     def __init__(self, configuration: LiveConfiguration, valuation: LiveMarkPrices) -> None:

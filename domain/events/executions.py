@@ -88,6 +88,8 @@ class CopyDecided(Event, frozen=True, kw_only=True):
     scope: PortfolioScope = PortfolioScope.SUBSCRIBER
     rules: int = 0
     """The version of the rules that decided: another version may decide otherwise."""
+    reserved_micros: int = 0
+    """Cash that the opening can cost at its limit, fee included, on venues where openings are paid in full."""
 
 
 @stored("order.submitted")

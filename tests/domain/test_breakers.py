@@ -79,6 +79,10 @@ def reset(limit: BreakerLimit, **fields: object) -> like:
 MARKED = like(EquityMarked)
 
 
+def marked(equity: str) -> EquityMarked:
+    return EquityMarked(subscriber_id="sam", equity_micros=micros(equity), marks_sequence=5, marked_at=utc(FRIDAY))
+
+
 # --- references -----------------------------------------------------------------------------------------------
 
 
@@ -268,6 +272,23 @@ def test_a_deposit_moves_what_losses_are_counted_from(change: str, floor: str, b
     assert state.state.peak_micros == micros("10000") + micros(change)
     state.when(watching, floor).then_nothing()
     state.when(watching, below).then(tripped(DAILY))
+
+
+@pytest.mark.parametrize("change", ["-5000", "-8999", "1", "90000"])
+def test_a_deposit_is_neither_profit_nor_loss(change: str) -> None:
+    """10 % below the peak before it, 10 % below the peak after it: no drawdown of 12 %."""
+    state = Given(BREAKERS, since().state, [marked("9000"), deposited(change)])
+    after = micros("9000") + micros(change)
+    assert state.state.peak_micros == after * 10 // 9
+    state.when(
+        watching, str(after // 1_000_000), policy=Policy(daily_loss_micros=0, weekly_loss_micros=0)
+    ).then_nothing()
+
+
+def test_when_everything_was_withdrawn_returns_begin_anew() -> None:
+    state = Given(BREAKERS, since().state, [marked("9000"), deposited("-9000"), deposited("400")])
+    assert state.state.peak_micros == micros("400")
+    state.when(watching, "400").then_nothing()
 
 
 def test_a_deposit_before_the_first_recorded_equity_moves_nothing() -> None:

@@ -236,10 +236,15 @@ def test_close_guard_keeps_openings_out_of_the_last_half_hour() -> None:
     executes(deciding(on_polymarket(terms=terms(closes_at=None))), "98.03")
 
 
-def test_close_guard_of_zero_is_off_even_behind_the_listed_end() -> None:
-    over = on_polymarket(terms=terms(closes_at=at(0)))
-    skips(deciding(over), (Reason.MARKET_CLOSING, Check("ms_to_close", -1_000, 1_800_000, False)))
-    executes(deciding(over, policy=Policy(close_guard_ms=0)), "98.03")
+def test_close_guard_past_the_listed_end_the_market_decides() -> None:
+    executes(deciding(on_polymarket(terms=terms(closes_at=at(0)))), "98.03")
+    ended = on_polymarket(terms=terms(closes_at=at(0), accepting=False))
+    skips(deciding(ended), (Reason.MARKET_CLOSED, Check("market", "closed", "open", False)))
+
+
+def test_close_guard_of_zero_is_off() -> None:
+    closing = on_polymarket(terms=terms(closes_at=at(1001)))
+    executes(deciding(closing, policy=Policy(close_guard_ms=0)), "98.03")
 
 
 def test_close_guard_a_market_that_takes_no_orders_is_closed_to_reductions_too() -> None:

@@ -39,6 +39,7 @@ def test_policy_the_defaults_are_those_that_were_promised() -> None:
         "weekly_loss_micros": micros("0.08"),
         "drawdown_micros": micros("0.12"),
         "reduction_band_micros": micros("1"),
+        "reduce_by_notional": 0,
         "accumulate": 1,
     }
 
@@ -66,8 +67,8 @@ def test_policy_every_guardrail_has_a_name_that_configuration_may_use() -> None:
 
 def test_policy_the_hash_never_changes() -> None:
     """Decisions in logs name it. A new guardrail changes it for all: its `before` says what it means in old ones."""
-    assert hash_of(Policy()) == "35ae3f897b53d0e269b7"
-    assert hash_of(Policy(spread_bps=3)) == "0324f9300a79b3db98d2"
+    assert hash_of(Policy()) == "dd1999afb69c50293046"
+    assert hash_of(Policy(spread_bps=3)) == "cca54928e2bb9718f887"
 
 
 FIRST = {
@@ -109,6 +110,7 @@ def test_policy_that_was_stored_before_a_guardrail_existed_is_not_affected_by_it
         "drawdown_micros": 0,
         "reduction_band_micros": 1_000_000,
         "accumulate": 0,
+        "reduce_by_notional": 0,
     }
     assert {name: value for name, value in structs.asdict(old).items() if name in FIRST} == FIRST
 

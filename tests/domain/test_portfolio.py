@@ -161,12 +161,16 @@ def test_a_mark_values_what_is_at_risk() -> None:
     assert doubled == Exposure(*usd("400", "400", "400"))
 
 
-def test_a_pending_order_of_outcome_tokens_reserves_cash() -> None:
-    buying = decided("10", mid="0.5", venue=PM, asset="yes")
+def test_a_pending_order_of_outcome_tokens_reserves_what_it_can_cost() -> None:
+    buying = decided("10", mid="0.5", venue=PM, asset="yes", reserved_micros=micros("5.20"))
     portfolio = after(deposited("100"), buying)
-    assert free_cash(portfolio) == micros("95")
+    assert free_cash(portfolio) == micros("94.80")
+    other = decided(
+        "10", mid="0.3", venue=PM, asset="yes", attempt_id="att-2", request_id="req-2", decision=Decision.SKIP
+    )
+    assert free_cash(evolve(portfolio, other)) == micros("94.80"), "a mid that moves frees no cash"
     partly = evolve(portfolio, bought("yes", "4", "0.5", attempt="att-1", venue=PM))
-    assert free_cash(partly) == micros("95")
+    assert free_cash(partly) == micros("98") - micros("3.12")
     assert free_cash(evolve(partly, completed())) == micros("98")
     assert free_cash(after(deposited("100"), decided("0.5"))) == micros("100"), "perpetuals are not paid in full"
 

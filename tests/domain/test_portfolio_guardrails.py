@@ -118,7 +118,7 @@ def test_exposure_in_cash_an_outcome_is_paid_in_full_with_its_fee() -> None:
 
 def test_exposure_in_cash_counts_pending_orders() -> None:
     promised = decided("0.1", venue=Venue.POLYMARKET, asset="no", market="other", share_micros=micros("19900"))
-    held = structs.replace(promised, mid_micros=micros("0.50"))
+    held = structs.replace(promised, mid_micros=micros("0.50"), reserved_micros=micros("9950"))
     roomy = Policy(total_exposure_micros=2_000_000, influencer_exposure_micros=2_000_000)
     outcome = deciding(on_polymarket(), held, policy=roomy)
     cost = micros("49.9953") + micros("1.22488")

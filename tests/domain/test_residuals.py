@@ -221,9 +221,9 @@ def test_residual_of_a_reduction_that_was_refused_is_not_copied_later() -> None:
     assert decision.residual_share_micros == 0
 
 
-def test_residual_of_reductions_on_polymarket_is_by_notional() -> None:
+def test_residual_of_reductions_by_notional() -> None:
     held = executed(bought("yes", "200", "0.50", venue=Venue.POLYMARKET), market="race")
     one = on_polymarket(before="1000", after="990", sizing=fixed("3"))
-    decisions = following(one, one, history=held)
+    decisions = following(one, one, history=held, policy=Policy(reduce_by_notional=1))
     assert bought_by(decisions) == [ACCUMULATED, micros("12.24")]  # 3 USD at 0.49, twice
     assert [d.residual_share_micros for d in decisions] == [6_122_448, 0]

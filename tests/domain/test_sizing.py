@@ -260,18 +260,40 @@ def test_reductions_of_a_perpetual_are_by_the_fraction_that_the_influencer_close
         (percent("copy_percent", "10"), "880", "200", "12.24"),  # 10 % of 60 USD at 0.49
         (percent("copy_percent", "10"), "900", "10.2", "10.2"),
         (percent("copy_percent", "10"), "900", "7", "7"),  # capped by the position
-        (percent("copy_percent", "10"), "0", "200", "200"),  # a close closes all
+        (percent("copy_percent", "10"), "0", "200", "102.04"),  # a close too: 10 % of 500 USD
         (fixed("49"), "999", "200", "100"),
         (percent("percent_of_equity", "0.49"), "999", "200", "100"),
         (percent("proportional", "100"), "750", "200", "50"),  # unknown equity: a quarter, as on perpetuals
     ],
 )
-def test_reductions_on_polymarket_are_by_notional_and_capped_by_the_position(
+def test_reductions_by_notional_are_capped_by_the_position(
     sizing: Sizing, after: str, held: str, given_up: str
 ) -> None:
     request = on_polymarket(before="1000", after=after, sizing=sizing)
-    found = reduction(request, micros(held), micros("0.49"), micros("10000"), NOTHING, Policy(accumulate=0))
+    policy = Policy(accumulate=0, reduce_by_notional=1)
+    found = reduction(request, micros(held), micros("0.49"), micros("10000"), NOTHING, policy)
     assert found.share_micros == micros(given_up)
+
+
+@pytest.mark.parametrize(
+    "sizing",
+    [
+        percent("copy_percent", "10"),
+        fixed("49"),
+        percent("percent_of_equity", "0.49"),
+        percent("proportional", "100"),
+    ],
+)
+@pytest.mark.parametrize(("after", "given_up"), [("990", "2"), ("900", "20"), ("250", "150"), ("0", "200")])
+def test_reductions_give_up_the_fraction_that_the_influencer_gave_up_in_every_mode_on_both_venues(
+    sizing: Sizing, after: str, given_up: str
+) -> None:
+    never = Policy(accumulate=0, min_notional_micros=0)
+    outcome_tokens = on_polymarket(before="1000", after=after, sizing=sizing, terms=terms(min_share_micros=0))
+    perpetuals = requested(before="1000", after=after, sizing=sizing)
+    for request, price in ((outcome_tokens, "0.49"), (perpetuals, "100")):
+        found = reduction(request, micros("200"), micros(price), micros("10000"), NOTHING, never)
+        assert found.wanted_micros == micros(given_up)
 
 
 def test_reductions_of_a_part_must_be_worth_the_minimum_but_all_may_always_be_closed() -> None:
@@ -280,7 +302,7 @@ def test_reductions_of_a_part_must_be_worth_the_minimum_but_all_may_always_be_cl
     assert (part.share_micros, part.wanted_micros) == (0, micros("0.0995"))
     closed = reduction(requested(before="2", after="0"), micros("0.001"), PRICE, RICH, NOTHING, never)
     assert closed.share_micros == micros("0.001")
-    rest = on_polymarket(before="1000", after="999", sizing=fixed("50"))
+    rest = on_polymarket(before="1000", after="0", sizing=fixed("50"))
     assert reduction(rest, micros("2"), micros("0.49"), RICH, NOTHING, never).share_micros == micros("2")
 
 

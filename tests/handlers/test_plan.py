@@ -192,7 +192,8 @@ def test_a_changed_deposit_moves_cash_by_the_difference_and_is_no_loss(amount: s
     lane = planning(before)
     lane.when(request(before))
     lane.stage = Plan(after, valued())
-    deposited, decided = lane.when(request(after, 2))
+    marked, deposited, decided = lane.when(request(after, 2))
+    assert isinstance(marked, EquityMarked), "returns are counted from the equity to which the deposit came"
     assert (deposited.cash_delta_micros, deposited.config_sequence) == (delta, 11)
     assert decided.equity_micros == 10_000 * USD + delta
     assert decided.config_sequence == 11
