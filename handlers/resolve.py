@@ -23,9 +23,10 @@ from handlers import metrics
 from handlers.live.event_codec import codec
 from handlers.live.mark_prices import LiveMarkPrices
 from handlers.live.traded_assets import TradedAssets
-from streams import dead_letter_events, subjects
+from streams import subjects
 from streams.append import Record, append_once
 from streams.connection import Connection
+from streams.dead_letters import dead_letter
 from streams.errors import LogError
 from streams.metrics import DEAD
 from streams.retry import retry_forever
@@ -207,7 +208,7 @@ class Resolve:
         DEAD.labels(STAGE).inc()
         payouts = ",".join(str(payout.price_micros) for payout in resolution.payouts)
         await retry_forever(
-            lambda: dead_letter_events.dead_letter(
+            lambda: dead_letter(
                 self._connection,
                 stage=STAGE,
                 stream="gamma",

@@ -1,7 +1,7 @@
-"""Append: an atomic batch of events, guarded by the last sequences of literal subjects.
+"""Append: an atomic batch of events, on the condition that subjects are at the expected versions.
 
-All or nothing: a batch lands whole or not at all. A batch that was sent and not answered has an unknown outcome;
-`UnknownOutcomeError` says so, and the caller reads its guarded subject back before it decides.
+A batch is stored whole or not at all. A batch that was sent and not answered has an unknown outcome: the caller gets
+`UnknownOutcomeError` and reads its subject back before it decides. docs/nats.md, atomic batches.
 """
 
 import itertools
@@ -25,8 +25,8 @@ _LINE_BREAKS = str.maketrans("\r\n", "  ")
 class Record(NamedTuple):
     """One message to append. `dedup_id` asks the server to refuse a second message with this id in its window.
 
-    `expected` is a guard of the record's own: the last sequence that its subject must have before the batch, 0 =
-    none. A batch may guard many subjects this way, each by its first record in the batch.
+    `expected` is the last sequence that its subject must have before the batch, 0 = none. A batch may expect versions
+    of many subjects this way, each by its first record in the batch.
     """
 
     subject: str
@@ -38,8 +38,8 @@ class Record(NamedTuple):
 class ExpectedVersion(NamedTuple):
     """The last sequence that `subject` must have for the append to land; 0 = the subject has none.
 
-    A subject with wildcards guards everything that matches it; that costs the server a look at all of those subjects
-    (0.5 ms for 12,500), so it is not for hot paths. WHOLE guards the stream's own last sequence, and costs nothing.
+    A subject with wildcards covers everything that matches it; the server then looks at all of those subjects (0.5 ms
+    for 12,500), so it is not for frequent appends. WHOLE expects the stream's own last sequence, and costs nothing.
     """
 
     subject: str
@@ -47,11 +47,11 @@ class ExpectedVersion(NamedTuple):
 
 
 WHOLE = ">"
-"""As a guard's subject: everything in the stream."""
+"""As the subject of an expected version: everything in the stream."""
 
 
 class Landed(NamedTuple):
-    """Where a batch landed: its sequences are first..last without a gap. `duplicate` only for single events."""
+    """Where a batch is stored: sequences first..last without a gap. `duplicate` only for single events."""
 
     first: int
     last: int
@@ -59,29 +59,29 @@ class Landed(NamedTuple):
 
 
 async def append(
-    connection: Connection, records: Sequence[Record], guard: ExpectedVersion | None = None, *, timeout: float = 5.0
+    connection: Connection, records: Sequence[Record], expected: ExpectedVersion | None = None, *, timeout: float = 5.0
 ) -> Landed:
     """Append 1..1000 records of one stream, all or nothing.
 
-    A literal guard's subject must be that of one of the records. Raises ConflictError (a guard did not hold; it names
-    the first one, for the server does not say which), DuplicateError (a dedup id is stored already; a single record
-    answers `duplicate` instead), RefusedError, UnavailableError (certainly not stored) or UnknownOutcomeError
-    (perhaps stored).
+    A literal expected subject must be that of one of the records. Raises ConflictError (a subject was not at its
+    expected version; the error names the first one, because the server does not report which), DuplicateError (a dedup
+    id is stored already; a single record answers `duplicate` instead), RefusedError, UnavailableError (certainly not
+    stored) or UnknownOutcomeError (perhaps stored).
     """
     if not 0 < len(records) <= MAX_BATCH:
         raise RefusedError(f"a batch holds 1 to {MAX_BATCH} events, not {len(records)}")
     batch = f"{_PREFIX}{next(_NUMBER):x}" if len(records) > 1 else None
-    expected = _expected(records, guard)
+    versions = _versions(records, expected)
     count = len(records)
     final = records[-1]
-    headers = _headers(final, expected.get(count), batch, count)
+    headers = _headers(final, versions.get(count), batch, count)
     if batch is not None:
         headers["Nats-Batch-Commit"] = "1"
     try:
         if batch is not None:
             await connection.publish_block(
                 [
-                    (record.subject, _block(_headers(record, expected.get(number), batch, number)), record.payload)
+                    (record.subject, _block(_headers(record, versions.get(number), batch, number)), record.payload)
                     for number, record in enumerate(records[:-1], 1)
                 ]
             )
@@ -90,16 +90,13 @@ async def append(
         raise UnknownOutcomeError(str(error)) from error
     body = msgspec.json.decode(answer.data)
     if "error" in body:
-        guards = (
-            [guard] if guard else [ExpectedVersion(r.subject, r.expected) for r in records if r.expected is not None]
-        )
-        named = guards[0] if guards else ExpectedVersion(records[-1].subject, 0)
+        named = expected or next(iter(versions.values()), ExpectedVersion(final.subject, 0))
         raise error_of(body["error"], named.subject, named.sequence)
     return Landed(body["seq"] - count + 1, body["seq"], bool(body.get("duplicate")))
 
 
 async def append_once(connection: Connection, records: Sequence[Record]) -> int:
-    """Append events that somebody else may have stored already, each known by its dedup id; returns how many were new.
+    """Append events that another writer may have stored already, each with its dedup id; returns how many were new.
 
     Raises RefusedError, UnavailableError or UnknownOutcomeError; doing it again is safe.
     """
@@ -111,25 +108,28 @@ async def append_once(connection: Connection, records: Sequence[Record]) -> int:
         return sum(not one.duplicate for one in landed)
 
 
-def _expected(records: Sequence[Record], guard: ExpectedVersion | None) -> dict[int, ExpectedVersion]:
-    """What is expected with each record that expects something, by the record's number from 1."""
-    expected = {
+def _versions(records: Sequence[Record], expected: ExpectedVersion | None) -> dict[int, ExpectedVersion]:
+    """The expected version that each record carries, if any, by the record's number from 1."""
+    versions = {
         number: ExpectedVersion(record.subject, record.expected)
         for number, record in enumerate(records, 1)
         if record.expected is not None
     }
-    if guard is None:
-        return expected
-    if "*" in guard.subject or ">" in guard.subject:
-        guarded: int | None = 1
+    if expected is None:
+        return versions
+    if "*" in expected.subject or ">" in expected.subject:
+        carrier: int | None = 1
         if records[0].expected is not None:
-            raise RefusedError(f"the first record expects {records[0].expected}; it cannot carry {guard.subject} too")
+            raise RefusedError(
+                f"the first record expects version {records[0].expected} of its own subject; it cannot carry the "
+                f"expected version of {expected.subject} too"
+            )
     else:
-        guarded = next((number for number, record in enumerate(records, 1) if record.subject == guard.subject), None)
-    if guarded is None:
-        raise RefusedError(f"no record of the batch is on the guarded subject {guard.subject}")
-    expected[guarded] = guard
-    return expected
+        carrier = next((number for number, record in enumerate(records, 1) if record.subject == expected.subject), None)
+    if carrier is None:
+        raise RefusedError(f"no record of the batch is on the subject {expected.subject}, whose version is expected")
+    versions[carrier] = expected
+    return versions
 
 
 def _headers(record: Record, expected: ExpectedVersion | None, batch: str | None, number: int) -> dict[str, str]:

@@ -1,21 +1,24 @@
-"""What becomes of dead letters: listed, run through their stage once more, or dropped; each step is an event in DEAD.
+"""Dead letters: events that a stage could not handle, kept whole in DEAD with their origin and the error.
 
-A retry is an event that the stage's processor reads as a second input: its outputs and the place of the retry are
-one commit, so a letter is run exactly once per retry, whatever crashes. A letter is closed once: the server keeps one
-event under the id that its retry and its drop share.
+A stage stores one with `dead_letter`. Operators list them, retry them or drop them; each of these steps is an event in
+DEAD too. A retry is read by the stage's processor as a second input: its outputs and the position of the retry are one
+commit, so it is run exactly once, whatever crashes. A dead letter is closed once: its retry and its drop share one
+message id, and the server keeps one event under it.
 """
 
 import base64
 from collections.abc import Callable
+from hashlib import blake2b
 from typing import NamedTuple
 
+import msgspec
 import structlog
-from msgspec import Struct
+from msgspec import Struct, field
 
+from streams import subjects
 from streams.append import Record, append
 from streams.connection import Connection
-from streams.dead_letter_events import DEAD_TYPE, DeadLettered
-from streams.envelope import Codec, Recorded
+from streams.envelope import Codec, Envelope, Recorded, rfc3339
 from streams.errors import RefusedError, UnprocessableError
 from streams.reader import read_all
 from streams.subjects import partition_of
@@ -23,15 +26,35 @@ from streams.topology import DEAD
 
 log = structlog.get_logger()
 
+DEAD_TYPE = "event.dead_lettered"
 RETRIED_TYPE = "dead_letter.retried"
 DROPPED_TYPE = "dead_letter.dropped"
 
+MAX_PAYLOAD = 5_500_000
+"""Bytes kept of an event; with envelope and base64 they fit the server's max_payload of 8 MB."""
+MAX_ID, MAX_ERROR = 300, 2_000
+"""Characters kept of an id and of an error: both may quote what came from outside, at any length."""
 
-class DeadLetterRetried(Struct, frozen=True, kw_only=True):
-    """A letter goes through its stage again. Carries the whole event, so that the origin may be gone."""
+
+class DeadLettered(Struct, frozen=True, kw_only=True):
+    """An event could not be handled. `payload` is text where it is UTF-8, base64 otherwise (`encoding`)."""
 
     dead_id: str
-    letter_sequence: int
+    stage: str
+    stream: str
+    sequence: int
+    subject: str
+    error: str
+    payload: str
+    encoding: str
+    dead_at: int
+
+
+class DeadLetterRetried(Struct, frozen=True, kw_only=True):
+    """A dead letter goes through its stage again. Carries the whole event: its origin may be gone by then."""
+
+    dead_id: str
+    dead_sequence: int = field(name="letter_sequence")
     stage: str
     stream: str
     sequence: int
@@ -42,17 +65,17 @@ class DeadLetterRetried(Struct, frozen=True, kw_only=True):
 
 
 class DeadLetterDropped(Struct, frozen=True, kw_only=True):
-    """Somebody decided that a letter needs nothing more."""
+    """An operator decided that a dead letter needs no further work."""
 
     dead_id: str
-    letter_sequence: int
+    dead_sequence: int = field(name="letter_sequence")
     stage: str
     why: str
     actor: str
 
 
 class DeadLetter(NamedTuple):
-    """A dead letter, where it stands in DEAD, and what became of it: 'open', 'retried' or 'dropped'."""
+    """A dead letter with its sequence in DEAD, and its state: 'open', 'retried' or 'dropped'."""
 
     sequence: int
     time: str
@@ -60,64 +83,117 @@ class DeadLetter(NamedTuple):
     state: str
 
 
+class _DeadEnvelope(Envelope, frozen=True, omit_defaults=True):
+    data: DeadLettered
+
+
+_decode = msgspec.json.Decoder(_DeadEnvelope).decode
+
+
+async def dead_letter(
+    connection: Connection,
+    *,
+    stage: str,
+    stream: str,
+    sequence: int,
+    subject: str,
+    payload: bytes,
+    error: str,
+    now: int,
+    dead_id: str | None = None,
+) -> None:
+    """Store one dead letter; the same event of the same stage is stored once (deduplicated by its id).
+
+    `sequence` is 0 when the event was in no stream yet; `now` is in ns. What is too large is cut, and `error` says so.
+    Raises UnavailableError or UnknownOutcomeError; doing it again is safe.
+    """
+    if len(payload) > MAX_PAYLOAD:
+        error = f"{error[:MAX_ERROR]} (payload of {len(payload):,} bytes cut to its first {MAX_PAYLOAD:,})"
+        payload = payload[:MAX_PAYLOAD]
+    text, encoding = _as_text(payload)
+    dead_id = dead_id or f"{stage}:{stream}:{sequence}"
+    if len(dead_id) > MAX_ID:
+        dead_id = f"{dead_id[: MAX_ID - 50]}~{blake2b(dead_id.encode(errors='replace'), digest_size=20).hexdigest()}"
+    event = DeadLettered(
+        dead_id=dead_id,
+        stage=stage,
+        stream=stream,
+        sequence=sequence,
+        subject=subject,
+        error=error[: MAX_ERROR + 100],
+        payload=text,
+        encoding=encoding,
+        dead_at=now,
+    )
+    cause = f"{stream}:{sequence}" if sequence else None
+    envelope = Envelope("1.0", DEAD_TYPE, f"vibe/{stage}", dead_id, rfc3339(now), event, causationid=cause)
+    await append(connection, [Record(subjects.dead(stage, stream), msgspec.json.encode(envelope), dead_id)])
+
+
+def decode(payload: bytes) -> DeadLettered:
+    """The event in a stored payload of DEAD. Raises msgspec.MsgspecError for the payload of another event."""
+    return _decode(payload).data
+
+
+def payload_of(facts: DeadLettered | DeadLetterRetried) -> bytes:
+    """The bytes of the event that could not be handled."""
+    return base64.b64decode(facts.payload) if facts.encoding == "base64" else facts.payload.encode()
+
+
 def retry_subject(stage: str, origin: str) -> str:
-    """Where the lane that owns an event's partition looks for retries."""
+    """The subject on which the lane with the partition of `origin`, the event's subject, reads its retries."""
     return f"dead.retry.{stage}.{partition_of(origin)}"
 
 
 def retry_patterns(stage: str) -> str:
+    """The pattern of a stage's retries, with {} for the partition."""
     return f"dead.retry.{stage}.{{}}"
 
 
-def payload_of(facts: DeadLettered | DeadLetterRetried) -> bytes:
-    """The event's bytes as they were."""
-    return base64.b64decode(facts.payload) if facts.encoding == "base64" else facts.payload.encode()
-
-
-async def letters(connection: Connection, codec: Codec, stage: str | None = None) -> list[DeadLetter]:
-    """All letters, oldest first."""
+async def dead_letters(connection: Connection, codec: Codec, stage: str | None = None) -> list[DeadLetter]:
+    """All dead letters, or those of one stage, oldest first."""
     found: dict[int, DeadLetter] = {}
     async for batch in read_all(connection, DEAD.name):
         for stored in batch:
             try:
                 event: Recorded = codec.decode(DEAD.name, stored.sequence, stored.subject, stored.payload)
             except UnprocessableError as error:
-                log.warning("letter.unreadable", at=f"{DEAD.name}:{stored.sequence}", error=str(error))
+                log.warning("dead_letter.unreadable", at=f"{DEAD.name}:{stored.sequence}", error=str(error))
                 continue
             if event.type == DEAD_TYPE:
                 found[event.sequence] = DeadLetter(event.sequence, event.time, event.data, "open")
             elif event.type in (RETRIED_TYPE, DROPPED_TYPE):
-                state = "retried" if event.type == RETRIED_TYPE else "dropped"
-                letter = found.get(event.data.letter_sequence)
-                if letter is not None:
-                    found[letter.sequence] = letter._replace(state=state)
-    return [letter for letter in found.values() if stage is None or letter.facts.stage == stage]
+                closed = found.get(event.data.dead_sequence)
+                if closed is not None:
+                    state = "retried" if event.type == RETRIED_TYPE else "dropped"
+                    found[closed.sequence] = closed._replace(state=state)
+    return [each for each in found.values() if stage is None or each.facts.stage == stage]
 
 
 async def retry(
     connection: Connection,
     codec: Codec,
-    letter: DeadLetter,
+    dead: DeadLetter,
     stages: frozenset[str],
     *,
     actor: str,
     now: Callable[[], int],
 ) -> int:
-    """Ask the letter's stage to run it again; returns the sequence of the request. Raises RefusedError.
+    """Ask the stage of a dead letter to run it again; returns the sequence of the request in DEAD.
 
-    Two people who close one letter at once, each in his way, write one event: the second one is refused.
+    `stages` are those that read retries. Raises RefusedError for another stage, and when the dead letter is closed,
+    also when another operator closes it at the same time.
     """
-    facts = letter.facts
-    if letter.state != "open":
-        raise RefusedError(f"letter {letter.sequence} is {letter.state} already")
+    _refuse_closed(dead)
+    facts = dead.facts
     if facts.stage not in stages:
         raise RefusedError(
-            f"letter {letter.sequence} comes from {facts.stage!r}, which has no input to run again; "
-            "mend the cause, then drop the letter"
+            f"dead letter {dead.sequence} comes from {facts.stage!r}, which has no input to run again; "
+            "fix the cause, then drop the dead letter"
         )
     event = DeadLetterRetried(
         dead_id=facts.dead_id,
-        letter_sequence=letter.sequence,
+        dead_sequence=dead.sequence,
         stage=facts.stage,
         stream=facts.stream,
         sequence=facts.sequence,
@@ -126,29 +202,44 @@ async def retry(
         encoding=facts.encoding,
         actor=actor,
     )
-    return await _write(connection, codec, retry_subject(facts.stage, facts.subject), event, letter, now)
+    return await _close(connection, codec, retry_subject(facts.stage, facts.subject), event, dead, now)
 
 
 async def drop(
-    connection: Connection, codec: Codec, letter: DeadLetter, *, why: str, actor: str, now: Callable[[], int]
+    connection: Connection, codec: Codec, dead: DeadLetter, *, why: str, actor: str, now: Callable[[], int]
 ) -> int:
-    """Close a letter for good, saying why. Raises RefusedError when it is closed already."""
-    if letter.state != "open":
-        raise RefusedError(f"letter {letter.sequence} is {letter.state} already")
+    """Close a dead letter for good, with a reason. Raises RefusedError when it is closed already."""
+    _refuse_closed(dead)
     event = DeadLetterDropped(
-        dead_id=letter.facts.dead_id, letter_sequence=letter.sequence, stage=letter.facts.stage, why=why, actor=actor
+        dead_id=dead.facts.dead_id, dead_sequence=dead.sequence, stage=dead.facts.stage, why=why, actor=actor
     )
-    return await _write(connection, codec, f"dead.dropped.{letter.facts.stage}", event, letter, now)
+    return await _close(connection, codec, f"dead.dropped.{dead.facts.stage}", event, dead, now)
 
 
-async def _write(
-    connection: Connection, codec: Codec, subject: str, event: Struct, letter: DeadLetter, now: Callable[[], int]
+def _refuse_closed(dead: DeadLetter) -> None:
+    if dead.state != "open":
+        raise RefusedError(f"dead letter {dead.sequence} is {dead.state} already")
+
+
+async def _close(
+    connection: Connection, codec: Codec, subject: str, event: Struct, dead: DeadLetter, now: Callable[[], int]
 ) -> int:
-    closing = f"{letter.facts.dead_id}@{letter.sequence}"
+    message_id = f"{dead.facts.dead_id}@{dead.sequence}"
     payload = codec.encode(
-        event, id=closing, source="vibe/dead", time_ns=now(), causation=f"{DEAD.name}:{letter.sequence}"
+        event, id=message_id, source="vibe/dead", time_ns=now(), causation=f"{DEAD.name}:{dead.sequence}"
     )
-    landed = await append(connection, [Record(subject, payload, closing)])
+    landed = await append(connection, [Record(subject, payload, message_id)])
     if landed.duplicate:
-        raise RefusedError(f"letter {letter.sequence} was retried or dropped by somebody else just now")
+        raise RefusedError(f"dead letter {dead.sequence} was retried or dropped by another operator just now")
     return landed.last
+
+
+def _as_text(payload: bytes) -> tuple[str, str]:
+    """(text, encoding): UTF-8 unless the payload is none, or JSON would escape so much that base64 is shorter."""
+    try:
+        text = payload.decode()
+    except UnicodeDecodeError:
+        return base64.b64encode(payload).decode(), "base64"
+    if len(msgspec.json.encode(text)) > 4 * len(payload) // 3 + 4:
+        return base64.b64encode(payload).decode(), "base64"
+    return text, "utf-8"

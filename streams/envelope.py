@@ -19,7 +19,7 @@ _SECOND = 1_000_000_000
 
 
 class Envelope(Struct, frozen=True, omit_defaults=True):
-    """The stored form. `type` stands second, so that a reader can look at it without parsing the rest."""
+    """The stored form. `type` is the second field, so that a reader can look at it without parsing the rest."""
 
     specversion: str
     type: str
@@ -44,7 +44,7 @@ class _Stored(Struct, frozen=True):
 
 
 class Recorded(NamedTuple):
-    """An event as it stands in the log: its facts and its place."""
+    """An event as it is stored: its facts (`data`), its envelope, and where it is in the log."""
 
     stream: str
     sequence: int
@@ -76,8 +76,8 @@ def rfc3339(nanoseconds: int) -> str:
 
 def nanoseconds(text: str) -> int:
     """The inverse of `rfc3339`, to the microsecond."""
-    moment = msgspec.convert(text, type=datetime)
-    return int(moment.timestamp()) * _SECOND + moment.microsecond * 1000
+    time = msgspec.convert(text, type=datetime)
+    return int(time.timestamp()) * _SECOND + time.microsecond * 1000
 
 
 _TYPE_AT = len(b'{"specversion":"1.0","type":"')

@@ -1,9 +1,9 @@
-"""What can go wrong with the log.
+"""The errors of the log.
 
 LogError
-├── UnavailableError     nobody answered, or the server cannot serve now: try again later
+├── UnavailableError     no answer, or the server cannot serve now: try again later
 ├── UnknownOutcomeError  an append was sent and not answered: it may have landed; read back before retrying
-├── ConflictError        the guard did not hold: somebody else wrote; carries expected and actual
+├── ConflictError        another writer was first; carries the expected and the actual version
 ├── DuplicateError       an event id of the batch is in the log already
 ├── RefusedError         the server will never take this: too large, no such stream, bad configuration
 ├── DataLossError        a hole in a stream's sequences
@@ -14,7 +14,7 @@ UnprocessableError       an event that a stage cannot handle; it goes to DEAD wi
 
 
 class LogError(Exception):
-    """Anything the log may answer that is not what was asked for."""
+    """The log did not do what was asked for."""
 
 
 class UnavailableError(LogError):
@@ -26,7 +26,7 @@ class UnknownOutcomeError(LogError):
 
 
 class ConflictError(LogError):
-    """`expected` is the guard's sequence; `actual` the subject's last one, or None when the server did not say."""
+    """`actual` is the subject's last sequence, or None when the server did not report it."""
 
     def __init__(self, subject: str, expected: int, actual: int | None) -> None:
         super().__init__(f"{subject}: expected last sequence {expected}, the log is at {actual}")
@@ -48,11 +48,11 @@ class RefusedError(LogError):
 
 
 class DataLossError(LogError):
-    """Events `first`..`last` of a stream should be there and are not."""
+    """Events `first`..`last` of a stream are missing."""
 
     def __init__(self, stream: str, first: int, last: int) -> None:
         super().__init__(
-            f"{stream}: sequences {first}..{last} are missing from a stream nobody may delete from; "
+            f"{stream}: sequences {first}..{last} are missing, though the stream forbids deletion; "
             "restore the stream from a backup before going on"
         )
         self.stream = stream

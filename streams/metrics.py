@@ -1,11 +1,11 @@
-"""What the log and its processors count, for Prometheus."""
+"""Prometheus metrics of the log and of the stages."""
 
 from prometheus_client import Counter, Histogram
 
 READ = Counter("vibe_events_read_total", "Input events read and acknowledged", ["stage"])
 WRITTEN = Counter("vibe_events_written_total", "Events stored", ["stage"])
 DEAD = Counter("vibe_dead_letters_total", "Events that a stage could not handle", ["stage"])
-FENCED = Counter("vibe_fenced_total", "Commits refused because somebody else owned the lane", ["stage"])
+FENCED = Counter("vibe_fenced_total", "Commits refused because another instance owned the lane", ["stage"])
 REFUSED = Counter("vibe_lane_refused_total", "Reloads of a lane because the log refuses what it does", ["stage"])
 EXPIRED = Counter("vibe_inputs_expired_total", "Inputs that an age limit took before they were read", ["consumer"])
 COMMIT_SECONDS = Histogram(

@@ -2,7 +2,7 @@
 
 `BlockParser` is the one parser of MSG and HMSG. Chosen subscriptions are collected column by column; everything else
 of the byte stream is handed on, piece by complete piece. Two connections use it: `BulkConnection`, which speaks the
-protocol itself, and `Connection`, where `ClientParser` stands between the socket and the parser of nats-py.
+protocol itself, and `Connection`, where `ClientParser` is put in front of the parser of nats-py.
 
 Protocol: https://docs.nats.io/reference/reference-protocols/nats-protocol. Deliveries of JetStream: docs/nats.md.
 """
@@ -150,7 +150,7 @@ Sink = Callable[[Deliveries], None]
 
 
 class ClientParser:
-    """Stands between a connection and the client library's own parser.
+    """Takes the place of the client library's parser and hands on to it.
 
     The library makes a task step, a parsed header and an object of every message. The messages of subscriptions in
     `sinks` (by subscription id) are taken out before that; the library gets everything else, piece by piece.

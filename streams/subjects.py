@@ -1,10 +1,10 @@
-"""Subjects: one literal subject per aggregate, a partition as second token, symbols encoded (DESIGN 4)."""
+"""Subjects: one literal subject per aggregate, the partition as second token (docs/design.md, subjects)."""
 
 from functools import lru_cache
 from typing import NamedTuple
 
 PARTITIONS = 64
-"""For ever: it decides which subject an aggregate lives on."""
+"""Never changed: the partition is a part of the subject of every stored aggregate."""
 
 MAX_TOKEN = 200
 """Characters; encoded they may be twelve times as many, and the server takes 4,096 bytes a line."""
@@ -34,7 +34,7 @@ def partition_of(subject: str) -> str:
 def token(text: str) -> str:
     """One subject token from any text: bytes outside A-Z a-z 0-9 _ - : @ # / become %XX.
 
-    Empty text is refused, and so is what would be longer than a subject may be: the server hangs up on it.
+    Raises ValueError for empty text, and for text that is too long: the server disconnects clients that send it.
     """
     if not text:
         raise ValueError("an empty text cannot be a subject token")
@@ -87,7 +87,7 @@ def quotes(influencer: str, venue: str, asset: str) -> str:
 
 
 def marks(venue: str, key: str) -> str:
-    """Of an asset's marks, or of what happens to a market."""
+    """The subject of an asset's marks, or of the events of a market."""
     return f"marks.{token(venue)}.{token(key)}"
 
 

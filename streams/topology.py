@@ -1,7 +1,7 @@
-"""All streams, in one table: the only place that knows them (DESIGN 4).
+"""All streams, in one table: the only place that knows them. docs/design.md, streams.
 
 Names are contracts: ops scripts and dashboards depend on them. `apply` creates or updates every stream, `verify`
-says what differs. Nobody may delete or purge: history is not edited.
+raises an error when one differs. Deleting and purging are forbidden: history is not edited.
 """
 
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ SIGNALS = Stream("SIGNALS", ("signals.>",), 90 * _DAY, "changes of influencers' 
 GROUPS = Stream(
     "GROUPS", ("groups.>", "quotes.>", "marks.>"), 90 * _DAY, "signal groups, the books captured for them, marks"
 )
-# As long as GROUPS: the checkpoints of the stage that reads GROUPS stand here, and must not go before their input.
+# As long as GROUPS: it has the checkpoints of the stage that reads GROUPS, which must not expire before their input.
 REQUESTS = Stream("REQUESTS", ("requests.>",), 90 * _DAY, "one (subscription, group) pair each, to decide")
 EXECUTIONS = Stream("EXECUTIONS", ("executions.>",), 0, "decisions, orders, fills and positions of every subscriber")
 CONFIG = Stream("CONFIG", ("config.>",), 0, "influencers, subscribers, subscriptions, guardrails, policies, control")
@@ -67,7 +67,7 @@ LEASES = Stream("LEASES", ("leases.>",), 0, "which instance works on which lane"
 SNAPSHOTS = Stream("SNAPSHOTS", ("snapshots.>",), 0, "states of stages, to start faster; never needed", scratch=True)
 
 HISTORY: tuple[Stream, ...] = (RAW, SIGNALS, GROUPS, REQUESTS, EXECUTIONS, CONFIG, DEAD)
-"""The streams that hold events; nobody may delete from them."""
+"""The streams that hold events; their messages cannot be deleted."""
 STREAMS: tuple[Stream, ...] = (*HISTORY, LEASES, SNAPSHOTS)
 
 

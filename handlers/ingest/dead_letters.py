@@ -8,8 +8,8 @@ import structlog
 
 from gateways.venue_errors import WireError
 from handlers.ingest.recent_ids import RecentIds
-from streams import dead_letter_events
 from streams.connection import Connection
+from streams.dead_letters import dead_letter
 from streams.metrics import DEAD
 from streams.retry import retry_forever
 
@@ -35,7 +35,7 @@ class DeadLetters:
             return False
         log.warning("ingest.dead_lettered", origin=self._origin, key=key[:200], error=error[:500])
         await retry_forever(
-            lambda: dead_letter_events.dead_letter(
+            lambda: dead_letter(
                 self._connection,
                 stage=STAGE,
                 stream=self._origin,

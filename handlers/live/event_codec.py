@@ -3,8 +3,14 @@
 from msgspec import Struct
 
 from domain.events import CATALOGUE
-from streams.dead_letter_events import DEAD_TYPE, DeadLettered
-from streams.dead_letters import DROPPED_TYPE, RETRIED_TYPE, DeadLetterDropped, DeadLetterRetried
+from streams.dead_letters import (
+    DEAD_TYPE,
+    DROPPED_TYPE,
+    RETRIED_TYPE,
+    DeadLetterDropped,
+    DeadLettered,
+    DeadLetterRetried,
+)
 from streams.envelope import Codec, Recorded
 from streams.errors import UnprocessableError
 from streams.processing.checkpoint import CHECKPOINT_TYPE, Checkpoint

@@ -13,7 +13,7 @@ from domain.events import CopyDecided, Event, GroupClosed, QuoteCaptured, QuoteF
 from handlers.live.event_codec import codec
 from streams import subjects
 from streams.connection import Connection
-from streams.dead_letter_events import DEAD_TYPE
+from streams.dead_letters import DEAD_TYPE
 from streams.envelope import Recorded, nanoseconds
 from streams.errors import UnprocessableError
 from streams.reader import get, read_all

@@ -18,9 +18,10 @@ from projections.engine.recorded_at import recorded_at
 from projections.engine.row_batch import RowBatch
 from projections.engine.status import ProjectionStatus
 from projections.engine.table import timestamp
-from streams import dead_letter_events, topology
+from streams import topology
 from streams.bulk_replay import Block
 from streams.connection import Connection
+from streams.dead_letters import dead_letter
 from streams.envelope import Codec, Recorded
 from streams.reader import Stored, StreamSubscription
 from streams.retry import retry_forever
@@ -226,7 +227,7 @@ class ProjectionFollower:
 
     async def _dead_letter(self, stage: str, sequence: int, subject: str, payload: bytes, error: str) -> None:
         await retry_forever(
-            lambda: dead_letter_events.dead_letter(
+            lambda: dead_letter(
                 self._connection,
                 stage=stage,
                 stream=self._stream,

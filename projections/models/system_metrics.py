@@ -21,7 +21,7 @@ from domain.events import (
 from projections.engine.projection import Projection
 from projections.engine.recorded_at import recorded_minute
 from projections.engine.table import Add, Change, Table
-from streams.dead_letter_events import DEAD_TYPE
+from streams.dead_letters import DEAD_TYPE
 from streams.envelope import Recorded, nanoseconds
 from streams.topology import DEAD, EXECUTIONS, GROUPS, RAW, REQUESTS, SIGNALS
 

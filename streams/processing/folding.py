@@ -10,8 +10,9 @@ from typing import Generic, TypeVar
 
 import structlog
 
-from streams import dead_letter_events, dead_letters, metrics
+from streams import dead_letters, metrics
 from streams.connection import Connection
+from streams.dead_letters import dead_letter
 from streams.envelope import Codec, Recorded, peek_type
 from streams.errors import UnprocessableError
 from streams.processing.commit import Outcome
@@ -184,7 +185,7 @@ class Folder(Generic[S]):
     async def _dead_letter(self, stream: str, stored: Stored, error: str, suffix: str = "") -> None:
         self._log.warning("event.dead", at=f"{stream}:{stored.sequence}", error=error)
         await retry_forever(
-            lambda: dead_letter_events.dead_letter(
+            lambda: dead_letter(
                 self._connection,
                 stage=self._stage.name,
                 stream=stream,

@@ -1,15 +1,16 @@
-"""Ownership: the instances of a stage share its lanes; each lane has one owner, and a dead owner is replaced.
+"""Lane leases: the instances of a stage share its lanes; each lane has one owner, and a dead owner is replaced.
 
-One small document per stage, on one subject of LEASES, changed only by compare-and-set: who lives (a counter that
-each instance moves every second) and who owns which lane. An instance whose counter stands still for three seconds
-of the observer's own clock is taken for dead; one on the same machine whose process has gone, at once. Owners give
-up lanes beyond their fair share, so instances come and go without a restart of the others.
+One small document per stage, on one subject of LEASES, changed only by compare-and-set, lists the instances that are
+alive (each increments a counter every second, its heartbeat) and the owner of each lane. An instance whose counter has
+not changed for three seconds, by the observer's own clock, counts as dead; one on the same host whose process has
+ended counts as dead at once. Owners release lanes beyond their fair share, so instances come and go without a restart
+of the others.
 
-All instances of a stage cut it into the same lanes. One that is set to another number stands by, saying so, until no
-instance of the old number lives: to change the number, stop all, start all.
+All instances of a stage divide it into the same lanes. One that is set to another number waits, and logs so, until no
+instance with the old number is alive: to change the number, stop all, start all.
 
-This chooses who works; it does not exclude. A paused owner that wakes up may still believe that a lane is its own:
-the guard on the lane's checkpoint refuses it.
+A lease chooses who works; it does not exclude. A paused owner that wakes up may still take a lane for its own: the
+server then refuses its commit, because the lane's checkpoint has moved on.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import msgspec
 import structlog
-from msgspec import Struct
+from msgspec import Struct, field
 
 from streams.append import ExpectedVersion, Record, append
 from streams.connection import Connection
@@ -33,22 +34,25 @@ log = structlog.get_logger()
 
 HEARTBEAT_SECONDS = 1.0
 DEAD_SECONDS = 3.0
-"""Without a beat for this long an instance is replaced; with the beat and the load, well inside five seconds."""
+"""Without a heartbeat for this long an instance is replaced: with the heartbeat and the load, well within five
+seconds."""
+_WRITE_ATTEMPTS = 20
+_CONFLICT_PAUSE_SECONDS = 0.01
 
 
 class Member(Struct):
-    """One instance: its counter, into how many lanes it cuts the stage, and where it runs, so that neighbours can see
-    its process end."""
+    """One instance: its counter, its host and process (so that instances on the same host can see the process end),
+    and into how many lanes it divides the stage."""
 
-    beat: int
-    place: str
+    heartbeat: int = field(name="beat")
+    host: str = field(name="place")
     pid: int
     started: str
     layout: int = 0
 
 
 class LeaseTable(Struct):
-    """Who lives and who owns what: instance -> member, lane name -> instance; all lanes are of one layout."""
+    """Instance -> member, and lane name -> instance that owns it; all lanes are of one layout."""
 
     members: dict[str, Member] = {}
     lanes: dict[str, str] = {}
@@ -56,39 +60,39 @@ class LeaseTable(Struct):
 
 
 class Heartbeats:
-    """How long each member's counter has stood still, by this observer's clock, while it was looking."""
+    """How long each instance's counter has not changed, by this observer's clock, while it was reading the table."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, tuple[int, float]] = {}
-        self._looked = 0.0
+        self._counters: dict[str, tuple[int, float]] = {}
+        self._read_at = 0.0
 
-    def look(self, now: float) -> None:
-        """Say that the roster was read. After a gap nobody's silence is known: all may have been cut off alike."""
-        if now - self._looked > 2 * HEARTBEAT_SECONDS:
-            self._seen.clear()
-        self._looked = now
+    def on_read(self, now: float) -> None:
+        """The lease table was read. After a gap no instance's silence is known: all may have been cut off alike."""
+        if now - self._read_at > 2 * HEARTBEAT_SECONDS:
+            self._counters.clear()
+        self._read_at = now
 
     def silent_seconds(self, name: str, member: Member, now: float) -> float:
-        beat, since = self._seen.get(name, (-1, now))
-        if beat != member.beat:
-            self._seen[name] = (member.beat, now)
+        counter, since = self._counters.get(name, (-1, now))
+        if counter != member.heartbeat:
+            self._counters[name] = (member.heartbeat, now)
             return 0.0
         return now - since
 
 
 def fair_shares(lanes: int, owned: Mapping[str, int]) -> dict[str, int]:
-    """How many lanes each instance keeps, given how many it has: all the same but for one, as few moves as can be."""
+    """How many lanes each instance keeps, given how many it has: they differ by one at most, and few lanes move."""
     share, extra = divmod(lanes, len(owned))
     order = sorted(owned, key=lambda name: (-owned[name], name))
-    return {name: share + (place < extra) for place, name in enumerate(order)}
+    return {name: share + (rank < extra) for rank, name in enumerate(order)}
 
 
 class LaneLeases:
-    """One instance's part in the sharing of one stage's lanes.
+    """The leases of one instance on the lanes of one stage.
 
-    `take(lane)` is called when a lane becomes ours and must start work without waiting for its end; `leave(lane)`
-    must have stopped the work when it returns, and the lane is given back only then; `lost(lane)` says that somebody
-    else owns the lane already. The instance goes on beating while it leaves.
+    `acquired(lane)` starts work on a lane, without waiting for its end. `release(lane)` must have stopped the work when
+    it returns; only then is the lane given back, and the heartbeats go on meanwhile. `lost(lane)` stops work on a lane
+    that another instance owns already.
     """
 
     def __init__(
@@ -98,55 +102,52 @@ class LaneLeases:
         lanes: Sequence[Lane],
         instance: str,
         *,
-        take: Callable[[Lane], None],
-        leave: Callable[[Lane], Awaitable[None]],
+        acquired: Callable[[Lane], None],
+        release: Callable[[Lane], Awaitable[None]],
         lost: Callable[[Lane], Awaitable[None]],
+        host: str | None = None,
     ) -> None:
         self._connection = connection
         self._stage = stage
         self._subject = f"leases.{token(stage)}"
         self._lanes = {lane.name: lane for lane in lanes}
-        self.instance = instance
-        self._take = take
-        self._leave = leave
-        self._lost = lost
+        self._instance = instance
+        self._on_acquired = acquired
+        self._on_release = release
+        self._on_lost = lost
         self._owned: set[str] = set()
-        self._leaving: dict[str, asyncio.Task[None]] = {}
+        self._ending: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
-        self._beats = Heartbeats()
-        self._standing_by = 0
-        self._self = Member(0, _place(), os.getpid(), _started(os.getpid()), len(self._lanes))
-        self._confirmed = -1e9
+        self._heartbeats = Heartbeats()
+        self._waits_for_layout = 0
+        pid = os.getpid()
+        self._self = Member(0, this_host() if host is None else host, pid, process_start(pid), len(self._lanes))
         self._log = log.bind(stage=stage)
         self.settled = asyncio.Event()
         """Set once the lanes have been shared out for the first time."""
 
     @property
     def owned(self) -> frozenset[str]:
-        """Names of the lanes that are ours."""
+        """Names of the lanes that this instance owns."""
         return frozenset(self._owned)
 
-    @property
-    def confirmed(self) -> bool:
-        """True while nobody can have taken us for dead: our last beat landed less than three seconds ago."""
-        return _now() - self._confirmed < DEAD_SECONDS
-
     async def run(self, stop: asyncio.Event) -> None:
-        """Beat, take, leave, until `stop`; then stop the work and give every lane back."""
+        """Send heartbeats, acquire and release lanes, until `stop`; then stop the work and give every lane back."""
         stopper = asyncio.create_task(self._wake_on(stop))
         try:
             while True:
                 stopping = stop.is_set()
                 if stopping:
-                    self._part_with(self._owned)
+                    self._release(self._owned)
                 try:
-                    await self._beat(stopping)
+                    await self._heartbeat(stopping)
                 except LogError as error:
-                    if stopping and not self._busy():
-                        self._log.info("ownership.not_given_back", error=str(error))
+                    if stopping and not self._is_ending_lanes():
+                        self._log.info("leases.not_released", error=str(error))
                         return
-                    self._log.warning("ownership.retry", error=str(error))
-                if stopping and not self._owned and not self._leaving:
+                    # The next heartbeat is the retry, at its own pace: a backoff would make this instance look dead.
+                    self._log.warning("leases.retry", error=str(error))
+                if stopping and not self._owned and not self._ending:
                     return
                 try:
                     async with asyncio.timeout(HEARTBEAT_SECONDS):
@@ -155,109 +156,109 @@ class LaneLeases:
                     continue
         finally:
             stopper.cancel()
-            for task in self._leaving.values():
+            for task in self._ending.values():
                 task.cancel()
-            await asyncio.gather(stopper, *self._leaving.values(), return_exceptions=True)
+            await asyncio.gather(stopper, *self._ending.values(), return_exceptions=True)
 
     async def _wake_on(self, stop: asyncio.Event) -> None:
         await stop.wait()
         self._wake.set()
 
-    async def _beat(self, stopping: bool) -> None:
-        """One turn: read the roster, settle what is ours, write it back; whoever changed it meanwhile goes first."""
-        for _ in range(20):
+    async def _heartbeat(self, stopping: bool) -> None:
+        """Read the lease table, update this instance's part of it and write it back; on a conflict, read it again."""
+        for _ in range(_WRITE_ATTEMPTS):
             self._wake.clear()
-            sequence, roster = await self._read()
+            sequence, table = await self._read()
             now = _now()
-            self._beats.look(now)
-            self._bury_dead(roster, now)
-            if self._must_stand_by(roster):
+            self._heartbeats.on_read(now)
+            self._remove_dead(table, now)
+            if self._must_wait(table):
                 self._lose(self._owned)
-                self._forget_left()
+                self._forget_ended()
                 return
-            self._lose({name for name in self._owned if roster.lanes.get(name, self.instance) != self.instance})
-            mine = self._settle(roster, stopping)
-            if await self._write(roster, sequence):
-                self._confirmed = now
+            self._lose({name for name in self._owned if table.lanes.get(name, self._instance) != self._instance})
+            mine = self._update(table, stopping)
+            if await self._write(table, sequence):
                 for name in sorted(mine - self._owned):
                     self._owned.add(name)
-                    self._log.info("lane.taken", lane=name, members=len(roster.members))
-                    self._take(self._lanes[name])
+                    self._log.info("lane.acquired", lane=name, members=len(table.members))
+                    self._on_acquired(self._lanes[name])
                 self.settled.set()
                 return
-            await asyncio.sleep(0.01)
+            # No backoff: the log is available, and an instance that wrote first is done.
+            await asyncio.sleep(_CONFLICT_PAUSE_SECONDS)
 
-    def _must_stand_by(self, roster: LeaseTable) -> bool:
-        """True while instances live that cut the stage into other lanes: two layouts at once would do work twice."""
+    def _must_wait(self, table: LeaseTable) -> bool:
+        """True while instances live that divide the stage into other lanes: two layouts at once would work twice."""
         own = len(self._lanes)
-        others = [name for name, member in roster.members.items() if member.layout == roster.layout]
-        standing_by = roster.layout if roster.layout != own and others else 0
-        if standing_by and standing_by != self._standing_by:
+        others = [name for name, member in table.members.items() if member.layout == table.layout]
+        other_layout = table.layout if table.layout != own and others else 0
+        if other_layout and other_layout != self._waits_for_layout:
             self._log.error(
-                "ownership.stands_by",
+                "leases.other_layout",
                 lanes=own,
-                why=f"{len(others)} instances of this stage run with {standing_by} lanes; "
-                f"stop them all, or start this one with {standing_by} lanes",
+                why=f"{len(others)} instances of this stage run with {other_layout} lanes; "
+                f"stop them all, or start this one with {other_layout} lanes",
             )
-        self._standing_by = standing_by
-        return bool(standing_by)
+        self._waits_for_layout = other_layout
+        return bool(other_layout)
 
-    def _settle(self, roster: LeaseTable, stopping: bool) -> set[str]:
-        """Write our part into the roster; the lanes that are ours once it is stored."""
-        self._self.beat += 1
-        roster.layout = len(self._lanes)
-        roster.members[self.instance] = self._self
-        held = Counter(roster.lanes.values())
-        shares = fair_shares(len(self._lanes), {name: held[name] for name in roster.members})
-        share = 0 if stopping else shares[self.instance]
-        staying = sorted(self._owned - self._leaving.keys())
-        self._part_with(staying[share:])
-        self._forget_left()
-        taken = {name for name, owner in roster.lanes.items() if owner != self.instance}
-        free = [name for name in self._lanes if name not in taken | self._owned | self._leaving.keys()]
+    def _update(self, table: LeaseTable, stopping: bool) -> set[str]:
+        """Write this instance into the table; returns the lanes that it owns once the table is stored."""
+        self._self.heartbeat += 1
+        table.layout = len(self._lanes)
+        table.members[self._instance] = self._self
+        held = Counter(table.lanes.values())
+        shares = fair_shares(len(self._lanes), {name: held[name] for name in table.members})
+        share = 0 if stopping else shares[self._instance]
+        staying = sorted(self._owned - self._ending.keys())
+        self._release(staying[share:])
+        self._forget_ended()
+        taken = {name for name, owner in table.lanes.items() if owner != self._instance}
+        free = [name for name in self._lanes if name not in taken | self._owned | self._ending.keys()]
         mine = self._owned | set(free[: max(0, share - len(staying))])
-        roster.lanes = {lane: owner for lane, owner in roster.lanes.items() if lane in self._lanes and lane in taken}
-        roster.lanes |= dict.fromkeys(mine, self.instance)
+        table.lanes = {lane: owner for lane, owner in table.lanes.items() if lane in self._lanes and lane in taken}
+        table.lanes |= dict.fromkeys(mine, self._instance)
         if stopping and not mine:
-            del roster.members[self.instance]
+            del table.members[self._instance]
         return mine
 
     def _lose(self, names: Iterable[str]) -> None:
         for name in sorted(names):
             self._owned.discard(name)
             self._log.warning("lane.lost", lane=name)
-            if name not in self._leaving:
-                self._part(name, self._lost)
+            if name not in self._ending:
+                self._end_work(name, self._on_lost)
 
-    def _part_with(self, names: Iterable[str]) -> None:
-        for name in sorted(set(names) - self._leaving.keys()):
-            self._log.info("lane.left", lane=name)
-            self._part(name, self._leave)
+    def _release(self, names: Iterable[str]) -> None:
+        for name in sorted(set(names) - self._ending.keys()):
+            self._log.info("lane.released", lane=name)
+            self._end_work(name, self._on_release)
 
-    def _part(self, name: str, how: Callable[[Lane], Awaitable[None]]) -> None:
-        async def part() -> None:
-            await how(self._lanes[name])
+    def _end_work(self, name: str, callback: Callable[[Lane], Awaitable[None]]) -> None:
+        async def end() -> None:
+            await callback(self._lanes[name])
             self._wake.set()
 
-        self._leaving[name] = asyncio.create_task(part())
+        self._ending[name] = asyncio.create_task(end())
 
-    def _forget_left(self) -> None:
-        for name in [name for name, task in self._leaving.items() if task.done()]:
-            del self._leaving[name]
+    def _forget_ended(self) -> None:
+        for name in [name for name, task in self._ending.items() if task.done()]:
+            del self._ending[name]
             self._owned.discard(name)
 
-    def _busy(self) -> bool:
-        return any(not task.done() for task in self._leaving.values())
+    def _is_ending_lanes(self) -> bool:
+        return any(not task.done() for task in self._ending.values())
 
-    def _bury_dead(self, roster: LeaseTable, now: float) -> None:
-        for name, member in list(roster.members.items()):
-            if name == self.instance:
+    def _remove_dead(self, table: LeaseTable, now: float) -> None:
+        for name, member in list(table.members.items()):
+            if name == self._instance:
                 continue
-            silent = self._beats.silent_seconds(name, member, now)
-            if silent > DEAD_SECONDS or _has_gone(member, self._self.place):
-                self._log.warning("member.dead", instance=name, silent_seconds=round(silent, 1))
-                del roster.members[name]
-        roster.lanes = {lane: owner for lane, owner in roster.lanes.items() if owner in roster.members}
+            silent = self._heartbeats.silent_seconds(name, member, now)
+            if silent > DEAD_SECONDS or has_ended(member, self._self.host):
+                self._log.warning("instance.dead", instance=name, silent_seconds=round(silent, 1))
+                del table.members[name]
+        table.lanes = {lane: owner for lane, owner in table.lanes.items() if owner in table.members}
 
     async def _read(self) -> tuple[int, LeaseTable]:
         stored = await last(self._connection, LEASES.name, self._subject)
@@ -265,8 +266,8 @@ class LaneLeases:
             return 0, LeaseTable()
         return stored.sequence, msgspec.json.decode(stored.payload, type=LeaseTable)
 
-    async def _write(self, roster: LeaseTable, sequence: int) -> bool:
-        record = Record(self._subject, msgspec.json.encode(roster))
+    async def _write(self, table: LeaseTable, sequence: int) -> bool:
+        record = Record(self._subject, msgspec.json.encode(table))
         try:
             await append(self._connection, [record], ExpectedVersion(self._subject, sequence), timeout=2)
         except ConflictError:
@@ -274,12 +275,8 @@ class LaneLeases:
         return True
 
 
-def _now() -> float:
-    return asyncio.get_running_loop().time()
-
-
-def _place() -> str:
-    """This machine since its last start, and this process namespace: inside it a pid means something."""
+def this_host() -> str:
+    """This machine since its last start, and this process namespace: a pid means something only within both."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot}:{os.readlink('/proc/self/ns/pid')}"
@@ -287,15 +284,19 @@ def _place() -> str:
         return ""
 
 
-def _started(pid: int) -> str:
+def process_start(pid: int) -> str:
     """When a process started, in the kernel's ticks; empty when there is no such process."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return "" if fields[0] in "ZX" else fields[19]  # dead, and its parent has not looked yet
+        return "" if fields[0] in "ZX" else fields[19]  # a zombie: it has ended, and its parent has not waited for it
     except (OSError, IndexError):
         return ""
 
 
-def _has_gone(member: Member, place: str) -> bool:
-    """True when a member of this very machine has no process any more."""
-    return bool(place) and member.place == place and _started(member.pid) != member.started
+def has_ended(member: Member, host: str) -> bool:
+    """True when the process of an instance on this very host is gone."""
+    return bool(host) and member.host == host and process_start(member.pid) != member.started
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -136,7 +136,7 @@ class LaneLoader(Generic[S]):
             self._log.info("consumer.not_deleted", consumer=consumer, error=str(error))
 
     async def _restore(self) -> tuple[int, S]:
-        """(sequence, state) of the newest snapshot that fits; (0, the initial state) when none does."""
+        """(sequence, state) of the newest snapshot that can be used; (0, the initial state) when none can."""
         stage, lane = self._stage, self._lane
         if stage.schema:
             found = await snapshots.load(self._connection, stage.name, lane, stage.schema, stage.writes.name)
@@ -144,7 +144,7 @@ class LaneLoader(Generic[S]):
                 try:
                     return found[0], stage.restore(found[1], lane)
                 except Exception as error:  # a snapshot is only a shortcut: a replay takes its place
-                    self._log.warning("snapshot.passed_over", why=f"{type(error).__name__}: {error}")
+                    self._log.warning("snapshot.ignored", why=f"{type(error).__name__}: {error}")
         return 0, stage.initial(lane)
 
     async def _replay(self, state: LaneState[S], after: int) -> None:

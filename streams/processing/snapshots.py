@@ -1,7 +1,7 @@
 """Snapshots: the state of a lane as of one sequence of its output stream, so that a start need not replay it all.
 
-An optimisation and nothing else: a snapshot of another schema, of another log, or damaged is passed over and the
-state is replayed from the first event. Two generations alternate; the head, written last, names the whole one.
+A snapshot is only an optimisation: one with another schema, of another log, or damaged is ignored and the state is
+replayed from the first event. Two generations alternate; the head, stored last, names the complete one.
 """
 
 from hashlib import blake2b
@@ -24,7 +24,7 @@ _PART = 1_000_000
 
 
 class Head(Struct, frozen=True, kw_only=True):
-    """What a snapshot is of, and how to know it whole. `sequence` is the last event of `stream` folded into it."""
+    """What a snapshot belongs to, and how to verify it. `sequence` is the last event of `stream` folded into it."""
 
     stage: str
     lane: str
@@ -45,7 +45,7 @@ def _subject(stage: str, lane: Lane, *rest: str) -> str:
 async def save(
     connection: Connection, stage: str, lane: Lane, schema: int, stream: str, sequence: int, state: bytes
 ) -> Head:
-    """Store a snapshot beside the previous one, then make it the one that counts."""
+    """Store a snapshot beside the previous one, then make it the newest by storing its head. Raises LogError."""
     before = await _head(connection, stage, lane)
     generation = "b" if before is not None and before.generation == "a" else "a"
     parts = [state[at : at + _PART] for at in range(0, len(state), _PART)] or [b""]
@@ -69,7 +69,7 @@ async def save(
 
 
 async def load(connection: Connection, stage: str, lane: Lane, schema: int, stream: str) -> tuple[int, bytes] | None:
-    """(sequence, state) of the newest snapshot when it fits, else None; why not is logged."""
+    """(sequence, state) of the newest snapshot when it can be used, else None; the reason is logged."""
     head = await _head(connection, stage, lane)
     if head is None:
         return None
@@ -77,7 +77,7 @@ async def load(connection: Connection, stage: str, lane: Lane, schema: int, stre
     if head.schema != schema:
         why = f"its schema is {head.schema}, not {schema}"
     elif found is None or head.stream_created != found["created"] or head.sequence > found["state"]["last_seq"]:
-        why = "it was taken of another log"
+        why = "it is of another log"
     else:
         parts = []
         async for batch in read_all(
@@ -87,8 +87,8 @@ async def load(connection: Connection, stage: str, lane: Lane, schema: int, stre
         state = b"".join(payload for _, payload in sorted(parts)[: head.parts])
         if len(state) == head.size and _digest(state) == head.digest:
             return head.sequence, state
-        why = "its parts do not make up what the head says"
-    log.warning("snapshot.passed_over", stage=stage, lane=lane.name, why=why)
+        why = "its parts do not match its head"
+    log.warning("snapshot.ignored", stage=stage, lane=lane.name, why=why)
     return None
 
 

@@ -27,6 +27,7 @@ class StageRunner(Generic[S]):
         clock: Callable[[], int],
         *,
         instance: str = INSTANCE,
+        host: str | None = None,
         settings: LaneSettings = DEFAULT_SETTINGS,
         on_step: Callable[[str], None] = no_step,
     ) -> None:
@@ -39,18 +40,25 @@ class StageRunner(Generic[S]):
         self._running: dict[Lane, tuple[asyncio.Task[None], asyncio.Event, LaneWorker[S]]] = {}
         self._failure: BaseException | None = None
         self._over = asyncio.Event()
-        self.ownership = LaneLeases(
-            connection, stage.name, lanes, instance, take=self._take, leave=self._leave, lost=self._lost
+        self.leases = LaneLeases(
+            connection,
+            stage.name,
+            lanes,
+            instance,
+            acquired=self._start,
+            release=self._stop,
+            lost=self._abort,
+            host=host,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop`; every lane has committed what it had read and is given back.
+        """Until `stop`; by then every lane has committed what it had read and is released.
 
-        Raises what ended a lane's worker for good, once the other lanes are given back: others may take over.
+        Raises the error that ended a lane's worker for good, once the other lanes are released for other instances.
         """
-        stopper = asyncio.create_task(self._when(stop))
+        stopper = asyncio.create_task(self._end_on(stop))
         try:
-            await self.ownership.run(self._over)
+            await self.leases.run(self._over)
         finally:
             stopper.cancel()
             tasks = [task for task, _, _ in self._running.values()]
@@ -60,20 +68,20 @@ class StageRunner(Generic[S]):
         if self._failure is not None:
             raise self._failure
 
-    async def _when(self, stop: asyncio.Event) -> None:
+    async def _end_on(self, stop: asyncio.Event) -> None:
         await stop.wait()
         self._over.set()
 
     async def ready(self) -> None:
-        """Wait until the lanes are shared out and those that are ours are loaded."""
-        await self.ownership.settled.wait()
+        """Wait until the lanes are shared out and those of this instance are loaded."""
+        await self.leases.settled.wait()
         for task, _, worker in list(self._running.values()):
             loaded = asyncio.create_task(worker.loaded.wait())
-            # A lane that goes to another instance before it has loaded never will.
+            # A lane that goes to another instance before it is loaded is never loaded here.
             await asyncio.wait({task, loaded}, return_when=asyncio.FIRST_COMPLETED)
             loaded.cancel()
 
-    def _take(self, lane: Lane) -> None:
+    def _start(self, lane: Lane) -> None:
         stop = asyncio.Event()
         worker = LaneWorker(
             self._connection,
@@ -94,13 +102,13 @@ class StageRunner(Generic[S]):
             self._failure = failure
             self._over.set()
 
-    async def _leave(self, lane: Lane) -> None:
+    async def _stop(self, lane: Lane) -> None:
         task, stop, _ = self._running[lane]
         stop.set()
         await asyncio.wait({task})
         self._running.pop(lane, None)
 
-    async def _lost(self, lane: Lane) -> None:
+    async def _abort(self, lane: Lane) -> None:
         task, _, _ = self._running[lane]
         task.cancel()
         await asyncio.wait({task})

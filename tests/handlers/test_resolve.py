@@ -21,7 +21,7 @@ from handlers.live.mark_prices import LiveMarkPrices
 from handlers.live.traded_assets import TradedAssets
 from handlers.resolve import Resolve, ResolveSettings
 from streams.connection import Connection
-from streams.dead_letter_events import DeadLettered
+from streams.dead_letters import DeadLettered
 from streams.reader import read_all
 from streams.topology import DEAD
 from tests.handlers.traded import stored, traded

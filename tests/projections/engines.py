@@ -20,7 +20,7 @@ from projections.models.position import Positions
 from projections.models.signal_group import SignalGroups
 from projections.models.trade_event import TradeEvents
 from streams.connection import Connection
-from streams.dead_letter_events import DeadLettered, decode
+from streams.dead_letters import DeadLettered, decode
 from streams.reader import read_all
 from tests.streams.deadlines import settled
 

@@ -30,7 +30,7 @@ from projections.engine.verify import verify
 from projections.models import PROJECTIONS
 from streams import subjects
 from streams.connection import Connection
-from streams.dead_letter_events import DeadLettered
+from streams.dead_letters import DeadLettered
 from streams.processing.checkpoint import Checkpoint
 from tests.conftest import Databases
 from tests.domain.facts import SELL, at, influencer, seeded, signal

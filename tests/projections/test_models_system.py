@@ -13,7 +13,7 @@ from projections.engine.table import timestamp
 from projections.models.system_checkpoint import SystemCheckpoints
 from projections.models.system_metrics import BEYOND, BUCKETS, SystemMetrics, bucket
 from projections.queries.system import checkpoints, latencies, minutes
-from streams.dead_letter_events import DeadLettered
+from streams.dead_letters import DeadLettered
 from streams.processing.checkpoint import Checkpoint
 from tests.domain.facts import at, decided, signal
 from tests.projections.model_tables import Session, recorded, stored, tables

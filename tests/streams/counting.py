@@ -1,7 +1,7 @@
 """A small stage for the processor's tests: SIGNALS in, GROUPS out, and everything a stage may do.
 
 Each input is counted per key. By its kind an input leads to one output (`plain`), none (`silent`), 2,500 (`burst`),
-an intent whose outcome a courier fetches (`intent`), or to an error (`refuse`, `bug`).
+an intent whose effect fetches an outcome (`intent`), or to an error (`refuse`, `bug`).
 """
 
 import asyncio
@@ -15,9 +15,15 @@ from msgspec import Struct
 from streams import subjects
 from streams.append import MAX_BATCH, Record, append
 from streams.connection import Connection
-from streams.dead_letter_events import DEAD_TYPE, DeadLettered
-from streams.dead_letter_events import decode as decode_letter
-from streams.dead_letters import DROPPED_TYPE, RETRIED_TYPE, DeadLetterDropped, DeadLetterRetried
+from streams.dead_letters import (
+    DEAD_TYPE,
+    DROPPED_TYPE,
+    RETRIED_TYPE,
+    DeadLetterDropped,
+    DeadLettered,
+    DeadLetterRetried,
+)
+from streams.dead_letters import decode as decode
 from streams.envelope import Codec, Recorded
 from streams.errors import UnprocessableError
 from streams.processing import checkpoint
@@ -134,17 +140,17 @@ class Counting(Stage[Counts]):
 
 
 class Fetching(Counting):
-    """With a courier for every intent that is stored."""
+    """With an effect for every intent that is stored."""
 
     def __init__(self, fetch: Callable[[Wanted], Awaitable[int]]) -> None:
         self._fetch = fetch
 
     def intents(self, state: Counts) -> Mapping[str, Callable[[], Awaitable[list[Output]]]]:
         return {
-            key: partial(self._carry, wanted, sequence) for key, (wanted, sequence) in state.wanted.items() if sequence
+            key: partial(self._effect, wanted, sequence) for key, (wanted, sequence) in state.wanted.items() if sequence
         }
 
-    async def _carry(self, wanted: Wanted, sequence: int) -> list[Output]:
+    async def _effect(self, wanted: Wanted, sequence: int) -> list[Output]:
         attempt = await self._fetch(wanted)
         fetched = Fetched(wanted.key, wanted.number, attempt)
         return [output(fetched, f"fetched.{wanted.number}", f"GROUPS:{sequence}")]
@@ -199,9 +205,9 @@ async def written(connection: Connection) -> list[Recorded]:
     ]
 
 
-async def letters(connection: Connection) -> list[DeadLettered]:
+async def dead_lettered(connection: Connection) -> list[DeadLettered]:
     """Everything in DEAD, in order."""
-    return [decode_letter(stored.payload) async for batch in read_all(connection, "DEAD") for stored in batch]
+    return [decode(stored.payload) async for batch in read_all(connection, "DEAD") for stored in batch]
 
 
 async def checkpoints(connection: Connection, lane_count: int, stage: str = "counting") -> dict[str, Checkpoint]:
@@ -215,7 +221,7 @@ async def checkpoints(connection: Connection, lane_count: int, stage: str = "cou
 
 
 async def positions_are_right(connection: Connection, inputs: Sequence[Given], first: int, lane_count: int) -> None:
-    """Every lane's checkpoint stands at its last input; the first input of the list has sequence `first`."""
+    """Every lane's checkpoint is at its last input; the first input of the list has sequence `first`."""
     expected: dict[str, int] = {}
     for sequence, given in enumerate(inputs, first):
         for lane in lanes(lane_count):

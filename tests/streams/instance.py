@@ -1,10 +1,10 @@
 """A process that runs the counting stage as services do, sharing lanes with others: what the tests stop and kill.
 
-    python -m tests.streams.instance URL LANES NAME [blind] [mended=PATH] [die=handle|stored|STEP:N]
+    python -m tests.streams.instance URL LANES NAME [blind] [fixed=PATH] [die=handle|stored|STEP:N]
 
-It says 'loaded' on stdout when it has its lanes. `blind`: the others cannot see its process end. `mended`: inputs of
-kind 'poison' are refused until the file exists. `die` ends it on the spot, as `kill -9` would: when it handles a mended
-'poison', when that is stored, or at the N-th call of `on_step` with STEP. SIGTERM ends it in order.
+It prints 'loaded' when it has its lanes. `blind`: the others cannot see its process end. `fixed`: inputs of kind
+'unprocessable' are refused until the file exists. `die` ends it on the spot, as `kill -9` would: when it handles a
+fixed 'unprocessable', when that is stored, or at the N-th call of `on_step` with STEP. SIGTERM ends it in order.
 """
 
 import asyncio
@@ -30,28 +30,28 @@ from tests.streams.counting import CODEC, Counted, Counting, Counts, Given, outp
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 
-class Mendable(Counting):
-    """Refuses 'poison' until its cause is mended, then counts it; may end the process at it."""
+class RefusesUntilFixed(Counting):
+    """Refuses 'unprocessable' until its cause is fixed, then counts it; may end the process at it."""
 
-    def __init__(self, mended: Path, die: str = "") -> None:
-        self._mended = mended
+    def __init__(self, fixed: Path, die: str = "") -> None:
+        self._mended = fixed
         self._die = die
 
     def handle(self, state: Counts, event: Recorded, now: int) -> Iterator[Output]:
         given: Given = event.data
-        if given.kind != "poison":
+        if given.kind != "unprocessable":
             yield from super().handle(state, event, now)
             return
         if not self._mended.exists():
-            raise UnprocessableError(f"number {given.number} is poison")
+            raise UnprocessableError(f"number {given.number} is unprocessable")
         if self._die == "handle":
             os._exit(9)
         count = state.counts[given.key] + (given.number != state.newest[given.key])
-        yield output(Counted(given.key, given.number, count), f"counted.{given.number}.mended")
+        yield output(Counted(given.key, given.number, count), f"counted.{given.number}.fixed")
 
     def stored(self, state: Counts, output: Output, sequence: int) -> None:
         super().stored(state, output, sequence)
-        if self._die == "stored" and output.id.endswith(".mended"):
+        if self._die == "stored" and output.id.endswith(".fixed"):
             os._exit(9)
 
 
@@ -72,11 +72,12 @@ async def main(url: str, lane_count: int, name: str, options: list[str]) -> None
     given = dict(option.partition("=")[::2] for option in options)
     die = given.get("die", "")
     connection = await connect(url, name)
-    stage = Mendable(Path(given.get("mended", "/nowhere")), die)
+    stage = RefusesUntilFixed(Path(given.get("fixed", "/nowhere")), die)
     on_step = dying_at(die) if ":" in die else no_step
-    instance = StageRunner(connection, CODEC, stage, lanes(lane_count), time.time_ns, instance=name, on_step=on_step)
-    if "blind" in given:
-        instance.ownership._self.place = "another machine"
+    host = "another machine" if "blind" in given else None
+    instance = StageRunner(
+        connection, CODEC, stage, lanes(lane_count), time.time_ns, instance=name, host=host, on_step=on_step
+    )
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     running = asyncio.create_task(instance.run(stop))

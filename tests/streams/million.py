@@ -49,7 +49,7 @@ ASSETS = ("BTC", "ETH", "SOL", "xyz:TSLA")
 _CODEC = codec()
 
 
-def life(random: Random, subscriber: str, number: int) -> Iterator[Event]:
+def one_request(random: Random, subscriber: str, number: int) -> Iterator[Event]:
     """Five events of one subscriber: a deposit, a decision, its order, one fill, the result; or two, when skipped."""
     ids: dict[str, Any] = {"subscriber_id": subscriber, "subscription_id": f"{subscriber}-{number % 3}"}
     place: dict[str, Any] = {"venue": Venue.HYPERLIQUID, "asset": random.choice(ASSETS)}
@@ -134,20 +134,20 @@ def life(random: Random, subscriber: str, number: int) -> Iterator[Event]:
     )
 
 
-def lives(subscribers: int, *, seed: int = 1) -> Iterator[Record]:
-    """Without end: the events of so many subscribers, as they are stored; ever again everybody's turn."""
+def subscriber_events(subscribers: int, *, seed: int = 1) -> Iterator[Record]:
+    """The stored events of so many subscribers, one round of them after the other, without end."""
     random = Random(seed)
     number = 0
     while True:
         number += 1
         for subscriber in range(subscribers):
             name = f"subscriber-{subscriber}"
-            for count, event in enumerate(life(random, name, number)):
+            for count, event in enumerate(one_request(random, name, number)):
                 payload = _CODEC.encode(event, id=f"{name}.{number}.{count}", source="tests", time_ns=number)
                 yield Record(subjects.executions(name), payload)
 
 
-async def live(connection: Connection, events: Iterator[Record], count: int) -> None:
+async def store(connection: Connection, events: Iterator[Record], count: int) -> None:
     """Store the next `count` events."""
     for start in range(0, count, MAX_BATCH):
         await append(connection, [next(events) for _ in range(min(MAX_BATCH, count - start))])
@@ -169,7 +169,7 @@ class ObservedPlan(Plan):
         return self.states[lane]
 
 
-async def started(connection: Connection) -> tuple[float, dict[str, Portfolio]]:
+async def start_and_stop(connection: Connection) -> tuple[float, dict[str, Portfolio]]:
     """Run the plan stage on four lanes until it is ready, and stop it: (seconds to get ready, all portfolios)."""
     stage = ObservedPlan(LiveConfiguration(connection, _CODEC), LiveMarkPrices(connection, _CODEC))
     runner = StageRunner(connection, _CODEC, stage, lanes(4), time.time_ns)
@@ -188,10 +188,10 @@ async def main(events: int, subscribers: int) -> None:
         async with own_server(Path(folder)) as server:
             connection = await connect(server.url, "million")
             began = time.perf_counter()
-            await live(connection, lives(subscribers), events)
+            await store(connection, subscriber_events(subscribers), events)
             stored = time.perf_counter() - began
-            replay, replayed = await started(connection)
-            snapshot, restored = await started(connection)
+            replay, replayed = await start_and_stop(connection)
+            snapshot, restored = await start_and_stop(connection)
             state = (await connection.api("STREAM.INFO.SNAPSHOTS"))["state"]
             await connection.close()
     result = {

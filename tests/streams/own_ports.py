@@ -1,7 +1,7 @@
 """Ports for the servers that tests start by themselves.
 
-Apart from those that `servers` chooses, and different in every process of one test run: so nobody takes a port between
-its choice and its server's start, nor while its server is away for a restart.
+They differ from those that `servers` chooses, and between the processes of one test run: so no other server takes a
+port before its own server has started, nor while that one is down for a restart.
 """
 
 import os

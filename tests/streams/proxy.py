@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a nats-server: cuts a connection at a chosen byte, loses an answer or a single message."""
+"""A TCP proxy in front of a nats-server: disconnects at a chosen byte, loses an answer or a single message."""
 
 import asyncio
 import contextlib
@@ -11,16 +11,16 @@ class Proxy:
 
     def __init__(self, server_port: int) -> None:
         self._server_port = server_port
-        self._cut_at: bytes | None = None
+        self._disconnect_at: bytes | None = None
         self._lose_after: bytes | None = None
         self._drop: bytes | None = None
         self._pairs: set[asyncio.Task[None]] = set()
-        self.cuts = 0
+        self.interruptions = 0
         self.url = ""
 
-    def cut_at(self, marker: bytes) -> None:
+    def disconnect_at(self, marker: bytes) -> None:
         """Forward what the client sends up to `marker`, not a byte more, and cut its connection."""
-        self._cut_at = marker
+        self._disconnect_at = marker
 
     def lose_answer_to(self, marker: bytes) -> None:
         """Forward everything up to and after `marker`, then nothing back: cut when the server has answered."""
@@ -51,11 +51,11 @@ class Proxy:
         seen = b""
         while chunk := await reader.read(65536):
             seen = (seen + chunk)[-len(chunk) - 200 :]
-            if self._cut_at is not None and (found := seen.find(self._cut_at)) >= 0:
-                self._cut_at = None
+            if self._disconnect_at is not None and (found := seen.find(self._disconnect_at)) >= 0:
+                self._disconnect_at = None
                 server.write(chunk[: max(0, found - (len(seen) - len(chunk)))])
                 await server.drain()
-                self.cuts += 1
+                self.interruptions += 1
                 return
             if self._lose_after is not None and self._lose_after in seen:
                 self._lose_after = None
@@ -66,7 +66,7 @@ class Proxy:
     async def _back(self, server: asyncio.StreamReader, writer: asyncio.StreamWriter, deaf: asyncio.Event) -> None:
         while chunk := await server.read(65536):
             if deaf.is_set() and (b'"seq":' in chunk or b'"error":' in chunk):
-                self.cuts += 1
+                self.interruptions += 1
                 return
             if not deaf.is_set():
                 writer.write(self._without_the_dropped(chunk))
@@ -83,7 +83,7 @@ class Proxy:
         if not chunk.startswith((b"MSG ", b"HMSG "), start) or end > len(chunk):
             return chunk
         self._drop = None
-        self.cuts += 1
+        self.interruptions += 1
         return chunk[:start] + chunk[end:]
 
 

@@ -1,4 +1,4 @@
-"""Appending: all or nothing, guarded, and honest about what is not known."""
+"""Appending: all or nothing, at expected versions, and with a known or an unknown outcome."""
 
 import asyncio
 
@@ -40,7 +40,7 @@ async def test_a_batch_lands_without_a_gap(log: Connection, count: int) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 5])
-async def test_a_guard_that_does_not_hold_stores_nothing(log: Connection, count: int) -> None:
+async def test_an_unmet_expected_version_stores_nothing(log: Connection, count: int) -> None:
     await append(log, records(4))
     for expected in (0, 3, 5):
         with pytest.raises(ConflictError, match=SUBJECT) as conflict:
@@ -53,15 +53,15 @@ async def test_a_guard_that_does_not_hold_stores_nothing(log: Connection, count:
     assert landed.last == await last_sequence(log) == 4 + count
 
 
-async def test_a_guard_of_none_yet(log: Connection) -> None:
+async def test_an_expected_version_of_an_empty_subject(log: Connection) -> None:
     await append(log, records(3, "executions.1.bob"))
     await append(log, records(2), ExpectedVersion(SUBJECT, 0))
     with pytest.raises(ConflictError):
         await append(log, records(2), ExpectedVersion(SUBJECT, 0))
 
 
-async def test_a_guard_on_a_subject_that_is_not_in_the_batch_is_refused(log: Connection) -> None:
-    with pytest.raises(RefusedError, match=r"guarded subject executions\.1\.bob"):
+async def test_an_expected_version_of_a_subject_outside_the_batch_is_refused(log: Connection) -> None:
+    with pytest.raises(RefusedError, match=r"subject executions\.1\.bob, whose version is expected"):
         await append(log, records(3), ExpectedVersion("executions.1.bob", 0))
     assert await stored(log) == []
 
@@ -131,16 +131,16 @@ async def test_a_batch_for_two_streams_stores_nothing(log: Connection) -> None:
 @pytest.mark.parametrize(
     "marker", [b"Nats-Batch-Sequence: 1\r\n", b"Nats-Batch-Sequence: 30\r\n", b"Nats-Batch-Commit"]
 )
-async def test_a_connection_cut_in_the_middle_stores_nothing(
+async def test_a_connection_lost_in_the_middle_stores_nothing(
     log: Connection, running: Addresses, marker: bytes
 ) -> None:
     async with proxied(running.nats_url) as proxy:
         through = await connect(proxy.url, "through the proxy")
         try:
-            proxy.cut_at(marker)
+            proxy.disconnect_at(marker)
             with pytest.raises(UnknownOutcomeError):
                 await append(through, records(60), timeout=1)
-            assert proxy.cuts == 1
+            assert proxy.interruptions == 1
             assert await stored(log) == []
             assert (await append(through, records(60))).last == 60, "and it is no obstacle to another try"
         finally:
@@ -155,7 +155,7 @@ async def test_a_lost_answer_is_unknown_although_all_is_stored(log: Connection, 
             proxy.lose_answer_to(b"Nats-Batch-Commit" if count > 1 else b"Nats-Msg-Id: a0")
             with pytest.raises(UnknownOutcomeError):
                 await append(through, records(count, ids="a"), timeout=1)
-            assert proxy.cuts == 1
+            assert proxy.interruptions == 1
             assert len(await stored(log)) == count
         finally:
             await through.close()
@@ -167,7 +167,7 @@ async def test_a_stream_that_does_not_exist_is_no_success(log: Connection) -> No
 
 
 @pytest.mark.parametrize("count", [1, 3])
-async def test_a_guard_with_wildcards_watches_everything_that_matches(log: Connection, count: int) -> None:
+async def test_an_expected_version_with_wildcards_covers_all_that_matches(log: Connection, count: int) -> None:
     around = SUBJECT.rpartition(".")[0] + ".*"
     first = await append(log, records(count), ExpectedVersion(around, 0))
     elsewhere = await append(

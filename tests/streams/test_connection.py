@@ -1,4 +1,4 @@
-"""The connection: cancelling always works, and errors are ours."""
+"""The connection: a request can always be cancelled, and errors are those of `streams.errors`."""
 
 import asyncio
 import random
@@ -13,7 +13,7 @@ from tests.streams.own_server import own_server
 
 
 async def test_a_request_cancelled_as_its_answer_comes_is_cancelled(log: Connection) -> None:
-    moments = random.Random(2)
+    chance = random.Random(2)
 
     async def ask_for_ever() -> None:
         while True:
@@ -21,15 +21,15 @@ async def test_a_request_cancelled_as_its_answer_comes_is_cancelled(log: Connect
 
     for _ in range(300):
         task = asyncio.create_task(ask_for_ever())
-        await asyncio.sleep(moments.uniform(0.0, 0.003))
-        # As often as not the answer is there already, and only the task has not been told.
-        for _ in range(moments.randrange(40)):
+        await asyncio.sleep(chance.uniform(0.0, 0.003))
+        # In about half of the runs the answer has arrived already, and only the task has not run yet.
+        for _ in range(chance.randrange(40)):
             await asyncio.sleep(0)
         task.cancel()
         done, _ = await asyncio.wait([task], timeout=2)
         if not done:
             task.cancel()
-        assert done, "the task goes on as if nobody had cancelled it"
+        assert done, "the task goes on as if it had not been cancelled"
         assert task.cancelled()
 
 
@@ -50,7 +50,7 @@ async def test_a_request_in_the_cleanup_of_a_cancelled_task_is_made(log: Connect
     assert answers == ["io.nats.jetstream.api.v1.account_info_response"]
 
 
-async def test_errors_are_our_own(log: Connection) -> None:
+async def test_errors_of_the_library_are_translated(log: Connection) -> None:
     with pytest.raises(UnavailableError, match="no responders"):
         await log.request("no.subscriber")
     with pytest.raises(RefusedError, match=r"stream not found \(10059\)"):
@@ -93,7 +93,7 @@ async def test_what_was_asked_without_a_connection_is_not_carried_out_later(tmp_
         (10059, "stream not found", RefusedError),
     ],
 )
-def test_what_passes_with_time_is_told_from_what_does_not(code: int, text: str, kind: type[Exception]) -> None:
+def test_errors_that_pass_with_time_are_distinguished(code: int, text: str, kind: type[Exception]) -> None:
     assert type(error_of({"code": 400, "err_code": code, "description": text}, "STREAM.CREATE.RAW")) is kind
 
 

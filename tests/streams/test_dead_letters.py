@@ -1,4 +1,4 @@
-"""Dead letters run again: a retry has exactly one effect, whoever asks, whoever owns the lane, whatever is killed."""
+"""Dead letters are retried: each retry has exactly one effect, whichever instance owns the lane, whatever is killed."""
 
 import asyncio
 import time
@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from gateways.embedded import Addresses
-from streams import dead_letter_events
 from streams.append import Record, append
 from streams.connection import Connection, connect
-from streams.dead_letters import DeadLetter, drop, letters, retry, retry_subject
+from streams.dead_letters import DeadLetter, dead_letter, dead_letters, drop, retry, retry_subject
 from streams.envelope import Recorded
 from streams.errors import RefusedError, UnprocessableError
 from streams.processing.lane_leases import LeaseTable
@@ -35,25 +34,26 @@ from tests.streams.counting import (
     written,
 )
 from tests.streams.deadlines import settled
+from tests.streams.stage_instances import KEYS, lease_table, stored
 from tests.streams.subprocesses import heard, process
-from tests.streams.test_lane_leases import KEYS, StoppedError, roster, stored
+from tests.streams.test_lane_leases import StoppedError
 
 INSTANCE = "tests.streams.instance"
 STAGES = frozenset({"counting"})
 
 
 class Refusing(Counting):
-    """Refuses the chosen inputs until `mended`; remembers what it ran, and may stop after so many stored outputs."""
+    """Refuses the chosen inputs until `fixed`; remembers what it ran, and may stop after so many stored outputs."""
 
-    def __init__(self, refused: Sequence[int], *, mended: bool = False, stop_after: int = 0) -> None:
+    def __init__(self, refused: Sequence[int], *, fixed: bool = False, stop_after: int = 0) -> None:
         self._refused = set(refused)
         self._stop_after = stop_after
-        self.mended = mended
+        self.fixed = fixed
         self.ran: list[int] = []
 
     def handle(self, state: Counts, event: Recorded, now: int) -> Iterator[Output]:
         if event.data.number in self._refused:
-            if not self.mended:
+            if not self.fixed:
                 raise UnprocessableError(f"number {event.data.number} is refused")
             self.ran.append(event.data.number)
         yield from super().handle(state, event, now)
@@ -71,25 +71,25 @@ async def counted(connection: Connection, outputs: int) -> list[Recorded]:
     return await written(connection)
 
 
-async def buried(connection: Connection, count: int, state: str = "open") -> list[DeadLetter]:
-    """The letters in a state, once there are so many."""
+async def dead_lettered(connection: Connection, count: int, state: str = "open") -> list[DeadLetter]:
+    """The dead letters in a state, once there are so many."""
 
-    async def look() -> list[DeadLetter]:
-        return [letter for letter in await letters(connection, CODEC) if letter.state == state]
+    async def in_state() -> list[DeadLetter]:
+        return [dead for dead in await dead_letters(connection, CODEC) if dead.state == state]
 
-    return await settled(look, lambda found: len(found) >= count)
-
-
-async def retry_now(connection: Connection, letter: DeadLetter) -> int:
-    return await retry(connection, CODEC, letter, STAGES, actor="tests", now=time.time_ns)
+    return await settled(in_state, lambda found: len(found) >= count)
 
 
-async def drop_now(connection: Connection, letter: DeadLetter) -> int:
-    return await drop(connection, CODEC, letter, why="of no use", actor="tests", now=time.time_ns)
+async def retry_now(connection: Connection, dead: DeadLetter) -> int:
+    return await retry(connection, CODEC, dead, STAGES, actor="tests", now=time.time_ns)
+
+
+async def drop_now(connection: Connection, dead: DeadLetter) -> int:
+    return await drop(connection, CODEC, dead, why="of no use", actor="tests", now=time.time_ns)
 
 
 async def states(connection: Connection) -> dict[str, str]:
-    return {letter.facts.dead_id: letter.state for letter in await letters(connection, CODEC)}
+    return {dead.facts.dead_id: dead.state for dead in await dead_letters(connection, CODEC)}
 
 
 async def refused(log: Connection, inputs: Sequence[Given], numbers: Sequence[int]) -> list[DeadLetter]:
@@ -98,7 +98,7 @@ async def refused(log: Connection, inputs: Sequence[Given], numbers: Sequence[in
     good = [given for given in inputs if given.number not in numbers]
     async with Workers(log, Refusing(numbers), time.time_ns):
         each_once_in_order(await counted(log, len(good)), good)
-        return await buried(log, len(numbers))
+        return await dead_lettered(log, len(numbers))
 
 
 def with_last(inputs: Sequence[Given], numbers: Sequence[int]) -> list[Given]:
@@ -107,29 +107,29 @@ def with_last(inputs: Sequence[Given], numbers: Sequence[int]) -> list[Given]:
     return [*(given for given in inputs if given.number not in numbers), *(late[number] for number in numbers)]
 
 
-async def test_a_mended_letter_is_run_once_and_is_closed(log: Connection) -> None:
+async def test_a_retried_dead_letter_is_run_once_and_closed(log: Connection) -> None:
     inputs = plain(9, keys=2)
     stage = Refusing([4])
     await feed_in(log, inputs)
     async with Workers(log, stage, time.time_ns):
-        (letter,) = await buried(log, 1)
-        assert (letter.facts.dead_id, letter.facts.payload) == (
+        (dead,) = await dead_lettered(log, 1)
+        assert (dead.facts.dead_id, dead.facts.payload) == (
             "counting:SIGNALS:4",
             record(inputs[3]).payload.decode(),
         )
-        stage.mended = True
-        request = await retry_now(log, letter)
+        stage.fixed = True
+        request = await retry_now(log, dead)
         events = await counted(log, 9)
         each_once_in_order(events, with_last(inputs, [4]))
         (effect,) = [event for event in events if event.data.number == 4]
         assert effect.causation == "SIGNALS:4"
         assert await states(log) == {"counting:SIGNALS:4": "retried"}
-        with pytest.raises(RefusedError, match=f"letter {letter.sequence} is retried already"):
-            await retry_now(log, (await letters(log, CODEC))[0])
+        with pytest.raises(RefusedError, match=f"dead letter {dead.sequence} is retried already"):
+            await retry_now(log, (await dead_letters(log, CODEC))[0])
         with pytest.raises(RefusedError):
-            await retry_now(log, letter)  # a list that was read before
+            await retry_now(log, dead)  # a list that was read before
         with pytest.raises(RefusedError):
-            await drop_now(log, letter)
+            await drop_now(log, dead)
         assert (await checkpoints(log, 1))["00-63"].retried == request
     async with Workers(log, stage, time.time_ns):
         await feed_in(log, [Given("key-0", 10)])
@@ -138,25 +138,27 @@ async def test_a_mended_letter_is_run_once_and_is_closed(log: Connection) -> Non
 
 
 @pytest.mark.parametrize("ways", [(retry_now, retry_now), (retry_now, drop_now), (drop_now, drop_now)])
-async def test_two_people_close_a_letter_at_the_same_moment(
+async def test_two_operators_close_one_dead_letter_at_once(
     log: Connection, running: Addresses, ways: tuple[object, object]
 ) -> None:
     found = await refused(log, plain(10, keys=1), range(1, 11))
     other = await connect(running.nats_url, "the other one")
     try:
-        for letter in found:
+        for dead in found:
             answers = await asyncio.gather(
-                *(way(connection, letter) for way, connection in zip(ways, (log, other), strict=True)),  # type: ignore[operator]
+                *(way(connection, dead) for way, connection in zip(ways, (log, other), strict=True)),  # type: ignore[operator]
                 return_exceptions=True,
             )
             assert [type(answer) for answer in answers if not isinstance(answer, int)] == [RefusedError]
     finally:
         await other.close()
     stored = [each async for batch in read_all(log, "DEAD") for each in batch]
-    assert len(stored) == 2 * len(found), "one event closes one letter"
+    assert len(stored) == 2 * len(found), "one event closes one dead letter"
 
 
-async def test_two_people_retry_two_letters_of_one_partition_at_once(log: Connection, running: Addresses) -> None:
+async def test_two_operators_retry_two_dead_letters_of_one_partition_at_once(
+    log: Connection, running: Addresses
+) -> None:
     found = await refused(log, plain(20, keys=1), range(1, 21))
     other = await connect(running.nats_url, "the other one")
     try:
@@ -172,16 +174,16 @@ async def test_two_people_retry_two_letters_of_one_partition_at_once(log: Connec
 async def test_killed_before_and_after_the_commit_of_a_retry(
     log: Connection, running: Addresses, tmp_path: Path, die: str
 ) -> None:
-    inputs = [*plain(6, keys=2), Given("key-1", 7, "poison"), *plain(3, keys=2, first=8)]
-    mended = tmp_path / "mended"
+    inputs = [*plain(6, keys=2), Given("key-1", 7, "unprocessable"), *plain(3, keys=2, first=8)]
+    fixed = tmp_path / "fixed"
     await feed_in(log, inputs)
-    arguments = (running.nats_url, "2", "dying", f"mended={mended}", f"die={die}")
+    arguments = (running.nats_url, "2", "dying", f"fixed={fixed}", f"die={die}")
     async with process(INSTANCE, *arguments, log=tmp_path / "log") as dying, asyncio.timeout(30):
         await heard(dying, "loaded")
-        (letter,) = await buried(log, 1)
+        (dead,) = await dead_lettered(log, 1)
         await counted(log, 9)
-        mended.touch()
-        await retry_now(log, letter)
+        fixed.touch()
+        await retry_now(log, dead)
         assert await dying.wait() == 9, (tmp_path / "log").read_text()[-2_000:]
     assert await stored(log) == (9 if die == "handle" else 10)
     async with process(INSTANCE, *arguments[:4], log=tmp_path / "log") as second:
@@ -194,69 +196,69 @@ async def test_killed_before_and_after_the_commit_of_a_retry(
     each_once_in_order(
         [event for event in events if event.data.key == "key-0"], [g for g in expected if g.key == "key-0"]
     )
-    assert [event.id for event in events if event.data.number == 7] == ["counted.7.mended"]
+    assert [event.id for event in events if event.data.number == 7] == ["counted.7.fixed"]
     assert await states(log) == {"counting:SIGNALS:7": "retried"}
 
 
-async def test_a_retry_that_fails_again_is_a_new_letter(log: Connection) -> None:
-    (letter,) = await refused(log, plain(3), [2])
+async def test_a_retry_that_fails_again_is_a_new_dead_letter(log: Connection) -> None:
+    (dead,) = await refused(log, plain(3), [2])
     stage = Refusing([2])
     async with Workers(log, stage, time.time_ns):
-        first = await retry_now(log, letter)
-        (again,) = await buried(log, 1)
+        first = await retry_now(log, dead)
+        (again,) = await dead_lettered(log, 1)
         assert again.facts.dead_id == f"counting:SIGNALS:2~{first}"
-        assert again.facts.payload == letter.facts.payload
+        assert again.facts.payload == dead.facts.payload
         second = await retry_now(log, again)
         (third,) = await settled(
-            lambda: buried(log, 1),
+            lambda: dead_lettered(log, 1),
             lambda found: [each.facts.dead_id for each in found] == [f"counting:SIGNALS:2~{second}"],
         )
-        stage.mended = True
+        stage.fixed = True
         await retry_now(log, third)
         each_once_in_order(await counted(log, 3), with_last(plain(3), [2]))
     assert set((await states(log)).values()) == {"retried"}
     assert len(await states(log)) == 3
 
 
-async def test_a_dropped_letter_stays_dropped(log: Connection) -> None:
+async def test_a_dropped_dead_letter_stays_dropped(log: Connection) -> None:
     inputs = plain(4)
     found = await refused(log, inputs, [1, 2])
     await drop_now(log, found[0])
     assert await states(log) == {"counting:SIGNALS:1": "dropped", "counting:SIGNALS:2": "open"}
     for closing in (retry_now, drop_now):
         with pytest.raises(RefusedError, match="is dropped already"):
-            await closing(log, (await letters(log, CODEC))[0])
+            await closing(log, (await dead_letters(log, CODEC))[0])
     async with Workers(log, Refusing([]), time.time_ns):
         await feed_in(log, [Given("key-0", 5)])
         each_once_in_order(await counted(log, 3), [*inputs[2:], Given("key-0", 5)])
-    assert [letter.facts.stage for letter in await letters(log, CODEC, "counting")] == ["counting"] * 2
-    assert await letters(log, CODEC, "another") == []
+    assert [dead.facts.stage for dead in await dead_letters(log, CODEC, "counting")] == ["counting"] * 2
+    assert await dead_letters(log, CODEC, "another") == []
 
 
-async def test_a_letter_of_a_stage_without_input_is_refused_with_advice(log: Connection) -> None:
-    await dead_letter_events.dead_letter(
+async def test_a_dead_letter_of_a_stage_without_input_is_refused_with_advice(log: Connection) -> None:
+    await dead_letter(
         log, stage="ingest", stream="RAW", sequence=0, subject="raw.1.x", payload=b"{", error="not JSON", now=1
     )
-    (letter,) = await letters(log, CODEC)
-    with pytest.raises(RefusedError, match="mend the cause, then drop the letter"):
-        await retry_now(log, letter)
-    await drop_now(log, letter)
+    (dead,) = await dead_letters(log, CODEC)
+    with pytest.raises(RefusedError, match="fix the cause, then drop the dead letter"):
+        await retry_now(log, dead)
+    await drop_now(log, dead)
     assert await states(log) == {"ingest:RAW:0": "dropped"}
 
 
 async def test_a_retry_goes_to_the_instance_that_owns_the_lane(log: Connection, running: Addresses) -> None:
     inputs = plain(KEYS, keys=KEYS)
     found = await refused(log, inputs, range(1, KEYS + 1))
-    stages = {name: Refusing(range(1, KEYS + 1), mended=True) for name in "ab"}
+    stages = {name: Refusing(range(1, KEYS + 1), fixed=True) for name in "ab"}
     stop, connections, tasks = asyncio.Event(), [], []
     for name, stage in stages.items():
         connections.append(await connect(running.nats_url, name))
         runner = StageRunner(connections[-1], CODEC, stage, lanes(4), time.time_ns, instance=name)
         tasks.append(asyncio.create_task(runner.run(stop)))
     try:
-        shared = await settled(lambda: roster(log), evenly_shared)
-        for letter in found:
-            await retry_now(log, letter)
+        shared = await settled(lambda: lease_table(log), evenly_shared)
+        for dead in found:
+            await retry_now(log, dead)
         each_once_in_order(await counted(log, KEYS), inputs)
         for name, stage in stages.items():
             mine = [Lane(*map(int, lane.split("-"))) for lane, owner in shared.lanes.items() if owner == name]
@@ -268,7 +270,7 @@ async def test_a_retry_goes_to_the_instance_that_owns_the_lane(log: Connection, 
         await asyncio.gather(*tasks)
         for connection in connections:
             await connection.close()
-    assert len(await letters(log, CODEC)) == KEYS, "no letter of a letter"
+    assert len(await dead_letters(log, CODEC)) == KEYS, "no retry became a dead letter"
 
 
 def evenly_shared(found: LeaseTable) -> bool:
@@ -279,11 +281,11 @@ def evenly_shared(found: LeaseTable) -> bool:
 async def test_retries_and_input_in_one_batch(log: Connection) -> None:
     inputs = plain(50, keys=3)
     found = await refused(log, inputs, range(1, 50, 2))
-    for letter in found:
-        await retry_now(log, letter)
+    for dead in found:
+        await retry_now(log, dead)
     more = [Given(f"other-{number % 3}", number) for number in range(51, 101)]
     await feed_in(log, more)
-    async with Workers(log, Refusing(range(1, 50, 2), mended=True), time.time_ns):
+    async with Workers(log, Refusing(range(1, 50, 2), fixed=True), time.time_ns):
         each_once_in_order(await counted(log, 100), [*with_last(inputs, range(1, 50, 2)), *more])
 
 
@@ -292,8 +294,8 @@ async def test_stopped_between_the_batches_of_many_retries(log: Connection) -> N
     numbers = range(1, 401)
     inputs = [Given(f"key-{number % 4}", number) for number in numbers]
     found = await refused(log, inputs, numbers)
-    for letter in found:
-        await retry_now(log, letter)
+    for dead in found:
+        await retry_now(log, dead)
 
     class Thrice(Refusing):
         """Three outputs per input."""
@@ -303,11 +305,11 @@ async def test_stopped_between_the_batches_of_many_retries(log: Connection) -> N
                 yield from (each._replace(id=f"{each.id}.{part}", event=each.event) for part in range(3))
 
     with pytest.raises(StoppedError):
-        await LaneWorker(log, CODEC, Thrice(numbers, mended=True, stop_after=999), lanes(1)[0], time.time_ns).run(
+        await LaneWorker(log, CODEC, Thrice(numbers, fixed=True, stop_after=999), lanes(1)[0], time.time_ns).run(
             asyncio.Event()
         )
     assert await stored(log) == 999
-    async with Workers(log, Thrice(numbers, mended=True), time.time_ns):
+    async with Workers(log, Thrice(numbers, fixed=True), time.time_ns):
         events = await counted(log, 1_200)
     assert [event.id for event in events] == [f"counted.{number}.{part}" for number in numbers for part in range(3)]
     counts = [event.data.count for event in events if event.data.key == "key-1"]
@@ -316,16 +318,16 @@ async def test_stopped_between_the_batches_of_many_retries(log: Connection) -> N
 
 async def test_stopped_between_the_parts_of_one_retry(log: Connection) -> None:
     inputs = [Given("a", 1), Given("a", 2, "burst"), Given("a", 3)]
-    (letter,) = await refused(log, inputs, [2])
-    await retry_now(log, letter)
+    (dead,) = await refused(log, inputs, [2])
+    await retry_now(log, dead)
     for after in (999, 999):
         with pytest.raises(StoppedError):
-            await LaneWorker(log, CODEC, Refusing([2], mended=True, stop_after=after), lanes(1)[0], time.time_ns).run(
+            await LaneWorker(log, CODEC, Refusing([2], fixed=True, stop_after=after), lanes(1)[0], time.time_ns).run(
                 asyncio.Event()
             )
     reached = (await checkpoints(log, 1))["00-63"]
     assert (reached.retried, reached.retry_done) == (0, 1_998)
-    async with Workers(log, Refusing([2], mended=True), time.time_ns):
+    async with Workers(log, Refusing([2], fixed=True), time.time_ns):
         each_once_in_order(await counted(log, BURST + 2), with_last(inputs, [2]))
         await settled(lambda: checkpoints(log, 1), lambda found: found["00-63"].retried > 0)
     assert (await checkpoints(log, 1))["00-63"].retry_of == 0
@@ -334,22 +336,22 @@ async def test_stopped_between_the_parts_of_one_retry(log: Connection) -> None:
 async def test_a_retry_waits_until_a_half_stored_event_is_whole(log: Connection) -> None:
     """In between it would find, and leave behind, a state that the rest of the parts does not expect."""
     inputs = [Given("a", 1), Given("a", 2), Given("a", 3, "burst")]
-    (letter,) = await refused(log, inputs[:2], [1])
+    (dead,) = await refused(log, inputs[:2], [1])
     await feed_in(log, inputs[2:])
     with pytest.raises(StoppedError):
         await LaneWorker(log, CODEC, Refusing([], stop_after=999), lanes(1)[0], time.time_ns).run(asyncio.Event())
-    await retry_now(log, letter)
-    async with Workers(log, Refusing([1], mended=True), time.time_ns):
+    await retry_now(log, dead)
+    async with Workers(log, Refusing([1], fixed=True), time.time_ns):
         each_once_in_order(await counted(log, BURST + 2), with_last(inputs, [1]))
 
 
 async def test_retries_that_were_run_are_not_run_again_by_other_lanes(log: Connection) -> None:
     inputs = plain(KEYS, keys=KEYS)
     found = await refused(log, inputs, range(1, KEYS + 1))
-    stage = Refusing(range(1, KEYS + 1), mended=True)
+    stage = Refusing(range(1, KEYS + 1), fixed=True)
     for count, lane_count in enumerate((4, 2, 8), 1):
-        for letter in found[(count - 1) * 12 : count * 12]:
-            await retry_now(log, letter)
+        for dead in found[(count - 1) * 12 : count * 12]:
+            await retry_now(log, dead)
         async with Workers(log, stage, time.time_ns, lane_count=lane_count):
             await counted(log, count * 12)
             await feed_in(log, plain(1, first=count * 1_000))
@@ -358,13 +360,13 @@ async def test_retries_that_were_run_are_not_run_again_by_other_lanes(log: Conne
 
 
 @pytest.mark.parametrize("junk", [b"not json", b'{"specversion":"1.0","type":"test.given"}', b"\xff" * 50])
-async def test_junk_among_the_retries_stops_nobody(log: Connection, junk: bytes) -> None:
+async def test_unreadable_retries_do_not_stop_the_lane(log: Connection, junk: bytes) -> None:
     inputs = plain(3)
-    (letter,) = await refused(log, inputs, [2])
-    await append(log, [Record(retry_subject("counting", letter.facts.subject), junk)])
+    (dead,) = await refused(log, inputs, [2])
+    await append(log, [Record(retry_subject("counting", dead.facts.subject), junk)])
     unasked = CODEC.encode(Given("key-2", 2), id="given.2", source="tests", time_ns=0)
-    await append(log, [Record(retry_subject("counting", letter.facts.subject), unasked)])
-    await retry_now(log, letter)
-    async with Workers(log, Refusing([2], mended=True), time.time_ns):
+    await append(log, [Record(retry_subject("counting", dead.facts.subject), unasked)])
+    await retry_now(log, dead)
+    async with Workers(log, Refusing([2], fixed=True), time.time_ns):
         each_once_in_order(await counted(log, 3), with_last(inputs, [2]))
     assert await states(log) == {"counting:SIGNALS:2": "retried"}

@@ -1,4 +1,4 @@
-"""Instances of a stage come, go, die, sleep and disagree: the lanes stay shared, and each input has one effect."""
+"""Instances of a stage come, go, die, are suspended and disagree: lanes stay shared, each input has one effect."""
 
 import asyncio
 import os
@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -16,39 +15,44 @@ import pytest
 from gateways.embedded import Addresses
 from streams import topology
 from streams.connection import Connection, connect
-from streams.errors import LogError, UnavailableError
+from streams.errors import UnavailableError
 from streams.processing import snapshots
 from streams.processing.checkpoint import HalfStoredError
 from streams.processing.commit import Committer
-from streams.processing.lane_leases import LeaseTable, Member, _has_gone, _started, fair_shares
+from streams.processing.lane_leases import LeaseTable, Member, fair_shares, has_ended, process_start
 from streams.processing.processor import FencedError, LaneSettings, LaneWorker, Outcome
 from streams.processing.stage import Output
 from streams.processing.stage_runner import StageRunner
-from streams.reader import last
 from streams.subjects import Lane, lanes, partition
 from streams.topology import GROUPS, SIGNALS
 from tests.streams.counting import (
-    BURST,
     CODEC,
     Counting,
     Counts,
     Given,
     Workers,
     checkpoints,
-    each_once_in_order,
     feed_in,
-    letters,
     plain,
     positions_are_right,
-    written,
 )
 from tests.streams.deadlines import eventually, settled
 from tests.streams.own_server import own_server
-from tests.streams.subprocesses import heard, process
-
-INSTANCE = "tests.streams.instance"
-KEYS = 40
-"""So many keys have inputs for every one of eight lanes."""
+from tests.streams.stage_instances import (
+    KEYS,
+    Instances,
+    all_counted,
+    all_counted_so_far,
+    flowing,
+    instances,
+    lease_table,
+    owned,
+    reachable,
+    shared,
+    shares,
+    stored,
+    taken_over,
+)
 
 
 def test_the_keys_reach_every_lane() -> None:
@@ -63,143 +67,14 @@ def test_shares_differ_by_one_at_most_and_few_lanes_move() -> None:
     assert fair_shares(64, {"a": 32, "b": 32, "c": 0}) == {"a": 22, "b": 21, "c": 21}
 
 
-class Flow:
-    """Feeds inputs in all the time."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.inputs: list[Given] = []
-        self._connection = connection
-        self._stop = asyncio.Event()
-        self._task = asyncio.create_task(self._run())
-
-    async def _run(self) -> None:
-        while not self._stop.is_set():
-            more = plain(KEYS, keys=KEYS, first=len(self.inputs) + 1)
-            try:
-                await feed_in(self._connection, more)
-            except LogError:
-                # Nothing is known about this batch: look.
-                await reachable(self._connection)
-                info = await self._connection.api("STREAM.INFO.SIGNALS")
-                if info["state"]["messages"] == len(self.inputs):
-                    continue
-            self.inputs.extend(more)
-            await asyncio.sleep(0.05)
-
-    async def end(self) -> None:
-        self._stop.set()
-        await self._task
-
-
-@asynccontextmanager
-async def flowing(connection: Connection) -> AsyncIterator[Flow]:
-    """Input flows during the block; at its end everything has had its one effect, in order."""
-    flow = Flow(connection)
-    try:
-        yield flow
-    finally:
-        await flow.end()
-    await all_counted(connection, flow.inputs)
-
-
-async def all_counted(connection: Connection, inputs: list[Given]) -> None:
-    outputs = sum(BURST if given.kind == "burst" else 1 for given in inputs)
-    await settled(lambda: stored(connection), lambda found: found >= outputs, 20, every=0.05)
-    each_once_in_order(await written(connection), inputs)
-    assert await letters(connection) == []
-
-
-async def stored(connection: Connection) -> int:
-    info = await connection.api("STREAM.INFO.GROUPS", {"subjects_filter": "groups.*.test.>"})
-    return sum((info["state"].get("subjects") or {}).values())
-
-
-async def reachable(connection: Connection) -> None:
-    async def answers() -> bool:
-        try:
-            await connection.api("STREAM.INFO.SIGNALS", timeout=0.5)
-        except LogError:
-            return False
-        return True
-
-    await settled(answers, bool)
-
-
-async def roster(connection: Connection) -> LeaseTable:
-    found = await last(connection, "LEASES", "leases.counting")
-    return msgspec.json.decode(found.payload, type=LeaseTable) if found else LeaseTable()
-
-
-async def shares(connection: Connection) -> dict[str, int]:
-    """How many lanes each living instance owns."""
-    now = await roster(connection)
-    owners = list(now.lanes.values())
-    return {name: owners.count(name) for name in sorted(now.members)}
-
-
-async def shared(connection: Connection, expected: dict[str, int], within: float = 10.0) -> None:
-    await settled(lambda: shares(connection), lambda found: found == expected, within)
-
-
-async def owned(connection: Connection, name: str) -> list[str]:
-    return sorted(lane for lane, owner in (await roster(connection)).lanes.items() if owner == name)
-
-
-async def committed_by(connection: Connection, pid: int) -> list[str]:
-    """The lanes whose newest checkpoint is of that process."""
-    found = await checkpoints(connection, 4)
-    return sorted(name for name, reached in found.items() if f"-{pid:x}-" in reached.commit)
-
-
-async def taken_over(connection: Connection, pid: int, since: float, within: float) -> float:
-    """Seconds since `since` until others have committed for every lane that was that process's."""
-    await settled(lambda: committed_by(connection, pid), lambda names: not names, within)
-    return time.monotonic() - since
-
-
-class Instances:
-    """Instances of the counting stage by name."""
-
-    def __init__(self, url: str, folder: Path, stack: AsyncExitStack) -> None:
-        self._url = url
-        self._folder = folder
-        self._stack = stack
-        self.by_name: dict[str, asyncio.subprocess.Process] = {}
-
-    async def start(self, name: str, *options: str, lane_count: int = 4, loaded: bool = True) -> None:
-        started = await self._stack.enter_async_context(
-            process(INSTANCE, self._url, str(lane_count), name, *options, log=self.log(name))
-        )
-        self.by_name[name] = started
-        if loaded:
-            await heard(started, "loaded")
-
-    def log(self, name: str) -> Path:
-        return self._folder / f"{name}.log"
-
-    def pid(self, name: str) -> int:
-        return self.by_name[name].pid
-
-    async def at_work(self, connection: Connection, name: str) -> float:
-        """When every lane that the instance owns had a commit of its."""
-        mine = await owned(connection, name)
-        assert mine
-        await settled(lambda: committed_by(connection, self.pid(name)), lambda found: found == mine, 10)
-        return time.monotonic()
-
-    async def stop(self, name: str) -> None:
-        self.by_name[name].terminate()
-        assert await self.by_name[name].wait() == 0, self.log(name).read_text()[-2_000:]
-
-    def nobody_else_ended(self, *ended: str) -> None:
-        """No instance was restarted or gave up, the named ones aside."""
-        assert {name for name, started in self.by_name.items() if started.returncode is not None} == set(ended)
-
-
-@asynccontextmanager
-async def instances(url: str, folder: Path) -> AsyncIterator[Instances]:
-    async with AsyncExitStack() as stack:
-        yield Instances(url, folder, stack)
+def test_the_stored_lease_table_keeps_its_field_names() -> None:
+    """Instances of two versions share lanes while an operator updates them one after the other."""
+    table = LeaseTable({"a": Member(3, "host", 7, "99", 4)}, {"00-15": "a"}, 4)
+    assert msgspec.json.decode(msgspec.json.encode(table)) == {
+        "members": {"a": {"beat": 3, "place": "host", "pid": 7, "started": "99", "layout": 4}},
+        "lanes": {"00-15": "a"},
+        "layout": 4,
+    }
 
 
 @pytest.fixture
@@ -218,23 +93,25 @@ async def test_instances_come_and_go_while_input_flows(log: Connection, group: I
         await group.start("c")
         await shared(log, {"a": 2, "b": 1, "c": 1})
 
-        # One leaves in order: what it had is given back and taken at once.
+        # One is stopped: its lanes are released and acquired by the others at once.
         began = await group.at_work(log, "a")
         await group.stop("a")
         await taken_over(log, group.pid("a"), began, 2.0)
         await shared(log, {"b": 2, "c": 2})
-        assert "member.dead" not in group.log("b").read_text() + group.log("c").read_text()
+        assert "instance.dead" not in group.log("b").read_text() + group.log("c").read_text()
 
-        # One is killed: its neighbours see that the process is gone.
+        # One is killed: the others on the host see that the process is gone.
         began = await group.at_work(log, "b")
         group.by_name["b"].kill()
         await group.by_name["b"].wait()
         await taken_over(log, group.pid("b"), began, 2.0)
         await shared(log, {"c": 4})
-        group.nobody_else_ended("a", "b")
+        group.assert_only_ended("a", "b")
 
 
-async def test_the_dead_of_another_machine_are_known_by_their_silence(log: Connection, group: Instances) -> None:
+async def test_dead_instances_on_another_host_are_found_by_missing_heartbeats(
+    log: Connection, group: Instances
+) -> None:
     async with flowing(log):
         await group.start("a")
         await group.start("b", "blind")
@@ -245,7 +122,9 @@ async def test_the_dead_of_another_machine_are_known_by_their_silence(log: Conne
         await shared(log, {"a": 4})
 
 
-async def test_a_sleeper_is_replaced_and_harms_nobody_when_it_wakes(log: Connection, group: Instances) -> None:
+async def test_a_suspended_instance_is_replaced_and_does_no_harm_when_it_resumes(
+    log: Connection, group: Instances
+) -> None:
     async with flowing(log):
         await group.start("a")
         await group.start("b")
@@ -258,7 +137,7 @@ async def test_a_sleeper_is_replaced_and_harms_nobody_when_it_wakes(log: Connect
         os.kill(group.pid("b"), signal.SIGCONT)
         await eventually(lambda: "lane.lost" in group.log("b").read_text(), 5)
         await shared(log, {"a": 2, "b": 2})
-        group.nobody_else_ended()
+        group.assert_only_ended()
 
 
 async def test_the_server_dies_under_three_instances(tmp_path: Path) -> None:
@@ -269,24 +148,19 @@ async def test_the_server_dies_under_three_instances(tmp_path: Path) -> None:
                 for name in "abc":
                     await group.start(name)
                 await shared(connection, {"a": 2, "b": 1, "c": 1})
-                before = await roster(connection)
+                before = await lease_table(connection)
                 await server.kill()
-                # So long that everybody would take everybody else for dead.
+                # So long that every instance would take every other one for dead.
                 await asyncio.sleep(4)
                 await server.start()
                 await reachable(connection)
                 count = len(flow.inputs)
                 await eventually(lambda: len(flow.inputs) >= count + 5 * KEYS)
                 await all_counted_so_far(connection, flow)
-                assert (await roster(connection)).lanes == before.lanes, "nobody lost a lane"
-                group.nobody_else_ended()
+                assert (await lease_table(connection)).lanes == before.lanes, "no instance lost a lane"
+                group.assert_only_ended()
         finally:
             await connection.close()
-
-
-async def all_counted_so_far(connection: Connection, flow: Flow) -> None:
-    count = len(flow.inputs)
-    await settled(lambda: stored(connection), lambda found: found >= count, 20, every=0.05)
 
 
 async def test_the_leases_are_deleted_and_made_again(log: Connection, group: Instances) -> None:
@@ -295,20 +169,22 @@ async def test_the_leases_are_deleted_and_made_again(log: Connection, group: Ins
         await group.start("b")
         await shared(log, {"a": 2, "b": 2})
         await log.api("STREAM.DELETE.LEASES")
-        await eventually(lambda: "ownership.retry" in group.log("a").read_text(), 5)
+        await eventually(lambda: "leases.retry" in group.log("a").read_text(), 5)
         await topology.apply(log)
         await shared(log, {"a": 2, "b": 2})
         await all_counted_so_far(log, flow)
-        group.nobody_else_ended()
+        group.assert_only_ended()
 
 
-async def test_another_number_of_lanes_stands_by_until_the_old_ones_are_gone(log: Connection, group: Instances) -> None:
+async def test_an_instance_with_another_number_of_lanes_waits_until_the_old_ones_are_gone(
+    log: Connection, group: Instances
+) -> None:
     async with flowing(log) as flow:
         await group.start("a")
         await group.start("b")
         await shared(log, {"a": 2, "b": 2})
         await group.start("c", lane_count=8, loaded=False)
-        await eventually(lambda: "ownership.stands_by" in group.log("c").read_text(), 20)
+        await eventually(lambda: "leases.other_layout" in group.log("c").read_text(), 20)
         assert "2 instances of this stage run with 4 lanes" in group.log("c").read_text()
         await group.stop("a")
         await shared(log, {"b": 4})
@@ -342,7 +218,7 @@ async def worked(connection: Connection, inputs: list[Given], lane_count: int, m
 async def test_the_number_of_lanes_changes_with_input_in_between(log: Connection) -> None:
     inputs: list[Given] = []
     for lane_count in (4, 2, 8, 1, 64, 4, 4):
-        # What nobody has read yet, spread unevenly: some lanes are far behind others.
+        # Inputs that no lane has read yet, spread unevenly: some lanes are far behind others.
         waiting = [Given(f"key-{number % 3}", number) for number in range(len(inputs) + 1, len(inputs) + 8)]
         await feed_in(log, waiting)
         inputs += waiting
@@ -401,8 +277,8 @@ async def test_what_a_lane_had_done_before_it_was_taken_over_is_not_done_again(l
     assert (reached.position, reached.ahead) == (200, {})
 
 
-async def test_a_worker_of_the_old_layout_is_refused_once_its_partitions_are_taken(log: Connection) -> None:
-    """Even one that nobody told, that had read on and was about to commit."""
+async def test_a_worker_of_the_old_layout_is_refused_once_its_partitions_are_taken_over(log: Connection) -> None:
+    """Even one that does not know of it, has read on and is about to commit."""
     inputs = plain(40, keys=KEYS)
     await worked(log, inputs[:0], 4, inputs)
     old = Committer(log, CODEC, "counting", Lane(0, 15), SIGNALS, GROUPS, time.time_ns)
@@ -416,15 +292,15 @@ async def test_a_worker_of_the_old_layout_is_refused_once_its_partitions_are_tak
     other = Committer(log, CODEC, "counting", Lane(8, 15), SIGNALS, GROUPS, time.time_ns)
     assert await other.load() == [], "superseded already"
     assert other.reached.position == old.reached.position
-    # Two layouts that fight for a partition take turns; none is ever believed with an old position.
+    # Two layouts that compete for a partition alternate; neither ever commits with an old position.
     await new.commit([Outcome(41, [])], 0, lambda output, sequence: None)
     again = Committer(log, CODEC, "counting", Lane(0, 15), SIGNALS, GROUPS, time.time_ns)
     assert await again.load() == ["00-07", "08-15"]
     assert again.reached.reached(3) == (41, 0)
     assert again.reached.reached(12) == (old.reached.position, 0)
-    for beaten in (new, other):
+    for loser in (new, other):
         with pytest.raises(FencedError):
-            await beaten.commit([Outcome(42, [])], 0, lambda output, sequence: None)
+            await loser.commit([Outcome(42, [])], 0, lambda output, sequence: None)
 
 
 async def test_lanes_do_not_change_in_the_middle_of_an_event(log: Connection) -> None:
@@ -438,7 +314,7 @@ async def test_lanes_do_not_change_in_the_middle_of_an_event(log: Connection) ->
     with pytest.raises(HalfStoredError, match="start counting once with 4 lanes"):
         async with asyncio.timeout(20):
             await stage.run(asyncio.Event())
-    assert (await roster(log)).members == {}, "it does not sit on lanes that it cannot work on"
+    assert (await lease_table(log)).members == {}, "it does not keep lanes that it cannot work on"
     async with Workers(log, Counting(), time.time_ns, lane_count=4):
         await all_counted(log, inputs)
     await worked(log, inputs, 8, plain(KEYS, keys=KEYS, first=len(inputs) + 1))
@@ -453,7 +329,7 @@ class DiesWithinBurst(Counting):
 
 
 async def test_a_lane_whose_worker_fails_for_good_ends_its_instance(log: Connection) -> None:
-    """And not in silence: the lane would stay owned, and nobody would work on it."""
+    """Otherwise the lane would stay owned, and no instance would work on it."""
 
     class Buggy(Counting):
         def due(self, state: Counts) -> int | None:
@@ -493,10 +369,10 @@ async def test_a_lane_that_goes_before_it_has_loaded_does_not_keep_its_instance_
         await asyncio.gather(*running, ready)
 
 
-async def test_a_member_that_takes_its_time_to_leave_is_not_taken_for_dead(
+async def test_an_instance_that_is_slow_to_release_is_not_taken_for_dead(
     log: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A large snapshot stands between `leave` and its end; the beats go on meanwhile."""
+    """Saving a large snapshot delays the release; heartbeats go on meanwhile."""
 
     class Large(Counting):
         schema = 1
@@ -518,27 +394,27 @@ async def test_a_member_that_takes_its_time_to_leave_is_not_taken_for_dead(
     await feed_in(log, inputs)
     await settled(lambda: stored(log), lambda found: found == KEYS)
     other = asyncio.create_task(StageRunner(log, CODEC, Counting(), lanes(4), time.time_ns, instance="x").run(stop))
-    await settled(lambda: roster(log), lambda found: len(found.members) == 2)
-    before = (await roster(log)).members["slow"].beat
-    await settled(lambda: roster(log), lambda found: found.members["slow"].beat >= before + 4, 8)
-    assert await shares(log) == {"slow": 4, "x": 0}, "what is not left yet is not given back"
+    await settled(lambda: lease_table(log), lambda found: len(found.members) == 2)
+    before = (await lease_table(log)).members["slow"].heartbeat
+    await settled(lambda: lease_table(log), lambda found: found.members["slow"].heartbeat >= before + 4, 8)
+    assert await shares(log) == {"slow": 4, "x": 0}, "a lane is given back only when its work has ended"
     saved.set()
     await shared(log, {"slow": 2, "x": 2})
     await all_counted(log, inputs)
     stop.set()
     await asyncio.gather(slow, other)
-    assert (await roster(log)).lanes == {}
+    assert (await lease_table(log)).lanes == {}
 
 
-def test_a_dead_process_whose_parent_has_not_looked_yet_is_gone() -> None:
+def test_a_zombie_process_has_ended() -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
-        member = Member(0, "here", child.pid, _started(child.pid))
+        member = Member(0, "here", child.pid, process_start(child.pid))
         assert member.started
-        assert not _has_gone(member, "here")
+        assert not has_ended(member, "here")
         child.kill()
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-        assert _has_gone(member, "here")
-        assert not _has_gone(member, "elsewhere")
+        assert has_ended(member, "here")
+        assert not has_ended(member, "elsewhere")
     finally:
         child.communicate()

@@ -16,6 +16,7 @@ from nats.protocol.parser import Parser
 import streams
 from streams.connection import ClientInternals, Connection
 from streams.nats_protocol import ClientParser
+from tests.streams.deadlines import eventually
 
 ADVICE = f"nats-py {version('nats-py')} differs from what streams.connection.ClientInternals expects"
 PRIVATE = {"_ps", "_send_command", "_flush_pending", "_id"}
@@ -55,8 +56,8 @@ async def test_what_is_written_past_the_library_arrives_in_order(log: Connection
     await log.publish_block([(inbox, b"NATS/1.0\r\n\r\n", b"without a reply")])
     await log.publish(inbox, b"one", reply="reply")
     await log.publish(inbox, b"two", reply="reply")
-    await log.client.flush()
-    assert received == [b"one", b"two"], ADVICE
+    await eventually(lambda: len(received) == 2, what=ADVICE)
+    assert received == [b"one", b"two"]
     await log.unsubscribe_blocks(subscription)
 
 

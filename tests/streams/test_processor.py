@@ -1,4 +1,4 @@
-"""The loop of every stage: whatever is killed, each input has exactly one effect, in order."""
+"""The loop of every stage: each input has exactly one effect, in order, whatever fails."""
 
 import asyncio
 import time
@@ -30,9 +30,9 @@ from tests.streams.counting import (
     Wanted,
     Workers,
     checkpoints,
+    dead_lettered,
     each_once_in_order,
     feed_in,
-    letters,
     output,
     plain,
     positions_are_right,
@@ -52,7 +52,7 @@ def fences() -> float:
     return float(metrics.FENCED.labels("counting")._value.get())
 
 
-async def test_every_input_has_one_effect_in_order_and_the_checkpoint_stands_at_the_last(log: Connection) -> None:
+async def test_every_input_has_one_effect_in_order_and_the_checkpoint_is_at_the_last(log: Connection) -> None:
     inputs = plain(600, keys=7)
     await feed_in(log, inputs[:300])
     async with Workers(log, Counting(), time.time_ns, lane_count=4):
@@ -70,7 +70,7 @@ async def test_every_input_has_one_effect_in_order_and_the_checkpoint_stands_at_
     causes = {event.id: event.causation for event in events}
     assert causes == {f"counted.{given.number}": f"SIGNALS:{place}" for place, given in enumerate(inputs, 1)}
     assert {event.source for event in events} == {"vibe/counting"}
-    assert await letters(log) == []
+    assert await dead_lettered(log) == []
 
 
 async def test_a_restart_goes_on_from_the_checkpoint_with_its_state(log: Connection) -> None:
@@ -83,7 +83,7 @@ async def test_a_restart_goes_on_from_the_checkpoint_with_its_state(log: Connect
     await positions_are_right(log, inputs, 1, 2)
 
 
-async def test_inputs_without_outputs_are_passed_over(log: Connection) -> None:
+async def test_inputs_without_outputs_have_no_effect(log: Connection) -> None:
     inputs = [Given("a", 1, "silent"), Given("a", 2), Given("b", 3, "silent"), Given("a", 4)]
     await feed_in(log, inputs)
     async with Workers(log, Counting(), time.time_ns):
@@ -102,19 +102,19 @@ class Gated(Counting):
         await self.go.wait()
 
 
-async def test_a_zombie_with_an_old_checkpoint_is_fenced(log: Connection, running: Addresses) -> None:
+async def test_a_second_instance_with_an_old_checkpoint_is_fenced(log: Connection, running: Addresses) -> None:
     inputs = plain(40)
-    zombie = Gated()
+    paused = Gated()
     before = fences()
     other = await connect(running.nats_url, "the other")
     try:
         await feed_in(log, inputs[:20])
-        async with Workers(log, zombie, time.time_ns):
-            await asyncio.wait_for(zombie.reached.wait(), 10)
+        async with Workers(log, paused, time.time_ns):
+            await asyncio.wait_for(paused.reached.wait(), 10)
             async with Workers(other, Counting(), time.time_ns):
                 await drained(other, 20)
-            zombie.go.set()
-            await eventually(lambda: fences() > before, what="the fence")
+            paused.go.set()
+            await eventually(lambda: fences() > before, what="the refused commit")
             await feed_in(log, inputs[20:])
             events = await drained(log, 40)
     finally:
@@ -139,7 +139,7 @@ async def test_two_workers_of_one_lane_at_once(log: Connection, running: Address
     await positions_are_right(log, inputs, 1, 1)
 
 
-async def test_what_cannot_be_handled_is_buried_once_with_origin_and_reason(log: Connection) -> None:
+async def test_what_cannot_be_handled_is_dead_lettered_once_with_origin_and_error(log: Connection) -> None:
     inputs = [Given("a", 1), Given("a", 2, "refuse"), Given("a", 3), Given("a", 4, "bug"), Given("a", 5)]
     await feed_in(log, inputs)
     subject = subjects.signals("a", "test", "a")
@@ -150,31 +150,26 @@ async def test_what_cannot_be_handled_is_buried_once_with_origin_and_reason(log:
     async with Workers(log, Counting(), time.time_ns):
         events = await drained(log, 4)
     each_once_in_order(events, [*inputs, Given("a", 6)])
-    found = await letters(log)
-    assert [(letter.sequence, letter.encoding) for letter in found] == [
-        (2, "utf-8"),
-        (4, "utf-8"),
-        (6, "utf-8"),
-        (7, "base64"),
-    ] or sorted(letter.sequence for letter in found) == [2, 4, 6, 7]
-    by_place = {letter.sequence: letter for letter in found}
-    assert all((letter.stage, letter.stream, letter.subject) == ("counting", "SIGNALS", subject) for letter in found)
-    assert by_place[2].error == "number 2 is refused"
-    assert by_place[4].error == "RuntimeError: number 4 meets a bug"
-    assert "test.unheard" in by_place[6].error
-    assert by_place[2].payload.encode() == record(inputs[1]).payload
-    assert by_place[6].payload.encode() == unknown
-    assert (by_place[2].encoding, by_place[7].encoding) == ("utf-8", "base64")
+    found = await dead_lettered(log)
+    assert sorted(dead.sequence for dead in found) == [2, 4, 6, 7]
+    by_sequence = {dead.sequence: dead for dead in found}
+    assert all((dead.stage, dead.stream, dead.subject) == ("counting", "SIGNALS", subject) for dead in found)
+    assert by_sequence[2].error == "number 2 is refused"
+    assert by_sequence[4].error == "RuntimeError: number 4 meets a bug"
+    assert "test.unheard" in by_sequence[6].error
+    assert by_sequence[2].payload.encode() == record(inputs[1]).payload
+    assert by_sequence[6].payload.encode() == unknown
+    assert (by_sequence[2].encoding, by_sequence[7].encoding) == ("utf-8", "base64")
     assert (await checkpoints(log, 1))["00-63"].position == 8
 
-    # A restart stands behind them all; and were they handled again, DEAD keeps one letter each.
+    # A restart resumes behind them all; and if they were handled again, DEAD would keep one dead letter of each.
     async with Workers(log, Counting(), time.time_ns):
         await feed_in(log, [Given("a", 7)])
         await drained(log, 5)
-    assert len(await letters(log)) == 4
+    assert len(await dead_lettered(log)) == 4
 
 
-async def test_an_output_on_an_impossible_subject_is_buried_and_nobody_is_cut_off(log: Connection) -> None:
+async def test_an_output_on_an_impossible_subject_is_dead_lettered_without_a_disconnect(log: Connection) -> None:
     class Endless(Counting):
         def handle(self, state: Counts, event: Recorded, now: int) -> Iterator[Output]:
             for each in super().handle(state, event, now):
@@ -187,11 +182,11 @@ async def test_an_output_on_an_impossible_subject_is_buried_and_nobody_is_cut_of
     async with Workers(log, Endless(), time.time_ns):
         events = await drained(log, 2)
     assert [event.id for event in events] == ["counted.1", "counted.3"]
-    assert [letter.sequence for letter in await letters(log)] == [2]
+    assert [dead.sequence for dead in await dead_lettered(log)] == [2]
     assert log.reconnects == before
 
 
-async def test_a_poison_event_at_the_end_moves_the_checkpoint(log: Connection) -> None:
+async def test_an_unprocessable_event_at_the_end_moves_the_checkpoint(log: Connection) -> None:
     await feed_in(log, [Given("a", 1, "refuse")])
     async with Workers(log, Counting(), time.time_ns):
         await settled(lambda: checkpoints(log, 1), lambda found: "00-63" in found)
@@ -199,11 +194,11 @@ async def test_a_poison_event_at_the_end_moves_the_checkpoint(log: Connection) -
     async with Workers(log, Counting(), time.time_ns):
         await feed_in(log, [Given("a", 2)])
         each_once_in_order(await drained(log, 1), [Given("a", 2)])
-    assert len(await letters(log)) == 1
+    assert len(await dead_lettered(log)) == 1
 
 
 @pytest.mark.parametrize("junk", [b"not json", b"\xff" * 64 + b'"', b'{"specversion":"1.0","type":"test.counted"}'])
-async def test_junk_among_its_own_outputs_does_not_keep_a_lane_from_loading(log: Connection, junk: bytes) -> None:
+async def test_unreadable_outputs_do_not_keep_a_lane_from_loading(log: Connection, junk: bytes) -> None:
     inputs = plain(4, keys=1)
     await feed_in(log, inputs[:2])
     async with Workers(log, Counting(), time.time_ns):
@@ -222,7 +217,7 @@ class Following(Counting):
 
 
 async def test_a_followed_stream_is_part_of_the_state_junk_aside(log: Connection) -> None:
-    class Seen(Following):
+    class CountingTicks(Following):
         ticks = 0
 
         def evolve(self, state: object, event: object, sequence: int) -> None:
@@ -231,18 +226,18 @@ async def test_a_followed_stream_is_part_of_the_state_junk_aside(log: Connection
         def handle(self, state: object, event: Recorded, now: int) -> list[Output]:  # type: ignore[override]
             return []
 
-    stage = Seen()
+    stage = CountingTicks()
     subject = subjects.groups("a", "test", "a")
     ticked = CODEC.encode(Ticked("a", 1), id="t", source="other", time_ns=0)
     async with Workers(log, stage, time.time_ns):
         for payload in (ticked, b"\xff" * 40 + b'"', ticked[:-10], ticked):
             await append(log, [Record(subject, payload)])
 
-        async def seen() -> int:
+        async def ticks() -> int:
             await feed_in(log, [Given("a", 1, "silent")])
             return stage.ticks
 
-        assert await settled(seen, lambda ticks: ticks >= 2) == 2
+        assert await settled(ticks, lambda found: found >= 2) == 2
 
 
 async def test_ticks_commit_with_the_position_unchanged(log: Connection) -> None:
@@ -270,13 +265,13 @@ async def test_outputs_for_more_than_one_batch(log: Connection) -> None:
 
 
 class Oversized(Counting):
-    """Leads to what no server takes."""
+    """Its output is larger than the server accepts."""
 
     def handle(self, state: Counts, event: Recorded, now: int) -> Iterator[Output]:
         yield Output("groups.1.test.x", Counted("x" * 9_000_000, 1, 1), "too large", "x")
 
 
-async def test_what_the_log_refuses_for_good_is_said_and_tried_ever_more_rarely(log: Connection) -> None:
+async def test_what_the_log_refuses_is_reported_and_retried_with_backoff(log: Connection) -> None:
     await feed_in(log, plain(1))
     before = float(metrics.REFUSED.labels("counting")._value.get())
     with capture_logs() as logs:
@@ -338,7 +333,7 @@ async def test_what_is_stored_in_parts_keeps_the_configuration_it_was_begun_with
     assert sorted(event.id for event in events) == sorted(f"1.old-{n}" for n in range(1500))
 
 
-async def test_a_failing_courier_is_tried_again_and_holds_up_nobody(log: Connection) -> None:
+async def test_a_failing_effect_is_retried_and_delays_no_other(log: Connection) -> None:
     calls: list[int] = []
 
     async def fetch(wanted: Wanted) -> int:
@@ -372,26 +367,26 @@ async def test_a_commit_whose_ack_is_lost_is_not_written_twice(log: Connection, 
                 proxy.lose_answer_to(b"Nats-Batch-Commit")
                 await feed_in(log, inputs[20:40])
                 await drained(log, 40)
-                assert proxy.cuts == 1
+                assert proxy.interruptions == 1
                 await feed_in(log, inputs[40:])
                 events = await drained(log, 60)
-                assert fences() == before, "it knows its own commit again"
+                assert fences() == before, "it recognizes its own commit"
         finally:
             await through.close()
     each_once_in_order(events, inputs)
     await positions_are_right(log, inputs, 1, 1)
 
 
-async def test_a_commit_cut_in_the_middle_is_sent_again(log: Connection, running: Addresses) -> None:
+async def test_a_commit_interrupted_in_the_middle_is_sent_again(log: Connection, running: Addresses) -> None:
     inputs = plain(60)
     async with proxied(running.nats_url) as proxy:
         through = await connect(proxy.url, "through the proxy")
         try:
             async with Workers(through, Counting(), time.time_ns):
-                proxy.cut_at(b"Nats-Batch-Sequence: 5\r\n")
+                proxy.disconnect_at(b"Nats-Batch-Sequence: 5\r\n")
                 await feed_in(log, inputs)
                 events = await drained(log, 60)
-                assert proxy.cuts == 1
+                assert proxy.interruptions == 1
         finally:
             await through.close()
     each_once_in_order(events, inputs)

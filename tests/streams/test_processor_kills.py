@@ -1,4 +1,4 @@
-"""`kill -9` of workers and of the server, at chosen and at random moments; then everything is counted."""
+"""`kill -9` of workers and of the server, at chosen and at random times; then everything is counted."""
 
 import asyncio
 import random
@@ -18,9 +18,9 @@ from tests.streams.counting import (
     Ticking,
     Workers,
     checkpoints,
+    dead_lettered,
     each_once_in_order,
     feed_in,
-    letters,
     plain,
     positions_are_right,
     written,
@@ -33,7 +33,7 @@ WORKER = "tests.streams.worker"
 
 
 async def died(url: str, log: Path, *args: str) -> None:
-    """A worker ran until the moment that it was made for."""
+    """A worker ran until it ended itself at the chosen point."""
     async with process(WORKER, url, *args, log=log) as worker, asyncio.timeout(30):
         assert await worker.wait() == 9, log.read_text()[-2_000:]
 
@@ -56,10 +56,10 @@ async def test_killed_between_read_and_commit(log: Connection, running: Addresse
     await positions_are_right(log, inputs, 1, 1)
 
 
-async def test_killed_at_ten_random_moments_while_input_flows(
+async def test_killed_at_ten_random_times_while_input_flows(
     log: Connection, running: Addresses, tmp_path: Path
 ) -> None:
-    moments = random.Random(4)
+    chance = random.Random(4)
     inputs: list[Given] = []
     stop = asyncio.Event()
 
@@ -77,7 +77,7 @@ async def test_killed_at_ten_random_moments_while_input_flows(
             before = len(await written(log))
             async with process(WORKER, running.nats_url, "2", log=tmp_path / "log") as worker:
                 await heard(worker, "loaded")
-                await asyncio.sleep(moments.uniform(0.0, 0.15))
+                await asyncio.sleep(chance.uniform(0.0, 0.15))
                 worker.kill()
                 assert await worker.wait() == -signal.SIGKILL
             progressed += len(await written(log)) > before
@@ -88,7 +88,7 @@ async def test_killed_at_ten_random_moments_while_input_flows(
     await finished(log, len(inputs), lane_count=2)
     each_once_in_order(await written(log), inputs)
     await positions_are_right(log, inputs, 1, 2)
-    assert await letters(log) == []
+    assert await dead_lettered(log) == []
 
 
 async def test_killed_between_the_parts_of_one_event(log: Connection, running: Addresses, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ async def test_killed_between_intent_and_outcome(log: Connection, running: Addre
     inputs = [Given("a", 1, "intent"), Given("a", 2), Given("b", 3, "intent")]
     await feed_in(log, inputs)
     for _ in range(2):
-        await died(running.nats_url, tmp_path / "log", "1", "exit-at-courier")
+        await died(running.nats_url, tmp_path / "log", "1", "exit-at-effect")
         assert not [event for event in await written(log) if isinstance(event.data, Fetched)]
     async with process(WORKER, running.nats_url, "1", log=tmp_path / "log"):
         events = await settled(lambda: written(log), lambda events: len(events) >= 5, 30, every=0.05)

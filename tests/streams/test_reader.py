@@ -1,4 +1,4 @@
-"""Reading: every message once, in order, whatever is killed meanwhile; and a hole never passes silently."""
+"""Reading: every message once, in order, whatever is killed meanwhile; and every hole is reported."""
 
 import asyncio
 from collections.abc import Sequence
@@ -28,21 +28,21 @@ def numbers(messages: Sequence[Stored]) -> list[int]:
     return [int(message.payload) for message in messages]
 
 
-async def taken(feed: StreamSubscription, count: int, within: float = 20.0) -> list[Stored]:
-    """So many messages from a feed."""
+async def taken(subscription: StreamSubscription, count: int, within: float = 20.0) -> list[Stored]:
+    """So many messages from a subscription."""
     found: list[Stored] = []
     async with asyncio.timeout(within):
         while len(found) < count:
-            await feed.wait()
-            found += feed.take(count - len(found))
+            await subscription.wait()
+            found += subscription.take(count - len(found))
     return found
 
 
-async def nothing_more(feed: StreamSubscription) -> bool:
-    return not await feed.wait(0.3) and not feed.take(10)
+async def nothing_more(subscription: StreamSubscription) -> bool:
+    return not await subscription.wait(0.3) and not subscription.take(10)
 
 
-async def test_one_message_by_place_or_by_subject(log: Connection) -> None:
+async def test_one_message_by_sequence_or_by_subject(log: Connection) -> None:
     await write(log, 1, 5)
     assert await get(log, "RAW", 2) == Stored(2, "raw.2.x", b"2")
     assert await get(log, "RAW", 6) is None
@@ -100,23 +100,25 @@ async def test_a_history_ends_although_more_is_written(log: Connection) -> None:
     assert len(found) >= 2_000
 
 
-async def test_a_named_feed_resumes_and_its_durable_consumer_shows_the_lag(log: Connection) -> None:
+async def test_a_named_subscription_resumes_and_its_durable_consumer_shows_the_lag(log: Connection) -> None:
     await write(log, 1, 100)
 
     async def waiting() -> int:
         state = await log.api("CONSUMER.INFO.RAW.reader")
         return int(state["num_pending"] + state["num_ack_pending"])
 
-    feed = await StreamSubscription(log, "RAW", ["raw.1.>"], name="reader", batch=20, description="odd ones").open(0)
-    assert feed.pending == 50
-    first = await taken(feed, 30)
+    subscription = await StreamSubscription(
+        log, "RAW", ["raw.1.>"], name="reader", batch=20, description="odd ones"
+    ).open(0)
+    assert subscription.pending == 50
+    first = await taken(subscription, 30)
     assert await waiting() == 50
-    await feed.ack(first[-1])
+    await subscription.ack(first[-1])
     assert await settled(waiting, lambda left: left != 50, 5) == 20
-    rest = await taken(feed, 20)
-    assert feed.at_end
-    await feed.ack(rest[-11])
-    await feed.close()
+    rest = await taken(subscription, 20)
+    assert subscription.at_end
+    await subscription.ack(rest[-11])
+    await subscription.close()
     assert await waiting() == 10
     assert numbers(first + rest) == list(range(1, 101, 2))
 
@@ -130,10 +132,10 @@ async def test_a_named_feed_resumes_and_its_durable_consumer_shows_the_lag(log: 
 
 async def test_the_durable_consumer_is_made_again_when_it_was_deleted(log: Connection) -> None:
     await write(log, 1, 10)
-    feed = await StreamSubscription(log, "RAW", name="reader", batch=20).open(0)
-    found = await taken(feed, 10)
+    subscription = await StreamSubscription(log, "RAW", name="reader", batch=20).open(0)
+    found = await taken(subscription, 10)
     await log.api("CONSUMER.DELETE.RAW.reader")
-    await feed.ack(found[7])
+    await subscription.ack(found[7])
 
     async def waiting() -> int | None:
         try:
@@ -142,10 +144,10 @@ async def test_the_durable_consumer_is_made_again_when_it_was_deleted(log: Conne
             return None
 
     await settled(waiting, lambda left: left == 2, 10)
-    await feed.close()
+    await subscription.close()
 
 
-async def test_two_feeds_of_one_name_do_not_take_each_others_messages(log: Connection) -> None:
+async def test_two_subscriptions_of_one_name_do_not_take_each_others_messages(log: Connection) -> None:
     await write(log, 1, 300)
     one = await StreamSubscription(log, "RAW", ["raw.>"], name="reader", batch=10).open(0)
     found = await taken(one, 5)
@@ -162,33 +164,35 @@ async def test_two_feeds_of_one_name_do_not_take_each_others_messages(log: Conne
 
 async def test_a_consumer_deleted_behind_its_back(log: Connection) -> None:
     await write(log, 1, 50)
-    feed = await StreamSubscription(log, "RAW", batch=10).open(0)
-    found = await taken(feed, 50)
+    subscription = await StreamSubscription(log, "RAW", batch=10).open(0)
+    found = await taken(subscription, 50)
     (name,) = (await log.api("CONSUMER.NAMES.RAW"))["consumers"]
-    # A request that meets the deletion gets no answer; one that waits is told of it.
+    # A pull that arrives with the deletion gets no answer; one that waits is notified of it.
     await settled(lambda: log.api(f"CONSUMER.INFO.RAW.{name}"), lambda state: state["num_waiting"] > 0)
     await log.api(f"CONSUMER.DELETE.RAW.{name}")
     await write(log, 51, 30)
-    found += await taken(feed, 30, within=8)
+    found += await taken(subscription, 30, within=8)
     assert numbers(found) == list(range(1, 81))
-    assert await nothing_more(feed)
-    await feed.close()
-    assert (await log.api("CONSUMER.NAMES.RAW"))["consumers"] in ([], None), "a closed feed leaves nothing behind"
+    assert await nothing_more(subscription)
+    await subscription.close()
+    assert (await log.api("CONSUMER.NAMES.RAW"))["consumers"] in ([], None), (
+        "a closed subscription leaves nothing behind"
+    )
 
 
-async def test_a_connection_cut_in_the_middle(log: Connection, running: Addresses) -> None:
+async def test_a_connection_lost_in_the_middle(log: Connection, running: Addresses) -> None:
     await write(log, 1, 1_000)
     async with proxied(running.nats_url) as proxy:
         through = await connect(proxy.url, "through the proxy")
-        feed = await StreamSubscription(through, "RAW", name="reader", batch=100).open(0)
-        found = await taken(feed, 120)
+        subscription = await StreamSubscription(through, "RAW", name="reader", batch=100).open(0)
+        found = await taken(subscription, 120)
         for first in (1_001, 1_501):
-            proxy.cut_at(b"CONSUMER.MSG.NEXT")
+            proxy.disconnect_at(b"CONSUMER.MSG.NEXT")
             await write(log, first, 500)
-            found += await taken(feed, first + 499 - len(found))
-        assert proxy.cuts >= 1
+            found += await taken(subscription, first + 499 - len(found))
+        assert proxy.interruptions >= 1
         assert numbers(found) == list(range(1, 2_001))
-        await feed.close()
+        await subscription.close()
         await through.close()
 
 
@@ -202,7 +206,7 @@ async def test_a_message_lost_on_the_way_is_noticed_and_read_again(log: Connecti
         for first in range(101, 201, 10):
             await write(log, first, 10)
         found += await taken(filtered, 50, within=8)
-        assert proxy.cuts == 1
+        assert proxy.interruptions == 1
         assert numbers(found) == list(range(1, 201, 2))
         await filtered.close()
         await through.close()
@@ -213,31 +217,31 @@ async def test_the_server_is_killed_in_the_middle(tmp_path: Path, name: str | No
     async with own_server(tmp_path) as server:
         writer, reader = await connect(server.url, "writer"), await connect(server.url, "reader")
         await write(writer, 1, 3_000)
-        feed = await StreamSubscription(reader, "RAW", name=name, batch=100).open(0)
+        subscription = await StreamSubscription(reader, "RAW", name=name, batch=100).open(0)
         filtered = await StreamSubscription(reader, "RAW", ["raw.1.>"], name=name and "odd", batch=100).open(0)
-        found, odd = await taken(feed, 150), await taken(filtered, 150)
+        found, odd = await taken(subscription, 150), await taken(filtered, 150)
         for kill in range(2):
             await server.kill()
             await server.start()
-            found += await taken(feed, 1_000)
+            found += await taken(subscription, 1_000)
             odd += await taken(filtered, 500)
             async with asyncio.timeout(10):
                 while not writer.client.is_connected:
                     await asyncio.sleep(0.01)
             await write(writer, 3_001 + kill * 500, 500)
-        found += await taken(feed, 4_000 - len(found))
+        found += await taken(subscription, 4_000 - len(found))
         odd += await taken(filtered, 2_000 - len(odd))
         assert numbers(found) == list(range(1, 4_001))
         assert numbers(odd) == list(range(1, 4_001, 2))
-        assert await nothing_more(feed)
-        for each in (feed, filtered):
+        assert await nothing_more(subscription)
+        for each in (subscription, filtered):
             await each.close()
         await reader.close()
         await writer.close()
 
 
 async def holed(connection: Connection, **settings: Any) -> None:
-    """A stream that somebody may delete from, with messages 1 to 20."""
+    """A stream whose messages may be deleted, with messages 1 to 20."""
     body = {"name": "HOLED", "subjects": ["holed.>"], "storage": "file", "allow_atomic": True, **settings}
     await connection.api("STREAM.CREATE.HOLED", body)
     await write(connection, 1, 20, stream="holed")
@@ -247,37 +251,37 @@ async def test_a_hole_is_data_loss(log: Connection) -> None:
     await holed(log)
     for sequence in (7, 8, 15):
         await log.api("STREAM.MSG.DELETE.HOLED", {"seq": sequence})
-    feed = await StreamSubscription(log, "HOLED").open(0)
-    assert numbers(await taken(feed, 6)) == [1, 2, 3, 4, 5, 6], "what comes before the hole is whole"
+    subscription = await StreamSubscription(log, "HOLED").open(0)
+    assert numbers(await taken(subscription, 6)) == [1, 2, 3, 4, 5, 6], "what comes before the hole is whole"
     async with asyncio.timeout(5):
-        await feed.wait()
+        await subscription.wait()
     with pytest.raises(DataLossError, match=r"HOLED: sequences 7\.\.8 are missing") as loss:
-        feed.take(10)
+        subscription.take(10)
     assert (loss.value.stream, loss.value.first, loss.value.last) == ("HOLED", 7, 8)
-    await feed.close()
+    await subscription.close()
     with pytest.raises(DataLossError, match=r"15\.\.15"):
         async with asyncio.timeout(5):
             assert [numbers(batch) async for batch in read_all(log, "HOLED", after=10)]
 
 
-async def test_a_hole_right_behind_the_place_where_reading_starts(log: Connection) -> None:
+async def test_a_hole_right_behind_the_start(log: Connection) -> None:
     await holed(log)
     await log.api("STREAM.MSG.DELETE.HOLED", {"seq": 11})
-    feed = await StreamSubscription(log, "HOLED").open(10)
+    subscription = await StreamSubscription(log, "HOLED").open(10)
     with pytest.raises(DataLossError, match=r"11\.\.11"):
-        await taken(feed, 1)
-    await feed.close()
+        await taken(subscription, 1)
+    await subscription.close()
 
 
 async def test_a_hole_that_appears_while_reading(log: Connection) -> None:
     await holed(log)
-    feed = await StreamSubscription(log, "HOLED", batch=4).open(0)
-    found = await taken(feed, 20)
+    subscription = await StreamSubscription(log, "HOLED", batch=4).open(0)
+    found = await taken(subscription, 20)
     await log.api("STREAM.PURGE.HOLED")
     await write(log, 21, 3, stream="holed")
-    found += await taken(feed, 3)
+    found += await taken(subscription, 3)
     assert numbers(found) == list(range(1, 24)), "what has been read already may go"
-    await feed.close()
+    await subscription.close()
 
 
 async def test_what_the_age_limit_dropped_is_no_hole(log: Connection) -> None:
@@ -294,6 +298,6 @@ async def test_what_the_age_limit_dropped_is_no_hole(log: Connection) -> None:
     assert (await state())["first_seq"] == 21
     found = [stored async for batch in read_all(log, "HOLED") for stored in batch]
     assert numbers(found) == [21, 22, 23, 24, 25]
-    feed = await StreamSubscription(log, "HOLED", name="reader").open(3)
-    assert numbers(await taken(feed, 5)) == [21, 22, 23, 24, 25]
-    await feed.close()
+    subscription = await StreamSubscription(log, "HOLED", name="reader").open(3)
+    assert numbers(await taken(subscription, 5)) == [21, 22, 23, 24, 25]
+    await subscription.close()

@@ -1,5 +1,4 @@
-"""Snapshots: restored and brought up to date a state is what a replay of everything makes; what does not fit is passed
-over."""
+"""Snapshots: restored, with the later events folded, they are the state of a full replay; unusable ones are ignored."""
 
 import asyncio
 import time
@@ -39,7 +38,7 @@ from tests.streams.counting import (
     written,
 )
 from tests.streams.deadlines import eventually, settled
-from tests.streams.test_lane_leases import stored
+from tests.streams.stage_instances import stored
 
 WHOLE = Lane(0, 63)
 OFTEN = LaneSettings(read_batch=7, snapshot_every=1, snapshot_at_stop=1)
@@ -90,7 +89,7 @@ class Following(Saving):
 
 
 def facts(state: Counts) -> Facts:
-    """What it holds; a key that was only looked at is no part of it."""
+    """What a state holds; a key that was only read is no part of it."""
     counts, newest, ticks = ({k: n for k, n in each.items() if n} for each in (state.counts, state.newest, state.ticks))
     return counts, newest, dict(state.wanted), ticks
 
@@ -103,7 +102,7 @@ def replayed(stage: Counting, events: Sequence[Recorded]) -> Counts:
 
 
 class Replaying(Following):
-    """Sees what another stage wrote when it replays, and not while it works."""
+    """Folds what another stage wrote when it replays, and not while it works."""
 
     follows = frozenset()
 
@@ -305,7 +304,7 @@ async def test_a_load_that_replayed_more_than_its_checkpoint_saves_no_wrong_snap
 
 
 async def test_events_of_others_behind_the_checkpoint_are_folded_once(log: Connection, saved: Saved) -> None:
-    """They are in the state that a replay made, so that a snapshot of it must not end at the checkpoint."""
+    """They are in the replayed state, so a snapshot of it must not claim to end at the checkpoint."""
     await feed_in(log, plain(20))
     async with Workers(log, Counting(), time.time_ns):
         await counted(log, 20)
@@ -337,34 +336,34 @@ async def write_nonsense(log: Connection) -> None:
     await snapshots.save(log, "counting", WHOLE, 1, "GROUPS", 10, b"nonsense")
 
 
-async def come_from_the_future(log: Connection) -> None:
+async def save_for_a_later_sequence(log: Connection) -> None:
     await snapshots.save(log, "counting", WHOLE, 1, "GROUPS", 1_000_000, b"")
 
 
 @pytest.mark.parametrize(
-    ("harm", "why"),
+    ("damage", "why"),
     [
-        (damage_a_part, "its parts do not make up what the head says"),
-        (truncate, "its parts do not make up what the head says"),
+        (damage_a_part, "its parts do not match its head"),
+        (truncate, "its parts do not match its head"),
         (damage_the_head, ""),
         (write_nonsense, "Error: "),
-        (come_from_the_future, "it was taken of another log"),
+        (save_for_a_later_sequence, "it is of another log"),
     ],
 )
-async def test_a_damaged_snapshot_is_passed_over(
-    log: Connection, saved: Saved, harm: Callable[[Connection], Any], why: str
+async def test_a_damaged_snapshot_is_ignored(
+    log: Connection, saved: Saved, damage: Callable[[Connection], Any], why: str
 ) -> None:
     inputs = plain(60)
     await feed_in(log, inputs[:50])
     async with Workers(log, Saving(), time.time_ns, settings=OFTEN):
         await counted(log, 50)
-    await harm(log)
+    await damage(log)
     with capture_logs() as logs:
         await feed_in(log, inputs[50:])
         async with Workers(log, Saving(), time.time_ns, settings=OFTEN):
             each_once_in_order(await counted(log, 60), inputs)
     assert loaded(logs)[0] == (0, 50)
-    reasons = [each for each in logs if each["event"] in ("snapshot.passed_over", "snapshot.unreadable")]
+    reasons = [each for each in logs if each["event"] in ("snapshot.ignored", "snapshot.unreadable")]
     assert reasons
     assert why in reasons[0].get("why", "")
     # A new one takes its place.
@@ -374,7 +373,7 @@ async def test_a_damaged_snapshot_is_passed_over(
     assert loaded(logs)[0][0] > 0
 
 
-async def test_a_snapshot_of_another_schema_is_passed_over(log: Connection, saved: Saved) -> None:
+async def test_a_snapshot_of_another_schema_is_ignored(log: Connection, saved: Saved) -> None:
     class Newer(Saving):
         schema = 2
 
@@ -387,10 +386,10 @@ async def test_a_snapshot_of_another_schema_is_passed_over(log: Connection, save
         async with Workers(log, Newer(), time.time_ns, settings=OFTEN):
             each_once_in_order(await counted(log, 60), inputs)
     assert loaded(logs) == [(0, 50)]
-    assert [each["why"] for each in logs if each["event"] == "snapshot.passed_over"] == ["its schema is 1, not 2"]
+    assert [each["why"] for each in logs if each["event"] == "snapshot.ignored"] == ["its schema is 1, not 2"]
 
 
-async def test_a_snapshot_of_a_log_that_was_made_again_is_passed_over(log: Connection, saved: Saved) -> None:
+async def test_a_snapshot_of_a_log_that_was_made_again_is_ignored(log: Connection, saved: Saved) -> None:
     await feed_in(log, plain(50))
     async with Workers(log, Saving(), time.time_ns, settings=OFTEN):
         await counted(log, 50)
@@ -406,7 +405,7 @@ async def test_a_snapshot_of_a_log_that_was_made_again_is_passed_over(log: Conne
             await feed_in(log, plain(1, first=2_000))
             each_once_in_order(await counted(log, 201), [*inputs, *plain(1, first=2_000)])
     assert loaded(logs) == [(0, 0), (0, 200)]
-    assert "it was taken of another log" in [each.get("why") for each in logs]
+    assert "it is of another log" in [each.get("why") for each in logs]
 
 
 async def test_two_savers_at_once_leave_a_whole_snapshot_or_none(log: Connection) -> None:
@@ -425,17 +424,17 @@ async def test_two_savers_at_once_leave_a_whole_snapshot_or_none(log: Connection
 
 
 async def test_portfolios_are_equal_with_and_without_snapshots(log: Connection) -> None:
-    events = million.lives(90)
+    events = million.subscriber_events(90)
     portfolios = []
     for count in (8_000, 2_000, 2_000):
-        await million.live(log, events, count)
+        await million.store(log, events, count)
         with capture_logs() as logs:
-            _, after = await million.started(log)
+            _, after = await million.start_and_stop(log)
         portfolios.append(after)
         expected = [count < 8_000] * 4
         assert [at > 0 for at, _ in loaded(logs)] == expected
     await log.api("STREAM.PURGE.SNAPSHOTS")
-    _, whole = await million.started(log)
+    _, whole = await million.start_and_stop(log)
     assert len(whole) == 90
     assert portfolios[-1] == whole
     assert portfolios[0] != whole

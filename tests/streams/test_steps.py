@@ -1,4 +1,4 @@
-"""Processes killed at every step of the loop, and at random moments while two share the lanes."""
+"""Processes killed at every step of the loop, and at random chance while two share the lanes."""
 
 import asyncio
 import os
@@ -21,8 +21,7 @@ from tests.streams import own_server as own_server_module
 from tests.streams.counting import CODEC, Counting, Given, Workers, checkpoints, feed_in, plain, positions_are_right
 from tests.streams.deadlines import eventually, settled
 from tests.streams.own_server import own_server
-from tests.streams.subprocesses import process
-from tests.streams.test_lane_leases import (
+from tests.streams.stage_instances import (
     KEYS,
     all_counted,
     all_counted_so_far,
@@ -32,6 +31,7 @@ from tests.streams.test_lane_leases import (
     shared,
     stored,
 )
+from tests.streams.subprocesses import process
 
 INSTANCE = "tests.streams.instance"
 
@@ -58,7 +58,7 @@ async def test_killed_at_a_step(log: Connection, running: Addresses, tmp_path: P
             assert dying.returncode == 9, (tmp_path / "log").read_text()[-2_000:]
         left = await checkpoints(log, 1)
         if step in ("committed", "acknowledged"):
-            assert left, "what was committed stands"
+            assert left, "what was committed is stored"
     async with Workers(log, Counting(), time.time_ns):
         await all_counted(log, inputs)
     await positions_are_right(log, inputs, 1, 1)
@@ -67,15 +67,15 @@ async def test_killed_at_a_step(log: Connection, running: Addresses, tmp_path: P
 async def test_instances_that_share_lanes_are_killed_at_random(
     log: Connection, running: Addresses, tmp_path: Path
 ) -> None:
-    moments = random.Random(7)
+    chance = random.Random(7)
     async with instances(running.nats_url, tmp_path) as group:
         async with flowing(log) as flow:
             await group.start("0")
             await group.start("1")
             for number in range(2, 12):
                 before = await stored(log)
-                await asyncio.sleep(moments.uniform(0.0, 0.8))
-                victim = moments.choice([name for name, each in group.by_name.items() if each.returncode is None])
+                await asyncio.sleep(chance.uniform(0.0, 0.8))
+                victim = chance.choice([name for name, each in group.by_name.items() if each.returncode is None])
                 os.kill(group.pid(victim), signal.SIGKILL)
                 await group.by_name[victim].wait()
                 await group.start(str(number))
@@ -84,7 +84,7 @@ async def test_instances_that_share_lanes_are_killed_at_random(
         await positions_are_right(log, flow.inputs, 1, 4)
 
 
-async def test_a_full_disk_is_waited_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_disk_is_retried_until_there_is_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     conf, text = tmp_path / "nats.conf", own_server_module.CONF.read_text()
 
     def quota(size: str) -> None:
@@ -104,7 +104,7 @@ async def test_a_full_disk_is_waited_out(tmp_path: Path, monkeypatch: pytest.Mon
                 await shared(connection, {"a": 1, "b": 1})
                 inputs = await fed_until_refused(connection)
                 await eventually(lambda: waits(logs) == {"00-31", "32-63"}, what="both lanes have a commit that waits")
-                # Who is told to stop does not wait for ever.
+                # An instance that is stopped does not wait for ever.
                 stops["b"].set()
                 async with asyncio.timeout(15):
                     await running["b"]
@@ -119,7 +119,7 @@ async def test_a_full_disk_is_waited_out(tmp_path: Path, monkeypatch: pytest.Mon
                 more = plain(40, keys=KEYS, first=len(inputs) + 1)
                 await feed_in(connection, more)
                 await all_counted(connection, [*inputs, *more])
-                assert runners["a"].ownership.owned == {"00-31", "32-63"}
+                assert runners["a"].leases.owned == {"00-31", "32-63"}
             finally:
                 for stop in stops.values():
                     stop.set()

@@ -67,8 +67,8 @@ def test_different_texts_have_different_tokens(one: str, other: str) -> None:
 
 
 async def test_partitions_are_those_of_the_server(log: Connection) -> None:
-    letters = random.Random(64)
-    keys = ["".join(letters.choices("ABCxyz0189_-:@#/%", k=length)) for length in range(1, 31) for _ in range(10)]
+    chance = random.Random(64)
+    keys = ["".join(chance.choices("ABCxyz0189_-:@#/%", k=length)) for length in range(1, 31) for _ in range(10)]
     transform = {"src": "keys.*", "dest": "parted.{{partition(64,1)}}.{{wildcard(1)}}"}
     body = {"name": "PARTED", "subjects": ["keys.*"], "storage": "memory", "subject_transform": transform}
     await log.api("STREAM.CREATE.PARTED", body)

@@ -1,4 +1,4 @@
-"""The table of streams: applied, verified, repaired; and history that nobody can edit."""
+"""The table of streams: applied, verified, repaired; and history that cannot be edited."""
 
 import pytest
 
@@ -58,7 +58,7 @@ async def test_a_changed_stream_is_reported_and_repaired(log: Connection, settin
 
 
 @pytest.mark.parametrize("stream", HISTORY, ids=lambda stream: stream.name)
-async def test_nobody_deletes_or_purges(log: Connection, stream: topology.Stream) -> None:
+async def test_history_cannot_be_deleted_or_purged(log: Connection, stream: topology.Stream) -> None:
     subject = stream.subjects[0].replace(">", "x.y")
     await append(log, [Record(subject, b"history")])
     for call, body in ((f"STREAM.MSG.DELETE.{stream.name}", {"seq": 1}), (f"STREAM.PURGE.{stream.name}", {})):
@@ -75,4 +75,4 @@ async def test_nobody_deletes_or_purges(log: Connection, stream: topology.Stream
 
 
 async def test_an_unknown_stream_has_no_info(log: Connection) -> None:
-    assert await topology.info(log, "NOBODY") is None
+    assert await topology.info(log, "UNKNOWN") is None

@@ -1,8 +1,8 @@
 """A process that runs the counting stage: what the tests kill.
 
-    python -m tests.streams.worker URL LANES [exit-at-handle=N | exit-after-part=N | exit-at-courier]
+    python -m tests.streams.worker URL LANES [exit-at-handle=N | exit-after-part=N | exit-at-effect]
 
-It says 'loaded' on stdout when every lane has loaded. `exit-*` ends it on the spot, as `kill -9` would.
+It prints 'loaded' when every lane has loaded. `exit-*` ends it on the spot, as `kill -9` would.
 """
 
 import asyncio
@@ -24,36 +24,36 @@ structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 
 class Doomed(Fetching):
-    """Ends the process at the chosen moment."""
+    """Ends the process at the chosen point."""
 
-    def __init__(self, moment: str, count: int) -> None:
+    def __init__(self, exit_point: str, count: int) -> None:
         super().__init__(self._fetch_or_die)
-        self._moment = moment
+        self._exit_point = exit_point
         self._count = count
         self._handled = 0
         self._stored = 0
 
     async def _fetch_or_die(self, wanted: Wanted) -> int:
-        if self._moment == "exit-at-courier":
+        if self._exit_point == "exit-at-effect":
             os._exit(9)
         return 1
 
     def handle(self, state: Counts, event: Recorded, now: int) -> Iterator[Output]:
         self._handled += 1
-        if self._moment == "exit-at-handle" and self._handled == self._count:
+        if self._exit_point == "exit-at-handle" and self._handled == self._count:
             os._exit(9)
         return super().handle(state, event, now)
 
     def stored(self, state: Counts, output: Output, sequence: int) -> None:
         super().stored(state, output, sequence)
         self._stored += 1
-        if self._moment == "exit-after-part" and self._stored == self._count:
+        if self._exit_point == "exit-after-part" and self._stored == self._count:
             os._exit(9)
 
 
-async def main(url: str, lane_count: int, moment: str, count: int) -> None:
+async def main(url: str, lane_count: int, exit_point: str, count: int) -> None:
     connection = await connect(url, "worker")
-    stage = Doomed(moment, count)
+    stage = Doomed(exit_point, count)
     workers = [LaneWorker(connection, CODEC, stage, lane, time.time_ns) for lane in lanes(lane_count)]
     running = [asyncio.create_task(worker.run(asyncio.Event())) for worker in workers]
     for worker in workers:
@@ -64,5 +64,5 @@ async def main(url: str, lane_count: int, moment: str, count: int) -> None:
 
 
 if __name__ == "__main__":
-    moment, _, count = (sys.argv[3] if len(sys.argv) > 3 else "").partition("=")
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), moment, int(count or 0)))
+    exit_point, _, count = (sys.argv[3] if len(sys.argv) > 3 else "").partition("=")
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), exit_point, int(count or 0)))

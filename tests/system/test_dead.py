@@ -15,10 +15,10 @@ from domain.events import RawReceived, Venue
 from gateways.sandbox.hyperliquid import INFLUENCERS
 from handlers.live.event_codec import codec
 from handlers.normalize import Normalize
-from streams import dead_letter_events, subjects, topology
+from streams import subjects, topology
 from streams.append import Record, append
 from streams.connection import Connection
-from streams.dead_letters import letters
+from streams.dead_letters import dead_letter, dead_letters
 from streams.processing.stage_runner import StageRunner
 from streams.subjects import lanes
 from tests.system.command import Ended, Ends, ends, until, vibe
@@ -62,7 +62,7 @@ async def broken(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tupl
     async with ends(folder) as at:
         await topology.apply(at.connection)
         await append(at.connection, [raw(MALFORMED, 1), raw(b'"<b>[/b]"', 2)])
-        await dead_letter_events.dead_letter(
+        await dead_letter(
             at.connection,
             stage="ingest",
             stream="RAW",
@@ -78,7 +78,7 @@ async def broken(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tupl
 
 
 async def in_state(at: Ends, state: str, count: int) -> bool:
-    found = await letters(at.connection, codec())
+    found = await dead_letters(at.connection, codec())
     return sum(letter.state == state for letter in found) >= count
 
 
@@ -127,7 +127,7 @@ async def test_an_operator_lists_retries_and_drops(broken: tuple[Path, Ends]) ->
     by_number = {str(row["number"]): row for row in retried.json}
     assert by_number[number]["error"] is None
     assert by_number[number]["retry"] > 0
-    assert "mend the cause, then drop" in by_number[frame]["error"]
+    assert "fix the cause, then drop the dead letter" in by_number[frame]["error"]
     again, nothing, both = await asyncio.gather(
         run(folder, "retry", number), run(folder, "retry"), run(folder, "retry", number, "--all")
     )

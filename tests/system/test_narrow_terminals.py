@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from streams import dead_letter_events
+from streams.dead_letters import dead_letter
 from tests.system.command import ends, vibe
 from tests.system.many_commands import CommandLine, Commands, command_lines
 
@@ -33,7 +33,7 @@ async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
     played = await vibe(folder, "demo", "--seconds", "12", "--json")
     assert played.code == 0, played.err
     async with ends(folder) as at, command_lines(folder) as commands:
-        await dead_letter_events.dead_letter(
+        await dead_letter(
             at.connection,
             stage="projection.system_checkpoint",
             stream="EXECUTIONS",

@@ -21,7 +21,7 @@ from streams import topology
 from streams.append import ExpectedVersion, Record, append
 from streams.bulk_client import connect as connect_wire
 from streams.connection import Connection, connect
-from streams.dead_letter_events import DEAD_TYPE, DeadLettered
+from streams.dead_letters import DEAD_TYPE, DeadLettered
 from streams.envelope import Codec, Recorded
 from streams.processing.checkpoint import CHECKPOINT_TYPE, Checkpoint
 from streams.processing.processor import LaneWorker

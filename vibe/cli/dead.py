@@ -93,7 +93,7 @@ def dead_drop(*numbers: int, why: str, json: Json = False) -> None:
 
 async def run_list(settings: Settings, stage: str | None, everything: bool, json: bool) -> int:
     async with open_connections(settings, json=json) as at:
-        found = await dead_letters.letters(at.connection, codec(), stage)
+        found = await dead_letters.dead_letters(at.connection, codec(), stage)
     shown = [one for one in found if everything or one.state == "open"]
     if json:
         print_json([_summary(one) for one in shown])
@@ -143,7 +143,7 @@ async def run_retry(settings: Settings, numbers: Sequence[int], everything: bool
     """Exit code 1 when one of them cannot be retried; the others are."""
     async with open_connections(settings, json=json) as at:
         if everything:
-            found = await dead_letters.letters(at.connection, codec(), stage)
+            found = await dead_letters.dead_letters(at.connection, codec(), stage)
             chosen = [one for one in found if one.state == "open"]
         else:
             chosen = await _named(at.connection, numbers, stage)
@@ -175,7 +175,7 @@ async def run_drop(settings: Settings, numbers: Sequence[int], why: str, json: b
 
 
 async def _named(connection: Connection, numbers: Sequence[int], stage: str | None = None) -> list[DeadLetter]:
-    found = {one.sequence: one for one in await dead_letters.letters(connection, codec(), stage)}
+    found = {one.sequence: one for one in await dead_letters.dead_letters(connection, codec(), stage)}
     missing = [number for number in numbers if number not in found]
     if missing:
         raise CommandError(f"there is no dead letter {', '.join(map(str, missing))}; see: vibe dead list --all")

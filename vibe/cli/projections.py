@@ -20,7 +20,7 @@ from projections.engine.rebuild import interrupted, rebuild
 from projections.engine.status_report import status_report
 from projections.engine.verify import verify
 from projections.models import PROJECTIONS
-from streams import dead_letter_events
+from streams import dead_letters
 from streams.connection import Connection
 from streams.envelope import Recorded
 from vibe.app.clock import Clock
@@ -259,7 +259,7 @@ def _dead_lettering(connection: Connection) -> OnSkipped:
     """Dead-letters the events that a rebuild skips, as running projections do."""
 
     async def dead_letter(projection: Projection | None, event: Recorded | Unreadable, why: str) -> None:
-        await dead_letter_events.dead_letter(
+        await dead_letters.dead_letter(
             connection,
             stage=f"projection.{projection.name}" if projection is not None else "projections",
             stream=event.stream,

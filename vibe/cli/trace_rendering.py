@@ -32,7 +32,7 @@ from domain.events import (
 from domain.micros import decimal_text
 from handlers.services.trace import Attempt, Trace, first_time, time_of
 from handlers.services.trace_verification import Verified
-from streams.dead_letter_events import DeadLettered
+from streams.dead_letters import DeadLettered
 from streams.envelope import Recorded, rfc3339
 from streams.topology import EXECUTIONS
 

@@ -14,7 +14,7 @@ from handlers.ingest.raw_writer import RawWriter
 from handlers.live.event_codec import codec
 from streams.append import Record, append
 from streams.connection import Connection, connect
-from streams.dead_letter_events import DeadLettered, decode
+from streams.dead_letters import DeadLettered, decode
 from streams.reader import read_all
 from tests.handlers.folding import trade
 from tests.streams.proxy import proxied
@@ -80,7 +80,7 @@ async def test_a_lost_answer_stores_nothing_twice(log: Connection, running: Addr
         try:
             proxy.lose_answer_to(b"Nats-Batch-Commit")
             await record(through, raws(range(100)))
-            assert proxy.cuts == 1
+            assert proxy.interruptions == 1
         finally:
             await through.close()
     assert await stored(log) == ids(range(100))

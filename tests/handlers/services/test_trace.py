@@ -8,9 +8,9 @@ from msgspec import structs
 from domain.events import Event, GroupMatched, OrderSubmitted, RawReceived
 from handlers.live.event_codec import codec
 from handlers.services.trace import Trace, Tracer, first_time
-from streams import dead_letter_events
 from streams.append import Record, append
 from streams.connection import Connection
+from streams.dead_letters import dead_letter
 from tests.domain.facts import at, bought, captured, completed, decided, deposited, group_closed, requested, signal
 from tests.streams.examples import example
 
@@ -127,7 +127,7 @@ async def test_latencies_are_counted_from_the_detection_of_the_first_raw_event(l
 
 
 async def test_a_dead_letter_is_found_by_its_id_and_by_its_origin(log: Connection) -> None:
-    await dead_letter_events.dead_letter(
+    await dead_letter(
         log,
         stage="normalize",
         stream="RAW",

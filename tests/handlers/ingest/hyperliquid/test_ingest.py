@@ -27,7 +27,7 @@ from handlers.live.event_codec import codec
 from handlers.normalize import Normalize
 from handlers.services.config_import import import_lines
 from streams.connection import Connection
-from streams.dead_letter_events import DeadLettered, decode
+from streams.dead_letters import DeadLettered, decode
 from streams.envelope import Recorded
 from streams.processing.processor import LaneWorker
 from streams.reader import read_all

@@ -21,7 +21,7 @@ from handlers.live.event_codec import codec
 from streams import subjects
 from streams.append import Record, append
 from streams.connection import Connection
-from streams.dead_letter_events import DeadLettered, decode
+from streams.dead_letters import DeadLettered, decode
 from streams.reader import read_all
 from tests.streams.deadlines import settled
 
