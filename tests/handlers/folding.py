@@ -29,13 +29,13 @@ ALICE, BOB = "0x" + "a1" * 20, "0x" + "b2" * 20
 
 
 def recorded(event: Event, sequence: int = 1, *, stream: str = "RAW") -> Recorded:
-    """An event as the log would hand it out."""
+    """An event as it is read from the log."""
     payload = CODEC.encode(event, id=f"id.{sequence}", source="tests", time_ns=NOW)
     return CODEC.decode(stream, sequence, "a.subject", payload)
 
 
 class Folding(Generic[S]):
-    """One lane of a stage, folded in memory. `log` is the output stream: what others wrote there and its own."""
+    """One lane of a stage, folded in memory. `log` is the output stream: its own events and those of others."""
 
     def __init__(self, stage: Stage[S]) -> None:
         self.stage = stage
@@ -45,7 +45,7 @@ class Folding(Generic[S]):
         self._sequences = itertools.count(1)
 
     def given(self, *events: Event, sequence: int = 0) -> "Folding[S]":
-        """Events that stand in the output stream."""
+        """Events that are stored in the output stream."""
         for event in events:
             place = sequence or next(self._sequences)
             self.log.append((place, event))
@@ -144,7 +144,7 @@ LINES = [
 
 
 def valued(*events: Event) -> LiveMarkPrices:
-    """Marks and resolutions stored under sequences 10, 20, 30, ..., followed by nobody."""
+    """Mark prices with these events, under sequences 10, 20, 30, ..., that follow no log."""
     valuation = LiveMarkPrices(cast(Connection, None), CODEC)
     for number, event in enumerate(events, 1):
         valuation.marks.evolve(event, number * 10)
@@ -154,7 +154,7 @@ def valued(*events: Event) -> LiveMarkPrices:
 def configured(
     lines: Iterable[str] = LINES, *, sequence: int = 10, at: int = NOW - 100 * SECOND, bankroll_micros: int = 0
 ) -> LiveConfiguration:
-    """A configuration that has read these lines and follows nothing; influencers have portfolios with a bankroll."""
+    """A configuration made of these lines that follows no log; influencers have portfolios with a bankroll."""
     configuration = LiveConfiguration(cast(Connection, None), CODEC)
     directory = Configuration()
     events, bad = parse(lines, directory, "tests")

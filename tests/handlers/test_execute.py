@@ -154,7 +154,7 @@ def test_a_reduction_never_exceeds_what_the_subscription_holds() -> None:
     assert completed.reasons == (Reason.REDUCED_TO_POSITION,)
 
 
-def test_what_one_subscription_holds_no_other_can_give_up() -> None:
+def test_a_subscription_cannot_sell_what_another_holds() -> None:
     configuration = configured()
     lane = Folding(Execute(configuration))
     lane.when(decision(configuration))
@@ -169,7 +169,7 @@ def test_what_one_subscription_holds_no_other_can_give_up() -> None:
     assert position.share_micros == 3 * USD
 
 
-def test_what_was_sold_again_is_not_remembered() -> None:
+def test_a_closed_copy_leaves_memory() -> None:
     configuration = configured()
     lane = Folding(Execute(configuration))
     lane.when(decision(configuration))
@@ -188,7 +188,7 @@ def test_what_was_sold_again_is_not_remembered() -> None:
 
 
 @pytest.mark.parametrize(("price", "profit"), [(USD, -298 * USD), (0, -301 * USD), (USD // 2, -299_500_000)])
-def test_a_settlement_is_answered_with_the_position_after_it(price: int, profit: int) -> None:
+def test_a_settlement_is_followed_by_the_position_after_it(price: int, profit: int) -> None:
     configuration = configured()
     lane = Folding(Execute(configuration))
     lane.when(decision(configuration))
@@ -225,8 +225,8 @@ def test_each_subscriptions_settlement_takes_its_own_part() -> None:
     assert lane.replayed().state == lane.replayed(snapshot_at=9).state == lane.state
 
 
-def test_the_positions_said_are_those_of_the_portfolio() -> None:
-    """Two stages fold the same fills: what one says, the other holds."""
+def test_the_stored_positions_are_those_of_the_portfolio() -> None:
+    """Two stages fold the same fills: the positions of one are those of the other."""
     configuration = configured()
     lane = Folding(Execute(configuration))
     portfolio = portfolios.initial
@@ -242,11 +242,11 @@ def test_the_positions_said_are_those_of_the_portfolio() -> None:
         portfolio = portfolios.evolve(portfolio, made)
         for event in lane.when(made):
             portfolio = portfolios.evolve(portfolio, event)
-        said = lane.outputs[-1].event
+        changed = lane.outputs[-1].event
         held = portfolio.positions["hyperliquid", "BTC"]
-        assert isinstance(said, PositionChanged)
-        assert (said.share_micros, said.cost_micros) == (held.share_micros, held.cost_micros)
-        assert said.realized_micros == portfolios.realized(portfolio)
+        assert isinstance(changed, PositionChanged)
+        assert (changed.share_micros, changed.cost_micros) == (held.share_micros, held.cost_micros)
+        assert changed.realized_micros == portfolios.realized(portfolio)
     payout = settled(9, held.share_micros, USD)
     (last,) = lane.when(payout)
     portfolio = portfolios.evolve(portfolio, payout)
@@ -257,7 +257,7 @@ def test_the_positions_said_are_those_of_the_portfolio() -> None:
 @pytest.mark.parametrize(
     "fields", [{"decision": Decision.SKIP}, {"mode": Mode.LIVE}, {"mode": Mode.RECORD_ONLY}], ids=str
 )
-def test_skips_and_other_modes_are_left_alone(fields: dict[str, Any]) -> None:
+def test_skips_and_other_modes_have_no_orders(fields: dict[str, Any]) -> None:
     configuration = configured()
     assert Folding(Execute(configuration)).when(decision(configuration, **fields)) == []
 

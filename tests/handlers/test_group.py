@@ -44,7 +44,7 @@ def kinds(events: list[Any]) -> list[type]:
     return [type(event) for event in events]
 
 
-def test_signals_of_one_window_are_one_group_that_time_closes() -> None:
+def test_signals_of_one_window_are_one_group_that_a_tick_closes() -> None:
     lane = Folding(Group())
     assert lane.stage.due(lane.state) is None
     (first,) = lane.when(signal(1, 0), sequence=11)
@@ -108,7 +108,7 @@ def test_movements_are_not_copied() -> None:
     assert lane.stage.due(lane.state) is None
 
 
-def test_what_is_seen_late_waits_a_moment_for_company() -> None:
+def test_a_signal_detected_late_waits_for_others_of_its_window() -> None:
     lane = Folding(Group())
     late = NOW + 60 * 1_000 * MS
     lane.when(signal(1, 0), now=late)
@@ -118,14 +118,14 @@ def test_what_is_seen_late_waits_a_moment_for_company() -> None:
     assert closed.signal_ids == ("s1", "s2")
 
 
-def test_a_signal_of_long_before_is_a_group_of_its_own() -> None:
+def test_a_signal_of_an_earlier_window_is_a_group_of_its_own() -> None:
     lane = Folding(Group())
     lane.when(signal(2, 0))
     closed, opened = lane.when(signal(1, -WINDOW - 1))
     assert (closed.signal_ids, opened.signal_id) == (("s2",), "s1")
 
 
-def test_what_is_assumed_of_one_signal_is_assumed_of_its_group() -> None:
+def test_the_group_of_a_signal_with_an_assumed_position_is_assumed_too() -> None:
     lane = Folding(Group())
     lane.when(signal(1, 0, position_state=PositionState.ASSUMED))
     lane.when(signal(2, 1))
@@ -134,7 +134,7 @@ def test_what_is_assumed_of_one_signal_is_assumed_of_its_group() -> None:
 
 
 @pytest.mark.parametrize("venue", list(Venue))
-def test_a_window_is_as_long_as_its_venue_asks(venue: Venue) -> None:
+def test_the_length_of_a_window_is_its_venues(venue: Venue) -> None:
     lane = Folding(Group())
     lane.when(signal(1, 0, venue=venue))
     assert lane.stage.due(lane.state) == NOW + VENUES[venue].group_window_ns

@@ -19,7 +19,7 @@ DAY_ONE = 1_767_225_600 * 1_000_000_000
 
 
 class FakePrices:
-    """The prices of one venue; `fails` makes it silent for so many rounds."""
+    """The prices of one venue; `fails` is the number of requests that it does not answer."""
 
     def __init__(self, **prices: int) -> None:
         self.prices_of: dict[str, int] = dict(prices)
@@ -71,7 +71,7 @@ async def marking(
 
 
 async def rounds(prices: FakePrices, count: int) -> None:
-    """Wait for so many more questions."""
+    """Wait for so many more requests."""
     until = len(prices.asked) + count
     async with asyncio.timeout(10):
         while len(prices.asked) < until:
@@ -79,7 +79,7 @@ async def rounds(prices: FakePrices, count: int) -> None:
     await asyncio.sleep(0.1)
 
 
-async def test_what_was_traded_is_marked_and_only_what_moves_is_stored_again(log: Connection) -> None:
+async def test_traded_assets_are_marked_and_only_moved_prices_are_stored_again(log: Connection) -> None:
     prices, clock = FakePrices(BTC=100, ETH=50, unseen=1), Time()
     await traded(log, "BTC", "ETH")
     async with marking(log, {Venue.HYPERLIQUID: prices}, clock) as valuation:
@@ -101,7 +101,7 @@ async def test_what_was_traded_is_marked_and_only_what_moves_is_stored_again(log
     assert all(mark.marked_at >= DAY_ONE for mark in marks)
 
 
-async def test_a_mark_that_does_not_move_is_stored_again_after_five_minutes(log: Connection) -> None:
+async def test_an_unchanged_mark_is_stored_again_after_five_minutes(log: Connection) -> None:
     prices, clock = FakePrices(BTC=100), Time()
     await traded(log, "BTC")
     async with marking(log, {Venue.HYPERLIQUID: prices}, clock):
@@ -119,7 +119,7 @@ async def test_two_instances_store_a_mark_once(log: Connection) -> None:
     assert len(await stored(log, MarkCaptured)) == 1
 
 
-async def test_a_venue_that_does_not_answer_is_asked_in_the_next_slot_and_disturbs_no_other(log: Connection) -> None:
+async def test_a_venue_that_does_not_answer_is_asked_in_the_next_slot_and_delays_no_other(log: Connection) -> None:
     silent, fine, clock = FakePrices(token=1), FakePrices(BTC=100), Time()
     silent.fails = 2
     await traded(log, "BTC")
@@ -129,7 +129,7 @@ async def test_a_venue_that_does_not_answer_is_asked_in_the_next_slot_and_distur
     assert sorted(mark.asset for mark in await stored(log, MarkCaptured)) == ["BTC", "token"]
 
 
-async def test_a_new_valuation_begins_with_the_newest_marks(log: Connection) -> None:
+async def test_live_mark_prices_start_with_the_newest_marks(log: Connection) -> None:
     prices, clock = FakePrices(BTC=100), Time()
     await traded(log, "BTC")
     async with marking(log, {Venue.HYPERLIQUID: prices}, clock):

@@ -46,7 +46,7 @@ def subscription(number: int, **fields: Any) -> str:
     )
 
 
-def test_every_subscription_asks_or_is_counted_with_the_reason() -> None:
+def test_every_subscription_gets_a_request_or_is_counted_with_the_reason() -> None:
     lines = [
         *LINES,
         subscription(1, filters='{"sides":["SELL"]}'),
@@ -87,7 +87,7 @@ def test_every_subscription_asks_or_is_counted_with_the_reason() -> None:
     assert {output.correlation for output in lane.outputs} == {"g"}
 
 
-def test_a_group_that_reduces_is_asked_for_by_those_who_want_nothing_opened() -> None:
+def test_a_reducing_group_matches_subscriptions_that_open_no_positions() -> None:
     lines = [*LINES, subscription(1, filters='{"sides":["BUY"]}'), subscription(2, status='"closed"')]
     closing = structs.replace(GROUP, action=Action.CLOSE, trade_side=TradeSide.SELL, before_micros=5, after_micros=0)
     *requests, summary = Folding(Match(configured(lines))).when(structs.replace(CAPTURED, group=closing))
@@ -99,18 +99,18 @@ def test_a_group_that_reduces_is_asked_for_by_those_who_want_nothing_opened() ->
     assert summary.filtered == {"SUBSCRIPTION_INACTIVE": 1}
 
 
-def test_a_failed_quote_is_decided_all_the_same() -> None:
+def test_a_failed_quote_leads_to_requests_too() -> None:
     failed = example(QuoteFailed, quote_id="q", group=GROUP, reason=Reason.NO_QUOTE)
     request, _ = Folding(Match(configured())).when(failed)
     assert (request.quote, request.quote_reason) == (None, Reason.NO_QUOTE)
 
 
-def test_nobody_copies_a_stranger() -> None:
+def test_an_unknown_influencer_matches_no_subscription() -> None:
     (summary,) = Folding(Match(configured(LINES[:1]))).when(CAPTURED)
     assert (summary.matched, summary.filtered) == (0, {})
 
 
-async def test_the_second_part_of_a_fan_out_sees_the_configuration_of_the_first(log: Connection) -> None:
+async def test_the_second_part_of_a_fan_out_uses_the_configuration_of_the_first(log: Connection) -> None:
     early = await import_lines(log, LINES, actor="tests", now=NOW - 10)
     configuration = LiveConfiguration(log, codec())
     await configuration.start()

@@ -38,7 +38,7 @@ def steps(signals: list[SignalRecorded]) -> list[tuple[Action, int, int, Positio
     return [(signal.action, signal.before_micros, signal.after_micros, signal.position_state) for signal in signals]
 
 
-def test_a_trade_becomes_one_signal_with_everything_it_says() -> None:
+def test_a_trade_becomes_one_signal_with_all_its_facts() -> None:
     raw = trade(px="100.5", sz="2.25")
     lane = folding()
     (signal,) = lane.when(raw)
@@ -75,7 +75,7 @@ def test_positions_are_folded_trade_by_trade() -> None:
     ]
 
 
-def test_an_account_report_seeds_the_position() -> None:
+def test_an_account_snapshot_sets_the_position() -> None:
     lane = folding()
     (seeded,) = lane.when(account(("BTC", "-3.5"), ("ETH", "1")))
     assert isinstance(seeded, AccountSeeded)
@@ -91,7 +91,7 @@ def test_an_account_report_seeds_the_position() -> None:
     assert steps([flat]) == [(Action.OPEN, 0, 1_000_000, PositionState.KNOWN)], "what is not listed is flat"
 
 
-def test_a_section_seeds_its_own_assets_only() -> None:
+def test_a_section_sets_its_own_assets_only() -> None:
     lane = folding()
     lane.when(account(("xyz:GOLD", "2"), section="xyz"))
     (gold,) = lane.when(trade(coin="xyz:GOLD", sz="1", tid=1))
@@ -100,7 +100,7 @@ def test_a_section_seeds_its_own_assets_only() -> None:
     assert gold.before_micros == 2_000_000
 
 
-def test_a_trade_before_the_report_is_history() -> None:
+def test_a_trade_before_the_snapshot_is_history() -> None:
     lane = folding()
     lane.when(account(("BTC", "5"), time_ms=1_794_999_999_500))
     (old,) = lane.when(trade(sz="1", time=1_794_999_999_500))
@@ -109,7 +109,7 @@ def test_a_trade_before_the_report_is_history() -> None:
     assert steps([new]) == [(Action.INCREASE, 5_000_000, 6_000_000, PositionState.KNOWN)]
 
 
-def test_a_trade_that_was_seen_means_nothing() -> None:
+def test_a_duplicate_trade_has_no_signal() -> None:
     lane = folding()
     assert len(lane.when(trade())) == 1
     assert lane.when(trade()) == []
@@ -155,7 +155,7 @@ def test_a_restart_knows_every_position() -> None:
         ({"users": (ALICE,)}, "not a trade"),
     ],
 )
-def test_a_trade_that_cannot_be_understood(fields: dict[str, Any], why: str) -> None:
+def test_an_unreadable_trade(fields: dict[str, Any], why: str) -> None:
     raw = trade()
     wire = msgspec.json.decode(raw.payload) | fields
     lane = folding()
@@ -173,16 +173,16 @@ def test_an_unknown_channel(channel: str) -> None:
 @pytest.mark.parametrize(
     "payload", [b"[]", b"null", b'{"time":1}', b'{"assetPositions":[{"position":{"coin":"BTC","szi":"x"}}],"time":1}']
 )
-def test_an_account_report_that_cannot_be_understood(payload: bytes) -> None:
+def test_an_unreadable_account_snapshot(payload: bytes) -> None:
     raw: RawReceived = msgspec.structs.replace(account(), payload=Raw(payload))
     with pytest.raises(UnprocessableError, match=r"not an account snapshot|not a plain decimal"):
         folding().when(raw)
 
 
-# --- the venue's word --------------------------------------------------------------------------------------
+# --- snapshots and other sources ---------------------------------------------------------------------------
 
 
-def test_an_own_fill_that_was_a_public_trade_means_nothing_more() -> None:
+def test_the_fill_of_a_known_trade_has_no_signal() -> None:
     lane = folding()
     lane.when(account())
     assert len(lane.when(trade())) == 1
@@ -203,10 +203,10 @@ def test_a_gap_comes_before_its_signal_on_a_subject_of_its_own() -> None:
     assert (of_gap.subject, of_gap.id) == (subjects.signals("alice", "hyperliquid", "_gap"), gap.gap_id)
     assert of_signal.subject == subjects.signals("alice", "hyperliquid", "BTC")
     (late,) = lane.when(fill(tid=2, time=THEN * 1000 - 1, startPosition="5.0"))
-    assert late.position_state is PositionState.HISTORIC, "the venue's word contained it"
+    assert late.position_state is PositionState.HISTORIC, "the snapshot contained it"
 
 
-def test_a_report_that_comes_again_or_too_late_is_not_told_again() -> None:
+def test_a_duplicate_or_late_snapshot_has_no_event() -> None:
     lane = folding()
     newest = account(("BTC", "5"), time_ms=2_000)
     assert len(lane.when(newest)) == 1
@@ -216,7 +216,7 @@ def test_a_report_that_comes_again_or_too_late_is_not_told_again() -> None:
     assert len(lane.when(account(section="xyz", time_ms=1))) == 1
 
 
-def test_the_worth_of_an_account_stands_in_its_signals() -> None:
+def test_the_equity_of_an_account_is_in_its_signals() -> None:
     lane = folding()
     lane.when(account(worth="1000.5"))
     lane.when(account(section="xyz", worth="0.5"))
@@ -244,7 +244,7 @@ def test_a_row_and_its_log_are_one_signal_and_one_observation(log_first: bool) -
     assert lane.replayed().when(first) == lane.replayed().when(second) == [], "nor after a restart"
 
 
-def test_a_log_of_an_asset_that_was_seen_knows_its_market() -> None:
+def test_a_log_of_a_known_asset_has_its_market() -> None:
     lane = folding()
     (unknown,) = lane.when(chain())
     lane.when(activity())
@@ -252,7 +252,7 @@ def test_a_log_of_an_asset_that_was_seen_knows_its_market() -> None:
     assert (unknown.market, known.market) == ("", MARKET)
 
 
-def test_a_log_taken_back_is_compensated() -> None:
+def test_a_removed_log_is_compensated() -> None:
     lane = folding()
     lane.when(positions())
     lane.when(chain())
@@ -292,7 +292,7 @@ def test_a_split_needs_the_description_of_its_market() -> None:
     assert (merged.action, merged.after_micros) == (Action.MERGE, 6_000_000)
 
 
-def test_a_payout_takes_what_was_held_and_comes_once() -> None:
+def test_a_payout_closes_the_position_once() -> None:
     lane = folding()
     lane.when(positions((YES, 10), (NO, 4)))
     payout = moved("REDEEM", 10, 10)
@@ -304,7 +304,7 @@ def test_a_payout_takes_what_was_held_and_comes_once() -> None:
         lane.when(moved("REDEEM", 11, 11))
 
 
-def test_a_conversion_asks_for_a_report() -> None:
+def test_a_conversion_is_a_gap() -> None:
     lane = folding()
     lane.when(positions((YES, 10)))
     (gap,) = lane.when(moved("CONVERSION", 3, 0))
@@ -314,7 +314,7 @@ def test_a_conversion_asks_for_a_report() -> None:
     assert signal.before_micros == 10_000_000
 
 
-def test_selling_what_was_never_seen_is_a_gap() -> None:
+def test_selling_an_unknown_position_is_a_gap() -> None:
     lane = folding()
     lane.when(positions())
     gap, signal = lane.when(activity(side="SELL", usdcSize=3.99))
@@ -322,7 +322,7 @@ def test_selling_what_was_never_seen_is_a_gap() -> None:
     assert steps([signal]) == [(Action.CLOSE, 10_000_000, 0, PositionState.KNOWN)]
 
 
-def test_money_that_moves_alone_leaves_no_trace() -> None:
+def test_cash_movements_have_no_event() -> None:
     lane = folding()
     assert lane.when(moved("REWARD", 5, 5, conditionId="")) == []
     assert lane.when(raw("pm:profile:1", "profile", b"{}")) == []
@@ -396,23 +396,23 @@ happenings = st.lists(
 )
 
 
-def told(happened: list[RawReceived], understood: list[RawReceived] | None = None) -> Folding[Known]:
-    """A lane after these; what cannot be understood is passed over, as in the processor."""
+def folded(happened: list[RawReceived], processed: list[RawReceived] | None = None) -> Folding[Known]:
+    """A lane after these events; unprocessable ones are skipped, as in the processor."""
     lane: Folding[Known] = folding()
     for event in happened:
         try:
             lane.when(event)
         except UnprocessableError:
             continue
-        if understood is not None:
-            understood.append(event)
+        if processed is not None:
+            processed.append(event)
     return lane
 
 
 @settings(derandomize=True, deadline=None, max_examples=100)
 @given(happenings, st.integers(1, 20))
 def test_the_outputs_alone_are_the_whole_state(happened: list[RawReceived], snapshot_at: int) -> None:
-    lane = told(happened)
+    lane = folded(happened)
     assert lane.replayed().state == lane.state
     assert lane.replayed(snapshot_at=snapshot_at).state == lane.state
     assert lane.stage.restore(lane.stage.dump(lane.state), None) == lane.state  # type: ignore[arg-type]
@@ -420,12 +420,12 @@ def test_the_outputs_alone_are_the_whole_state(happened: list[RawReceived], snap
 
 @settings(derandomize=True, deadline=None, max_examples=60)
 @given(happenings)
-def test_what_comes_again_changes_no_position(happened: list[RawReceived]) -> None:
-    """A dead letter may well be understood the second time; what was understood is not."""
-    understood: list[RawReceived] = []
-    lane = told(happened, understood)
+def test_duplicates_change_no_position(happened: list[RawReceived]) -> None:
+    """An unprocessable event may be processed the second time; a processed one is not."""
+    processed: list[RawReceived] = []
+    lane = folded(happened, processed)
     before = held(lane.state)
-    again = told([*happened, *understood])
+    again = folded([*happened, *processed])
     new = again.outputs[len(lane.outputs) :]
     assert held(again.state) == before
     assert {type(output.event) for output in new} <= {MarketDescribed, GapDetected}
@@ -438,7 +438,7 @@ def held(known: Known) -> dict[str, int]:
 
 
 def test_a_snapshot_of_a_whole_account_comes_back() -> None:
-    lane = told(
+    lane = folded(
         [account(("BTC", "5")), trade(), positions((YES, 10)), market(), chain(), activity(), chain(removed=True)]
     )
     known = lane.stage.restore(lane.stage.dump(lane.state), None)  # type: ignore[arg-type]

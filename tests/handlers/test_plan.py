@@ -115,7 +115,7 @@ def planning(configuration: LiveConfiguration, valuation: LiveMarkPrices | None 
 
 
 def executed(lane: Folding[PlanState], configuration: LiveConfiguration, decision: CopyDecided) -> None:
-    """What the stage that executes writes for a decision."""
+    """Store what the execute stage writes for a decision."""
     portfolio = lane.state.portfolios.of[decision.subscriber_id]
     asset = (decision.venue.value, decision.asset)
     policy = configuration.directory.policy_named(decision.policy_hash)
@@ -162,7 +162,7 @@ def kinds(events: list[Any]) -> list[type]:
 # --- deposits and decisions --------------------------------------------------------------------------------
 
 
-def test_the_first_request_deposits_marks_equity_then_decides() -> None:
+def test_before_the_first_decision_come_the_deposit_and_the_equity_mark() -> None:
     configuration = configured()
     lane = planning(configuration)
     deposited, marked, decided = lane.when(request(configuration))
@@ -250,7 +250,7 @@ def test_other_modes_are_skipped_with_the_reason(mode: Mode, reason: Reason) -> 
 
 
 def losing(configuration: LiveConfiguration, valuation: LiveMarkPrices) -> Folding[PlanState]:
-    """Ann holds 10 BTC from 100 USD each, in a portfolio of 10,000 USD, looked at this day."""
+    """Ann holds 10 BTC from 100 USD each, in a portfolio of 10,000 USD, marked this day."""
     lane = planning(configuration, valuation)
     *_, decided = lane.when(request(configuration))
     large = example(
@@ -397,7 +397,7 @@ def test_a_settlement_waits_for_a_pending_order() -> None:
 
 
 def test_a_decision_before_the_resolution_is_settled_after_its_fills() -> None:
-    """Decided before the resolution was seen, filled behind the settlement of nothing."""
+    """The decision is before the resolution, its fill after the settlement of other shares."""
     configuration, valuation = configured(), valued()
     lane = planning(configuration, valuation)
     *_, decided = lane.when(on_polymarket(configuration))
@@ -607,7 +607,7 @@ steps = st.lists(
 @settings(derandomize=True, deadline=None, max_examples=60)
 @given(steps, st.integers(1, 40))
 def test_a_snapshot_and_the_tail_are_the_whole_log(happened: list[tuple[str, int]], snapshot_at: int) -> None:
-    """Live, others' events come between one's own wherever they like; a lane is the same as one that starts anew."""
+    """Events of other stages come between those of the lane in any order; a restarted lane has the same state."""
     configuration, valuation = everyone(), valued()
     lane = planning(configuration, valuation)
     unfilled: list[CopyDecided] = []

@@ -1,4 +1,4 @@
-"""GROUPS -> GROUPS, as a fold with couriers: what is wanted, and what came of it."""
+"""GROUPS -> GROUPS, as a fold with effects: the intents, and their outcomes."""
 
 from typing import Any
 
@@ -69,7 +69,7 @@ def test_latency_may_differ_by_influencer() -> None:
     assert due_ms(folding(FakeBooks(BOOK), NO_LATENCY, of_alice), 1) == 5
 
 
-def test_latency_says_when_the_quote_of_a_group_is_wanted() -> None:
+def test_the_latency_model_gives_the_due_time_of_a_quote() -> None:
     latency = '{"kind":"guardrail","scope":"global","values":{"latency_ms":700,"latency_jitter_ms":50}}'
     lane = folding(FakeBooks(BOOK), latency)
     (wanted,) = lane.when(group())
@@ -80,7 +80,7 @@ def test_latency_says_when_the_quote_of_a_group_is_wanted() -> None:
     assert (output.id, output.correlation, output.cause) == (f"{wanted.quote_id}.wanted", "g1", None)
 
 
-def test_only_a_stored_intent_sends_a_courier() -> None:
+def test_only_a_stored_intent_has_an_effect() -> None:
     lane = folding(FakeBooks(BOOK))
     wanted = example(QuoteWanted, quote_id="q")
     lane.stage.evolve(lane.state, wanted, 0)
@@ -104,8 +104,8 @@ async def test_every_answer_of_the_venue_is_an_outcome(answer: Any, reason: Reas
     books = FakeBooks(answer)
     lane = folding(books)
     lane.when(group())
-    ((key, courier),) = lane.stage.intents(lane.state).items()
-    (output,) = await courier()
+    ((key, effect),) = lane.stage.intents(lane.state).items()
+    (output,) = await effect()
     assert books.asked == ["BTC"]
     assert (output.id, output.correlation, output.cause) == (key, "g1", "GROUPS:1")
     outcome = output.event
@@ -125,22 +125,22 @@ async def test_every_answer_of_the_venue_is_an_outcome(answer: Any, reason: Reas
     ("venue", "reason"),
     [(Venue.HYPERLIQUID, Reason.UNKNOWN_ASSET), (Venue.POLYMARKET, Reason.MARKET_CLOSED)],
 )
-async def test_a_book_that_is_gone_means_another_thing_on_each_venue(venue: Venue, reason: Reason) -> None:
+async def test_the_reason_of_a_missing_book_depends_on_the_venue(venue: Venue, reason: Reason) -> None:
     lane = folding(FakeBooks(None))
     lane.when(group(1, venue))
-    ((_, courier),) = lane.stage.intents(lane.state).items()
-    (output,) = await courier()
+    ((_, effect),) = lane.stage.intents(lane.state).items()
+    (output,) = await effect()
     assert isinstance(output.event, QuoteFailed)
     assert output.event.reason is reason
 
 
-async def test_a_book_is_asked_of_the_groups_own_venue() -> None:
+async def test_a_book_is_requested_from_the_groups_venue() -> None:
     hyperliquid, polymarket = FakeBooks(BOOK), FakeBooks(BOOK)
     books = {Venue.HYPERLIQUID: hyperliquid, Venue.POLYMARKET: polymarket}
     lane = Folding(Quote(configured([NO_LATENCY, *LINES[1:]]), books, lambda: NOW))
     lane.when(group(1, Venue.POLYMARKET))
-    ((_, courier),) = lane.stage.intents(lane.state).items()
-    await courier()
+    ((_, effect),) = lane.stage.intents(lane.state).items()
+    await effect()
     assert (hyperliquid.asked, polymarket.asked) == ([], ["BTC"])
 
 

@@ -67,7 +67,7 @@ async def test_reached_waits_and_watch_ends_with_stop(log: Connection) -> None:
         await asyncio.wait_for(watching, 10)
 
 
-async def test_a_start_loads_what_following_would_have(log: Connection) -> None:
+async def test_a_start_loads_the_same_as_following(log: Connection) -> None:
     async with following(log) as live:
         for number, line in enumerate(LINES):
             await import_lines(log, [line], actor="tests", now=NOW + number)
@@ -91,7 +91,7 @@ async def test_a_start_loads_what_following_would_have(log: Connection) -> None:
         assert whole.subscriptions == live.directory.subscriptions
 
 
-async def test_the_log_is_killed_and_comes_back(tmp_path: Path) -> None:
+async def test_following_continues_after_the_server_was_killed(tmp_path: Path) -> None:
     async with own_server(tmp_path) as server:
         log = await connect(server.url, "follows")
         async with following(log) as configuration:
@@ -106,7 +106,7 @@ async def test_the_log_is_killed_and_comes_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("junk", [b"junk", b"\xff\xfe", b'{"specversion":"1.0","type":"x.y"}'])
-async def test_junk_in_config_is_passed_over(log: Connection, junk: bytes) -> None:
+async def test_unreadable_events_of_config_are_skipped(log: Connection, junk: bytes) -> None:
     await append(log, [Record("config.influencer.x", junk)])
     async with following(log) as configuration:
         await append(log, [Record("config.influencer.x", junk)])

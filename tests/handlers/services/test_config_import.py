@@ -1,4 +1,4 @@
-"""Configuration in: all of a file or nothing, and only what changes."""
+"""Import of configuration: all of a file or nothing, and only what changes."""
 
 import asyncio
 import json
@@ -53,14 +53,14 @@ async def test_a_file_is_written_policies_first(log: Connection) -> None:
         ('{"kind":"subscriber","id":"x","deposit_usd":"-1"}', "must lie between"),
         ('{"kind":"subscriber","id":"x","deposit_usd":"1","extra":1}', "not a field"),
         (
-            '{"kind":"subscription","id":"x","subscriber_id":"nobody","influencer_id":"alice",'
+            '{"kind":"subscription","id":"x","subscriber_id":"missing","influencer_id":"alice",'
             '"sizing":{"mode":"copy_percent","percent":"1"}}',
-            "'nobody' is not configured",
+            "'missing' is not configured",
         ),
         (LINES[2], "was set on line 3 already"),
     ],
 )
-async def test_one_bad_line_and_nothing_is_written(log: Connection, bad: str, why: str) -> None:
+async def test_with_one_bad_line_nothing_is_written(log: Connection, bad: str, why: str) -> None:
     done = await import_lines(log, [*LINES, "", "# a comment", bad], actor="tests", now=NOW)
     assert [line.number for line in done.bad] == [len(LINES) + 3]
     assert why in str(done.bad[0])
@@ -70,7 +70,7 @@ async def test_one_bad_line_and_nothing_is_written(log: Connection, bad: str, wh
 
 async def test_only_changes_are_written(log: Connection) -> None:
     await import_lines(log, LINES, actor="tests", now=NOW)
-    again = await import_lines(log, LINES, actor="somebody else", now=NOW + 1)
+    again = await import_lines(log, LINES, actor="another", now=NOW + 1)
     assert (again.written, again.unchanged) == ({}, len(LINES))
     changed = [*LINES[:2], LINES[2].replace("10000", "10001"), *LINES[3:]]
     third = await import_lines(log, changed, actor="tests", now=NOW + 2)
@@ -115,7 +115,7 @@ async def test_an_influencer_that_is_enabled_later_gets_its_portfolios_then(log:
     assert second.unchanged == len(LINES) - 1
 
 
-async def test_a_file_may_say_otherwise_of_the_portfolios_that_come_with_an_influencer(log: Connection) -> None:
+async def test_lines_of_a_file_override_the_default_portfolios(log: Connection) -> None:
     own = '{"kind":"subscriber","id":"exec-user:alice","deposit_usd":"7","portfolio":"EXEC_USER"}'
     await import_lines(log, [*LINES, own], actor="ann", now=NOW, bankroll_micros=1)
     directory, _ = await directory_at(log, CODEC)
@@ -133,7 +133,7 @@ async def test_a_guardrail_of_a_subscriber_stores_the_policies_that_it_changes(l
     assert policy.spread_bps == 3
 
 
-async def test_whoever_looks_between_two_changes_finds_every_policy(log: Connection) -> None:
+async def test_a_reader_between_two_changes_finds_every_policy(log: Connection) -> None:
     await import_lines(log, LINES, actor="ann", now=NOW)
     more = [
         '{"kind":"guardrail","scope":"global","values":{"spread_bps":3}}',
@@ -150,7 +150,7 @@ async def test_whoever_looks_between_two_changes_finds_every_policy(log: Connect
             assert directory.policy_named(policy_hash) == policy, event.sequence
 
 
-async def test_an_operators_switch_is_in_force_from_its_sequence_on(log: Connection) -> None:
+async def test_an_operator_switch_applies_from_its_sequence_on(log: Connection) -> None:
     await import_lines(log, LINES, actor="ann", now=NOW)
     sequence = await store_control(
         log, ControlTarget.ENGINE, "", ControlState.PAUSED, actor="eve", note="maintenance", now=NOW + 1
@@ -175,26 +175,26 @@ async def test_an_operators_switch_is_in_force_from_its_sequence_on(log: Connect
 
 async def test_thousands_of_lines_go_in_batches_with_progress(log: Connection) -> None:
     lines = [json.dumps({"kind": "subscriber", "id": f"s{number}", "deposit_usd": "1"}) for number in range(2_500)]
-    told: list[tuple[int, int]] = []
-    done = await import_lines(log, lines, actor="tests", now=NOW, progress=lambda at, total: told.append((at, total)))
+    reported: list[tuple[int, int]] = []
+    done = await import_lines(log, lines, actor="tests", now=NOW, progress=lambda *done: reported.append(done))
     assert done.written == {"subscriber": 2_500}
-    assert told == [(1_000, 2_500), (2_000, 2_500), (2_500, 2_500)]
+    assert reported == [(1_000, 2_500), (2_000, 2_500), (2_500, 2_500)]
     assert [event.data.id for event in await written(log)] == [f"s{number}" for number in range(2_500)]
 
 
-async def test_two_imports_at_once_lose_and_double_nothing(log: Connection) -> None:
-    def people(name: str) -> list[str]:
+async def test_concurrent_imports_lose_and_duplicate_nothing(log: Connection) -> None:
+    def lines_of(name: str) -> list[str]:
         return [f'{{"kind":"subscriber","id":"{name}-{n}","deposit_usd":"100"}}' for n in range(1500)]
 
     done = await asyncio.gather(
-        *(import_lines(log, people(name), actor=name, now=NOW + n) for n, name in enumerate("abc"))
+        *(import_lines(log, lines_of(name), actor=name, now=NOW + n) for n, name in enumerate("abc"))
     )
     assert [one.written for one in done] == [{"subscriber": 1500}] * 3
     directory, sequence = await directory_at(log, codec())
     assert len(directory.subscribers) == sequence == 4500
 
 
-async def test_a_line_that_somebody_else_made_wrong_meanwhile_is_refused(log: Connection) -> None:
+async def test_a_line_that_a_concurrent_import_made_wrong_is_refused(log: Connection) -> None:
     address = "0x" + "ab" * 20
     mine, theirs = (
         f'{{"kind":"influencer","id":"{name}","venue":"hyperliquid","addresses":["{address}"]}}' for name in "xy"

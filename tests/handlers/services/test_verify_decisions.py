@@ -31,13 +31,13 @@ async def store(log: Connection, subject: str, event: Event, event_id: str, caus
     return (await append(log, [Record(subject, payload)])).last
 
 
-def decided(request: ExecutionRequested, *before: Event, seen: int = 0, **altered: Any) -> CopyDecided:
+def decided(request: ExecutionRequested, *before: Event, counted: int = 0, **altered: Any) -> CopyDecided:
     """The decision of a portfolio with this history, altered afterwards."""
     portfolio = portfolios.initial
     for event in before:
         portfolio = portfolios.evolve(portfolio, event)
     what = decision_inputs_of(
-        request, Controls(), MarkPrices(), portfolio_sequence=seen, config_sequence=1, marks_sequence=0
+        request, Controls(), MarkPrices(), portfolio_sequence=counted, config_sequence=1, marks_sequence=0
     )
     return replace(decide(portfolio, request, POLICY, what, now=at(1000)), **altered)
 
@@ -62,14 +62,14 @@ async def a_log(log: Connection, decision: CopyDecided, *before: Event, with_req
 DEPOSIT = deposited("10000")
 
 
-async def test_a_decision_comes_out_equal(log: Connection) -> None:
+async def test_a_decision_made_again_is_equal(log: Connection) -> None:
     recorded = await a_log(log, decided(REQUEST, DEPOSIT), DEPOSIT)
     verdict = await verify_decisions(log)
     assert (verdict.decisions, verdict.equal, verdict.different) == (1, 1, [])
     assert await verify_decision(log, recorded) is None
 
 
-async def test_what_was_altered_is_found_with_its_first_difference(log: Connection) -> None:
+async def test_an_altered_decision_is_found_with_its_first_difference(log: Connection) -> None:
     honest = decided(REQUEST, DEPOSIT)
     recorded = await a_log(log, replace(honest, share_micros=honest.share_micros + 1), DEPOSIT)
     (difference,) = (await verify_decisions(log)).different
@@ -92,16 +92,16 @@ async def test_of_many_checks_the_one_that_differs_is_named(log: Connection) -> 
     assert difference.again == honest.checks[3]
 
 
-async def test_a_decision_that_had_not_seen_a_fill_is_made_without_it(log: Connection) -> None:
+async def test_a_fill_that_the_decision_did_not_count_is_left_out(log: Connection) -> None:
     earlier = an_order("1", attempt_id="att-before", request_id="req-before")
     fill = bought("BTC", "1", "100", attempt="att-before")
-    await a_log(log, decided(REQUEST, DEPOSIT, earlier, seen=0), DEPOSIT, earlier, fill)
+    await a_log(log, decided(REQUEST, DEPOSIT, earlier, counted=0), DEPOSIT, earlier, fill)
     verdict = await verify_decisions(log)
     # The earlier decision was made up, by no rules at all.
     assert (verdict.decisions, verdict.equal, verdict.other_rules, verdict.different) == (2, 1, 1, [])
 
 
-async def test_what_cannot_be_made_again_is_counted_apart(log: Connection) -> None:
+async def test_decisions_with_missing_inputs_are_counted_apart(log: Connection) -> None:
     recorded = await a_log(log, decided(REQUEST, DEPOSIT), DEPOSIT, with_request=False)
     verdict = await verify_decisions(log)
     assert (verdict.decisions, verdict.equal, verdict.missing_inputs) == (1, 0, 1)
@@ -109,7 +109,7 @@ async def test_what_cannot_be_made_again_is_counted_apart(log: Connection) -> No
         await verify_decision(log, recorded)
 
 
-async def test_other_rules_cannot_be_expected_to_decide_the_same(log: Connection) -> None:
+async def test_decisions_of_other_rules_are_counted_apart(log: Connection) -> None:
     recorded = await a_log(log, decided(REQUEST, DEPOSIT, rules=RULES - 1), DEPOSIT)
     verdict = await verify_decisions(log)
     assert (verdict.decisions, verdict.equal, verdict.other_rules) == (1, 0, 1)
@@ -117,7 +117,7 @@ async def test_other_rules_cannot_be_expected_to_decide_the_same(log: Connection
         await verify_decision(log, recorded)
 
 
-async def test_only_what_was_decided_since_is_made_again(log: Connection) -> None:
+async def test_only_decisions_since_a_time_are_made_again(log: Connection) -> None:
     await a_log(log, decided(REQUEST, DEPOSIT), DEPOSIT)
     assert (await verify_decisions(log, since=at(1001))).decisions == 0
     assert (await verify_decisions(log, since=at(1000))).decisions == 1
