@@ -26,7 +26,7 @@ def inserted_first(raw: RawReceived) -> int:
 
 
 class OrderedWriter:
-    """Events on their way to the writer of RAW. `activity` counts them by address.
+    """In front of the writer of RAW. `activity` counts the events of each address.
 
     `order` is the key by which inserted events are sorted among those held back (equal keys: inserted ones first). No
     event is held back for longer than `hold_seconds`. The newest `remembered` ids are known.
@@ -55,7 +55,7 @@ class OrderedWriter:
         self.activity[raw.address] += 1
 
     def knows(self, raw_id: str) -> bool:
-        """True when an event with this id was stored, or is on its way."""
+        """True when an event with this id was put, inserted or restored."""
         return raw_id in self._ids
 
     async def put(self, raw: RawReceived) -> bool:
