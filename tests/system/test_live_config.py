@@ -193,4 +193,4 @@ async def test_an_export_imports_without_a_change(tmp_path: Path) -> None:
         assert again.json["written"] == {}
         shown = await vibe(data, "config", "show")
         assert "whale-1" in shown.out
-        assert "20,000" in shown.out
+        assert "$0.02" in shown.out
