@@ -79,7 +79,7 @@ async def broken(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tupl
 
 async def in_state(at: Ends, state: str, count: int) -> bool:
     found = await dead_letters(at.connection, codec())
-    return sum(letter.state == state for letter in found) >= count
+    return sum(one.state == state for one in found) >= count
 
 
 async def run(folder: Path, *arguments: str) -> Ended:

@@ -80,7 +80,6 @@ async def export_rows(
         total = await database.fetchval(f"SELECT count(*) FROM {table.name} {conditions}", *values)
         order = f"ORDER BY sequence, {', '.join(table.key)}"
         progress(0, total)
-        begin = file.tell() if file.seekable() else 0
         if form == "csv":
             query = f"SELECT {', '.join(_csv_columns(table))} FROM {table.name} {conditions} {order}"
             written = _Counting(file, lambda rows: progress(min(rows, total), total))
@@ -89,7 +88,7 @@ async def export_rows(
         else:
             query = f"SELECT {', '.join(_parquet_columns(table))} FROM {table.name} {conditions} {order}"
             rows = await _parquet(database, table, query, values, file, position, lambda done: progress(done, total))
-            size = file.tell() - begin
+            size = file.seek(0, os.SEEK_END)
     return Exported(getattr(file, "name", "-"), rows, size, position)
 
 
