@@ -5,7 +5,9 @@ every user. Here Postgres runs as the system user `nobody` when the caller is ro
 otherwise.
 """
 
+import asyncio
 import importlib.util
+import itertools
 import os
 import pwd
 import secrets
@@ -25,6 +27,7 @@ from gateways.embedded.server import Progress
 
 USER = DATABASE = "vibe"
 PROBE_TIMEOUT_S = 5.0
+REPORT_EVERY_S = 2
 UNFINISHED = "postgres.new."
 # The rest of the environment holds secrets, which Postgres must not see, and perhaps PG* variables.
 ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "TMPDIR")
@@ -70,7 +73,7 @@ class PostgresServer:
             await orphans.remove(left)
         if not self.data.exists():
             progress("preparing Postgres for its first start")
-            await self._initdb()
+            await self._initdb(progress)
         elif not self._folder.password.exists():
             raise ServerError(
                 f"expected the password of {self.data} in {self._folder.password} and found no such file; "
@@ -111,7 +114,7 @@ class PostgresServer:
         except (OSError, ValueError, IndexError):
             return None
 
-    async def _initdb(self) -> None:
+    async def _initdb(self, progress: Progress) -> None:
         if not self._folder.password.exists():
             write_private(self._folder.password, secrets.token_urlsafe(24).encode())
         # In a folder of its own, renamed when complete: a half-made one is never mistaken for a database.
@@ -123,9 +126,11 @@ class PostgresServer:
             _hand_over(draft)
             options = ("-D", str(made), "-U", USER, "--pwfile", str(password), "--auth", "scram-sha-256")
             process = Process(self._command("initdb", *options, "--encoding", "UTF8", "--no-locale", data=made))
+            reporting = asyncio.create_task(_report(progress))
             try:
                 code = await process.exited()
             finally:
+                reporting.cancel()
                 await process.stop()
             if code != 0:
                 raise ServerError(f"initdb for {self.data} ended with {code}; the end of its output:\n{process.tail()}")
@@ -145,6 +150,12 @@ class PostgresServer:
             env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
             needs=(install / "bin" / program, install / "bin" / "postgres", install / "lib", install / "share", data),
         )
+
+
+async def _report(progress: Progress) -> None:
+    for seconds in itertools.count(REPORT_EVERY_S, REPORT_EVERY_S):
+        await asyncio.sleep(REPORT_EVERY_S)
+        progress(f"initdb is making the database's files ({seconds} s)")
 
 
 async def _ask(dsn: str, statement: str = "SELECT 1") -> None:

@@ -138,19 +138,26 @@ class Supervisor:
         timeout: float,
         status: str,
         progress: Callable[[str], None],
+        report_every: float = 2.0,
     ) -> None:
         """Return when `event` is set for every child, and report each one that got there as having this `status`.
 
-        Raises TimeoutError with the names of the others and the ends of their logs.
+        Reports every `report_every` seconds which it waits for. Raises TimeoutError with the names of those that are
+        late and the ends of their logs.
         """
         waiting = {asyncio.ensure_future(event(child).wait()): child.name for child in self.children.values()}
         count, pending, deadline = len(waiting), set(waiting), asyncio.get_running_loop().time() + timeout
         try:
             while pending:
                 left = deadline - asyncio.get_running_loop().time()
-                done, pending = await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                done, pending = await asyncio.wait(
+                    pending, timeout=min(left, report_every), return_when=asyncio.FIRST_COMPLETED
+                )
+                late = sorted(waiting[task] for task in pending)
+                if not done and left > report_every:
+                    progress(f"not {status} yet: {', '.join(late)}")
+                    continue
                 if not done:
-                    late = [waiting[task] for task in pending]
                     tails = "\n".join(f"--- {self._logs / name}.log\n{self._tail(name)}" for name in late)
                     raise TimeoutError(f"not {status} within {timeout:g} s: {', '.join(late)}\n{tails}")
                 names = ", ".join(sorted(waiting[task] for task in done))

@@ -69,6 +69,7 @@ async def running_system(
             },
             settings.data_dir / "logs",
         )
+        progress("nats-server and Postgres are running, starting the stages")
         try:
             yield RunningSystem(settings, addresses, connection, database, supervisor)
         finally:
