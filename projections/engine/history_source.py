@@ -47,11 +47,11 @@ async def _find_source(
         return HistorySource(begins, None)
     # Imported here because most processes never read an archive.
     from streams.archive.live_range import live_range
-    from streams.archive.manifest import chain
+    from streams.archive.manifest import load_chain
     from streams.archive.store import Archive
 
     store = Archive(archive)
-    known = await chain(store, stream)
+    known = await load_chain(store, stream)
     if not known.links or known.last < begins - 1:  # events between the archive and the log are missing
         return HistorySource(begins, archive if prefer_archive else None)
     known.check(store, await live_range(nats_url, stream))

@@ -135,12 +135,12 @@ async def _ends(
 
 async def _last_archived(archive: str, stream: str, at: datetime, end: int) -> int:
     """The last sequence of an archive up to `end` that was recorded at or before `at`; 0 when none was."""
-    from streams.archive.manifest import chain
+    from streams.archive.manifest import load_chain
     from streams.archive.parquet_file import blocks
     from streams.archive.store import Archive
 
     store, last = Archive(archive), 0
-    for link in reversed((await chain(store, stream)).links):
+    for link in reversed((await load_chain(store, stream)).links):
         if link.first > end:
             continue
         async with store.opened(link.file) as file:

@@ -1,8 +1,8 @@
-"""Messages as rows of Arrow and Parquet, and back again byte for byte.
+"""Messages as rows of Arrow and Parquet, and back byte for byte.
 
-One row a message, in the order of the stream. Beside the envelope's fields a row has `data`, the event's JSON text as
-it was stored, and `head` and `tail`, what stood in front of it and behind it: `head || data || tail` is the payload.
-What is not an envelope of ours stands whole in `head`, its other columns are null.
+One row per message, in the order of the stream. Beside the envelope's fields a row has `data`, the event's JSON text as
+it was stored, and `head` and `tail`, the bytes before and after it: `head || data || tail` is the payload. A payload
+that is not an envelope is stored whole in `head`, and its other columns are null.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from streams.bulk_replay import Block
 from streams.envelope import nanoseconds
 
 VERSION = 1
-"""Of the schema below; manifests name it."""
+"""The version of SCHEMA; manifests name it."""
 
 SCHEMA = pa.schema(
     [
@@ -42,7 +42,7 @@ _DATA = b'"data":'
 
 
 class _Stored(Struct, frozen=True, gc=False):
-    """An envelope's fields; what is missing is null. `data` as it is written, empty when it is missing."""
+    """An envelope's fields, None when missing. `data` is the text as written, empty when missing."""
 
     time: str | None = None
     type: str | None = None
@@ -54,21 +54,21 @@ class _Stored(Struct, frozen=True, gc=False):
 
 
 _decode = msgspec.json.Decoder(_Stored).decode
-_NOTHING = _Stored()
+_NO_ENVELOPE = _Stored()
 
 
 def extend(held: Block, more: Block) -> None:
-    """Put the messages of one block behind those of another."""
+    """Append the messages of block `more` to `held`."""
     held.sequences.extend(more.sequences)
     held.subjects.extend(more.subjects)
     held.payloads.extend(more.payloads)
 
 
 class Digest:
-    """SHA-256 over messages in order, whatever blocks they come in.
+    """SHA-256 over messages in order, independent of their division into blocks.
 
     It is the hash of five hashes: of the sequences (int64, little-endian), of the subjects' lengths (int32) and their
-    bytes, of the payloads' lengths and their bytes. So nothing can be moved from one message to the next unnoticed.
+    bytes, of the payloads' lengths and their bytes. So no byte can move from one message to the next undetected.
     """
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ def _little(numbers: "array[int]") -> bytes:
     return numbers.tobytes()
 
 
-def encoded(block: Block) -> Any:
+def to_record_batch(block: Block) -> Any:
     """The pyarrow.RecordBatch (SCHEMA) of a block."""
     envelopes: list[_Stored] = []
     datas: list[bytes | None] = []
@@ -103,12 +103,12 @@ def encoded(block: Block) -> Any:
         try:
             envelope = _decode(payload)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            envelope = _NOTHING
+            envelope = _NO_ENVELOPE
         text = bytes(envelope.data)
         if not text:
             head, tail = payload, b""
         else:
-            # Where our own encoder puts it, else wherever these bytes stand: any such split gives the payload back.
+            # Where `Codec` writes it, else at the first occurrence: any such split restores the payload.
             at = payload.find(_DATA) + len(_DATA)
             if not payload.startswith(text, at):
                 at = payload.index(text)
@@ -150,7 +150,7 @@ def _microseconds(text: str | None) -> int | None:
 def _payloads(datas: list[bytes | None], heads: list[bytes], tails: list[bytes]) -> tuple[Any, Any, Any]:
     try:
         data = pa.array(datas, pa.binary()).cast(pa.string())
-    except pa.ArrowInvalid:  # JSON by its signs, but a text in it is not UTF-8
+    except pa.ArrowInvalid:  # valid JSON syntax with a text that is not UTF-8
         for row, text in enumerate(datas):
             if text is not None and not _is_text(text):
                 heads[row], datas[row], tails[row] = heads[row] + text + tails[row], None, b""
@@ -167,10 +167,10 @@ def _is_text(data: bytes) -> bool:
 
 
 COLUMNS = ("sequence", "subject", "data", "head", "tail")
-"""What `decoded` needs of SCHEMA."""
+"""The columns of SCHEMA that `to_block` needs."""
 
 
-def decoded(table: Any) -> Block:
+def to_block(table: Any) -> Block:
     """The block of a pyarrow.Table or RecordBatch that has COLUMNS; `subject` may be dictionary encoded."""
     columns = {name: _whole(table.column(name)) for name in COLUMNS}
     payloads = pc.binary_join_element_wise(

@@ -1,9 +1,9 @@
-"""Where the days of a stream end: a day's cut is a sequence, so that every file holds a contiguous range.
+"""Day boundaries: the sequence at which each UTC day of a stream ends, so that every file holds a contiguous range.
 
-Events near midnight do not stand in the order of their times: writers have clocks and delays of their own. So the cut
-at a midnight is the first sequence from which on all events have a time at or after it. What comes before the cut
-belongs to the day that ends there (or to earlier days), even an event of the next day that has an older one behind
-it. Times are those of the envelopes; a message without one belongs to the day of the message before it.
+Events near midnight are not in the order of their times, because writers have their own clocks and delays. A day ends
+with the last sequence that holds an event of that day or an earlier one. All sequences up to there belong to the day
+(or to earlier days), even an event of the next day that is followed by an older one. Times are those of the envelopes;
+a message without one belongs to the day of the message before it.
 """
 
 from collections.abc import Callable
@@ -36,12 +36,12 @@ class DayBoundary(NamedTuple):
     last: int
 
 
-async def day_boundaries(
+async def closed_days(
     url: str, stream: str, after: int, closed: str, *, until: int, progress: Callable[[int, int], None]
 ) -> list[DayBoundary]:
-    """The cuts of all days up to and with `closed` among the sequences `after` + 1 .. `until`, in order.
+    """The boundaries of all days up to and including `closed` in the sequences `after` + 1 .. `until`, in order.
 
-    Everything up to `until` is looked at: only then it is known that nothing older comes behind a cut.
+    Reads everything up to `until`: only then is it certain that no older event follows a boundary.
     """
     days = Days()
     reader = Replay(url, stream, after=after, until=until)
@@ -53,7 +53,7 @@ async def day_boundaries(
 
 
 class Days:
-    """The last sequence of every day."""
+    """Collects the last sequence of every day, block by block."""
 
     def __init__(self) -> None:
         self._last: dict[bytes, int] = {}
@@ -77,7 +77,7 @@ class Days:
 
 def day_of(payload: bytes) -> bytes:
     """The UTC day of a stored event, such as b'2026-11-20'; empty when the payload has no time."""
-    # In what our encoder writes no text can hold these signs, and `data` comes last: the first find is the time.
+    # In payloads of `Codec` no text contains these bytes unescaped, and `data` is last: the first hit is the time.
     at = payload.find(_TIME) + len(_TIME)
     if (
         at >= len(_TIME)

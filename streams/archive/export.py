@@ -1,8 +1,8 @@
-"""Exporting closed days: read, write, read back, compare, and only then say that they are archived.
+"""Exports closed days: reads them from the stream, writes a file, reads it back, and then writes its manifest.
 
-A run may be interrupted anywhere, even by kill -9, and repeated any number of times. What has a manifest is never
-written again. A file without one is what an interrupted run left: when it holds what the stream holds it is kept,
-else written anew.
+A run may be interrupted anywhere, even by kill -9, and repeated any number of times. A file with a manifest is never
+written again. A file without one was left by an interrupted run: it is kept if it equals the stream, and replaced
+otherwise.
 """
 
 import time
@@ -14,11 +14,11 @@ import msgspec
 import structlog
 
 from streams.archive.arrow_rows import VERSION
-from streams.archive.day_boundaries import DayBoundary, day_boundaries, day_of
+from streams.archive.day_boundaries import DayBoundary, closed_days, day_of
 from streams.archive.errors import DamagedError, OverlappedError, OvertakenError
 from streams.archive.live_range import live_range
-from streams.archive.manifest import Chain, Manifest, chain, file_name, first_of
-from streams.archive.parquet_file import Writing, blocks
+from streams.archive.manifest import Chain, Manifest, file_name, first_of, load_chain
+from streams.archive.parquet_file import ParquetWriter, blocks
 from streams.archive.run_in_thread import run_in_thread
 from streams.archive.store import Archive
 from streams.bulk_replay import Block, Replay
@@ -29,17 +29,17 @@ log = structlog.get_logger()
 
 FILE_EVENTS = 1_000_000
 FILE_BYTES = 1024 * 1024 * 1024
-"""A file ends behind the block with which its payloads reach this."""
+"""A file ends after the block with which its payloads reach this size."""
 _SECOND = 1_000_000_000
 SETTLED_SECONDS = 300
-"""A day counts as closed this long after its midnight: what was under way then has arrived."""
+"""A day counts as closed this long after its end, so that delayed appends have arrived."""
 
 Progress = Callable[[str, int, int], None]
-"""Told (what is being done, done, total)."""
+"""Called with (activity, done, total); the counts are events."""
 
 
-class Archived(NamedTuple):
-    """What one run did for one stream; `last` and `day` are where the archive ends now."""
+class ExportResult(NamedTuple):
+    """The result of one run for one stream; `last` and `day` are the end of the archive now."""
 
     stream: str
     files: int
@@ -51,7 +51,7 @@ class Archived(NamedTuple):
     seconds: float
 
 
-async def archive_stream(
+async def export_stream(
     archive: Archive,
     url: str,
     stream: Stream,
@@ -60,12 +60,12 @@ async def archive_stream(
     until: str | None = None,
     file_events: int = FILE_EVENTS,
     progress: Progress = lambda what, done, total: None,
-) -> Archived:
-    """Archive every closed day of a stream that is not archived yet, up to and with the day `until` (YYYY-MM-DD).
+) -> ExportResult:
+    """Export every closed day of a stream that is not archived yet, up to and including the day `until` (YYYY-MM-DD).
 
-    `now_ns` decides which days are closed. Raises AnotherLogError, BrokenChainError, DataLossError (a hole in the
+    `now_ns` determines which days are closed. Raises AnotherLogError, BrokenChainError, DataLossError (a hole in the
     stream, or a stream that ends before its archive), OvertakenError, DamagedError, ArchiveError, or what the log
-    raises when it cannot be reached.
+    raises when it is unreachable.
     """
     return await _Run(archive, url, stream, now_ns, file_events, progress).run(until)
 
@@ -85,28 +85,28 @@ class _Run:
         self._lost: tuple[int, int] | None = None
         self._written: list[Manifest] = []
 
-    async def run(self, until: str | None) -> Archived:
+    async def run(self, until: str | None) -> ExportResult:
         began = time.monotonic()
-        known = await chain(self._archive, self._stream)
-        closed = min(_closed(self._now_ns), until or "9999-12-31")
-        after, end, waiting = await self._look(known)
+        known = await load_chain(self._archive, self._stream)
+        closed = min(_last_closed_day(self._now_ns), until or "9999-12-31")
+        after, end, next_day = await self._find_start(known)
         self._day = known.day
-        # Of today (or of a clock that is ahead a little): nothing is closed. Further ahead it is a clock gone wrong.
-        if waiting and not closed < waiting <= _day(self._now_ns + 86_400 * _SECOND):
+        # An event of today, or of tomorrow by a fast clock: nothing is closed. A later one comes from a wrong clock.
+        if next_day and not closed < next_day <= _day(self._now_ns + 86_400 * _SECOND):
             self._lost = (known.last + 1, after) if known.last and after > known.last else None
-            found = await day_boundaries(
+            found = await closed_days(
                 self._url,
                 self._stream,
                 after,
                 closed,
                 until=end,
-                progress=lambda done, total: self._progress(f"{self._stream}: looking for midnights", done, total),
+                progress=lambda done, total: self._progress(f"{self._stream}: finding day boundaries", done, total),
             )
             if found:
                 await self._write(after, found)
-        await self._sweep(known)
+        await self._remove_leftovers(known)
         written = self._written
-        return Archived(
+        return ExportResult(
             self._stream,
             len(written),
             sum(one.count for one in written),
@@ -117,15 +117,15 @@ class _Run:
             round(time.monotonic() - began, 3),
         )
 
-    async def _look(self, known: Chain) -> tuple[int, int, str]:
-        """(the sequence to begin behind, the end of the stream, the day of the next event or '' when there is none)."""
+    async def _find_start(self, known: Chain) -> tuple[int, int, str]:
+        """(the sequence to begin after, the end of the stream, the day of the next event or '' without one)."""
         log_now = await live_range(self._url, self._stream)
         self._created = log_now.created
         known.check(self._archive, log_now)
         after = max(known.last, log_now.first - 1)
         if after >= log_now.last:
             return after, log_now.last, ""
-        # A message without a time of its own is looked at more closely by the cuts.
+        # The day of a message without a time is determined by `closed_days`.
         reader = Replay(self._url, self._stream, after=after, until=after + 1)
         async with aclosing(reader.blocks()) as first:
             async for block in first:
@@ -134,67 +134,67 @@ class _Run:
 
     async def _write(self, after: int, found: list[DayBoundary]) -> None:
         reader = Replay(self._url, self._stream, after=after, until=found[-1].last)
-        writing: Writing | None = None
+        writer: ParquetWriter | None = None
         position, first, days = after, after + 1, iter(found)
-        cut = next(days)
+        boundary = next(days)
         try:
             async with aclosing(reader.blocks()) as incoming:
                 async for block in incoming:
-                    self._follows(block, position)
+                    self._check_contiguous(block, position)
                     position = block.sequences[-1]
                     while block.sequences:
-                        writing = writing or Writing()
-                        here = min(cut.last - block.sequences[0] + 1, self._file_events - writing.count)
+                        writer = writer or ParquetWriter()
+                        here = min(boundary.last - block.sequences[0] + 1, self._file_events - writer.count)
                         part, block = _split(block, here)
-                        # In a thread: meanwhile the next messages arrive.
-                        await run_in_thread(writing.add, part)
-                        full = writing.count >= self._file_events or writing.payload_bytes >= FILE_BYTES
-                        if part.sequences[-1] == cut.last or full:
-                            await self._finish(writing, cut.day, first, part.sequences[-1])
-                            writing, first = None, part.sequences[-1] + 1
-                            if part.sequences[-1] == cut.last:
-                                cut = next(days, cut)
+                        # In a thread, so that the next messages arrive meanwhile.
+                        await run_in_thread(writer.add, part)
+                        full = writer.count >= self._file_events or writer.payload_bytes >= FILE_BYTES
+                        if part.sequences[-1] == boundary.last or full:
+                            await self._finish(writer, boundary.day, first, part.sequences[-1])
+                            writer, first = None, part.sequences[-1] + 1
+                            if part.sequences[-1] == boundary.last:
+                                boundary = next(days, boundary)
                     self._progress(f"{self._stream}: archiving", reader.done, reader.total)
         finally:
-            if writing is not None:
-                writing.abandon()
+            if writer is not None:
+                writer.abandon()
         if position != found[-1].last:
             raise OvertakenError(self._stream, position + 1, found[-1].last)
 
-    def _follows(self, block: Block, position: int) -> None:
+    def _check_contiguous(self, block: Block, position: int) -> None:
         first, last = block.sequences[0], block.sequences[-1]
         if first == position + 1 and last - first + 1 == len(block.sequences):
             return
         expected = position + 1
         for sequence in block.sequences:
             if sequence != expected:
-                # The reader passes over it only when the stream's front has moved there.
+                # The reader skips sequences only when an age limit has removed them.
                 raise OvertakenError(self._stream, expected, sequence - 1)
             expected += 1
 
-    async def _finish(self, writing: Writing, day: str, first: int, last: int) -> None:
+    async def _finish(self, writer: ParquetWriter, day: str, first: int, last: int) -> None:
         self._day = day = max(self._day, day)
-        with await run_in_thread(writing.close) as spool:
+        with await run_in_thread(writer.close) as spool:
             name = file_name(self._stream, day, first, last)
             manifest = Manifest(
                 stream=self._stream,
                 day=day,
                 first=first,
                 last=last,
-                count=writing.count,
-                digest=str(writing.digest),
+                count=writer.count,
+                digest=str(writer.digest),
                 schema=VERSION,
                 created=self._created,
                 file=name,
                 bytes=0,
-                payload_bytes=writing.payload_bytes,
+                payload_bytes=writer.payload_bytes,
                 archived_at=rfc3339(self._now_ns),
                 lost=self._lost,
             )
             if not await self._archive.create(name, spool):
                 try:
                     await self._verify(manifest)
-                    log.info("archive.adopted", file=name, why="an interrupted run had written it whole")
+                    log.info("archive.adopted", file=name, why="an interrupted run had written the complete file")
                 except DamagedError as error:
                     log.warning("archive.rewritten", file=name, why=str(error))
                     spool.seek(0)
@@ -205,7 +205,7 @@ class _Run:
 
     async def _verify(self, manifest: Manifest) -> None:
         async with self._archive.opened(manifest.file) as file:
-            await run_in_thread(_drain, file, manifest)
+            await run_in_thread(_read_whole, file, manifest)
 
     async def _add(self, manifest: Manifest) -> None:
         if not await self._archive.create(manifest.name, msgspec.json.format(msgspec.json.encode(manifest))):
@@ -219,19 +219,20 @@ class _Run:
         self._lost = None
         self._written.append(manifest)
 
-    async def _sweep(self, known: Chain) -> None:
-        """Remove files of interrupted runs that the chain has passed: no run can add them to it any more."""
-        await run_in_thread(self._archive.forget_torn, self._stream)
-        if known.strays:
-            now = await chain(self._archive, self._stream)
-            for name in known.strays & now.strays:
+    async def _remove_leftovers(self, known: Chain) -> None:
+        """Remove files of interrupted runs whose events are archived in other files: no run can add them to the
+        chain."""
+        await run_in_thread(self._archive.remove_partial_files, self._stream)
+        if known.unlisted:
+            now = await load_chain(self._archive, self._stream)
+            for name in known.unlisted & now.unlisted:
                 first = first_of(name)
                 if first is not None and first <= now.last:
                     log.info("archive.removed", file=name, why="an interrupted run left it and its events are archived")
                     await self._archive.remove(name)
 
 
-def _drain(file: Any, manifest: Manifest) -> None:
+def _read_whole(file: Any, manifest: Manifest) -> None:
     for _ in blocks(file, manifest, 4096, everything=True):
         pass
 
@@ -245,7 +246,7 @@ def _split(block: Block, count: int) -> tuple[Block, Block]:
     )
 
 
-def _closed(now_ns: int) -> str:
+def _last_closed_day(now_ns: int) -> str:
     return _day(now_ns - (86_400 + SETTLED_SECONDS) * _SECOND)
 
 

@@ -1,4 +1,4 @@
-"""What the log itself holds of a stream."""
+"""The range of a stream that the log still holds."""
 
 from typing import Any, NamedTuple, cast
 
@@ -11,7 +11,7 @@ from streams.topology import info
 
 class LiveRange(NamedTuple):
     """A stream in the log: when it was created, its sequences (`first` is `last` + 1 when it is empty), its age limit
-    (ns, 0 = none), and when the log stored the message `oldest` (ns), 0 when nothing was asked for or found."""
+    (ns, 0 = none), and when the log stored the requested message (ns, 0 without one)."""
 
     created: str
     first: int
@@ -21,26 +21,26 @@ class LiveRange(NamedTuple):
 
 
 async def live_range(url: str, stream: str, *, behind: int | None = None) -> LiveRange:
-    """The state of a stream; with `behind`, also when the first message behind that sequence was stored.
+    """The range of a stream; with `behind`, also when the first message after that sequence was stored.
 
-    Raises TopologyError when there is no such stream, or what the log raises when it cannot be reached.
+    Raises TopologyError when the stream does not exist, or what the log raises when it is unreachable.
     """
-    wire = await connect(url, f"archive of {stream}")
+    bulk = await connect(url, f"archive of {stream}")
     try:
-        found = await info(cast(Connection, wire), stream)  # both answer api() alike
+        found = await info(cast(Connection, bulk), stream)  # both have the same api()
         if found is None:
             raise TopologyError(f"stream {stream} does not exist; run: vibe streams apply")
         state = found["state"]
         first, last = int(state["first_seq"]), int(state["last_seq"])
         stored_ns = 0
         if behind is not None and max(behind + 1, first) <= last:
-            stored_ns = await _stored(wire, stream, max(behind + 1, first))
+            stored_ns = await _stored(bulk, stream, max(behind + 1, first))
         return LiveRange(found["created"], max(first, 1), last, int(found["config"].get("max_age", 0)), stored_ns)
     finally:
-        wire.close()
+        bulk.close()
 
 
-async def _stored(wire: BulkConnection, stream: str, sequence: int) -> int:
-    answer: dict[str, Any] = await wire.api(f"STREAM.MSG.GET.{stream}", {"seq": sequence})
+async def _stored(bulk: BulkConnection, stream: str, sequence: int) -> int:
+    answer: dict[str, Any] = await bulk.api(f"STREAM.MSG.GET.{stream}", {"seq": sequence})
     whole, _, fraction = answer["message"]["time"].rstrip("Z").partition(".")
     return nanoseconds(f"{whole}.{fraction[:6] or 0}Z")

@@ -1,13 +1,14 @@
-"""The files of an object store as DuckDB reads them: only the parts that a query needs.
+"""An fsspec filesystem through which DuckDB reads the files of an object store: only the parts that a query needs.
 
-DuckDB's own reader of object stores is an extension that has to be downloaded, so it reads through fsspec. It does so
-from several threads with one handle, each time a seek and then a read: obstore's own fsspec files have one position
-for all threads and give them each other's bytes. Here every thread has a position of its own.
+DuckDB's own reader of object stores is an extension that has to be downloaded, so it reads through fsspec. It calls
+seek and then read on one handle from several threads. obstore's own fsspec files have one position for all threads,
+which mixes up their bytes; here every thread has its own position.
 """
 
 import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from io import RawIOBase
 from typing import Any
 
 import obstore
@@ -18,12 +19,12 @@ PROTOCOL = "archive"
 
 
 def address(name: str) -> str:
-    """What a file is called in SQL."""
+    """The name of a file in SQL."""
     return f"{PROTOCOL}://{name}"
 
 
-class Files(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
-    """Read only, and only the files whose sizes are given: they never change, so nothing is asked twice."""
+class ObjectStoreFilesystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """Read-only, limited to files of known size. They never change, so sizes are not requested again."""
 
     protocol = PROTOCOL
     cachable = False
@@ -33,12 +34,12 @@ class Files(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
         self._store = store
         self._sizes = sizes
 
-    def _open(self, path: str, mode: str = "rb", **_: Any) -> "File":
-        return File(self._store, self._strip_protocol(path), self.size(path))
+    def _open(self, path: str, mode: str = "rb", **_: Any) -> "ObjectStoreFile":
+        return ObjectStoreFile(self._store, self._strip_protocol(path), self.size(path))
 
-    def open(self, path: str, mode: str = "rb", **_: Any) -> "File":
+    def open(self, path: str, mode: str = "rb", **_: Any) -> "ObjectStoreFile":
         if mode != "rb":
-            raise PermissionError(f"{path}: the archive is only read")
+            raise PermissionError(f"{path}: the archive is read-only")
         return self._open(path)
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
@@ -56,30 +57,34 @@ class Files(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
         return datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class File:
-    """One file, read by any number of threads at once."""
+class ObjectStoreFile(RawIOBase):
+    """One file, which any number of threads may read at the same time."""
 
     def __init__(self, store: ObjectStore, name: str, size: int) -> None:
+        super().__init__()
         self._store = store
         self._name = name
-        self._here = threading.local()
+        self._local = threading.local()
         self.size = size
-        self.closed = False
 
-    def tell(self) -> int:
-        return getattr(self._here, "place", 0)
+    def readable(self) -> bool:
+        return True
 
-    def seek(self, place: int, whence: int = 0) -> int:
-        self._here.place = place + (0, self.tell(), self.size)[whence]
-        return self.tell()
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._local.position = offset + (0, self._position, self.size)[whence]
+        return self._position
 
     def read(self, count: int = -1) -> bytes:
-        start = self.tell()
+        start = self._position
         end = self.size if count < 0 else min(start + count, self.size)
         if end <= start:
             return b""
-        self._here.place = end
+        self._local.position = end
         return bytes(obstore.get_range(self._store, self._name, start=start, end=end))
 
-    def close(self) -> None:
-        self.closed = True
+    @property
+    def _position(self) -> int:
+        return getattr(self._local, "position", 0)

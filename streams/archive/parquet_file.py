@@ -1,4 +1,4 @@
-"""One Parquet file: written row group by row group as the blocks come, and read back block by block."""
+"""One Parquet file: written row group by row group, and read back block by block."""
 
 import tempfile
 from collections.abc import Iterator
@@ -7,24 +7,24 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from streams.archive.arrow_rows import COLUMNS, SCHEMA, Digest, decoded, encoded
+from streams.archive.arrow_rows import COLUMNS, SCHEMA, Digest, to_block, to_record_batch
 from streams.archive.errors import DamagedError
 from streams.archive.manifest import Manifest
 from streams.bulk_replay import Block
 
-# Gives back what it frees; what Arrow takes by default keeps it for the minutes that a rebuild reads.
+# Returns freed memory to the system; Arrow's default pool would keep it while a rebuild reads for minutes.
 pa.set_memory_pool(pa.system_memory_pool())
 
 _GROUP_ROWS = 8_192
 _GROUP_BYTES = 16 * 1024 * 1024
-"""A reader holds a group, decoded: small ones keep a rebuild from the archive small, and cost nothing else."""
+"""A reader holds one decoded group: small groups keep the memory of a rebuild from the archive small."""
 
 
-class Writing:
-    """A file being written, on the disk but without a name: whatever ends the process, nothing is left of it."""
+class ParquetWriter:
+    """Writes a file to an unnamed temporary file, of which nothing is left when the process dies."""
 
     def __init__(self) -> None:
-        self.spool: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by whoever takes it)
+        self.spool: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by the caller of `close`)
         self.digest = Digest()
         self.payload_bytes = 0
         self._held: list[Any] = []
@@ -44,8 +44,8 @@ class Writing:
         return self.digest.count
 
     def add(self, block: Block) -> None:
-        # Block by block: what fits the processor's cache costs half of what a whole row group does.
-        self._held.append(encoded(block))
+        # Encode block by block: data in the processor's cache costs half of a whole row group.
+        self._held.append(to_record_batch(block))
         self.digest.add(block)
         size = sum(map(len, block.payloads))
         self.payload_bytes += size
@@ -55,14 +55,14 @@ class Writing:
             self._write()
 
     def close(self) -> IO[bytes]:
-        """Finish the file; returns it, to be read from its beginning."""
+        """Finish the file; returns it, positioned at its beginning."""
         self._write()
         self._writer.close()
         self.spool.seek(0)
         return self.spool
 
     def abandon(self) -> None:
-        """Let go of what was written; nothing of it stays."""
+        """Discard the file."""
         if self._writer.is_open:
             self._writer.close()
         self.spool.close()
@@ -77,11 +77,10 @@ class Writing:
 def blocks(
     file: IO[bytes], manifest: Manifest, size: int, *, after: int = 0, everything: bool = False
 ) -> Iterator[Block]:
-    """The messages of a file behind sequence `after`, in blocks of at most `size`.
+    """The messages of a file after sequence `after`, in blocks of at most `size`.
 
-    One row group is in memory at a time. The pages that are read are checked by their checksums (with `everything`
-    also those of columns that no message is made of), and when no message is left out the file by its digest, at the
-    end. Raises DamagedError.
+    One row group is in memory at a time. Checks the checksums of the pages that it reads (with `everything`, of all
+    columns) and, when it reads all messages, the file's digest at the end. Raises DamagedError.
     """
     columns = None if everything else list(COLUMNS)
     digest, whole = Digest(), after < manifest.first
@@ -93,7 +92,7 @@ def blocks(
             if expected + rows - 1 > after:
                 table: Any = parquet.read_row_group(number, columns=columns, use_threads=False)
                 for start in range(max(0, after + 1 - expected), rows, size):
-                    block = decoded(table.slice(start, size))
+                    block = to_block(table.slice(start, size))
                     if block.sequences != list(range(expected + start, expected + start + len(block.sequences))):
                         raise _damaged(manifest, f"its rows {start} of group {number} are not in sequence")
                     if whole:
@@ -111,5 +110,5 @@ def blocks(
 def _damaged(manifest: Manifest, what: str) -> DamagedError:
     return DamagedError(
         f"{manifest.file} should hold {manifest.count:,} events, digest {manifest.digest}; {what}; "
-        "restore the file from a copy of the archive, or what is left of the stream while its age limit allows"
+        "restore the file from a copy of the archive, or export it again while the stream still holds its events"
     )

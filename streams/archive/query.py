@@ -1,9 +1,8 @@
-"""SQL over cold and hot as one: a DuckDB session with one view for each stream.
+"""SQL over archived and live events together: a DuckDB session with one view per stream.
 
-A view is named after its stream in small letters and has the columns of `rows.SCHEMA` (`data` is JSON text, so
-`data->>'$.subscriber_id'` works), but for `head` and `tail`: these are in `payload`, the stored bytes. It reads the
-archived files where they lie, and what is behind them from a table that was filled from the log when the session
-began: no event is in both.
+A view has the name of its stream in lower case and the columns of `arrow_rows.SCHEMA` (`data` is JSON text, so
+`data->>'$.subscriber_id'` works), with `payload`, the stored bytes, instead of `head` and `tail`. It reads the archived
+files in place, and later events from a table that was loaded from the log when the session began: no event is in both.
 """
 
 import re
@@ -15,11 +14,11 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from streams.archive.arrow_rows import SCHEMA, encoded, extend
+from streams.archive.arrow_rows import SCHEMA, extend, to_record_batch
 from streams.archive.errors import QueryError
 from streams.archive.live_range import live_range
-from streams.archive.manifest import Chain, chain
-from streams.archive.object_store_files import PROTOCOL, Files, address
+from streams.archive.manifest import Chain, load_chain
+from streams.archive.object_store_files import PROTOCOL, ObjectStoreFilesystem, address
 from streams.archive.run_in_thread import run_in_thread
 from streams.archive.store import Archive
 from streams.bulk_replay import Block, Replay
@@ -31,9 +30,10 @@ Progress = Callable[[str, int, int], None]
 
 
 class Session:
-    """Views over streams; for one thread at a time. `rows` runs a query.
+    """Views over streams, for one thread at a time. `rows` runs a query.
 
-    `lost` lists what age limits took before it was archived, and what is therefore in no view: (stream, first, last).
+    `lost` lists the sequences that age limits removed before they were archived, which are in no view: (stream, first,
+    last).
     """
 
     def __init__(self, database: duckdb.DuckDBPyConnection) -> None:
@@ -42,34 +42,34 @@ class Session:
         self.lost: list[tuple[str, int, int]] = []
 
     def close(self) -> None:
-        """End a query whose rows were not all taken: it holds files, and DuckDB does not survive to lose them."""
+        """Close a query whose rows were not all read: it holds open files, and DuckDB crashes when they disappear."""
         if self._reader is not None:
             self._reader.close()
             self._reader = None
 
     def rows(self, sql: str, batch: int = 10_000) -> tuple[list[str], Iterator[list[tuple[Any, ...]]]]:
-        """(the names of the columns, no two alike, the rows in lists of at most `batch`). Raises QueryError.
+        """(unique column names, the rows in lists of at most `batch`). Raises QueryError.
 
-        Times come as datetimes in UTC, sums of integers as exact integers. It ends the query before it.
+        Times are datetimes in UTC, sums of integers are exact integers. Closes the query before it.
         """
         self.close()
-        _refuse_all_but_reading(self._database, sql)
+        _check_read_only(self._database, sql)
         try:
             reader = self._reader = self._database.sql(sql).to_arrow_reader(batch)
         except duckdb.Error as error:
             raise QueryError(_explained(error)) from error
-        return _unlike([field.name for field in reader.schema]), _lists(reader)
+        return _unique([field.name for field in reader.schema]), _lists(reader)
 
 
-def _unlike(names: list[str]) -> list[str]:
-    """The same names; the second of a kind is followed by _2, so that a row can be a mapping."""
-    unlike: list[str] = []
+def _unique(names: list[str]) -> list[str]:
+    """The same names, repeated ones with a number (_2, ...), so that a row can be a mapping."""
+    unique: list[str] = []
     for name in names:
         number, wanted = 2, name
-        while wanted in unlike or (wanted != name and wanted in names):
+        while wanted in unique or (wanted != name and wanted in names):
             wanted, number = f"{name}_{number}", number + 1
-        unlike.append(wanted)
-    return unlike
+        unique.append(wanted)
+    return unique
 
 
 def _lists(reader: Any) -> Iterator[list[tuple[Any, ...]]]:
@@ -90,11 +90,11 @@ async def session(
     *,
     progress: Progress = lambda what, done, total: None,
 ) -> AsyncIterator[Session]:
-    """A session with views of `streams`; with `sql`, only of those that it names, so that no other is loaded.
+    """A session with views of `streams`; with `sql`, only of those that it names, so that no others are loaded.
 
-    What is not archived yet is read once, now. DuckDB spills to a temporary folder what does not fit its memory. The
-    session can read these views and nothing else: no file, no network, no setting. Raises what `read.replay` raises,
-    and QueryError for what is not one SELECT.
+    Events that are not archived yet are read once, now. DuckDB spills data that exceeds its memory to a temporary
+    folder. The session can read these views and nothing else: no files, no network, no settings. Raises what
+    `archived_replay.replay` raises, and QueryError for anything but one SELECT.
     """
     database = duckdb.connect(config={"autoinstall_known_extensions": False, "autoload_known_extensions": False})
     opened = Session(database)
@@ -103,24 +103,24 @@ async def session(
         database.execute("SET TimeZone = 'UTC'")
         database.execute(f"SET temp_directory = {_quoted(spill.name)}")
         if sql is not None:
-            _refuse_all_but_reading(database, sql)
+            _check_read_only(database, sql)
             named = {name.rpartition(".")[2].strip('"').upper() for name in _tables(database, sql)}
             streams = tuple(stream for stream in streams if stream in named)
-        places = []
+        locations = []
         sizes: dict[str, int] = {}
         if archive.folder is None:
-            database.register_filesystem(Files(archive.store, sizes))
-            places.append(address(""))
+            database.register_filesystem(ObjectStoreFilesystem(archive.store, sizes))
+            locations.append(address(""))
         else:
-            places.append(f"{archive.folder}/")
+            locations.append(f"{archive.folder}/")
         for stream in streams:
-            known = await chain(archive, stream)
+            known = await load_chain(archive, stream)
             sizes.update({link.file: link.bytes for link in known.links})
             begins = await _load(database, url, known, archive, progress)
             opened.lost += [(stream, first, last) for first, last in known.lost]
             if known.last and begins > known.last + 1:
                 opened.lost.append((stream, known.last + 1, begins - 1))
-        database.execute(f"SET allowed_directories = [{', '.join(map(_quoted, places))}]")
+        database.execute(f"SET allowed_directories = [{', '.join(map(_quoted, locations))}]")
         database.execute("SET enable_external_access = false")
         database.execute("SET lock_configuration = true")
         yield opened
@@ -139,7 +139,7 @@ async def _load(
     known.check(archive, now)
     name = known.stream.lower()
     database.register("empty", pa.Table.from_batches([], SCHEMA))
-    database.execute(f'CREATE TABLE "hot_{name}" AS SELECT * FROM empty')
+    database.execute(f'CREATE TABLE "live_{name}" AS SELECT * FROM empty')
     database.unregister("empty")
     held = Block([], [], [])
     if now.last > known.last:
@@ -150,12 +150,12 @@ async def _load(
                 if len(held.sequences) >= _INSERT_ROWS:
                     await run_in_thread(_insert, database, name, held)
                     held = Block([], [], [])
-                progress(f"{known.stream}: reading what is not archived", reader.done, reader.total)
+                progress(f"{known.stream}: reading live events", reader.done, reader.total)
     if held.sequences:
         await run_in_thread(_insert, database, name, held)
     columns = ", ".join(f'"{field.name}"' for field in SCHEMA)
     shown = columns.removesuffix(', "head", "tail"') + ", head || coalesce(encode(data), ''::BLOB) || tail AS payload"
-    parts = [f'SELECT {columns} FROM "hot_{name}"']
+    parts = [f'SELECT {columns} FROM "live_{name}"']
     if known.links:
         folder = archive.folder
         names = [address(link.file) if folder is None else str(folder / link.file) for link in known.links]
@@ -166,26 +166,26 @@ async def _load(
 
 
 def _insert(database: duckdb.DuckDBPyConnection, name: str, block: Block) -> None:
-    database.register("arrived", pa.Table.from_batches([encoded(block)]))
-    database.execute(f'INSERT INTO "hot_{name}" SELECT * FROM arrived')
+    database.register("arrived", pa.Table.from_batches([to_record_batch(block)]))
+    database.execute(f'INSERT INTO "live_{name}" SELECT * FROM arrived')
     database.unregister("arrived")
 
 
-def _refuse_all_but_reading(database: duckdb.DuckDBPyConnection, sql: str) -> None:
+def _check_read_only(database: duckdb.DuckDBPyConnection, sql: str) -> None:
     try:
         statements = database.extract_statements(sql)
     except duckdb.Error as error:
         raise QueryError(_explained(error)) from error
     kinds = [statement.type.name for statement in statements]
     if len(kinds) != 1 or kinds[0] not in _ALLOWED:
-        came = ", ".join(kinds) or "nothing"
-        raise QueryError(f"one SELECT was expected, {came} came; the archive is only read")
+        kinds_found = ", ".join(kinds) or "nothing"
+        raise QueryError(f"expected one SELECT, got {kinds_found}; the archive is read-only")
 
 
 def _tables(database: duckdb.DuckDBPyConnection, sql: str) -> set[str]:
     try:
         return set(database.get_table_names(sql))
-    except duckdb.Error:  # what cannot be told apart now is told by the query itself
+    except duckdb.Error:  # the query itself will report the error
         return set()
 
 

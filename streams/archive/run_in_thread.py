@@ -1,4 +1,4 @@
-"""Work in a thread that is over when its caller goes on, even when the caller was cancelled."""
+"""Runs a function in a thread and waits for it to end, even when the caller is cancelled."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 async def run_in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Like asyncio.to_thread, which leaves its thread running: a file must not be closed under Arrow's hands."""
+    """Like asyncio.to_thread, but after a cancellation it waits for the thread: Arrow may still use an open file."""
     running = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
     try:
         return await asyncio.shield(running)

@@ -1,4 +1,4 @@
-"""How far each stream is archived, and which of its days an age limit is about to drop unarchived."""
+"""How far each stream is archived, and which unarchived days an age limit is about to remove."""
 
 from datetime import date, timedelta
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
 from streams.archive.live_range import live_range
-from streams.archive.manifest import chain
+from streams.archive.manifest import load_chain
 from streams.archive.store import Archive
 from streams.envelope import rfc3339
 
@@ -17,11 +17,11 @@ WARNING_DAYS = 7
 
 
 class Coverage(NamedTuple):
-    """One stream: where its archive and the log's part of it begin and end, and what is in danger.
+    """One stream: the extents of its archive and of the log, and the days at risk.
 
-    Sequences are 0 and days empty where there is nothing. `bytes` is the size of the files, `waiting` how many events
-    of the stream are not archived. `days_at_risk` are UTC days by the time of storage, which is what age limits go by;
-    `lost` what they have taken already, (first, last).
+    Sequences are 0 and days empty where there is nothing. `bytes` is the size of the files, `waiting` the number of
+    events that are not archived. `days_at_risk` are UTC days by the time of storage, to which age limits apply; `lost`
+    are the sequences that they have removed already, (first, last).
     """
 
     stream: str
@@ -40,13 +40,13 @@ class Coverage(NamedTuple):
 
     @property
     def at_risk(self) -> bool:
-        """Whether something must be archived now, or was lost since the last run."""
+        """Whether days must be archived now, or events were lost since the last run."""
         return bool(self.days_at_risk) or bool(self.lost and self.lost[-1][0] > self.archived_to)
 
 
 async def coverage(archive: Archive, url: str, stream: str, *, now_ns: int) -> Coverage:
-    """The coverage of a stream at `now_ns`. Raises what `read.replay` raises before its first block."""
-    known = await chain(archive, stream)
+    """The coverage of a stream at `now_ns`. Raises what `archived_replay.replay` raises before its first block."""
+    known = await load_chain(archive, stream)
     now = await live_range(url, stream, behind=known.last)
     known.check(archive, now)
     lost = known.lost
@@ -73,7 +73,7 @@ async def coverage(archive: Archive, url: str, stream: str, *, now_ns: int) -> C
 
 
 def _days(first_ns: int, last_ns: int) -> list[str]:
-    """Every UTC day from one moment to another; none when the second comes first."""
+    """Every UTC day from one time to another; none when the second is earlier."""
     if last_ns < first_ns:
         return []
     first, last = (date.fromisoformat(rfc3339(at)[:10]) for at in (first_ns, last_ns))
@@ -81,7 +81,7 @@ def _days(first_ns: int, last_ns: int) -> list[str]:
 
 
 def write_metrics(found: list[Coverage], file: Path) -> None:
-    """The same as Prometheus gauges, replacing the file: for the textfile collector of a node exporter."""
+    """Write Prometheus gauges to a file, replacing it, for the textfile collector of a node exporter."""
     registry = CollectorRegistry()
     gauges = {
         name: Gauge(f"vibe_archive_{name}", text, ["stream"], registry=registry)
@@ -89,7 +89,7 @@ def write_metrics(found: list[Coverage], file: Path) -> None:
             ("days_at_risk", f"Days whose age limit is reached within {WARNING_DAYS} days and that are not archived"),
             ("archived_sequence", "The last archived sequence"),
             ("waiting_events", "Events of the stream that are not archived"),
-            ("lost_events", "Events that an age limit took before they were archived"),
+            ("lost_events", "Events that an age limit removed before they were archived"),
         )
     }
     for one in found:

@@ -1,7 +1,7 @@
-"""Where an archive lies: a folder, or whatever object store obstore reaches by URL.
+"""The files of an archive, in a folder or in any object store that obstore supports.
 
-Files are written once: `create` never replaces. In a folder they are on the disk, not only in its cache, when it
-returns; an object store promises that by itself.
+Files are written once: `create` never replaces one. In a folder a file is synced to disk when `create` returns; an
+object store guarantees that by itself.
 """
 
 import asyncio
@@ -20,14 +20,14 @@ from obstore.store import LocalStore, ObjectStore, from_url
 
 from streams.archive.errors import ArchiveError
 
-_TORN_SECONDS = 86_400
+_PARTIAL_SECONDS = 86_400
 
 
 class Archive:
-    """The files of one place, by names such as 'RAW/2026-11-20/...parquet'. Raises ArchiveError."""
+    """The files of one location, by names such as 'RAW/2026-11-20/...parquet'. All methods raise ArchiveError."""
 
     def __init__(self, url: str) -> None:
-        """`url`: a folder (made when it is missing), or s3://bucket/prefix, gs://, az://, memory:///; credentials come
+        """`url`: a folder (created if missing), or s3://bucket/prefix, gs://, az://, memory:///; credentials come
         from the environment (AWS_ACCESS_KEY_ID, GOOGLE_SERVICE_ACCOUNT, ...)."""
         parts = urlsplit(url)
         self.url = url
@@ -41,7 +41,7 @@ class Archive:
                 self.store = from_url(url)
 
     async def sizes(self, prefix: str) -> dict[str, int]:
-        """Every file below a prefix such as 'RAW', with its size in bytes."""
+        """The size in bytes of every file below a prefix such as 'RAW', by name."""
         with self._explained(f"{prefix} cannot be listed"):
             found = await obstore.list(self.store, prefix).collect_async()
         return {one["path"]: one["size"] for one in found}
@@ -52,12 +52,12 @@ class Archive:
 
     @asynccontextmanager
     async def opened(self, name: str) -> AsyncIterator[IO[bytes]]:
-        """A file to read and seek in; one of an object store is fetched whole, into a file that has no name."""
+        """A seekable file; one of an object store is downloaded whole to an unnamed temporary file."""
         with self._explained(f"{name} cannot be read"):
             if self.folder is not None:
                 file: IO[bytes] = (self.folder / name).open("rb")
             else:
-                file = tempfile.TemporaryFile()  # noqa: SIM115 (closed below, with the other)
+                file = tempfile.TemporaryFile()  # noqa: SIM115 (closed below)
                 async for part in (await obstore.get_async(self.store, name)).stream():
                     file.write(part)
                 file.seek(0)
@@ -65,7 +65,7 @@ class Archive:
             yield file
 
     async def create(self, name: str, content: bytes | IO[bytes]) -> bool:
-        """Write a file that must not be there yet; False, and nothing changed, when it is."""
+        """Write a new file; returns False, without changing anything, when a file of that name exists."""
         with self._explained(f"{name} cannot be written"):
             try:
                 await obstore.put_async(self.store, name, content, mode="create")
@@ -75,21 +75,21 @@ class Archive:
         return True
 
     async def replace(self, name: str, content: IO[bytes]) -> None:
-        """Write a file in the place of another in one step; only for what no manifest names."""
+        """Replace a file atomically; only for files that no manifest names."""
         with self._explained(f"{name} cannot be written"):
             await obstore.put_async(self.store, name, content, use_multipart=False)
             await self._sync(name)
 
     async def remove(self, name: str) -> None:
-        """Delete a file; only for what no manifest names."""
+        """Delete a file; only for files that no manifest names."""
         with self._explained(f"{name} cannot be deleted"):
             await obstore.delete_async(self.store, name)
 
-    def forget_torn(self, prefix: str) -> None:
-        """In a folder: remove what writers that died a day ago or longer left of files that were never named."""
+    def remove_partial_files(self, prefix: str) -> None:
+        """In a folder: remove partial files of writers that died at least a day ago; an object store has none."""
         if self.folder is not None:
             for path in (self.folder / prefix).glob("*/*#*"):
-                if path.stat().st_mtime < time.time() - _TORN_SECONDS:
+                if path.stat().st_mtime < time.time() - _PARTIAL_SECONDS:
                     path.unlink(missing_ok=True)
 
     async def _sync(self, name: str) -> None:
@@ -103,12 +103,12 @@ class Archive:
         except (BaseError, OSError, ValueError) as error:
             why = next(iter(str(error).splitlines()), type(error).__name__)
             raise ArchiveError(
-                f"archive {self.url}: {what}: {why}; check VIBE_ARCHIVE_URL and what may be done there"
+                f"archive {self.url}: {what}: {why}; check VIBE_ARCHIVE_URL and the permissions there"
             ) from error
 
 
 def _sync(file: Path, root: Path) -> None:
-    """A file and the folders up to the root that lead to it."""
+    """Sync a file and its folders up to the root."""
     for path in (file, *file.parents):
         descriptor = os.open(path, os.O_RDONLY)
         try:

@@ -1,18 +1,18 @@
-"""Recorders of the library `eventsourcing` (PyPI, 9.5) over JetStream, and our subscribers as its aggregates.
+"""Recorders of the library `eventsourcing` (9.5) over JetStream, and the subscribers of this system as its aggregates.
 
 An application of the library keeps its events in the log with
 
     PERSISTENCE_MODULE=streams.eventsourcing
     NATS_URL         where the servers are, nats://127.0.0.1:4222 unless set
     NATS_STREAM      prefix of the stream names: <NATS_STREAM>_<application>_<purpose>, no prefix unless set
-    NATS_REPLICAS    copies of each stream made, 1 unless set; 3 in a cluster
-    CREATE_TABLE     'n' = the streams exist already, do not make them
+    NATS_REPLICAS    replicas of each created stream, 1 unless set; 3 in a cluster
+    CREATE_TABLE     'n' = do not create streams, they exist
 
-each of which may carry the application's name in front, as everything in that library may: ORDERS_NATS_STREAM. The
-purposes are `events` (of an application or process; tracking rows too), `snapshots` and `tracking`.
+each of which may be prefixed with the application's name, as all variables of that library: ORDERS_NATS_STREAM. The
+purposes are `events` (of an application or process, with its tracking rows), `snapshots` and `tracking`.
 
-This is the side door, for tools that load one aggregate at a version; the stages do not go through it. The library
-is synchronous: its calls wait for one asyncio loop in a background thread. No other package imports the library.
+It serves tools that load one aggregate at a version; the stages do not use it (docs/design.md, eventsourcing library).
+The library is synchronous: its calls wait for an asyncio loop in a background thread. No other package imports it.
 """
 
 from streams.eventsourcing.events import JetStreamAggregateRecorder

@@ -1,4 +1,4 @@
-"""Makes the recorders of an application from its environment; the variables stand in the package's docstring."""
+"""Creates the recorders of an application from its environment; the variables are in the package's docstring."""
 
 import re
 from functools import partial
@@ -18,9 +18,9 @@ from streams.topology import Stream
 
 
 class Factory(InfrastructureFactory[JetStreamTrackingRecorder]):
-    """Connects with the first recorder that is made, and makes the streams that do not exist yet.
+    """Connects with the first recorder, and creates streams that do not exist yet.
 
-    Making a recorder raises ProgrammingError for a stream that is not as it must be.
+    Creating a recorder raises ProgrammingError for a stream with another configuration than needed.
     """
 
     NATS_URL = "NATS_URL"
@@ -82,7 +82,7 @@ class Factory(InfrastructureFactory[JetStreamTrackingRecorder]):
 
         found = await topology.info(bridge.connection, name)
         if found is None and not make:
-            raise TopologyError(f"stream {name} does not exist; set {self.CREATE_TABLE}=y to have it made")
+            raise TopologyError(f"stream {name} does not exist; set {self.CREATE_TABLE}=y to create it")
         if found is None:
             await bridge.connection.api(f"STREAM.CREATE.{name}", wanted, timeout=30)
         elif make:

@@ -1,4 +1,4 @@
-"""The application sequence: all events of a stream in the order in which they landed; the sequence is the id."""
+"""The application sequence: all events of a stream in order; the stream sequence is the notification id."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from streams.retry import retry_until_available
 
 
 class JetStreamApplicationRecorder(JetStreamAggregateRecorder, ApplicationRecorder):
-    """Ids rise without gaps; in the stream of a process its tracking rows take some of them."""
+    """Ids increase without gaps, except that tracking rows in the stream of a process use some of them."""
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
         """The ids of the events. Raises like the aggregate recorder."""
@@ -38,11 +38,11 @@ class JetStreamApplicationRecorder(JetStreamAggregateRecorder, ApplicationRecord
         return self.bridge.run(self._max_id())
 
     def subscribe(self, gt: int | None = None, topics: Sequence[str] = ()) -> Subscription[ApplicationRecorder]:
-        """Iterates over the notifications with id > gt, waiting for new ones until stopped."""
+        """An iterator over the notifications with id > gt, which waits for new ones until it is stopped."""
         return JetStreamSubscription(self, gt=gt, topics=topics)
 
     def notification(self, stored: Stored, topics: frozenset[str]) -> Notification | None:
-        """The notification in a message; None when it is a tracking row or of another topic."""
+        """The notification in a message; None for a tracking row or another topic."""
         if not stored.subject.startswith(f"es.{self.stream}.event."):
             return None
         found = serialization.decode(stored.payload)
@@ -51,7 +51,7 @@ class JetStreamApplicationRecorder(JetStreamAggregateRecorder, ApplicationRecord
         return Notification(found.originator_id, found.version, found.type, found.state, stored.sequence)
 
     async def _max_id(self) -> int | None:
-        last = await self._journal.last(f"es.{self.stream}.event.>")
+        last = await self._io.last(f"es.{self.stream}.event.>")
         return last.sequence if last else None
 
     async def _notifications(
@@ -62,20 +62,20 @@ class JetStreamApplicationRecorder(JetStreamAggregateRecorder, ApplicationRecord
             end = min(end, stop)
         chosen: list[Notification] = []
         while after < end and len(chosen) < limit:
-            page = await self._journal.read(None, after, end, PAGE if topics else min(PAGE, limit - len(chosen)))
+            page = await self._io.read(None, after, end, PAGE if topics else min(PAGE, limit - len(chosen)))
             after = page[-1].sequence
             chosen += [found for stored in page if (found := self.notification(stored, topics))]
         return chosen[:limit]
 
 
 class JetStreamSubscription(Subscription[JetStreamApplicationRecorder]):
-    """Reads through a feed of its own; `stop` may be called by any thread, also while another one waits."""
+    """Reads through its own stream subscription; any thread may call `stop`, also while another one waits."""
 
     def __init__(self, recorder: JetStreamApplicationRecorder, gt: int | None = None, topics: Sequence[str] = ()):
         super().__init__(recorder, gt, topics)
         self._bridge = recorder.bridge
         self._arrived: deque[Notification] = deque()
-        self._feed: StreamSubscription | None = None
+        self._subscription: StreamSubscription | None = None
 
     def __next__(self) -> Notification:
         while not self._has_been_stopped:
@@ -87,33 +87,33 @@ class JetStreamSubscription(Subscription[JetStreamApplicationRecorder]):
         raise StopIteration
 
     def stop(self) -> None:
-        """Ends the iteration, at once."""
+        """End the iteration at once."""
         if not self._has_been_stopped:
             super().stop()
             self._bridge.start(self._close())
 
     async def _more(self) -> list[Notification]:
-        if self._feed is None:
-            self._feed = await retry_until_available(self._open)
-        feed = self._feed
+        if self._subscription is None:
+            self._subscription = await retry_until_available(self._open)
+        subscription = self._subscription
         if not self._has_been_stopped:
-            await feed.wait()
+            await subscription.wait()
         if self._has_been_stopped:
-            await self._close()  # unless `stop` has done so: it may have come before there was a feed
+            await self._close()  # `stop` may have been called before the subscription was opened
             return []
         wanted = frozenset(self._topics)
-        return [found for stored in feed.take(PAGE) if (found := self._recorder.notification(stored, wanted))]
+        return [found for stored in subscription.take(PAGE) if (found := self._recorder.notification(stored, wanted))]
 
     async def _open(self) -> StreamSubscription:
-        feed = StreamSubscription(self._bridge.connection, self._recorder.stream, description="subscription")
+        subscription = StreamSubscription(self._bridge.connection, self._recorder.stream, description="subscription")
         try:
-            return await feed.open(self._last_notification_id or 0)
+            return await subscription.open(self._last_notification_id or 0)
         except BaseException:
-            await feed.close()
+            await subscription.close()
             raise
 
     async def _close(self) -> None:
-        feed, self._feed = self._feed, None
-        if feed is not None:
-            feed.wake.set()
-            await feed.close()
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            subscription.wake.set()
+            await subscription.close()

@@ -1,6 +1,6 @@
-"""The library's own ProjectionRunner over facts of ours: what a read model built its way would cost.
+"""The library's ProjectionRunner over events of this system, to measure what a read model built with it would cost.
 
-Only for comparison (`vibe bench projections`); the read models are built by `projections/`.
+Only for the comparison in `vibe bench projections`; `projections/` builds the read models.
 """
 
 import time
@@ -32,7 +32,7 @@ Store = Callable[[int, Event], None]
 
 
 class Fact:
-    """One event as the library hands it over."""
+    """An event as the library passes it to a projection."""
 
     def __init__(self, originator_id: str, originator_version: int, data: Event) -> None:
         self.originator_id = originator_id
@@ -44,7 +44,7 @@ class _Mapper(Mapper[str]):
     _decoders = {name: msgspec.json.Decoder(event) for name, event in CATALOGUE.items()}  # noqa: RUF012
 
     def to_stored_event(self, domain_event: DomainEventProtocol[str]) -> StoredEvent:
-        raise NotSupportedError("facts are recorded as they are stored")
+        raise NotSupportedError("events are recorded in their stored form")
 
     def to_domain_event(self, stored_event: StoredEvent) -> Fact:
         data = self._decoders[stored_event.topic].decode(stored_event.state)
@@ -52,7 +52,7 @@ class _Mapper(Mapper[str]):
 
 
 class Facts(Application[str]):
-    """An application whose events are facts of ours."""
+    """An application whose events are events of this system."""
 
     def construct_mapper(self, mapper_class: type[Mapper[str]] | None = None) -> Mapper[str]:
         return _Mapper(self.construct_transcoder())
@@ -62,9 +62,9 @@ class Facts(Application[str]):
 
 
 def project(url: str, name: str, facts: Sequence[tuple[str, str, bytes]], store: Store) -> float:
-    """Record facts (aggregate, stored name, data) and project them; the seconds that projecting took.
+    """Record events (aggregate, stored name, data) and project them; returns the seconds that the projection took.
 
-    Blocks. Makes a stream `<name>_facts_events` that stays, for the caller to delete.
+    Blocks. Creates a stream `<name>_facts_events`, which the caller has to delete.
     """
     environment = {"PERSISTENCE_MODULE": "streams.eventsourcing", "NATS_URL": url, "NATS_STREAM": name}
     versions: Counter[str] = Counter()
@@ -78,7 +78,7 @@ def project(url: str, name: str, facts: Sequence[tuple[str, str, bytes]], store:
     done = Flag()
 
     class View(TrackingRecorder):
-        """Rows and positions are elsewhere: in `store`."""
+        """Counts tracked positions; `store` keeps the rows."""
 
         def __init__(self, *_: Any) -> None:
             self._reached: int | None = None

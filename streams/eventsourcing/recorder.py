@@ -1,4 +1,4 @@
-"""What every recorder is: one stream, and commits that are repeated until it is certain who wrote."""
+"""The base of all recorders: one stream, and commits that are repeated after conflicts with other writers."""
 
 import asyncio
 import random
@@ -13,28 +13,29 @@ from streams.eventsourcing.stream_io import StreamIO, new_commit
 from streams.eventsourcing.sync_bridge import SyncBridge
 
 Decide = Callable[[str], Awaitable[list[Record]]]
-"""Makes the records of a commit from its name, guarded by what the log says now; IntegrityError when it may not be."""
+"""Makes the records of a commit from its name, with the current expected versions. Raises IntegrityError if they are
+not allowed."""
 
 
 class StreamRecorder:
-    """A recorder over one stream of the log. The stream exists already."""
+    """A recorder over one existing stream of the log."""
 
     def __init__(self, bridge: SyncBridge, stream: str) -> None:
         self.bridge = bridge
-        self._journal = StreamIO(bridge.connection, stream)
+        self._io = StreamIO(bridge.connection, stream)
 
     @property
     def stream(self) -> str:
         """The name of the stream."""
-        return self._journal.stream
+        return self._io.stream
 
     async def _commit(self, decide: Decide) -> int:
-        """Decide and append; decide again whenever somebody else wrote in between. The first sequence."""
+        """Decide and append; after a conflict with another writer decide again. Returns the first sequence."""
         now = asyncio.get_running_loop().time
         deadline, commit = now() + retry.RETRY_SECONDS, new_commit()
         while True:
             try:
-                return await self._journal.append(await decide(commit), commit)
+                return await self._io.append(await decide(commit), commit)
             except ConflictError:
                 if now() > deadline:
                     raise

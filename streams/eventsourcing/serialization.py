@@ -1,7 +1,7 @@
-"""The stored form of the library's events: CloudEvents like all others, so that `nats stream view` can be read.
+"""The serialization of the library's events: CloudEvents as JSON, readable with `nats stream view`.
 
-`type` is the topic. A state that is JSON stands as it is in `data`; one that is not (compressed, encrypted) in
-`data_base64`. Either way the same bytes come back.
+`type` is the topic. A state that is JSON is stored unchanged in `data`; another one (compressed, encrypted) in
+`data_base64`. Both restore the same bytes.
 """
 
 import base64
@@ -16,7 +16,7 @@ from streams.subjects import token
 
 
 class Serialization(Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """One event. `newest` is the highest version on the subject up to here, where that is not the event's own."""
+    """One stored event. `newest` is the highest version on its subject so far, if that is not the event's own."""
 
     specversion: str
     type: str
@@ -46,7 +46,7 @@ class Serialization(Struct, frozen=True, omit_defaults=True, kw_only=True):
         return StoredEvent(self.originator_id, self.version, self.type, self.state)
 
 
-class Row(Struct, frozen=True, kw_only=True):
+class TrackingRow(Struct, frozen=True, kw_only=True):
     """One tracking row: `application`'s events have been processed up to `notification_id`."""
 
     application: str
@@ -54,12 +54,12 @@ class Row(Struct, frozen=True, kw_only=True):
     commit: str
 
 
-_FORM = msgspec.json.Decoder(Serialization)
-_ROW = msgspec.json.Decoder(Row)
+_EVENT = msgspec.json.Decoder(Serialization)
+_ROW = msgspec.json.Decoder(TrackingRow)
 
 
 def event_subject(stream: str, originator_id: UUID | str) -> str:
-    """The one literal subject of an aggregate."""
+    """The literal subject of an aggregate."""
     return f"es.{stream}.event.{token(str(originator_id))}"
 
 
@@ -68,7 +68,7 @@ def tracking_subject(stream: str, application: str) -> str:
 
 
 def encode(event: StoredEvent, stream: str, commit: str, newest: int) -> bytes:
-    """The stored bytes of an event; `newest` is the highest version on its subject, this event included."""
+    """The stored bytes of an event; `newest` is the highest version on its subject, including this event."""
     text = _is_json(event.state)
     return msgspec.json.encode(
         Serialization(
@@ -88,16 +88,16 @@ def encode(event: StoredEvent, stream: str, commit: str, newest: int) -> bytes:
 
 
 def decode(payload: bytes) -> Serialization:
-    return _FORM.decode(payload)
+    return _EVENT.decode(payload)
 
 
-def decode_row(payload: bytes) -> Row:
+def decode_row(payload: bytes) -> TrackingRow:
     return _ROW.decode(payload)
 
 
 def _is_json(state: bytes) -> bool:
     try:
         state.decode()
-        return bytes(msgspec.json.decode(state, type=Raw)) == state  # no space around it, which would be lost
+        return bytes(msgspec.json.decode(state, type=Raw)) == state  # surrounding space would be lost
     except (msgspec.DecodeError, UnicodeDecodeError):
         return False

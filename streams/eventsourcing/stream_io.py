@@ -1,7 +1,8 @@
-"""One stream as the recorders need it: appends whose outcome is certain, reads that see every append before them.
+"""Reads and appends of one stream for the recorders: appends with a certain outcome, reads that see all earlier
+appends.
 
-A replica may answer a direct get with less than what was acknowledged a moment ago (6 % of reads in a cluster of
-three). So a reader first asks the stream's leader where the end is, then reads from any replica up to there.
+A replica may answer a direct get without messages that were acknowledged just before (6 % of reads in a cluster of
+three). So a reader first gets the end from the stream's leader, then reads up to there from any replica.
 """
 
 import asyncio
@@ -33,7 +34,7 @@ from streams.retry import retry_until_available
 PAGE = 1000
 _ANSWER_SECONDS = 5.0
 _INCOMPLETE = 10176
-"""The batch was cut in two by a change of leaders: nothing of it is stored."""
+"""The server's error for a batch that a change of leaders interrupted: nothing of it is stored."""
 
 _INSTANCE = f"{os.getpid():x}-{os.urandom(4).hex()}"
 _NUMBER = itertools.count()
@@ -44,7 +45,7 @@ class _Signed(Struct):
 
 
 def new_commit() -> str:
-    """A name for one append, to be found again in the log under the `commit` of its payloads."""
+    """A unique name for one append, stored as `commit` in its payloads, by which it is found in the log."""
     return f"{_INSTANCE}-{next(_NUMBER):x}"
 
 
@@ -56,11 +57,11 @@ class StreamIO:
         self._connection = connection
 
     async def append(self, records: Sequence[Record], commit: str) -> int:
-        """Append a batch of which every subject is guarded and every payload carries `commit`; its first sequence.
+        """Append a batch; returns its first sequence. Every subject has an expected version, every payload `commit`.
 
-        Raises ConflictError when it certainly did not and will not land because of a guard. An append that was not
-        answered is looked up and, when it is not there, sent again unchanged: the guards let only one of the two land.
-        Raises UnknownOutcomeError when it cannot be found out within PATIENCE.
+        Raises ConflictError when the batch is not stored and never will be, because of an expected version. An append
+        without an answer is looked up and, if it is not stored, sent again unchanged: the expected versions allow only
+        one of the two. Raises UnknownOutcomeError when the outcome stays unknown for `retry.RETRY_SECONDS`.
         """
         now = asyncio.get_running_loop().time
         deadline, delay, unknown = now() + retry.RETRY_SECONDS, 0.02, False
@@ -72,12 +73,12 @@ class StreamIO:
                 if isinstance(error, ConflictError) and not unknown:
                     raise
                 unknown, reason = True, error
-                first = await self._landed(records, commit)
+                first = await self._find_stored(records, commit)
                 if first is not None:
                     return first
             except (UnavailableError, RefusedError) as error:
-                passing = isinstance(error, UnavailableError) or error.code == _INCOMPLETE
-                if not unknown and (not passing or now() > deadline):
+                transient = isinstance(error, UnavailableError) or error.code == _INCOMPLETE
+                if not unknown and (not transient or now() > deadline):
                     raise
                 reason = error
             if now() > deadline:
@@ -90,10 +91,10 @@ class StreamIO:
         return await retry_until_available(lambda: reader.last(self._connection, self.stream, subject))
 
     async def read(self, subject: str | None, after: int, end: int, limit: int | None = None) -> list[Stored]:
-        """The first `limit` messages of a subject (None = of the whole stream) behind `after`, up to sequence `end`.
+        """The first `limit` messages of a subject (None = of the whole stream) after `after`, up to sequence `end`.
 
-        The leader must have told of a matching message at `end` or behind it. Reading the whole stream raises
-        DataLossError at a hole.
+        The leader must have reported a matching message at `end` or after it. A gap raises DataLossError when the whole
+        stream is read.
         """
         now = asyncio.get_running_loop().time
         deadline = now() + retry.RETRY_SECONDS
@@ -108,16 +109,17 @@ class StreamIO:
                 if after > end:
                     return found
                 found.append(stored)
-            if not page:  # that replica is behind; the next one asked may not be
+            if not page:  # this replica is behind; another one may answer the next request
                 if now() > deadline:
                     raise UnavailableError(f"{self.stream}: no replica has sequence {end}, which the leader has")
                 await asyncio.sleep(0.01)
         return found
 
-    async def _landed(self, records: Sequence[Record], commit: str) -> int | None:
-        """The first sequence of an append that was not answered; None as long as nothing stands behind its guards.
+    async def _find_stored(self, records: Sequence[Record], commit: str) -> int | None:
+        """The first sequence of an append without an answer; None while no message follows its expected versions.
 
-        What came first behind a guard is ours, or it is somebody else's and ours can never land: ConflictError.
+        The first message after an expected version belongs to this append, or to another one, which excludes this one
+        for good: ConflictError.
         """
         for number, record in enumerate(records):
             if record.expected is None:
@@ -170,5 +172,5 @@ class StreamIO:
             case "204" | "404":
                 return page
             case "503":
-                raise UnavailableError(f"{self.stream}: nobody answers a direct get")
+                raise UnavailableError(f"{self.stream}: no server answers a direct get")
         raise RefusedError(f"{self.stream}: direct get: {answer}")

@@ -1,7 +1,7 @@
-"""Our subscribers as aggregates of the library: one subscriber as of a sequence of EXECUTIONS, or as of a time.
+"""Subscribers as aggregates of the library: one subscriber as of a sequence of EXECUTIONS, or as of a time. Read-only.
 
-An event's stored name is its topic, its data the state, its stream sequence the version. Nothing here goes through
-the library's own topics, which name Python classes: what stands in our log is decoded with our catalogue. Read-only.
+The stored name of an event is its topic, its data the state, its stream sequence the version. Events are decoded with
+the catalogue of this system, not by the library's topics, which name Python classes.
 """
 
 from collections.abc import Iterable, Sequence
@@ -39,9 +39,9 @@ from streams.topology import EXECUTIONS
 
 @dataclass(frozen=True)
 class Subscriber:
-    """A subscriber after `events` events; `version` is the last one's sequence, `time_ns` when it was recorded.
+    """A subscriber after `events` events; `version` is the sequence of the last one, `time_ns` when it was recorded.
 
-    Nothing recorded yet: an empty portfolio, and zeros.
+    Without events: an empty portfolio and zeros.
     """
 
     id: str
@@ -56,7 +56,7 @@ def load_subscriber(
 ) -> Subscriber:
     """The subscriber as of a sequence of EXECUTIONS (included), as of a time (ns, UTC, included), or now.
 
-    A time means everything up to the first event that was recorded later. Blocks; not for a running event loop.
+    A time means all events before the first one that was recorded later. Blocks: do not call it in an event loop.
     Raises LogError, or UnprocessableError for an event that the catalogue does not know.
     """
     try:
@@ -79,7 +79,7 @@ def load_subscriber(
 
 @dataclass(frozen=True)
 class RecordedState(StoredEvent):
-    """One of our events: `topic` is its stored name, `originator_version` its stream sequence."""
+    """An event of this system: `topic` is its stored name, `originator_version` its stream sequence."""
 
     time_ns: int
 
@@ -89,11 +89,11 @@ class SubscriberRecorder(AggregateRecorder):
 
     def __init__(self, bridge: SyncBridge, until_ns: int | None = None) -> None:
         self._bridge = bridge
-        self._journal = StreamIO(bridge.connection, EXECUTIONS.name)
+        self._io = StreamIO(bridge.connection, EXECUTIONS.name)
         self._until = until_ns
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
-        """Never: only the stages write EXECUTIONS."""
+        """Raises NotSupportedError: only the stages write EXECUTIONS."""
         raise NotSupportedError("the events of subscribers are written by the stages alone")
 
     def select_events(
@@ -113,10 +113,10 @@ class SubscriberRecorder(AggregateRecorder):
 
     async def _select(self, subscriber_id: str, after: int, lte: int | None) -> list[RecordedState]:
         subject = subjects.executions(subscriber_id)
-        last = await self._journal.last(subject)
+        last = await self._io.last(subject)
         end = last.sequence if last else 0
         chosen = []
-        for stored in await self._journal.read(subject, after, end if lte is None else min(end, lte)):
+        for stored in await self._io.read(subject, after, end if lte is None else min(end, lte)):
             event = _recorded(subscriber_id, stored)
             if self._until is not None and event.time_ns > self._until:
                 break
@@ -125,7 +125,7 @@ class SubscriberRecorder(AggregateRecorder):
 
 
 class SubscriberEvent:
-    """One event of a subscriber, decoded, with its place and time."""
+    """A decoded event of a subscriber, with its sequence and time."""
 
     def __init__(self, originator_id: str, originator_version: int, time_ns: int, data: Event) -> None:
         self.originator_id = originator_id
@@ -135,12 +135,12 @@ class SubscriberEvent:
 
 
 class SubscriberMapper(Mapper[str]):
-    """Decodes with our catalogue of events. Raises UnprocessableError for what it does not know."""
+    """Decodes with the catalogue of events. Raises UnprocessableError for unknown types."""
 
     _decoders: ClassVar = {name: msgspec.json.Decoder(event) for name, event in CATALOGUE.items()}
 
     def to_stored_event(self, domain_event: DomainEventProtocol[str]) -> StoredEvent:
-        """Never: only the stages write EXECUTIONS."""
+        """Raises NotSupportedError: only the stages write EXECUTIONS."""
         raise NotSupportedError("the events of subscribers are written by the stages alone")
 
     def to_domain_event(self, stored_event: StoredEvent) -> SubscriberEvent:

@@ -1,6 +1,6 @@
-"""The bridge from synchronous callers to the log: one asyncio loop in a background thread, with one connection.
+"""Calls the log from synchronous code: one asyncio loop in a background thread, with one connection.
 
-Errors of the log become the library's on this bridge, and nowhere else:
+It also translates the log's errors to the library's:
 
 ConflictError, DuplicateError                         IntegrityError
 UnavailableError, UnknownOutcomeError, DataLossError  OperationalError
@@ -30,9 +30,10 @@ T = TypeVar("T")
 
 
 class SyncBridge:
-    """Any thread may call; the calls of one thread run one after the other.
+    """Runs coroutines for any thread.
 
-    It ends with `close`, or when nobody holds it any more: applications of the library are often never closed.
+    The thread ends with `close`, or when the bridge is garbage collected: applications of the library are often never
+    closed.
     """
 
     def __init__(self, url: str) -> None:
@@ -47,8 +48,8 @@ class SyncBridge:
         self._end = weakref.finalize(self, _end, self._loop, ended)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """What the coroutine returns; errors of the log are raised as the library's."""
-        with self._lock:  # whatever is scheduled before the end is answered: with a result, or cancelled
+        """Run a coroutine and return its result; raises the library's errors for those of the log."""
+        with self._lock:  # a coroutine scheduled before the end gets a result or is cancelled
             if not self._end.alive:
                 work.close()
                 raise InterfaceError("the connection to the log is closed")
@@ -56,12 +57,12 @@ class SyncBridge:
         try:
             return answer.result()
         except CancelledError as error:
-            raise InterfaceError("the connection to the log was closed before the answer came") from error
+            raise InterfaceError("the connection to the log was closed before the call was answered") from error
         except LogError as error:
             raise translated(error) from error
 
     def start(self, work: Coroutine[Any, Any, object]) -> None:
-        """Run a coroutine without waiting for it; not at all when the bridge is closed."""
+        """Start a coroutine without waiting for it; a closed bridge does not run it."""
         with self._lock:
             if self._end.alive:
                 asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -69,7 +70,7 @@ class SyncBridge:
                 work.close()
 
     def close(self) -> None:
-        """Close the connection and end the thread. Calls that still wait get InterfaceError."""
+        """Close the connection and end the thread. Waiting calls raise InterfaceError."""
         with self._lock:
             self._end()
         if threading.current_thread() is not self._thread:
@@ -77,7 +78,7 @@ class SyncBridge:
 
 
 def translated(error: LogError) -> PersistenceError:
-    """The library's error for one of ours."""
+    """The library's error for an error of the log."""
     match error:
         case ConflictError() | DuplicateError():
             return IntegrityError(str(error))

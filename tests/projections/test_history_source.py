@@ -20,7 +20,7 @@ from projections.engine.verify import Check, verify
 from projections.models.event_count import EventCounts
 from projections.models.trade_event import TradeEvents
 from streams.archive.errors import AnotherLogError
-from streams.archive.export import archive_stream
+from streams.archive.export import export_stream
 from streams.archive.store import Archive
 from streams.connection import Connection
 from streams.topology import SIGNALS
@@ -45,7 +45,7 @@ def archive(tmp_path: Path) -> str:
 
 
 async def archived(archive: str, running: Addresses) -> None:
-    await archive_stream(Archive(archive), running.nats_url, SIGNALS, now_ns=TIME + 2 * DAY)
+    await export_stream(Archive(archive), running.nats_url, SIGNALS, now_ns=TIME + 2 * DAY)
 
 
 async def age(log: Connection) -> None:

@@ -1,4 +1,4 @@
-"""SQL over cold and hot as one, and what an age limit is about to drop."""
+"""SQL over archived and live events together, and the days that an age limit is about to remove."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -10,14 +10,14 @@ import pytest
 
 from gateways.embedded import Addresses
 from streams.archive.errors import AnotherLogError, QueryError
-from streams.archive.export import archive_stream
+from streams.archive.export import export_stream
 from streams.archive.query import Session, session
 from streams.archive.status import Coverage, coverage, write_metrics
 from streams.archive.store import Archive
 from streams.connection import Connection
 from streams.topology import EXECUTIONS, RAW, SIGNALS, Stream
 from tests.conftest import empty
-from tests.streams.archiving import DAY, at, of_the_log, payload, put, spread
+from tests.streams.archiving import DAY, at, live_only, payload, put, spread
 from tests.streams.object_store import object_store
 
 NAMES = (RAW.name, SIGNALS.name)
@@ -29,7 +29,7 @@ async def filled(place: str, url: str, log: Connection) -> AsyncIterator[Archive
     archive = Archive(place)
     await put(log, RAW, spread([1, 2, 3], 30))
     await put(log, SIGNALS, [payload(at(3), 1, note='"quoted" \u2713', big=2**70), b"\xff no event"])
-    await archive_stream(archive, url, RAW, now_ns=at(3, 3600))
+    await export_stream(archive, url, RAW, now_ns=at(3, 3600))
     yield archive
 
 
@@ -40,7 +40,7 @@ def rows(opened: Session, sql: str) -> list[tuple[Any, ...]]:
 
 @pytest.fixture(params=["a folder", "memory", "s3"])
 def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Where an archive may lie."""
+    """The location of an archive: a folder, memory, or a local S3 server."""
     if request.param == "a folder":
         yield str(tmp_path / "it's here")
     elif request.param == "memory":
@@ -54,12 +54,12 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
             assert all(key.startswith("/bucket/of/ours/RAW/") for key in store.objects)
 
 
-async def test_cold_and_hot_are_one(running: Addresses, log: Connection, place: str) -> None:
+async def test_archived_and_live_events_are_one_view(running: Addresses, log: Connection, place: str) -> None:
     async with filled(place, running.nats_url, log) as archive, session(archive, running.nats_url, NAMES) as opened:
         assert rows(opened, "SELECT count(*), count(DISTINCT sequence), min(sequence), max(sequence) FROM raw") == [
             (90, 90, 1, 90)
         ]
-        whole = await of_the_log(running.nats_url, "RAW")
+        whole = await live_only(running.nats_url, "RAW")
         stored = rows(opened, "SELECT sequence, subject, payload FROM raw ORDER BY sequence")
         assert stored == [
             (number, subject.decode(), one)
@@ -77,11 +77,11 @@ async def test_cold_and_hot_are_one(running: Addresses, log: Connection, place: 
         assert opened.lost == []
 
 
-async def test_threads_do_not_get_each_others_bytes(running: Addresses, log: Connection) -> None:
-    """Several row groups in each of several files of an object store, read by as many threads as DuckDB likes."""
+async def test_threads_read_at_their_own_positions(running: Addresses, log: Connection) -> None:
+    """Several files with several row groups each in an object store, read by several threads of DuckDB."""
     archive = Archive("memory:///")
     await put(log, RAW, spread([1, 2], 6000))
-    await archive_stream(archive, running.nats_url, RAW, now_ns=at(3, 3600), file_events=3000)
+    await export_stream(archive, running.nats_url, RAW, now_ns=at(3, 3600), file_events=3000)
     sql = (
         "SELECT count(*), sum(octet_length(payload)), sum((data->>'$.number')::INT - sequence), max(sequence) FROM raw"
     )
@@ -89,7 +89,7 @@ async def test_threads_do_not_get_each_others_bytes(running: Addresses, log: Con
         first = rows(opened, sql)
         assert first[0][0] == 12_000
         for _ in range(20):
-            opened.rows("SELECT * FROM raw")  # its rows are never taken
+            opened.rows("SELECT * FROM raw")  # its rows are never read
             assert rows(opened, sql) == first
 
 
@@ -113,29 +113,29 @@ async def test_json_and_times_in_sql(running: Addresses, log: Connection, tmp_pa
         assert rows(opened, both) == [(30,)]
 
 
-async def test_only_what_a_query_names_is_loaded(running: Addresses, log: Connection, tmp_path: Path) -> None:
-    said: list[str] = []
+async def test_only_streams_that_a_query_names_are_loaded(running: Addresses, log: Connection, tmp_path: Path) -> None:
+    activities: list[str] = []
     async with filled(str(tmp_path), running.nats_url, log) as archive:
         sql = "WITH picked AS (SELECT * FROM SIGNALS) SELECT count(*) FROM picked"
         async with session(
-            archive, running.nats_url, NAMES, sql, progress=lambda what, done, total: said.append(what)
+            archive, running.nats_url, NAMES, sql, progress=lambda activity, done, total: activities.append(activity)
         ) as opened:
             assert rows(opened, sql) == [(2,)]
             assert rows(opened, f"EXPLAIN {sql}")
             with pytest.raises(QueryError, match="raw does not exist"):
                 opened.rows("SELECT * FROM raw")
-    assert {what.partition(":")[0] for what in said} == {"SIGNALS"}
+    assert {activity.partition(":")[0] for activity in activities} == {"SIGNALS"}
 
 
 @pytest.mark.parametrize(
     ("sql", "why"),
     [
-        ("SELECT 1; SELECT 2", "one SELECT was expected, SELECT, SELECT came"),
-        ("", "nothing came"),
-        ("DROP VIEW raw", "DROP came; the archive is only read"),
-        ("COPY raw TO 'x.csv'", "COPY came"),
-        ("ATTACH 'x.db'", "ATTACH came"),
-        ("SET threads = 1", "SET came"),
+        ("SELECT 1; SELECT 2", "expected one SELECT, got SELECT, SELECT"),
+        ("", "got nothing"),
+        ("DROP VIEW raw", "got DROP; the archive is read-only"),
+        ("COPY raw TO 'x.csv'", "got COPY"),
+        ("ATTACH 'x.db'", "got ATTACH"),
+        ("SET threads = 1", "got SET"),
         ("SELECT * FROM read_csv('/etc/passwd')", "disabled by configuration"),
         ("SELECT * FROM '/etc/passwd'", "failed"),
         ("SELECT nothing FROM raw", '"nothing" not found'),
@@ -144,7 +144,7 @@ async def test_only_what_a_query_names_is_loaded(running: Addresses, log: Connec
         ("SELECT (data->>'$.subscriber_id')::INT FROM raw", "Could not convert string"),
     ],
 )
-async def test_what_is_no_reading_query_is_explained(
+async def test_invalid_queries_are_explained(
     running: Addresses, log: Connection, tmp_path: Path, sql: str, why: str
 ) -> None:
     await put(log, RAW, [payload(at(1), 1)])
@@ -170,7 +170,7 @@ async def covered(archive: Archive, url: str, stream: Stream, now_ns: int) -> Co
 
 
 async def test_days_at_risk(running: Addresses, log: Connection, tmp_path: Path) -> None:
-    """Age limits count from when the log stored an event: now. The event's own time only says when its day closes."""
+    """Age limits count from the time of storage, which is now; the event's own time only determines its day."""
     archive, url = Archive(str(tmp_path / "archive")), running.nats_url
     stored = int(datetime.now(UTC).timestamp() * 1e9)
     await put(log, RAW, spread([1, 2], 10))
@@ -182,10 +182,10 @@ async def test_days_at_risk(running: Addresses, log: Connection, tmp_path: Path)
     today = datetime.fromtimestamp(stored / 1e9, UTC).date().isoformat()
     risky = await covered(archive, url, RAW, stored + 84 * DAY)
     assert (len(risky.days_at_risk), risky.days_at_risk[0], risky.at_risk) == (2, today, True)
-    # What is kept for ever is never at risk.
+    # A stream that is kept forever is never at risk.
     kept = await covered(archive, url, EXECUTIONS, stored + 9999 * DAY)
     assert (kept.keeps_days, kept.days_at_risk, kept.at_risk) == (0, [], False)
-    await archive_stream(archive, url, RAW, now_ns=at(3, 3600))
+    await export_stream(archive, url, RAW, now_ns=at(3, 3600))
     safe = await covered(archive, url, RAW, stored + 84 * DAY)
     assert (safe.archived_to, safe.archived_to_day, safe.events, safe.files) == (20, "2026-11-02", 20, 2)
     assert (safe.waiting, safe.waiting_since, safe.days_at_risk, safe.at_risk) == (0, "", [], False)
@@ -198,20 +198,20 @@ async def test_days_at_risk(running: Addresses, log: Connection, tmp_path: Path)
     assert 'vibe_archive_waiting_events{stream="RAW"} 20.0' in lines
 
 
-async def test_what_was_lost_is_shown_and_is_in_no_view(running: Addresses, log: Connection, tmp_path: Path) -> None:
+async def test_lost_events_are_reported_and_in_no_view(running: Addresses, log: Connection, tmp_path: Path) -> None:
     archive, url = Archive(str(tmp_path)), running.nats_url
     config = {**Stream("ARCHIVED", ("archived.>",), 90 * DAY, "").config(1), "deny_purge": False}
     thin = Stream("ARCHIVED", ("archived.>",), 90 * DAY, "")
     await log.api("STREAM.CREATE.ARCHIVED", config)
     await put(log, thin, spread([1, 2, 3], 10))
-    await archive_stream(archive, url, thin, now_ns=at(2, 3600))
+    await export_stream(archive, url, thin, now_ns=at(2, 3600))
     await log.api("STREAM.PURGE.ARCHIVED", {"seq": 13})
     lost = await covered(archive, url, thin, at(4))
     assert (lost.lost, lost.at_risk, lost.waiting) == ([(11, 12)], True, 18)
     async with session(archive, url, ("ARCHIVED",)) as opened:
         assert opened.lost == [("ARCHIVED", 11, 12)]
         assert rows(opened, "SELECT count(*), max(sequence) FROM archived") == [(28, 30)]
-    await archive_stream(archive, url, thin, now_ns=at(4, 3600))
+    await export_stream(archive, url, thin, now_ns=at(4, 3600))
     recorded = await covered(archive, url, thin, at(4))
     assert (recorded.lost, recorded.at_risk, recorded.waiting) == ([(11, 12)], False, 0)
     async with session(archive, url, ("ARCHIVED",)) as opened:

@@ -1,4 +1,4 @@
-"""Messages as rows and back, whatever their bytes; where the days of a stream end."""
+"""Messages as rows and back, for any bytes; and day boundaries."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.archive.arrow_rows import SCHEMA, Digest, decoded, encoded
+from streams.archive.arrow_rows import SCHEMA, Digest, to_block, to_record_batch
 from streams.archive.day_boundaries import DayBoundary, Days, day_of
 from streams.bulk_replay import Block
 from streams.envelope import nanoseconds, rfc3339
 from tests.streams.archiving import DAY, at, day, payload
 
-OURS = payload(at(3, 61.5), 5, note='a "data": and a "time":"2020-01-01T00:00:00.000000Z" inside')
+ENVELOPE = payload(at(3, 61.5), 5, note='a "data": and a "time":"2020-01-01T00:00:00.000000Z" inside')
 STRANGE = [
-    OURS,
+    ENVELOPE,
     b"",
     b"null",
     b"[1,2]",
@@ -39,28 +39,28 @@ def block(payloads: list[bytes], first: int = 1) -> Block:
 
 
 def columns(one: bytes) -> dict[str, Any]:
-    rows: list[dict[str, Any]] = encoded(block([one])).to_pylist()
+    rows: list[dict[str, Any]] = to_record_batch(block([one])).to_pylist()
     return rows[0]
 
 
-def test_an_event_of_ours_has_its_fields_in_columns() -> None:
-    row = columns(OURS)
+def test_the_fields_of_an_envelope_are_in_columns() -> None:
+    row = columns(ENVELOPE)
     assert (row["sequence"], row["subject"]) == (1, "raw.1.x")
     assert row["time"] == datetime(2026, 11, 3, 0, 1, 1, 500_000, tzinfo=UTC)
     assert (row["type"], row["id"], row["source"]) == ("tests.happened", "evt_5", "tests")
     assert (row["correlation"], row["causation"]) == ("grp_1", "RAW:7")
-    assert row["data"].encode() == msgspec.json.encode(msgspec.json.decode(OURS)["data"])
+    assert row["data"].encode() == msgspec.json.encode(msgspec.json.decode(ENVELOPE)["data"])
     assert row["data"].startswith('{"number":5,"subscriber_id":"sub-5","note":"a \\"data\\"')
 
 
-def test_payloads_come_back_byte_for_byte() -> None:
-    rows = encoded(block(STRANGE))
+def test_payloads_are_restored_byte_for_byte() -> None:
+    rows = to_record_batch(block(STRANGE))
     assert rows.schema.equals(SCHEMA)
-    assert decoded(rows) == block(STRANGE)
-    assert decoded(rows.slice(3, 4)) == block(STRANGE[3:7], 4)
+    assert to_block(rows) == block(STRANGE)
+    assert to_block(rows.slice(3, 4)) == block(STRANGE[3:7], 4)
 
 
-def test_what_is_no_envelope_stands_whole_in_head() -> None:
+def test_other_payloads_are_whole_in_head() -> None:
     for strange in (
         b"",
         b"not json",
@@ -73,8 +73,8 @@ def test_what_is_no_envelope_stands_whole_in_head() -> None:
         assert (row["data"], row["head"], row["tail"]) == (None, strange, b"")
 
 
-def test_a_time_that_cannot_be_read_is_null_and_spares_the_others() -> None:
-    rows = encoded(block([OURS, b'{"time":"yesterday","data":{}}', OURS])).to_pylist()
+def test_an_unreadable_time_is_null() -> None:
+    rows = to_record_batch(block([ENVELOPE, b'{"time":"yesterday","data":{}}', ENVELOPE])).to_pylist()
     assert [row["time"] is None for row in rows] == [False, True, False]
     assert rows[1]["data"] == "{}"
 
@@ -85,8 +85,8 @@ json = st.recursive(
 
 
 @given(st.lists(st.binary(max_size=40) | st.builds(lambda data: msgspec.json.encode({"data": data}), json)))
-def test_any_payloads_come_back(payloads: list[bytes]) -> None:
-    assert decoded(encoded(block(payloads))) == block(payloads)
+def test_any_payloads_are_restored(payloads: list[bytes]) -> None:
+    assert to_block(to_record_batch(block(payloads))) == block(payloads)
 
 
 def digest(*blocks: Block) -> str:
@@ -96,7 +96,7 @@ def digest(*blocks: Block) -> str:
     return str(made)
 
 
-def test_a_digest_does_not_depend_on_blocks_but_on_everything_else() -> None:
+def test_a_digest_depends_on_everything_but_the_blocks() -> None:
     whole = Block([1, 2, 3], [b"a", b"bc", b"d"], [b"x", b"yz", b""])
     assert digest(whole) == digest(Block([1], [b"a"], [b"x"]), Block([2, 3], [b"bc", b"d"], [b"yz", b""]))
     others = [
@@ -107,14 +107,14 @@ def test_a_digest_does_not_depend_on_blocks_but_on_everything_else() -> None:
         Block(whole.sequences[:2], whole.subjects[:2], whole.payloads[:2]),
     ]
     assert len({digest(whole), *map(digest, others)}) == 6
-    # So that archives of today can be checked for ever.
+    # Frozen: archives must stay verifiable.
     assert digest(whole) == "sha256:165363f0a474bdd077459fc6f0de5dd7e672641cfcdb645c4943a13200452645"
 
 
 @pytest.mark.parametrize(
     ("stored", "expected"),
     [
-        (OURS, b"2026-11-03"),
+        (ENVELOPE, b"2026-11-03"),
         (
             b'{"data":{"id":"x","time":"2020-01-01T00:00:00.000000Z"},"id":"x","time":"2026-11-02T01:00:00Z"}',
             b"2026-11-02",
@@ -143,14 +143,14 @@ def found(times: list[int | None], closed: int, blocks: int = 3) -> list[DayBoun
     return days.boundaries(day(closed))
 
 
-def test_a_day_ends_where_nothing_older_follows() -> None:
+def test_a_day_ends_before_later_events_only() -> None:
     times: list[int | None] = [at(1, 10), at(2, 1), at(1, 86_399), at(2, 2), at(3, 0), at(2, 86_399), at(3, 5)]
     assert found(times, closed=2) == [DayBoundary(day(1), 3), DayBoundary(day(2), 6)]
     assert found(times, closed=1) == [DayBoundary(day(1), 3)]
     assert found([at(2), at(3)], closed=1) == []
 
 
-def test_an_event_behind_its_day_takes_what_is_in_front_with_it() -> None:
+def test_a_late_event_moves_the_boundary_behind_it() -> None:
     assert found([at(2), at(3), at(1)], closed=2) == [DayBoundary(day(1), 3)]
 
 
@@ -160,7 +160,7 @@ def test_a_message_without_a_time_belongs_to_the_day_before_it() -> None:
 
 
 @given(st.lists(st.integers(0, 5 * 24), min_size=1, max_size=60), st.integers(1, 6), st.integers(1, 7))
-def test_cuts_are_the_first_sequences_from_which_on_all_is_later(hours: list[int], closed: int, blocks: int) -> None:
+def test_after_a_day_boundary_all_events_are_later(hours: list[int], closed: int, blocks: int) -> None:
     times = [at(1) + hour * DAY // 24 for hour in hours]
     expected: list[DayBoundary] = []
     for number in range(1, closed + 1):

@@ -1,4 +1,4 @@
-"""What the library's own test cases do not ask of a recorder: batches, lost answers, errors, missing events."""
+"""Recorders beyond the library's own test cases: batches, lost answers, errors, missing events."""
 
 import asyncio
 import itertools
@@ -59,7 +59,7 @@ def event(originator: UUID | str, version: int, state: bytes = b"{}") -> StoredE
 # --- batches -----------------------------------------------------------------------------------------------
 
 
-def test_several_aggregates_land_together_or_not_at_all(factory: Factory) -> None:
+def test_events_of_several_aggregates_are_stored_atomically(factory: Factory) -> None:
     recorder = factory.application_recorder()
     one, two, three = uuid4(), uuid4(), uuid4()
     assert recorder.insert_events([event(one, 1), event(two, 1), event(one, 2)]) == [1, 2, 3]
@@ -70,7 +70,7 @@ def test_several_aggregates_land_together_or_not_at_all(factory: Factory) -> Non
     assert recorder.insert_events([event(one, 3), event(two, 2)]) == [4, 5]
 
 
-def test_a_thousand_events_and_not_one_more(factory: Factory) -> None:
+def test_an_insert_holds_at_most_a_thousand_events(factory: Factory) -> None:
     recorder = factory.process_recorder()
     events = [event("big", version) for version in range(1, 1001)]
     with pytest.raises(ProgrammingError, match="1,001 events"):
@@ -81,7 +81,7 @@ def test_a_thousand_events_and_not_one_more(factory: Factory) -> None:
     assert recorder.select_events("big", gt=990) == events[990:]
 
 
-def test_a_refused_tracking_row_takes_its_events_along(factory: Factory) -> None:
+def test_a_refused_tracking_row_refuses_its_events(factory: Factory) -> None:
     recorder = factory.process_recorder()
     recorder.insert_events([event("one", 1)], tracking=Tracking("upstream", 5))
     with pytest.raises(IntegrityError):
@@ -96,7 +96,7 @@ def test_a_refused_tracking_row_takes_its_events_along(factory: Factory) -> None
     assert recorder.max_notification_id() == 3
 
 
-def test_an_old_version_may_come_after_a_new_one_but_none_twice(factory: Factory) -> None:
+def test_versions_are_unique_in_any_order(factory: Factory) -> None:
     snapshots = factory.aggregate_recorder("snapshots")
     for version in (5, 2, 9):
         snapshots.insert_events([event("one", version)])
@@ -121,51 +121,58 @@ def test_an_old_version_may_come_after_a_new_one_but_none_twice(factory: Factory
 # --- lost answers ------------------------------------------------------------------------------------------
 
 
-class Wire:
-    """Appends as always but for mishaps: 'lost' (lands, no answer), 'dropped' (does not land, no answer), 'busy'
-    (refused because of an append on its way, whose outcome is open), 'cut' (the leader changed within the batch)."""
+class FaultyAppend:
+    """Appends with faults: 'lost' (stored, no answer), 'dropped' (not stored, no answer), 'busy' (refused because of an
+    append in progress with an open outcome), 'interrupted' (the leader changed within the batch)."""
 
-    def __init__(self, *mishaps: str) -> None:
+    def __init__(self, *faults: str) -> None:
         self._append = log.append
-        self._mishaps = list(mishaps)
+        self._faults = list(faults)
         self.sent: list[Sequence[Record]] = []
 
     async def append(self, connection: Connection, records: Sequence[Record]) -> Landed:
         self.sent.append(records)
-        mishap = self._mishaps.pop(0) if self._mishaps else "none"
-        match mishap:
+        fault = self._faults.pop(0) if self._faults else "none"
+        match fault:
             case "dropped":
                 raise UnknownOutcomeError("no answer")
             case "busy":
                 raise ConflictError(records[0].subject, 0, None)
-            case "cut":
+            case "interrupted":
                 raise RefusedError("the batch is incomplete", 10176)
         landed = await self._append(connection, records)
-        if mishap == "lost":
+        if fault == "lost":
             raise UnknownOutcomeError("no answer")
         return landed
 
 
 @pytest.mark.parametrize(
-    "mishaps",
-    [("lost",), ("dropped",), ("dropped", "lost"), ("dropped", "dropped"), ("dropped", "busy"), ("cut", "lost")],
+    "faults",
+    [
+        ("lost",),
+        ("dropped",),
+        ("dropped", "lost"),
+        ("dropped", "dropped"),
+        ("dropped", "busy"),
+        ("interrupted", "lost"),
+    ],
 )
-def test_an_insert_without_an_answer_lands_once(
-    factory: Factory, monkeypatch: pytest.MonkeyPatch, mishaps: tuple[str, ...]
+def test_an_insert_without_an_answer_is_stored_once(
+    factory: Factory, monkeypatch: pytest.MonkeyPatch, faults: tuple[str, ...]
 ) -> None:
     recorder = factory.process_recorder()
     recorder.insert_events([event("one", 1)])
-    wire = Wire(*mishaps)
-    monkeypatch.setattr(log, "append", wire.append)
+    faulty = FaultyAppend(*faults)
+    monkeypatch.setattr(log, "append", faulty.append)
     pair = [event("one", 2), event("two", 1)]
     assert recorder.insert_events(pair, tracking=Tracking("upstream", 7)) == [2, 3]
-    assert all(records == wire.sent[0] for records in wire.sent)
+    assert all(records == faulty.sent[0] for records in faulty.sent)
     assert recorder.max_tracking_id("upstream") == 7
     assert [found.id for found in recorder.select_notifications(None, 10)] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("contested", ["one", "two"])
-def test_an_insert_without_an_answer_loses_to_whoever_was_faster(
+def test_an_insert_without_an_answer_loses_to_a_faster_writer(
     factory: Factory, environment: Environment, monkeypatch: pytest.MonkeyPatch, contested: str
 ) -> None:
     recorder, rival = factory.application_recorder(), Factory(environment)
@@ -184,10 +191,10 @@ def test_an_insert_without_an_answer_loses_to_whoever_was_faster(
     rival.close()
 
 
-def test_an_insert_that_stays_without_an_answer_says_so(factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_insert_that_is_never_answered_raises(factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = factory.application_recorder()
     monkeypatch.setattr(retry, "RETRY_SECONDS", 0.1)
-    monkeypatch.setattr(log, "append", Wire(*["dropped"] * 100).append)
+    monkeypatch.setattr(log, "append", FaultyAppend(*["dropped"] * 100).append)
     with pytest.raises(OperationalError, match="no answer"):
         recorder.insert_events([event("one", 1)])
 
@@ -201,13 +208,13 @@ def test_an_insert_that_stays_without_an_answer_says_so(factory: Factory, monkey
         (ConflictError("subject", 1, 2), IntegrityError),
         (DuplicateError("twice"), IntegrityError),
         (UnavailableError("away"), OperationalError),
-        (UnknownOutcomeError("who knows"), OperationalError),
+        (UnknownOutcomeError("no answer"), OperationalError),
         (DataLossError("STREAM", 1, 2), OperationalError),
         (RefusedError("too large"), ProgrammingError),
         (TopologyError("no such stream"), ProgrammingError),
     ],
 )
-def test_errors_of_the_log_are_the_librarys(error: LogError, expected: type[Exception]) -> None:
+def test_errors_of_the_log_are_translated(error: LogError, expected: type[Exception]) -> None:
     assert type(translated(error)) is expected
     assert str(translated(error)) == str(error)
 
@@ -219,7 +226,7 @@ def test_an_event_that_is_too_large_is_refused(factory: Factory) -> None:
     assert recorder.select_events("one") == []
 
 
-def test_nothing_works_once_the_factory_is_closed(factory: Factory) -> None:
+def test_calls_after_close_raise(factory: Factory) -> None:
     recorder = factory.application_recorder()
     subscription = recorder.subscribe()
     factory.close()
@@ -242,7 +249,7 @@ def test_streams_of_another_kind_are_refused(factory: Factory, running: Addresse
 
 
 @pytest.mark.parametrize("replicas", ["0", "many", "-3", ""])
-def test_a_senseless_number_of_copies_is_refused(environment: Environment, replicas: str) -> None:
+def test_an_invalid_number_of_replicas_is_refused(environment: Environment, replicas: str) -> None:
     with pytest.raises(OSError, match="NATS_REPLICAS"):
         Factory(Environment("Shop", {**environment, "NATS_REPLICAS": replicas}))
 
@@ -253,7 +260,7 @@ def test_a_missing_stream_is_not_an_empty_one(factory: Factory) -> None:
         factory.application_recorder()
 
 
-def test_missing_events_are_never_passed_over(factory: Factory, running: Addresses) -> None:
+def test_missing_events_are_never_skipped(factory: Factory, running: Addresses) -> None:
     name = f"{factory.env['NATS_STREAM']}_shop_events"
     bridge = SyncBridge(running.nats_url)
     config = {"name": name, "subjects": [f"es.{name}.>"], "allow_direct": True, "allow_atomic": True}
@@ -270,7 +277,7 @@ def test_missing_events_are_never_passed_over(factory: Factory, running: Address
     bridge.close()
 
 
-# --- names and forms ---------------------------------------------------------------------------------------
+# --- names and serialization ---------------------------------------------------------------------------------------
 
 
 def test_applications_under_one_prefix_have_streams_of_their_own(environment: Environment) -> None:
@@ -286,7 +293,7 @@ def test_applications_under_one_prefix_have_streams_of_their_own(environment: En
 
 @pytest.mark.parametrize("originator", [UUID(int=1), "a.b *>é", str(UUID(int=2))])
 @pytest.mark.parametrize("state", [b"", b"\x00\xff", b'{"a": 1}', b' {"a":1}', b"null", b'"\xff"', '"é"'.encode()])
-def test_ids_and_states_come_back_as_they_were(factory: Factory, originator: UUID | str, state: bytes) -> None:
+def test_ids_and_states_are_restored_exactly(factory: Factory, originator: UUID | str, state: bytes) -> None:
     recorder = factory.application_recorder()
     recorder.insert_events([event(originator, 1, state)])
     [found] = recorder.select_notifications(None, 1)
@@ -294,7 +301,7 @@ def test_ids_and_states_come_back_as_they_were(factory: Factory, originator: UUI
     assert recorder.select_events(originator) == [event(originator, 1, state)]
 
 
-def test_states_in_json_can_be_read_in_the_log() -> None:
+def test_states_in_json_are_readable_in_the_log() -> None:
     stored = serialization.encode(event("one", 3, b'{"price": 5}'), "shop_events", "commit-1", 3)
     assert stored == (
         b'{"specversion":"1.0","type":"topic","source":"eventsourcing/shop_events","id":"one:3","originator":"one",'
@@ -303,18 +310,18 @@ def test_states_in_json_can_be_read_in_the_log() -> None:
 
 
 def test_an_aggregate_at_a_version_with_snapshots_taken_in_any_order(environment: Environment) -> None:
-    class Tally(Aggregate):
+    class Counter(Aggregate):
         pass
 
     variables = {**environment, "PERSISTENCE_MODULE": "streams.eventsourcing", "IS_SNAPSHOTTING_ENABLED": "y"}
     with Application[UUID](env=variables) as app:
-        tally = Tally()
+        counter = Counter()
         for _ in range(9):
-            tally.trigger_event(Aggregate.Event)
-        app.save(tally)
+            counter.trigger_event(Aggregate.Event)
+        app.save(counter)
         for version in (8, 3, None):
-            app.take_snapshot(tally.id, version=version)
+            app.take_snapshot(counter.id, version=version)
         for version in range(1, 11):
-            found: Tally = app.repository.get(tally.id, version=version)
+            found: Counter = app.repository.get(counter.id, version=version)
             assert found.version == version
         app.close()

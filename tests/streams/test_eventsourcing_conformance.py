@@ -1,4 +1,4 @@
-"""The library's own test cases on our recorders: every one of them, on one server and on a cluster of three."""
+"""All test cases that the library ships for recorders, on one server and on a cluster of three."""
 
 import gc
 import itertools
@@ -30,7 +30,7 @@ NUMBERS = itertools.count(1)
 NOT_OF_RECORDERS = {
     "RecorderTestCase": "has no tests of its own",
     "TranscoderTestCase": "is about the library's JSON",
-    "TaggedDecisionCountersProjectionTestCase": "is about another kind of recorder, of dynamic boundaries",
+    "TaggedDecisionCountersProjectionTestCase": "is about recorders with dynamic consistency boundaries",
 }
 
 
@@ -41,7 +41,7 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Clu
 
 
 class OnOneServer:
-    """Each test has streams of its own, found through the environment; they are deleted after it."""
+    """Each test has its own streams, named by the environment, which are deleted after it."""
 
     @pytest.fixture(autouse=True)
     def streams_of_its_own(self, running: Addresses, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -60,7 +60,7 @@ class OnOneServer:
         self.factory = Factory(Environment("conformance", self.variables))
         yield
         self.factory.close()
-        gc.collect()  # closes the applications that the library's tests leave open
+        gc.collect()  # closes applications that the library's tests leave open
         bridge = SyncBridge(url)
         names = bridge.run(bridge.connection.api("STREAM.NAMES"))["streams"] or ()
         for name in names:
@@ -183,7 +183,7 @@ class TestApplicationOnACluster(OnACluster, TestApplication):
 
 
 class CountersView(JetStreamTrackingRecorder, projection_cases.EventCountersView):
-    """Counts in memory what it has tracked in the log."""
+    """Counts in memory the events that it tracks in the log."""
 
     created = 0
     subsequent = 0
@@ -241,7 +241,7 @@ def cases_of(module: ModuleType) -> set[type[Any]]:
 
 
 @pytest.mark.parametrize("where", [OnOneServer, OnACluster])
-def test_no_case_of_the_library_is_left_out(where: type[OnOneServer]) -> None:
+def test_every_case_of_the_library_is_used(where: type[OnOneServer]) -> None:
     shipped = set().union(*map(cases_of, (cases, application_cases, projection_cases)))
     here = [case for case in globals().values() if isinstance(case, type) and issubclass(case, where)]
     if where is OnOneServer:

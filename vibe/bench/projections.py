@@ -45,7 +45,7 @@ from projections.models.ledger_entry import LedgerEntries
 from projections.models.position import Positions
 from streams import topology
 from streams.append import MAX_BATCH, append
-from streams.archive.export import Archived, archive_stream
+from streams.archive.export import ExportResult, export_stream
 from streams.archive.store import Archive
 from streams.bulk_replay import Replay
 from streams.connection import Connection, connect
@@ -207,8 +207,8 @@ async def _from_archive(url: str, dsn: str, events: int) -> dict[str, Any]:
     }
 
 
-def _archived(url: str, folder: str) -> Archived:
-    return asyncio.run(archive_stream(Archive(folder), url, EXECUTIONS, now_ns=time.time_ns() + 400 * _DAY_NS))
+def _archived(url: str, folder: str) -> ExportResult:
+    return asyncio.run(export_stream(Archive(folder), url, EXECUTIONS, now_ns=time.time_ns() + 400 * _DAY_NS))
 
 
 async def _rebuild(url: str, dsn: str, events: int, **how: Any) -> dict[str, Any]:

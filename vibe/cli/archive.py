@@ -11,7 +11,7 @@ from cyclopts import App
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from streams.archive.export import Archived, archive_stream
+from streams.archive.export import ExportResult, export_stream
 from streams.archive.query import session
 from streams.archive.status import coverage, write_metrics
 from streams.archive.store import Archive
@@ -74,7 +74,7 @@ def archive_query(sql: str, /, *, json: Json = False) -> None:
 
 
 async def run_archive(settings: Settings, streams: tuple[Stream, ...], until: str | None, json: bool) -> int:
-    done: list[Archived] = []
+    done: list[ExportResult] = []
     failed: dict[str, str] = {}
     async with open_servers(settings, json=json) as at:
         archive = Archive(settings.archive)
@@ -82,7 +82,7 @@ async def run_archive(settings: Settings, streams: tuple[Stream, ...], until: st
             with _phases(json) as progress:
                 try:
                     done.append(
-                        await archive_stream(
+                        await export_stream(
                             archive, at.nats_url, stream, now_ns=Clock()(), until=until, progress=progress
                         )
                     )

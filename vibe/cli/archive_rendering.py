@@ -7,7 +7,7 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from streams.archive.export import Archived
+from streams.archive.export import ExportResult
 from streams.archive.status import WARNING_DAYS, Coverage
 from streams.archive.store import Archive
 from vibe.cli.errors import complain
@@ -16,7 +16,7 @@ from vibe.cli.output import show, table
 _SHOWN_ROWS = 1000
 
 
-def show_run(archive: Archive, done: list[Archived], failed: dict[str, str]) -> None:
+def show_run(archive: Archive, done: list[ExportResult], failed: dict[str, str]) -> None:
     made = table("stream", "new files", "new events", "new bytes", "archived to", "sequence", "seconds")
     for one in done:
         made.add_row(
