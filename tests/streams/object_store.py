@@ -1,4 +1,4 @@
-"""The part of S3 that an archive uses, in a thread: create-only puts, ranges, lists in pages."""
+"""A local server in a thread with the part of S3 that an archive uses: create-only puts, ranges, lists in pages."""
 
 import re
 import threading
@@ -26,7 +26,7 @@ class ObjectStore(ThreadingHTTPServer):
 
     @property
     def settings(self) -> dict[str, str]:
-        """What the environment must say to reach it as s3://bucket."""
+        """The environment variables with which s3://bucket is on this server."""
         return {
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.server_address[1]}",
             "AWS_ALLOW_HTTP": "true",
@@ -56,9 +56,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         content = self.rfile.read(int(self.headers.get("content-length", 0)))
         with self.server.lock:
-            if self.headers.get("if-none-match") == "*" and self._key in self.server.objects:
-                return self._answer(412, b"<Error><Code>PreconditionFailed</Code></Error>")
-            self.server.objects[self._key] = content
+            exists = self.headers.get("if-none-match") == "*" and self._key in self.server.objects
+            if not exists:
+                self.server.objects[self._key] = content
+        if exists:
+            return self._answer(412, b"<Error><Code>PreconditionFailed</Code></Error>")
         return self._answer(200, ETag=_etag(content))
 
     def do_DELETE(self) -> None:
@@ -67,9 +69,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", 0))).decode()
-        for key in re.findall("<Key>(.*?)</Key>", body):
+        keys = re.findall("<Key>(.*?)</Key>", body)
+        for key in keys:
             self.server.objects.pop(f"/bucket/{key}", None)
-        self._answer(200, b"<DeleteResult></DeleteResult>")
+        deleted = "".join(f"<Deleted><Key>{key}</Key></Deleted>" for key in keys)
+        self._answer(200, f"<DeleteResult>{deleted}</DeleteResult>".encode())
 
     def do_HEAD(self) -> None:
         self.do_GET()
