@@ -79,28 +79,34 @@ class BlockParser:
         while (eol := find(b"\n", position)) >= 0:
             head = block[position:eol].split(b" ")
             verb = head[0]
-            if verb == b"HMSG":
+            if verb == b"HMSG" and len(head) == 6:
+                _, subject, subscription, reply, headers, total = head
                 start = eol + 1
-                end = start + int(head[-1])
+                end = start + int(total)
                 if end + 2 > size:
                     return position, end + 2 - position
-                if head[2] == current and len(head) == 6:
-                    subjects.append(head[1])
-                    replies.append(head[3])
-                    payloads.append(block[start + int(head[-2]) : end])
+                if subscription == current:
+                    subjects.append(subject)
+                    replies.append(reply)
+                    payloads.append(block[start + int(headers) : end])
                     position = end + 2
                     continue
-            elif verb == b"MSG":
+            elif verb == b"MSG" and len(head) == 5:
+                _, subject, subscription, reply, total = head
                 start = eol + 1
-                end = start + int(head[-1])
+                end = start + int(total)
                 if end + 2 > size:
                     return position, end + 2 - position
-                if head[2] == current and len(head) == 5:
-                    subjects.append(head[1])
-                    replies.append(head[3])
+                if subscription == current:
+                    subjects.append(subject)
+                    replies.append(reply)
                     payloads.append(block[start:end])
                     position = end + 2
                     continue
+            elif verb == b"MSG" or verb == b"HMSG":  # without a reply
+                end = eol + 1 + int(head[-1])
+                if end + 2 > size:
+                    return position, end + 2 - position
             else:
                 self._on_line(block[position : eol + 1])
                 position = eol + 1
