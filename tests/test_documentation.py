@@ -147,7 +147,6 @@ _ELSEWHERE = re.compile(
 )
 
 
-@pytest.mark.xfail(strict=True, reason="some modules still cite such pages; remove this line when none does")
 def test_no_file_cites_a_page_that_is_not_here() -> None:
     own = Path(__file__).resolve()
     cited = [

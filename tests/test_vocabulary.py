@@ -46,6 +46,13 @@ def retired(where: str) -> list[Retired]:
     return found
 
 
+ALLOWED = {
+    ("gateways/embedded/postgres_server.py", "nobody"): "a system user",
+    ("tests/gateways/test_embedded_failures.py", "nobody"): "a system user",
+    ("tests/streams/test_lane_leases.py", "beat"): "a stored field",
+}
+"""(file, word): what it is the name of."""
+
 NAMES, TEXTS = retired("names"), retired("texts")
 _TEXT_WORDS = {one.phrase: one for one in TEXTS}
 _IN_TEXT = re.compile(rf"\b(?:{'|'.join(map(re.escape, _TEXT_WORDS))})\b", re.IGNORECASE)
@@ -112,12 +119,16 @@ def in_file(path: Path) -> list[str]:
         # The table itself has to name the words.
         table = _TABLE.search(text) if path == DESIGN else None
         found = [one._replace(line=one.line + 1) for one in in_text(text.replace(table[1], "") if table else text)]
-    return [f"{name_of(path)}:{one.line}: {one.word!r}; use: {one.instead}" for one in found]
+    return [
+        f"{name_of(path)}:{one.line}: {one.word!r}; use: {one.instead}"
+        for one in found
+        if (name_of(path), one.word) not in ALLOWED
+    ]
 
 
-@pytest.mark.xfail(strict=True, reason="not all modules use the standard words yet; remove this line when they do")
 def test_no_file_uses_a_retired_word() -> None:
-    found = [one for path in files(".py", ".md") for one in in_file(path)]
+    # This file has to name some of them.
+    found = [one for path in files(".py", ".md") if path != Path(__file__) for one in in_file(path)]
     assert not found, f"{len(found)} retired words:\n" + "\n".join(found)
 
 
