@@ -1,6 +1,7 @@
 """Reading: every message once, in order, whatever is killed meanwhile; and every hole is reported."""
 
 import asyncio
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,22 @@ async def test_two_subscriptions_of_one_name_do_not_take_each_others_messages(lo
     assert numbers(theirs) == list(range(121, 301))
     await one.close()
     await other.close()
+
+
+async def test_temporary_consumers_name_their_reader(log: Connection) -> None:
+    subscriptions = [
+        await StreamSubscription(log, "RAW", name="plan-00-15", description="decides").open(0),
+        await StreamSubscription(log, "RAW", description="follows marks & more").open(0),
+    ]
+    found = {each["name"]: each["config"]["description"] for each in (await log.api("CONSUMER.LIST.RAW"))["consumers"]}
+    named = {re.sub("-[0-9a-f]{8}$", "-*", name): description for name, description in found.items()}
+    assert named == {
+        "plan-00-15": "decides",
+        "reader-plan-00-15-*": f"decides: temporary reader of {log.name}",
+        "reader-follows-marks-more-*": f"follows marks & more: temporary reader of {log.name}",
+    }
+    for subscription in subscriptions:
+        await subscription.close()
 
 
 async def test_a_consumer_deleted_behind_its_back(log: Connection) -> None:
