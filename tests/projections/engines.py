@@ -8,8 +8,10 @@ from typing import Any
 
 import asyncpg
 
+from gateways.embedded import Addresses
 from handlers.live.event_codec import codec
 from projections.engine.projection import Projection
+from projections.engine.rebuild import Rebuilt, rebuild
 from projections.engine.runner import Engine
 from projections.models.copy_attempt import CopyAttempts
 from projections.models.event_count import EventCounts
@@ -110,3 +112,47 @@ async def contents(dsn: str, projections: Sequence[Projection] = CORE) -> dict[s
 async def dead_letters(connection: Connection) -> list[DeadLettered]:
     """All dead letters, in order."""
     return [decode(stored.payload) async for batch in read_all(connection, "DEAD") for stored in batch]
+
+
+async def rebuilt(
+    running: Addresses, dsn: str, projections: tuple[Projection, ...] = CORE, **options: Any
+) -> list[Rebuilt]:
+    return await rebuild(running.nats_url, dsn, codec(), projections, **options)
+
+
+async def build_schemas(dsn: str) -> set[str]:
+    """The schemas of all generations that exist."""
+    session = await asyncpg.connect(dsn)
+    rows = await session.fetch("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'rm\\_%'")
+    await session.close()
+    return {row["nspname"] for row in rows}
+
+
+@asynccontextmanager
+async def constant_reader(dsn: str, *tables: str) -> AsyncIterator[list[int]]:
+    """A reader that queries all the time with a prepared statement: counts never fall, and no query fails."""
+    session = await asyncpg.connect(dsn)
+    # One statement counts all tables in one snapshot.
+    counts = "SELECT " + ", ".join(f"(SELECT count(*) FROM {table}) AS {table}" for table in tables)
+    statement = await session.prepare(counts)
+    seen: list[int] = []
+    stop = asyncio.Event()
+
+    async def read() -> None:
+        before = [0] * len(tables)
+        while not stop.is_set():
+            now = list(await statement.fetchrow() or ())
+            assert all(a >= b for a, b in zip(now, before, strict=True)), f"rows are missing: {now} after {before}"
+            before = now
+            seen.append(sum(now))
+            await asyncio.sleep(0.002)
+
+    task = asyncio.create_task(read())
+    try:
+        yield seen
+    finally:
+        stop.set()
+        try:
+            await task
+        finally:
+            await session.close()

@@ -21,9 +21,9 @@ from projections.models.position import Positions
 from streams.append import Record, append
 from streams.connection import Connection
 from tests.conftest import Databases
-from tests.projections.engines import CORE, built, caught_up, contents, engine
+from tests.projections.engines import CORE, build_schemas, built, caught_up, contents, engine
 from tests.projections.example_log import CODEC, append_events, flows
-from tests.projections.test_rebuild import Notes, build_schemas, deposit
+from tests.projections.notes import Notes, deposit
 from tests.streams.examples import example
 
 
