@@ -200,9 +200,8 @@ class BulkLoader:
                 positions = {name: max(position, last) for name, position in positions.items()}
                 on_read(len(block.sequences))
         self._check_end(reader, chunk)
-        if any(
-            position < chunk.until for position in positions.values()
-        ):  # the end of the chunk holds no events any more
+        # The end of the chunk may hold no events any more.
+        if any(position < chunk.until for position in positions.values()):
             async with self._open.transaction():
                 await self._move(chunk.stream, positions, chunk.until, None)
 

@@ -1,4 +1,4 @@
-"""Where the events of an id are stored: what `vibe trace` asks of the read models."""
+"""The sequences at which the events of an id are stored, found through the read models, for `vibe trace`."""
 
 from __future__ import annotations
 

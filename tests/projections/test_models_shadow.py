@@ -215,7 +215,7 @@ async def test_a_late_trade_does_not_change_the_price(database: str) -> None:
         assert found.deposits_micros == -micros("240"), "out at its newest price"
 
 
-async def test_marks_of_the_log_value_what_is_open_when_they_are_newer(database: str) -> None:
+async def test_newer_marks_value_open_positions(database: str) -> None:
     async with tables(database, NEEDED) as session:
         await stored(session, in_the_log(signals_of(seeded(), trade("t1", price="100", ms=20))), NEEDED)
         for ms, price, worth in ((19, "200", "100"), (20, "120", "120"), (21, "130", "130")):

@@ -177,7 +177,7 @@ async def test_profit_is_split_by_influencer_and_adds_up(database: str) -> None:
         assert found.profit_micros == 20 * MICRO - 5
 
 
-async def test_lists_of_decisions_and_what_followed(database: str) -> None:
+async def test_lists_of_decisions_with_their_orders_and_fills(database: str) -> None:
     history = History(random.Random(3), 40)
     async with tables(database, NEEDED) as session:
         await store_history(session, history)

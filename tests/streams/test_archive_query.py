@@ -49,9 +49,9 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         with object_store() as store:
             for name, value in store.settings.items():
                 monkeypatch.setenv(name, value)
-            yield "s3://bucket/of/ours"
+            yield "s3://bucket/some/prefix"
             assert set(store.requests) >= {"PUT", "GET"}
-            assert all(key.startswith("/bucket/of/ours/RAW/") for key in store.objects)
+            assert all(key.startswith("/bucket/some/prefix/RAW/") for key in store.objects)
 
 
 async def test_archived_and_live_events_are_one_view(running: Addresses, log: Connection, place: str) -> None:
