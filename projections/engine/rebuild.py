@@ -25,14 +25,14 @@ from projections.engine.projection import Projection
 from projections.engine.schemas import Location
 from projections.engine.staging_tables import StagingTables
 from projections.engine.status import Extent, ProjectionStatus, projection_statuses
-from projections.engine.swap import BehindError, drop_generation, old_generations, swap
+from projections.engine.swap import READER_SECONDS, BehindError, drop_generation, old_generations, swap
 from streams.connection import Connection, connect
 from streams.envelope import Codec
 
 log = structlog.get_logger()
 
 _BUILD_LOCK = 0x76696263
-_LOCK_SECONDS = 3.0
+LOCK_SECONDS = 3.0
 """How long Postgres may take to release the lock of a rebuild whose process has died."""
 _NEAR = 20_000
 """With at most this many events left, the rest is read during the swap."""
@@ -64,6 +64,8 @@ async def rebuild(
     archive: str | None = None,
     prefer_archive: bool = False,
     shorten: bool = False,
+    lock_seconds: float = LOCK_SECONDS,
+    reader_seconds: float = READER_SECONDS,
 ) -> list[Rebuilt]:
     """Build the projections from the whole history and swap each in; retries while a server is unreachable.
 
@@ -72,8 +74,9 @@ async def rebuild(
     `prefer_archive`, all archived events), the rest from the stream, without a gap. When neither has the beginning of
     a stream, a read model with rows may lose some: RebuildError, unless `shorten`.
     `on_skipped` is called for each event that cannot be folded or stored; without it such an event raises
-    UnprocessableRowError. Also raises RebuildError and, for a damaged log, DataLossError. `inside`, `chunk`, `long`:
-    see `ParallelLoad`.
+    UnprocessableRowError. `lock_seconds`: how long the lock of another rebuild is waited for; `reader_seconds`: how
+    long transactions of readers are waited for before a swap. Also raises RebuildError and, for a damaged log,
+    DataLossError. `inside`, `chunk`, `long`: see `ParallelLoad`.
     """
     pause, started, totals = 0.2, time.perf_counter(), _Totals(on_skipped)
     done: list[Rebuilt] = []
@@ -85,6 +88,7 @@ async def rebuild(
                 try:
                     attempt = _Attempt(nats_url, dsn, codec, connection, session, progress)
                     attempt.options = {"inside": inside, "chunk": chunk, "long": long, "on_skipped": totals.on_skipped}
+                    attempt.lock_seconds, attempt.reader_seconds = lock_seconds, reader_seconds
                     attempt.archive, attempt.prefer_archive, attempt.shorten = archive, prefer_archive, shorten
                     async for status, generation, events in attempt.run(list(left.values()), resume):
                         name = status.name
@@ -158,6 +162,7 @@ class _Attempt:
         self.options: dict[str, Any] = {}
         self.archive: str | None = None
         self.prefer_archive = self.shorten = False
+        self.lock_seconds, self.reader_seconds = LOCK_SECONDS, READER_SECONDS
         self._sources: dict[str, HistorySource] = {}
 
     async def run(
@@ -207,7 +212,7 @@ class _Attempt:
                 check_complete(self._sources, status.name, status.extents, shorten=self.shorten)
 
     async def _lock(self, projections: Sequence[Projection]) -> None:
-        deadline = time.monotonic() + _LOCK_SECONDS
+        deadline = time.monotonic() + self.lock_seconds
         for projection in sorted(projections, key=lambda each: each.name):
             while not await self._session.fetchval(
                 "SELECT pg_try_advisory_lock($1, hashtext($2))", _BUILD_LOCK, projection.name
@@ -266,6 +271,7 @@ class _Attempt:
                     generation,
                     on_skipped=self.options["on_skipped"],
                     progress=self._progress,
+                    reader_seconds=self.reader_seconds,
                 )
             except BehindError:
                 await self._fill(staging)

@@ -30,7 +30,7 @@ log = structlog.get_logger()
 _LOCK_TIMEOUT = "150ms"
 _CLOSE = 20_000
 """How many events the live tables may be ahead when the swap begins; the swap reads them while the engine waits."""
-_SNAPSHOT_SECONDS = 10.0
+READER_SECONDS = 10.0
 
 _BUSY = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
@@ -47,9 +47,13 @@ async def swap(
     *,
     on_skipped: OnSkipped | None,
     progress: ReportProgress,
+    reader_seconds: float = READER_SECONDS,
 ) -> None:
-    """Swap one projection; `status` is that of the live tables. Raises BehindError, RebuildError."""
-    await _wait_for_snapshots(session, progress)
+    """Swap one projection; `status` is that of the live tables. Raises BehindError, RebuildError.
+
+    Transactions that began before the swap get `reader_seconds` to end.
+    """
+    await _wait_for_snapshots(session, progress, reader_seconds)
     tries = 0
     while True:
         try:
@@ -168,11 +172,11 @@ async def _copy_grants(session: asyncpg.Connection[Any], old: str, new: str) -> 
         await session.execute(f"GRANT {row['rights']} ON {new} TO {row['grantee']}")
 
 
-async def _wait_for_snapshots(session: asyncpg.Connection[Any], progress: ReportProgress) -> None:
+async def _wait_for_snapshots(session: asyncpg.Connection[Any], progress: ReportProgress, seconds: float) -> None:
     """Wait for older transactions to end: a REPEATABLE READ transaction that first reads the table after the swap would
     not see the rows built since its snapshot."""
     mark = await session.fetchval("SELECT pg_current_xact_id()::xid::text")
-    deadline = asyncio.get_running_loop().time() + _SNAPSHOT_SECONDS
+    deadline = asyncio.get_running_loop().time() + seconds
     while True:
         older = await session.fetch(
             "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() "

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 
 from eventsourcing.persistence import ProgrammingError
 
-from streams import retry
 from streams.append import MAX_BATCH, Record
 from streams.errors import ConflictError
 from streams.eventsourcing.stream_io import StreamIO, new_commit
 from streams.eventsourcing.sync_bridge import SyncBridge
+from streams.retry import RETRY_SECONDS
 
 Decide = Callable[[str], Awaitable[list[Record]]]
 """Makes the records of a commit from its name, with the current expected versions. Raises IntegrityError if they are
@@ -20,9 +20,11 @@ not allowed."""
 class StreamRecorder:
     """A recorder over one existing stream of the log."""
 
-    def __init__(self, bridge: SyncBridge, stream: str) -> None:
+    def __init__(self, bridge: SyncBridge, stream: str, *, give_up_after: float = RETRY_SECONDS) -> None:
+        """`give_up_after`: seconds after which a commit whose outcome stays uncertain, or in conflict, raises."""
         self.bridge = bridge
-        self._io = StreamIO(bridge.connection, stream)
+        self._give_up_after = give_up_after
+        self._io = StreamIO(bridge.connection, stream, give_up_after)
 
     @property
     def stream(self) -> str:
@@ -32,7 +34,7 @@ class StreamRecorder:
     async def _commit(self, decide: Decide) -> int:
         """Decide and append; after a conflict with another writer decide again. Returns the first sequence."""
         now = asyncio.get_running_loop().time
-        deadline, commit = now() + retry.RETRY_SECONDS, new_commit()
+        deadline, commit = now() + self._give_up_after, new_commit()
         while True:
             try:
                 return await self._io.append(await decide(commit), commit)

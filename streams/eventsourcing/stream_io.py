@@ -17,7 +17,7 @@ from msgspec import Struct
 from nats.aio.msg import Msg
 
 from streams import append as log
-from streams import reader, retry
+from streams import reader
 from streams.append import Record
 from streams.connection import NOT_FOUND, Connection
 from streams.errors import (
@@ -29,7 +29,7 @@ from streams.errors import (
     UnknownOutcomeError,
 )
 from streams.reader import Stored
-from streams.retry import retry_until_available
+from streams.retry import RETRY_SECONDS, retry_until_available
 
 PAGE = 1000
 _ANSWER_SECONDS = 5.0
@@ -52,8 +52,10 @@ def new_commit() -> str:
 class StreamIO:
     """Reads and appends of one stream."""
 
-    def __init__(self, connection: Connection, stream: str) -> None:
+    def __init__(self, connection: Connection, stream: str, give_up_after: float = RETRY_SECONDS) -> None:
+        """`give_up_after`: seconds without a certain outcome after which reads and appends raise."""
         self.stream = stream
+        self._give_up_after = give_up_after
         self._connection = connection
 
     async def append(self, records: Sequence[Record], commit: str) -> int:
@@ -61,10 +63,10 @@ class StreamIO:
 
         Raises ConflictError when the batch is not stored and never will be, because of an expected version. An append
         without an answer is looked up and, if it is not stored, sent again unchanged: the expected versions allow only
-        one of the two. Raises UnknownOutcomeError when the outcome stays unknown for `retry.RETRY_SECONDS`.
+        one of the two. Raises UnknownOutcomeError when the outcome stays unknown too long.
         """
         now = asyncio.get_running_loop().time
-        deadline, delay, unknown = now() + retry.RETRY_SECONDS, 0.02, False
+        deadline, delay, unknown = now() + self._give_up_after, 0.02, False
         reason: LogError
         while True:
             try:
@@ -97,7 +99,7 @@ class StreamIO:
         stream is read.
         """
         now = asyncio.get_running_loop().time
-        deadline = now() + retry.RETRY_SECONDS
+        deadline = now() + self._give_up_after
         found: list[Stored] = []
         while after < end and (limit is None or len(found) < limit):
             wanted = PAGE if limit is None else min(PAGE, limit - len(found))
@@ -105,7 +107,7 @@ class StreamIO:
             for stored in page:
                 if subject is None and stored.sequence != after + 1:
                     raise DataLossError(self.stream, after + 1, stored.sequence - 1)
-                after, deadline = stored.sequence, now() + retry.RETRY_SECONDS
+                after, deadline = stored.sequence, now() + self._give_up_after
                 if after > end:
                     return found
                 found.append(stored)

@@ -11,7 +11,6 @@ import pytest
 from gateways.embedded import Addresses
 from projections.engine import rebuild as rebuilding
 from projections.engine import schemas
-from projections.engine import swap as swapping
 from projections.engine.errors import RebuildError
 from projections.models.copy_attempt import CopyAttempts
 from projections.models.ledger_entry import LedgerEntries
@@ -104,27 +103,23 @@ async def test_an_interrupted_rebuild_leaves_the_live_tables_and_resumes(
 
 
 async def test_two_rebuilds_of_one_projection_at_once_are_refused(
-    log: Connection, running: Addresses, database: str, monkeypatch: pytest.MonkeyPatch
+    log: Connection, running: Addresses, database: str
 ) -> None:
     await append_events(log, flows(1, 50))
-    monkeypatch.setattr(rebuilding, "_LOCK_SECONDS", 0.2)
     session = await asyncpg.connect(database)
     await session.execute("SELECT pg_advisory_lock($1, hashtext('position'))", rebuilding._BUILD_LOCK)
     with pytest.raises(RebuildError, match="position is being rebuilt already"):
-        await rebuilt(running, database, (Positions(), LedgerEntries()))
+        await rebuilt(running, database, (Positions(), LedgerEntries()), lock_seconds=0.2)
     # The lock of a rebuild that has just ended may be held a little longer.
-    monkeypatch.setattr(rebuilding, "_LOCK_SECONDS", 10.0)
-    second = asyncio.create_task(rebuilt(running, database, (Positions(), LedgerEntries())))
+    again = rebuilt(running, database, (Positions(), LedgerEntries()), lock_seconds=10.0)
+    second = asyncio.create_task(again)
     await asyncio.sleep(0.3)
     assert not second.done()
     session.terminate()
     assert len(await second) == 2
 
 
-async def test_a_lock_that_a_reader_holds_is_waited_for(
-    log: Connection, running: Addresses, database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(swapping, "_SNAPSHOT_SECONDS", 0.1)
+async def test_a_lock_that_a_reader_holds_is_waited_for(log: Connection, running: Addresses, database: str) -> None:
     await append_events(log, flows(1, 50))
     await built(log, database)
     session = await asyncpg.connect(database)
@@ -132,9 +127,14 @@ async def test_a_lock_that_a_reader_holds_is_waited_for(
     await transaction.start()
     ((count,),) = await session.fetch("SELECT count(*) FROM position")
     activities: list[str] = []
-    work = asyncio.create_task(
-        rebuilt(running, database, (Positions(),), progress=lambda activity, *_: activities.append(activity))
+    rebuilding = rebuilt(
+        running,
+        database,
+        (Positions(),),
+        progress=lambda activity, *_: activities.append(activity),
+        reader_seconds=0.1,
     )
+    work = asyncio.create_task(rebuilding)
     await settled(_value(activities), lambda found: found.count("waiting for the lock to swap") > 1)
     assert await session.fetchval("SELECT count(*) FROM position") == count
     other = await asyncpg.connect(database)

@@ -21,7 +21,6 @@ from eventsourcing.utils import Environment
 
 from gateways.embedded import Addresses
 from streams import append as log
-from streams import retry
 from streams.append import Landed, Record
 from streams.connection import Connection
 from streams.errors import (
@@ -35,6 +34,7 @@ from streams.errors import (
     UnknownOutcomeError,
 )
 from streams.eventsourcing import Factory, serialization
+from streams.eventsourcing.notifications import JetStreamApplicationRecorder
 from streams.eventsourcing.sync_bridge import SyncBridge, translated
 
 NUMBERS = itertools.count(1)
@@ -192,8 +192,8 @@ def test_an_insert_without_an_answer_loses_to_a_faster_writer(
 
 
 def test_an_insert_that_is_never_answered_raises(factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
-    recorder = factory.application_recorder()
-    monkeypatch.setattr(retry, "RETRY_SECONDS", 0.1)
+    usual = factory.application_recorder()
+    recorder = JetStreamApplicationRecorder(usual.bridge, usual.stream, give_up_after=0.1)
     monkeypatch.setattr(log, "append", FaultyAppend(*["dropped"] * 100).append)
     with pytest.raises(OperationalError, match="no answer"):
         recorder.insert_events([event("one", 1)])

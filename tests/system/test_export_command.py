@@ -122,12 +122,13 @@ def test_a_wrong_time_is_reported_with_its_option() -> None:
         time_argument("yesterday", "--since")
 
 
-async def test_many_rows_are_streamed(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows_module, "FETCH_ROWS", 100)
+async def test_many_rows_are_streamed(database: str) -> None:
     connection = await filled(database, "fills", 1050)
     reported: list[tuple[int, int]] = []
     read = pq.ParquetFile(
-        io.BytesIO(await exported(connection, "fills", "parquet", progress=lambda *now: reported.append(now)))
+        io.BytesIO(
+            await exported(connection, "fills", "parquet", progress=lambda *now: reported.append(now), batch_rows=100)
+        )
     )
     assert (read.metadata.num_rows, read.num_row_groups) == (1050, 11)
     assert reported == [(0, 1050), *((done, 1050) for done in (*range(100, 1100, 100), 1050))]

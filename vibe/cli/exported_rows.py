@@ -29,7 +29,7 @@ TABLES: dict[What, tuple[Table, str]] = {
     "attempts": (COPY_ATTEMPT, "decided_at"),
     "fills": (EXECUTABLE_FILL, "filled_at"),
 }
-FETCH_ROWS = 10_000
+BATCH_ROWS = 10_000
 _TYPES = {
     "text": pa.string(),
     "bigint": pa.int64(),
@@ -63,6 +63,7 @@ async def export_rows(
     since: tuple[int | None, int | None] = (None, None),
     until: tuple[int | None, int | None] = (None, None),
     progress: Callable[[int, int], None] = lambda done, total: None,
+    batch_rows: int = BATCH_ROWS,
 ) -> Exported:
     """Write a read model's rows to a file, in the order of EXECUTIONS.
 
@@ -87,7 +88,9 @@ async def export_rows(
             rows, size = int(answer.split()[-1]), written.bytes
         else:
             query = f"SELECT {', '.join(_parquet_columns(table))} FROM {table.name} {conditions} {order}"
-            rows = await _parquet(database, table, query, values, file, position, lambda done: progress(done, total))
+            rows = await _parquet(
+                database, table, query, values, file, position, batch_rows, lambda done: progress(done, total)
+            )
             size = file.seek(0, os.SEEK_END)
     return Exported(getattr(file, "name", "-"), rows, size, position)
 
@@ -146,6 +149,7 @@ async def _parquet(
     values: list[Any],
     file: IO[bytes],
     position: int | None,
+    batch_rows: int,
     progress: Callable[[int], None],
 ) -> int:
     fields = [
@@ -156,7 +160,7 @@ async def _parquet(
     rows = 0
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         cursor = await database.cursor(query, *values)
-        while fetched := await cursor.fetch(FETCH_ROWS):
+        while fetched := await cursor.fetch(batch_rows):
             columns = [_column(field.type, [row[place] for row in fetched]) for place, field in enumerate(fields)]
             writer.write_batch(pa.record_batch(columns, schema=schema))
             rows += len(fetched)
