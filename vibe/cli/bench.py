@@ -63,6 +63,9 @@ def bench_pipeline(
 
     Example: vibe bench pipeline --rate 20 --fanout 40 --json
 
+    Exits with 1 when anything was lost, doubled or not worked off. CPU per request is the figure to compare between
+    runs on a shared machine; the venue of the load runs in a process of its own and is not counted.
+
     Parameters
     ----------
     rate
@@ -100,7 +103,7 @@ async def run_bench_projections(settings: Settings, json: bool, events: int) -> 
 async def run_bench_pipeline(settings: Settings, load: pipeline.Load, json: bool) -> int:
     figures = await pipeline.measure(settings, load, progress=progress_reporter(json))
     print_json(figures) if json else _show(figures)
-    return 0
+    return 1 if figures["lost"] or figures["doubled"] or figures["lag"] else 0
 
 
 def _show(figures: Mapping[str, object]) -> None:
