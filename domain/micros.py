@@ -40,6 +40,19 @@ def micros(text: str) -> int:
     return -value if sign else value
 
 
+def nearest_micros(text: object) -> int:
+    """Micros of a decimal that is a quotient, such as a mid, to the nearest: '0.0055155' -> 5_516.
+
+    Raises NotExactError for what is not a plain decimal number.
+    """
+    if not isinstance(text, str) or (match := _DECIMAL.fullmatch(text)) is None:
+        raise NotExactError(text, "is not a plain decimal number")
+    sign, whole, fraction = match.groups()
+    places = fraction or ""
+    value = nearest(int(whole + places) * MICRO, 10 ** len(places))
+    return -value if sign else value
+
+
 def decimal_text(value: int) -> str:
     """The shortest plain decimal of `value` micros, e.g. 60_200 -> '0.0602'; the inverse of `micros`."""
     whole, fraction = divmod(abs(value), MICRO)

@@ -30,6 +30,8 @@ DEAD_TYPE = "event.dead_lettered"
 RETRIED_TYPE = "dead_letter.retried"
 DROPPED_TYPE = "dead_letter.dropped"
 
+TICK_PREFIX = "tick."
+"""What the subject of a dead letter begins with that is of a stage's tick in a lane, and of no event."""
 MAX_PAYLOAD = 5_500_000
 """Bytes kept of an event; with envelope and base64 they fit the server's max_payload of 8 MB."""
 MAX_ID, MAX_ERROR = 300, 2_000
@@ -189,6 +191,11 @@ async def retry(
     if facts.stage not in stages:
         raise RefusedError(
             f"dead letter {dead.sequence} comes from {facts.stage!r}, which has no input to run again; "
+            "fix the cause, then drop the dead letter"
+        )
+    if facts.subject.startswith(TICK_PREFIX):
+        raise RefusedError(
+            f"dead letter {dead.sequence} is of a tick, which the stage runs again by itself; "
             "fix the cause, then drop the dead letter"
         )
     event = DeadLetterRetried(

@@ -3,14 +3,17 @@
 from collections.abc import Callable, Iterable
 
 import msgspec
+import structlog
 
 from domain.events import MarkSource
+from domain.micros import NotExactError, nearest_micros
 from gateways.hyperliquid.info_client import InfoClient
-from gateways.hyperliquid.parsing import positive
 from gateways.venue_errors import WireError
 from gateways.venue_types import Price
 
-_MIDS = msgspec.json.Decoder(dict[str, str])
+log = structlog.get_logger()
+
+_MIDS = msgspec.json.Decoder(dict[str, object])
 
 
 class VenuePrices:
@@ -21,7 +24,7 @@ class VenuePrices:
         self._clock = clock
 
     async def prices(self, assets: Iterable[str]) -> dict[str, Price]:
-        """Prices of these coins; those that the venue does not know are absent.
+        """Prices of these coins; those that the venue does not know, or whose price cannot be read, are absent.
 
         Raises VenueUnavailableError or WireError.
         """
@@ -30,10 +33,21 @@ class VenuePrices:
         for dex in sorted({asset.rpartition(":")[0] for asset in wanted}):
             payload = await self._info.call({"type": "allMids", "dex": dex})
             now = self._clock()
-            try:
-                mids = _MIDS.decode(payload)
-            except msgspec.MsgspecError as error:
-                raise WireError(f"not mids: {error}") from error
+            mids = _mids(payload)
             for asset in wanted & mids.keys():
-                found[asset] = Price(positive(mids[asset], f"mid of {asset}"), MarkSource.MIDPOINT, now)
+                try:
+                    # A mid is the quotient of two prices: half a tick has one place more than they have.
+                    price = nearest_micros(mids[asset])
+                except NotExactError as error:
+                    log.warning("price.unreadable", asset=asset, error=str(error))
+                    continue
+                if price > 0:
+                    found[asset] = Price(price, MarkSource.MIDPOINT, now)
         return found
+
+
+def _mids(payload: bytes) -> dict[str, object]:
+    try:
+        return _MIDS.decode(payload)
+    except msgspec.MsgspecError as error:
+        raise WireError(f"not mids: {error}") from error

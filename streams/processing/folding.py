@@ -6,20 +6,21 @@ is stored in DEAD with the reason, and the lane goes on.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from typing import Generic, TypeVar
 
 import structlog
 
 from streams import dead_letters, metrics
 from streams.connection import Connection
-from streams.dead_letters import dead_letter
+from streams.dead_letters import TICK_PREFIX, dead_letter
 from streams.envelope import Codec, Recorded, peek_type
 from streams.errors import UnprocessableError
 from streams.processing.commit import Outcome
 from streams.processing.loading import LoadedLane
 from streams.processing.stage import Output, Stage
 from streams.reader import Stored
-from streams.retry import StoppedError, retry_forever
+from streams.retry import Backoff, RetryPolicy, StoppedError, retry_forever
 from streams.subjects import Lane, partition_of
 from streams.topology import DEAD
 
@@ -31,6 +32,9 @@ _STOP_CHECK_SECONDS = 0.5
 _SETTLE_SECONDS = 1.0
 """No tick runs for this long after a load: the stages in front start too, and what they still store belongs before
 it."""
+
+
+_TICK_RETRIES = RetryPolicy(first_delay=1.0, longest_delay=60.0)
 
 
 class Folder(Generic[S]):
@@ -58,7 +62,9 @@ class Folder(Generic[S]):
         self._log = log.bind(stage=stage.name, lane=lane.name)
         self._input_types = frozenset(name.encode() for name in stage.input_types)
         self._partial_input = loaded.resumed.part_of
+        self._lane = lane.name
         self._ticks_from = _now() + _SETTLE_SECONDS
+        self._tick_backoff = Backoff(_TICK_RETRIES)
         self.dead_lettered = False
 
     @property
@@ -83,11 +89,19 @@ class Folder(Generic[S]):
             self._state.evolve(outputs)
         return [Outcome(0, outputs) for outputs in results]
 
-    def fold_tick(self) -> list[Outcome]:
-        """What time alone leads to."""
+    async def fold_tick(self) -> list[Outcome]:
+        """What time alone leads to. A tick that fails is one dead letter for each kind of failure, and is tried again
+        with backoff: the lane goes on with its input meanwhile."""
         if _now() < self._ticks_from:
             return []
-        outputs = list(self._stage.tick(self._state.value, self._clock()))
+        try:
+            outputs = list(self._stage.tick(self._state.value, self._clock()))
+        except Exception as error:
+            self._log.exception("tick.failed")
+            self._ticks_from = _now() + self._tick_backoff.next_delay()
+            await self._dead_letter_tick(error)
+            return []
+        self._tick_backoff.reset()
         self._state.evolve(outputs)
         return [Outcome(0, outputs)] if outputs else []
 
@@ -181,6 +195,25 @@ class Folder(Generic[S]):
             self._log.exception("event.failed", at=event.at)
             await self._dead_letter(event.stream, stored, f"{type(error).__name__}: {error}", suffix)
         return []
+
+    async def _dead_letter_tick(self, error: Exception) -> None:
+        reason = f"{type(error).__name__}: {error}"
+        kind = f"{self._stage.name}:tick:{self._lane}:{blake2b(reason.encode(), digest_size=8).hexdigest()}"
+        await retry_forever(
+            lambda: dead_letter(
+                self._connection,
+                stage=self._stage.name,
+                stream=self._stage.reads.name,
+                sequence=0,
+                subject=f"{TICK_PREFIX}{self._lane}",
+                payload=b"",
+                error=f"a tick of lane {self._lane} failed: {reason}; see the log of the stage for where",
+                now=self._clock(),
+                dead_id=kind,
+            ),
+            self._stop,
+        )
+        metrics.DEAD.labels(self._stage.name).inc()
 
     async def _dead_letter(self, stream: str, stored: Stored, error: str, suffix: str = "") -> None:
         self._log.warning("event.dead", at=f"{stream}:{stored.sequence}", error=error)

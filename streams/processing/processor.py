@@ -193,7 +193,7 @@ class _Loop(Generic[S]):
                 *await folder.fold_retries(requests),
                 *await folder.fold_input(batch),
                 *folder.fold_effects(self._effects.take()),
-                *folder.fold_tick(),
+                *await folder.fold_tick(),
             ]
             self._on_step("folded")
             await self._pass_on(outcomes, batch)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given as given_any
 from hypothesis import strategies as st
 
-from domain.micros import NotExactError, decimal_text, dollars, fraction, micros, nearest, times
+from domain.micros import NotExactError, decimal_text, dollars, fraction, micros, nearest, nearest_micros, times
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,20 @@ def test_a_seventh_decimal_is_refused_not_rounded(text: str) -> None:
 def test_what_is_not_a_string_is_refused(value: object) -> None:
     with pytest.raises(NotExactError, match=f"is a {type(value).__name__}; a decimal string was expected"):
         micros(value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("0.0055155", 5_516), ("0.0055154", 5_515), ("100", 100_000_000), ("-0.0000005", -1), ("0.00000049", 0), ("0", 0)],
+)
+def test_a_quotient_is_read_to_the_nearest_micro(text: str, value: int) -> None:
+    assert nearest_micros(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "1e3", "NaN", " 1", "1.", None, 5])
+def test_a_quotient_that_is_no_decimal_is_refused(text: object) -> None:
+    with pytest.raises(NotExactError):
+        nearest_micros(text)
 
 
 def test_a_long_text_is_shortened_in_the_message() -> None:

@@ -9,10 +9,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateways.embedded import Addresses
-from streams import metrics, subjects
+from streams import dead_letters, metrics, subjects
 from streams.append import Record, append
 from streams.connection import Connection, connect
 from streams.envelope import Recorded
+from streams.errors import RefusedError
 from streams.processing.processor import LaneWorker
 from streams.processing.stage import Output
 from streams.subjects import Lane, lanes
@@ -253,6 +254,36 @@ async def test_ticks_commit_with_the_position_unchanged(log: Connection) -> None
     async with Workers(log, Ticking(3), time.time_ns):
         await feed_in(log, plain(1, first=11))
         assert len(await drained(log, 17)) == 17
+
+
+class FailingTicks(Ticking):
+    """Its tick fails so many times before it works."""
+
+    def __init__(self, failures: int) -> None:
+        super().__init__(1)
+        self.failures = failures
+
+    def tick(self, state: Counts, now: int) -> Iterator[Output]:
+        if self.failures and state.counts:
+            self.failures -= 1
+            raise ZeroDivisionError("a bug for one of the keys")
+        yield from super().tick(state, now)
+
+
+async def test_a_tick_that_fails_is_dead_lettered_once_and_the_lane_goes_on(log: Connection) -> None:
+    inputs = plain(4, keys=2)
+    await feed_in(log, inputs)
+    async with Workers(log, FailingTicks(2), time.time_ns):
+        events = await drained(log, 4)
+        each_once_in_order(events, inputs)
+        ticked = await drained(log, 4 + 2)
+    assert sorted(event.data.key for event in ticked if isinstance(event.data, Ticked)) == ["key-0", "key-1"]
+    (dead,) = await dead_lettered(log)
+    assert (dead.stage, dead.stream, dead.sequence, dead.subject) == ("counting", "SIGNALS", 0, "tick.00-63")
+    assert "ZeroDivisionError: a bug for one of the keys" in dead.error
+    (found,) = await dead_letters.dead_letters(log, CODEC)
+    with pytest.raises(RefusedError, match="is of a tick, which the stage runs again by itself"):
+        await dead_letters.retry(log, CODEC, found, frozenset({"counting"}), actor="ops", now=time.time_ns)
 
 
 async def test_outputs_for_more_than_one_batch(log: Connection) -> None:
