@@ -48,6 +48,9 @@ class VenuePrices:
 
 def _mids(payload: bytes) -> dict[str, object]:
     try:
-        return _MIDS.decode(payload)
+        mids = _MIDS.decode(payload)
     except msgspec.MsgspecError as error:
         raise WireError(f"not mids: {error}") from error
+    if mids and not any(isinstance(mid, str) for mid in mids.values()):
+        raise WireError(f"not mids: none of {len(mids)} values is a text")
+    return mids
