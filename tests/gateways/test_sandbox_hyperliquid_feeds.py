@@ -1,11 +1,10 @@
 """Fills, quotes, books and mids on the WebSocket: what starts each feed, and what keeps it going."""
 
-import asyncio
-
 from gateways.sandbox.hyperliquid import INFLUENCERS, FlowSource
 from gateways.sandbox.hyperliquid.coins import COINS
 from gateways.sandbox.hyperliquid.flow import NOISE, flow
 from gateways.sandbox.hyperliquid.market_data import text
+from tests.gateways.test_sandbox_hyperliquid_info import ask
 from tests.gateways.test_sandbox_hyperliquid_ws import (
     FILL_KEYS,
     ORIGIN_MS,
@@ -18,6 +17,7 @@ from tests.gateways.test_sandbox_hyperliquid_ws import (
     until,
     wire_trades,
 )
+from tests.streams.deadlines import settled
 
 
 async def test_user_fills_start_with_a_snapshot_and_go_on_without_a_flag() -> None:
@@ -25,12 +25,15 @@ async def test_user_fills_start_with_a_snapshot_and_go_on_without_a_flag() -> No
     source = FlowSource(SEED, origin_ns=ORIGIN_NS)
     async with serving(source, clock) as sandbox, connected(sandbox) as client:
         who = INFLUENCERS[0]
-        await asyncio.sleep(0.1)
+        past = [t for t in wire_trades([a for a in until(30) if a.twap_id is None]) if who.address in t["users"]]
+        await settled(
+            lambda: ask(sandbox, type="userFills", user=who.address),
+            lambda fills: bool(fills) and fills[0]["tid"] == past[-1]["tid"],
+        )
         await client.subscribe(type="userFills", user=who.address)
         snapshot = await client.next("userFills")
         assert list(snapshot["data"]) == ["isSnapshot", "user", "fills"]
         assert snapshot["data"]["isSnapshot"] is True
-        past = [t for t in wire_trades([a for a in until(30) if a.twap_id is None]) if who.address in t["users"]]
         assert [fill["tid"] for fill in snapshot["data"]["fills"]] == [t["tid"] for t in reversed(past)]
 
         clock.advance(6)

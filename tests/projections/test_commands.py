@@ -64,6 +64,11 @@ async def test_interrupted_and_resumed(log: Connection, running: Addresses, data
     await append_events(log, flows(1, 900))
     await built(log, database, PROJECTIONS)
     before, use = await contents(database, PROJECTIONS), settings(running, database)
+    # A reader of every table keeps the rebuild from its first swap, however fast it reads.
+    reader = await asyncpg.connect(database)
+    await reader.execute("BEGIN")
+    for table in (table for projection in PROJECTIONS for table in projection.tables):
+        await reader.execute(f"LOCK TABLE {table.name} IN ACCESS SHARE MODE")
     work = await start(tmp_path, "projections", "rebuild", "--all", settings=use)
     assert work.stderr is not None
     async with asyncio.timeout(30):
@@ -71,6 +76,7 @@ async def test_interrupted_and_resumed(log: Connection, running: Addresses, data
             pass
     work.send_signal(signal.SIGINT)
     _, err = await work.communicate()
+    await reader.close()
     assert work.returncode == 130
     assert "the live read models are untouched" in err.decode()
     assert "vibe projections rebuild --all --resume" in err.decode()
