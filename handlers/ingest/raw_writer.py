@@ -25,9 +25,12 @@ from streams.errors import (
     UnprocessableError,
 )
 from streams.reader import Stored, get, read_all
+from streams.retry import RetryPolicy
 from streams.topology import RAW
 
 log = structlog.get_logger()
+
+_RETRIES = RetryPolicy(first_delay=0.05, longest_delay=2.0)
 
 _BATCH = 500
 _EMPTY = {"first_seq": 1, "last_seq": 0}
@@ -109,7 +112,7 @@ class RawWriter:
         return Record(subject, payload, raw.raw_id)
 
     async def _store(self, records: list[Record]) -> None:
-        delay = 0.05
+        backoff = _RETRIES.start()
         while True:
             try:
                 await append(self._connection, records)
@@ -121,9 +124,9 @@ class RawWriter:
                     await self._store_one(record)
                 return
             except (ConflictError, UnknownOutcomeError, UnavailableError) as error:
+                delay = backoff.next_delay()
                 log.warning("raw.retry", events=len(records), error=str(error), in_seconds=delay)
                 await asyncio.sleep(delay)
-                delay = min(delay * 2, 2.0)
 
     async def _store_one(self, record: Record) -> None:
         while True:

@@ -13,6 +13,10 @@ import asyncpg
 
 from streams.archive.errors import AnotherLogError, BrokenChainError, DamagedError
 from streams.errors import DataLossError, LogError, RefusedError, TopologyError
+from streams.retry import RetryPolicy
+
+RETRIES = RetryPolicy(first_delay=0.2, longest_delay=5.0)
+"""How the engine, rebuilds and loads wait for a server that is unreachable."""
 
 
 class ProjectionError(Exception):

@@ -18,7 +18,7 @@ import structlog
 
 from projections.engine import positions
 from projections.engine.bulk_load import BulkLoader, Chunk, Job, OnRead, OnSkipped, Turn
-from projections.engine.errors import LostPositionError, RebuildError, is_transient
+from projections.engine.errors import RETRIES, LostPositionError, RebuildError, is_transient
 from projections.engine.load_worker import Worker
 
 log = structlog.get_logger()
@@ -77,16 +77,16 @@ class ParallelLoad:
         have their keys: of two chunks that insert the same key the first would wait for the second's transaction, and
         the second for its turn.
         """
-        pause = 0.2
+        backoff = RETRIES.start()
         while True:
             try:
                 return await self._go(ends, activity, only, alone)
             except Exception as error:
                 if not is_transient(error) and not isinstance(error, LostPositionError):
                     raise
+                pause = backoff.next_delay()
                 log.warning("rebuild.retry", why=str(error) or type(error).__name__, in_seconds=pause)
                 await asyncio.sleep(pause)
-                pause = min(2 * pause, 5.0)
 
     async def positions(self) -> dict[tuple[str, str], int]:
         """The stored positions by (projection, stream)."""

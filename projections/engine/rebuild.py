@@ -18,7 +18,7 @@ import structlog
 
 from projections.engine import metrics, positions, schemas
 from projections.engine.bulk_load import OnSkipped
-from projections.engine.errors import LostPositionError, RebuildError, is_transient
+from projections.engine.errors import RETRIES, LostPositionError, RebuildError, is_transient
 from projections.engine.history_source import HistorySource, check_complete, check_not_truncated, find_sources
 from projections.engine.parallel_load import CHUNK, LONG, ReportProgress, no_progress
 from projections.engine.projection import Projection
@@ -78,7 +78,7 @@ async def rebuild(
     long transactions of readers are waited for before a swap. Also raises RebuildError and, for a damaged log,
     DataLossError. `inside`, `chunk`, `long`: see `ParallelLoad`.
     """
-    pause, started, totals = 0.2, time.perf_counter(), _Totals(on_skipped)
+    backoff, started, totals = RETRIES.start(), time.perf_counter(), _Totals(on_skipped)
     done: list[Rebuilt] = []
     left = {projection.name: projection for projection in projections}
     while True:
@@ -103,10 +103,10 @@ async def rebuild(
             if not is_transient(error) and not isinstance(error, LostPositionError):
                 raise
             resume = True
+            pause = backoff.next_delay()
             log.warning("rebuild.retry", why=str(error) or type(error).__name__, in_seconds=pause)
             progress(f"waiting: {error or type(error).__name__}", 0, 0)
             await asyncio.sleep(pause)
-            pause = min(2 * pause, 5.0)
 
 
 async def interrupted(dsn: str, projections: Sequence[Projection]) -> list[Projection]:

@@ -20,6 +20,7 @@ import structlog
 from projections.engine import metrics, positions, schemas
 from projections.engine.errors import (
     ARCHIVE_ERRORS,
+    RETRIES,
     UNAVAILABLE,
     LostPositionError,
     ProjectionError,
@@ -72,21 +73,21 @@ class Engine:
 
         Raises OtherLogError or DataLossError when the log is not the one that the read models were built from.
         """
-        delay = 0.2
+        backoff = RETRIES.start()
         while not stop.is_set():
             session: asyncpg.Connection[Any] | None = None
             try:
                 session = await asyncpg.connect(self._dsn, timeout=10)
                 if await self._acquire(session, stop):
-                    delay = 0.2
+                    backoff.reset()
                     live, outdated = await self._prepare(session)
                     await self._run(live, outdated, stop)
             except UNAVAILABLE as error:
                 if isinstance(error, DataLossError | TopologyError):
                     raise
+                delay = backoff.next_delay()
                 log.warning("projections.retry", error=str(error) or type(error).__name__, in_seconds=delay)
                 await asyncio.sleep(delay)
-                delay = min(delay * 2, 5.0)
             except LostPositionError as error:
                 log.info("projections.reload", why=str(error))
             finally:

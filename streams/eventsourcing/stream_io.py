@@ -29,7 +29,7 @@ from streams.errors import (
     UnknownOutcomeError,
 )
 from streams.reader import Stored
-from streams.retry import RETRY_SECONDS, retry_until_available
+from streams.retry import RETRY_SECONDS, UNTIL_AVAILABLE, retry_until_available
 
 PAGE = 1000
 _ANSWER_SECONDS = 5.0
@@ -66,7 +66,7 @@ class StreamIO:
         one of the two. Raises UnknownOutcomeError when the outcome stays unknown too long.
         """
         now = asyncio.get_running_loop().time
-        deadline, delay, unknown = now() + self._give_up_after, 0.02, False
+        deadline, backoff, unknown = now() + self._give_up_after, UNTIL_AVAILABLE.start(), False
         reason: LogError
         while True:
             try:
@@ -85,8 +85,7 @@ class StreamIO:
                 reason = error
             if now() > deadline:
                 raise UnknownOutcomeError(str(reason)) from reason
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, 0.5)
+            await backoff.sleep()
 
     async def last(self, subject: str) -> Stored | None:
         """The newest message of a subject (wildcards allowed), from the leader."""

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import structlog
 
+from streams.retry import RetryPolicy
 from vibe.app.worker_process import SUPERVISED
 
 log = structlog.get_logger()
 
 _STOP_SECONDS = 10.0
+_RESTARTS = RetryPolicy(first_delay=0.2, longest_delay=10.0)
 
 
 @dataclass
@@ -76,7 +78,7 @@ class Supervisor:
             await asyncio.gather(child.task, return_exceptions=True)
 
     async def _keep(self, child: Child) -> None:
-        delay = 0.2
+        backoff = _RESTARTS.start()
         while not child.stopping:
             started = asyncio.get_running_loop().time()
             code = await self._run(child)
@@ -84,12 +86,12 @@ class Supervisor:
                 return
             child.restarts += 1
             if asyncio.get_running_loop().time() - started > 30:
-                delay = 0.2
+                backoff.reset()
+            delay = backoff.next_delay()
             log.warning(
                 "child.died", name=child.name, code=code, restart_in_seconds=delay, log=str(self._log_path(child))
             )
             await asyncio.sleep(delay)
-            delay = min(delay * 2, 10.0)
 
     async def _run(self, child: Child) -> int:
         child.prepared.clear()

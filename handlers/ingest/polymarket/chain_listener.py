@@ -16,6 +16,7 @@ from gateways.reconnecting_websocket import Connected
 from gateways.venue_errors import VenueUnavailableError
 from handlers.ingest.dead_letters import UNREADABLE
 from handlers.ingest.polymarket import metrics as metrics
+from streams.retry import RetryPolicy
 
 log = structlog.get_logger()
 
@@ -24,7 +25,7 @@ BLOCKS_BACK = 150
 MARGIN_BLOCKS = 20
 _GATHER_SECONDS = 0.2
 """Wallets are added many at a time; one new subscription covers them all."""
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+_RETRIES = RetryPolicy(first_delay=0.5, longest_delay=30.0)
 
 
 class ChainListener:
@@ -81,7 +82,7 @@ class ChainListener:
                     await (self._listen(self._wallets) if self._wallets else self._changed.wait())
                 except UNREADABLE as error:
                     log.error("polymarket.subscription_failed", error=str(error))
-                    await asyncio.sleep(_FIRST_PAUSE)
+                    await asyncio.sleep(_RETRIES.first_delay)
         finally:
             fetcher.cancel()
             await asyncio.gather(fetcher, return_exceptions=True)
@@ -101,17 +102,17 @@ class ChainListener:
                 self._on_reconnected()
 
     async def _keep_fetching(self) -> None:
-        pause = _FIRST_PAUSE
+        backoff = _RETRIES.start()
         while True:
             await self._fetch_wanted.wait()
             self._fetch_wanted.clear()
             try:
                 await self._fetch()
-                pause = _FIRST_PAUSE
+                backoff.reset()
             except (VenueUnavailableError, *UNREADABLE) as error:
+                pause = backoff.next_delay()
                 log.warning("polymarket.logs_not_fetched", error=str(error), again_in_seconds=pause)
                 await asyncio.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
                 self._fetch_wanted.set()
 
     async def _fetch(self) -> None:
