@@ -29,12 +29,14 @@ class Match(Stage[None]):
     def config_sequence(self) -> int:
         return self._configuration.sequence
 
+    async def config_reached(self, sequence: int) -> None:
+        await self._configuration.reached(sequence)
+
     def handle(self, state: None, event: Recorded, now: int) -> Iterator[Output]:
         return _matched(self._configuration.directory, event, self._configuration.sequence)
 
     async def handle_again(self, state: None, event: Recorded, now: int, config_sequence: int) -> Iterable[Output]:
         # The configuration may have changed since the first part was stored: fan out with the one of that time.
-        await self._configuration.reached(config_sequence)
         directory = await self._configuration.at(config_sequence)
         return list(_matched(directory, event, config_sequence))
 

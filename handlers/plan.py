@@ -93,6 +93,9 @@ class Plan(Stage[PlanState]):
     def config_sequence(self) -> int:
         return self._configuration.sequence
 
+    async def config_reached(self, sequence: int) -> None:
+        await self._configuration.reached(sequence)
+
     async def ready(self, events: list[Recorded]) -> None:
         if events:
             await self._configuration.reached(max(event.data.config_sequence for event in events))

@@ -60,6 +60,9 @@ class Quote(Stage[Wanted]):
     def config_sequence(self) -> int:
         return self._configuration.sequence
 
+    async def config_reached(self, sequence: int) -> None:
+        await self._configuration.reached(sequence)
+
     def handle(self, state: Wanted, event: Recorded, now: int) -> Iterator[Output]:
         group: GroupClosed = event.data
         policy = self._configuration.directory.influencer_policy(group.influencer_id)

@@ -19,8 +19,9 @@ from streams.errors import UnprocessableError
 from streams.processing.commit import Outcome
 from streams.processing.loading import LoadedLane
 from streams.processing.stage import Output, Stage
+from streams.processing.waiting import wait_unless_stopped
 from streams.reader import Stored
-from streams.retry import Backoff, RetryPolicy, StoppedError, retry_forever
+from streams.retry import Backoff, RetryPolicy, retry_forever
 from streams.subjects import Lane, partition_of
 from streams.topology import DEAD
 
@@ -28,7 +29,6 @@ log = structlog.get_logger()
 
 S = TypeVar("S")
 
-_STOP_CHECK_SECONDS = 0.5
 _SETTLE_SECONDS = 1.0
 """No tick runs for this long after a load: the stages in front start too, and what they still store belongs before
 it."""
@@ -170,14 +170,11 @@ class Folder(Generic[S]):
 
     async def _ready(self, events: list[Recorded]) -> None:
         """Wait until the stage has what the events need. Raises StoppedError when the lane is stopped meanwhile."""
-        ready = asyncio.create_task(self._stage.ready(events))
-        try:
-            while not (await asyncio.wait({ready}, timeout=_STOP_CHECK_SECONDS))[0]:
-                if self._stop.is_set():
-                    raise StoppedError
-            ready.result()
-        finally:
-            ready.cancel()
+
+        def report() -> None:
+            self._log.warning("input.waiting", at=events[-1].at, config=self._stage.config_sequence())
+
+        await wait_unless_stopped(self._stage.ready(events), self._stop, report)
 
     async def _handle(
         self, stored: Stored, event: Recorded, suffix: str = "", *, again_as_of: int | None = None

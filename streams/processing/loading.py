@@ -1,4 +1,5 @@
-"""Loading a lane: its checkpoint, its state (snapshot, then replay), and the subscriptions that it reads on from.
+"""Loading a lane: its checkpoint, the configuration that it names, its state (snapshot, then replay), and the
+subscriptions that it reads on from.
 
 A start, a restart after a crash and the takeover of a lane from another instance are this one code path.
 """
@@ -20,6 +21,7 @@ from streams.processing.checkpoint import Checkpoint
 from streams.processing.commit import Committer
 from streams.processing.lane_state import LaneState
 from streams.processing.stage import Stage
+from streams.processing.waiting import wait_unless_stopped
 from streams.reader import StreamSubscription, read_all
 from streams.subjects import Lane
 from streams.topology import DEAD
@@ -79,7 +81,9 @@ class LaneLoader(Generic[S]):
     async def loaded(self) -> AsyncIterator[LoadedLane[S]]:
         """The lane as its newest checkpoint describes it; its subscriptions are closed at the end of the block.
 
-        Raises FencedError, HalfStoredError and LogError.
+        Waits first until the stage has read CONFIG as far as the checkpoint names it: with an older configuration it
+        would take back what was decided with the newer one. Raises FencedError, HalfStoredError and LogError, and
+        StoppedError when the lane is stopped while it waits.
         """
         stage, lane = self._stage, self._lane
         async with AsyncExitStack() as subscriptions:
@@ -89,6 +93,7 @@ class LaneLoader(Generic[S]):
             for superseded in await committer.load():
                 await self._delete_consumer(superseded)
             reached = committer.reached
+            await self._config_reached(reached.config_sequence)
             snapshot_at, value = await self._restore()
             # The state counts as folded up to the checkpoint even if nothing behind the snapshot belongs to it.
             folded_to = max(snapshot_at, committer.sequence)
@@ -126,6 +131,12 @@ class LaneLoader(Generic[S]):
                 waiting=inputs.pending,
             )
             yield LoadedLane(committer, reached, state, inputs, retries, followed)
+
+    async def _config_reached(self, sequence: int) -> None:
+        def report() -> None:
+            self._log.warning("lane.config_behind", config=self._stage.config_sequence(), checkpoint=sequence)
+
+        await wait_unless_stopped(self._stage.config_reached(sequence), self._stop, report)
 
     async def _delete_consumer(self, lane: str) -> None:
         """Delete the durable consumer of a lane that was superseded: its lag would grow without end."""

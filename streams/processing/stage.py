@@ -82,8 +82,14 @@ class Stage(Generic[S]):
         raise NotImplementedError
 
     def config_sequence(self) -> int:
-        """The CONFIG sequence up to which the stage has read; 0 when it does not follow CONFIG."""
+        """The CONFIG sequence up to which the stage has read; 0 when it does not follow CONFIG.
+
+        A stage that names one overrides `config_reached` too.
+        """
         return 0
+
+    async def config_reached(self, sequence: int) -> None:
+        """Wait until the stage has read CONFIG up to this sequence, which the lane's last owner had reached."""
 
     async def ready(self, events: list[Recorded]) -> None:
         """Wait until what the next events need from elsewhere, such as a CONFIG sequence, is there."""

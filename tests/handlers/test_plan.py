@@ -43,7 +43,7 @@ from domain.paper_execution import fill_on_paper
 from domain.portfolio_set import EVALUATION_INTERVAL_NS
 from domain.position import Position
 from domain.reason_codes import Reason
-from handlers.live.configuration import LiveConfiguration
+from handlers.live.configuration import LiveConfiguration, directory_at
 from handlers.live.mark_prices import LiveMarkPrices
 from handlers.plan import QUEUE_MARGIN_NS, Plan, PlanState
 from handlers.services.config_import import import_lines
@@ -52,8 +52,10 @@ from streams.append import Record, append
 from streams.connection import Connection
 from streams.errors import UnprocessableError
 from streams.processing.processor import LaneWorker
+from streams.reader import read_all
 from streams.subjects import Lane
 from tests.handlers.folding import CODEC, LINES, NOW, SECOND, Folding, configured, valued
+from tests.streams.deadlines import settled
 from tests.streams.examples import example
 
 USD = 1_000_000
@@ -662,4 +664,65 @@ async def test_a_request_of_a_later_configuration_does_not_keep_a_worker_from_st
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        await configuration.close()
+
+
+class Behind(LiveConfiguration):
+    """As of an earlier CONFIG sequence until it is let follow."""
+
+    async def load(self, sequence: int) -> None:
+        self.directory, self.sequence = await directory_at(self._connection, self._codec, sequence)
+
+    async def follow(self) -> None:
+        await self._following.start(self.sequence)
+
+
+async def executions(log: Connection) -> list[Any]:
+    return [
+        CODEC.decode("EXECUTIONS", stored.sequence, stored.subject, stored.payload).data
+        async for batch in read_all(log, "EXECUTIONS", ["executions.*.ann"])
+        for stored in batch
+    ]
+
+
+async def decided(log: Connection, count: int) -> list[Any]:
+    """All events of Ann's portfolio, once there are so many decisions."""
+    return await settled(lambda: executions(log), lambda events: kinds(events).count(CopyDecided) >= count)
+
+
+async def test_a_lane_that_moves_to_a_process_with_older_configuration_books_a_deposit_once(log: Connection) -> None:
+    first = await import_lines(log, LINES, actor="tests", now=NOW)
+    second = await import_lines(log, [LINES[2].replace("10000", "20000")], actor="tests", now=NOW)
+    configuration, behind = LiveConfiguration(log, CODEC), Behind(log, CODEC)
+    await configuration.start()
+    await behind.load(first.sequence)
+
+    async def ask(number: int) -> None:
+        """A request of a match stage that is behind too."""
+        wanted = request(configuration, number, config_sequence=first.sequence)
+        payload = CODEC.encode(wanted, id=wanted.request_id, source="tests", time_ns=NOW)
+        await append(log, [Record(subjects.requests("ann"), payload)])
+
+    async def work(known: LiveConfiguration, number: int, *, catches_up: bool = False) -> list[Any]:
+        stop = asyncio.Event()
+        running = asyncio.create_task(LaneWorker(log, CODEC, Plan(known, valued()), LANE, lambda: NOW).run(stop))
+        try:
+            await ask(number)
+            if catches_up:
+                await asyncio.sleep(1)
+                assert kinds(await executions(log)).count(CopyDecided) == number - 1, "it waits"
+                await behind.follow()
+            return await decided(log, number)
+        finally:
+            stop.set()
+            await asyncio.wait_for(running, 10)
+
+    try:
+        await work(configuration, 1)
+        events = await work(behind, 2, catches_up=True)
+        assert [event.cash_delta_micros for event in events if isinstance(event, CashDeposited)] == [20_000 * USD]
+        decisions = [event for event in events if isinstance(event, CopyDecided)]
+        assert [(one.config_sequence, one.equity_micros) for one in decisions] == [(second.sequence, 20_000 * USD)] * 2
+    finally:
+        await behind.close()
         await configuration.close()

@@ -4,15 +4,23 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from domain.events import Status, Venue
+from handlers.execute import Execute
+from handlers.group import Group
 from handlers.live.configuration import LiveConfiguration, directory_at
 from handlers.live.event_codec import codec
+from handlers.match import Match
+from handlers.normalize import Normalize
+from handlers.plan import Plan
+from handlers.quote import Quote
 from handlers.services.config_import import import_lines
 from streams.append import Record, append
 from streams.connection import Connection, connect
+from streams.processing.stage import Stage
 from tests.handlers.folding import ALICE, BOB, LINES, NOW
 from tests.streams.deadlines import eventually
 from tests.streams.own_server import own_server
@@ -112,3 +120,8 @@ async def test_unreadable_events_of_config_are_skipped(log: Connection, junk: by
         await append(log, [Record("config.influencer.x", junk)])
         written = await import_lines(log, LINES, actor="tests", now=NOW)
         await asyncio.wait_for(configuration.reached(written.sequence), 5)
+
+
+@pytest.mark.parametrize("stage", [Normalize, Group, Quote, Match, Plan, Execute])
+def test_a_stage_that_names_a_configuration_in_its_checkpoint_waits_for_it(stage: type[Stage[Any]]) -> None:
+    assert ("config_sequence" in vars(stage)) is ("config_reached" in vars(stage))
