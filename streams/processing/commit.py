@@ -156,11 +156,11 @@ class Committer:
             part = (before.part_of, before.parts_done) if position == before.position else (0, 0)
             retry = (before.retry_of, before.retry_done) if retried == before.retried else (0, 0)
             config = before.config_sequence if part[0] or retry[0] else config_sequence
-            if partial is not None:
+            if partial is not None and (partial.retry or partial.sequence):
                 config = partial.config_sequence
                 if partial.retry:
                     retry = (partial.retry, done)
-                elif partial.sequence:
+                else:
                     part = (partial.sequence, done)
             reached = Checkpoint(
                 stage=self._stage,

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 
+import pytest
 from structlog.testing import capture_logs
 
 from streams import dead_letters
@@ -154,3 +155,29 @@ async def test_a_stage_that_follows_no_configuration_never_waits(log: Connection
     await feed_in(log, [Given("a", 2)])
     async with Workers(log, Counting(), time.time_ns):
         await settled(lambda: written(log), lambda events: len(events) >= 3)
+
+
+class ManyTicks(Following):
+    """The outputs of its tick fill more than one batch; it dies once so many outputs are stored."""
+
+    def __init__(self, config: int, dies_after: int) -> None:
+        super().__init__(config)
+        self._left = dies_after
+
+    def tick(self, state: Counts, now: int) -> Iterator[Output]:
+        for number in range(1, 2_501 if state.counts and not state.ticks["a"] else 1):
+            yield output(Ticked("a", number), f"ticked.{number}", "SIGNALS:1")
+
+    def stored(self, state: Counts, output: Output, sequence: int) -> None:
+        self._left -= 1
+        if not self._left:
+            raise SystemError("kill -9")
+
+
+async def test_every_part_of_a_long_tick_names_the_configuration(log: Connection) -> None:
+    await feed_in(log, [Given("a", 1)])
+    worker = LaneWorker(log, CODEC, ManyTicks(5, dies_after=1 + 999), LANE, time.time_ns)
+    with pytest.raises(SystemError):
+        await asyncio.wait_for(worker.run(asyncio.Event()), 20)
+    assert len(await written(log)) == 1 + 999
+    assert (await checkpoints(log, 1))["00-63"].config_sequence == 5
