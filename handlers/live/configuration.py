@@ -74,8 +74,8 @@ class LiveConfiguration:
     async def _changed(self, taken: list[Stored]) -> None:
         for stored in taken:
             fold(self.directory, self._codec, stored)
+        self.sequence = taken[-1].sequence  # at once: no commit may name an older configuration than it used
         async with self._moved:
-            self.sequence = taken[-1].sequence
             self._moved.notify_all()
         log.info("config.changed", sequence=self.sequence, events=len(taken))
         for listener in self._listeners:

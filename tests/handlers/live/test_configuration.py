@@ -122,6 +122,13 @@ async def test_unreadable_events_of_config_are_skipped(log: Connection, junk: by
         await asyncio.wait_for(configuration.reached(written.sequence), 5)
 
 
+async def test_the_sequence_never_lags_behind_the_configuration(log: Connection) -> None:
+    async with following(log) as configuration, configuration._moved:  # as if those who wait were being notified
+        await import_lines(log, LINES, actor="tests", now=NOW)
+        await eventually(lambda: bool(configuration.directory.influencers), what="the change")
+        assert configuration.sequence > 0
+
+
 @pytest.mark.parametrize("stage", [Normalize, Group, Quote, Match, Plan, Execute])
 def test_a_stage_that_names_a_configuration_in_its_checkpoint_waits_for_it(stage: type[Stage[Any]]) -> None:
     assert ("config_sequence" in vars(stage)) is ("config_reached" in vars(stage))
