@@ -1,6 +1,7 @@
 """RAW -> SIGNALS: how each raw event changed an influencer's position."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from domain.events import (
 )
 from domain.influencer_account import Account, Movement, UnclearError
 from domain.signals import Trade
+from domain.venue_times import LONGEST_AHEAD_NS, is_ahead
 from gateways.registry import ADAPTERS
 from gateways.venue_errors import WireError
 from gateways.venue_types import DecodedRaw
@@ -28,6 +30,8 @@ from streams.errors import UnprocessableError
 from streams.processing.stage import Output, Stage
 from streams.subjects import Lane
 from streams.topology import RAW, SIGNALS
+
+_SECOND = 1_000_000_000
 
 
 class Known(Struct):
@@ -89,10 +93,28 @@ def _events(state: Known, raw: RawReceived) -> tuple[Event, ...]:
 
 
 def _decoded(raw: RawReceived) -> DecodedRaw:
+    """What a raw event holds. Raises UnprocessableError, also for a venue time that cannot be right."""
     try:
-        return ADAPTERS[raw.venue].decode_raw(raw)
+        decoded = ADAPTERS[raw.venue].decode_raw(raw)
     except WireError as error:
         raise UnprocessableError(str(error)) from error
+    if decoded is None or isinstance(decoded, MarketDescribed):
+        return decoded  # a description is dated by its detection
+    if is_ahead(decoded.event_time, decoded.detect_time):
+        raise UnprocessableError(
+            f"the venue dates this {_time(decoded.event_time)}, but it was detected at {_time(decoded.detect_time)}; "
+            f"at most {LONGEST_AHEAD_NS // _SECOND} s ahead are expected. Check this machine's clock; when it is "
+            "right, the venue's time is wrong and the event can be dropped"
+        )
+    return decoded
+
+
+def _time(ns: int) -> str:
+    """A time as UTC and in ns; without UTC beyond the year 9999."""
+    try:
+        return f"{datetime.fromtimestamp(ns // _SECOND, UTC):%Y-%m-%dT%H:%M:%SZ} ({ns} ns)"
+    except (ValueError, OverflowError, OSError):
+        return f"{ns} ns"
 
 
 def _output(raw: RawReceived, event: Event) -> Output:

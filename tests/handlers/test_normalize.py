@@ -23,6 +23,7 @@ from domain.events import (
 )
 from domain.ids import derived
 from domain.influencer_account import Account
+from domain.venue_times import LONGEST_AHEAD_NS
 from handlers.normalize import Known, Normalize
 from streams import subjects
 from streams.errors import UnprocessableError
@@ -162,6 +163,52 @@ def test_an_unreadable_trade(fields: dict[str, Any], why: str) -> None:
     with pytest.raises(UnprocessableError, match=why):
         lane.when(msgspec.structs.replace(raw, payload=Raw(msgspec.json.encode(wire))))
     assert len(lane.when(trade())) == 1, "and it leaves no trace"
+
+
+AHEAD = NOW + LONGEST_AHEAD_NS
+YEAR = 365 * 86_400 * SECOND
+
+
+def dated(time: int) -> dict[str, RawReceived]:
+    """What each venue reports with a time, from which a position follows."""
+    return {
+        "a trade": trade(tid=9, time=time // 1_000_000),
+        "an own fill": fill(tid=9, time=time // 1_000_000),
+        "an account snapshot": account(("BTC", "5"), time_ms=time // 1_000_000),
+        "a row of activity": activity(timestamp=time // SECOND, transactionHash="0x" + "0d" * 32),
+        "a movement": moved("REDEEM", 1, 1, asset=YES, timestamp=time // SECOND),
+        "a conversion": moved("CONVERSION", 1, 1, timestamp=time // SECOND),
+        "a log on chain": msgspec.structs.replace(chain(block="0e"), venue_time=time, detect_time=NOW),
+        "a wallet snapshot": positions((YES, 5), as_of=time // SECOND),
+    }
+
+
+@pytest.mark.parametrize("what", dated(NOW))
+def test_a_venue_time_beyond_the_bound_is_refused_with_both_times(what: str) -> None:
+    with pytest.raises(UnprocessableError, match=rf"2027-11-18T.*\({NOW + YEAR} ns\).*2026-11-18T.*\({NOW} ns\)"):
+        folding().when(dated(NOW + YEAR)[what])
+    with pytest.raises(UnprocessableError, match="at most 300 s ahead"):
+        folding().when(dated(AHEAD + SECOND)[what])
+    assert folding().when(dated(AHEAD)[what]), "clocks differ"
+
+
+@pytest.mark.parametrize("what", dated(NOW))
+def test_a_venue_time_beyond_the_bound_leaves_no_trace(what: str) -> None:
+    lane, undisturbed = folding(), folding()
+    later = [trade(tid=1), trade(side="A", tid=2), account(("BTC", "3")), trade(tid=3), activity(), positions((YES, 7))]
+    for each in (lane, undisturbed):
+        each.when(account(time_ms=THEN * 1000 - 5_000))
+        each.when(positions((YES, 1)))
+    with pytest.raises(UnprocessableError):
+        lane.when(dated(NOW + YEAR)[what])
+    for one in later:
+        assert lane.when(one) == undisturbed.when(one)
+    assert lane.stage.dump(lane.replayed().state) == undisturbed.stage.dump(undisturbed.replayed().state)
+
+
+def test_a_venue_time_beyond_all_calendars_is_refused() -> None:
+    with pytest.raises(UnprocessableError, match="dates this"):
+        folding().when(trade(time=10**15))
 
 
 @pytest.mark.parametrize("channel", ["activity", "", "trades.x", "l2Book@xyz"])

@@ -14,6 +14,7 @@ import structlog
 from msgspec import Raw, Struct
 
 from domain.events import RawReceived, Venue
+from domain.venue_times import is_ahead
 from gateways.hyperliquid.info_client import InfoClient
 from gateways.hyperliquid.parsing import MILLISECOND, parse_account
 from gateways.hyperliquid.raw_events import ACCOUNT_CHANNEL
@@ -80,7 +81,9 @@ class AccountSnapshots:
         self._idle.set()
 
     def restore(self, raw: RawReceived) -> None:
-        """Take note of an account report that is stored in RAW."""
+        """Take note of an account report that is stored in RAW; one that is dated wrongly sets no position."""
+        if is_ahead(_as_of(raw), raw.detect_time):
+            return
         section = raw.channel.partition("@")[2]
         self._requested.add((raw.address, section))
         self._stored.add(raw.address)
@@ -214,7 +217,9 @@ class AccountSnapshots:
         if influencer is None:
             return None
         payload = await self._info.account(address, section)
-        report = parse_account(payload)
+        report, now = parse_account(payload), self._clock()
+        if is_ahead(report.time, now):
+            raise WireError(f"the account report is dated {report.time} ns, and it was received at {now} ns")
         if report.positions:
             self._sections[address].add(section)
         return RawReceived(
@@ -224,16 +229,21 @@ class AccountSnapshots:
             influencer_id=influencer,
             address=address,
             payload=Raw(payload),
-            detect_time=self._clock(),
+            detect_time=now,
         )
 
     async def _store(self, raw: RawReceived | None, *, settle: bool) -> None:
         if raw is None:
             return
-        as_of_ms = int(raw.raw_id.rpartition(":")[2]) // MILLISECOND
+        as_of_ms = _as_of(raw) // MILLISECOND
         for _ in range(round(self._settings.settle / _CHECK_SECONDS)):
             if not settle or self._newest_ms() > as_of_ms:
                 break
             await asyncio.sleep(_CHECK_SECONDS)
         await self._raw_writer.put(raw)
         self._stored.add(raw.address)
+
+
+def _as_of(raw: RawReceived) -> int:
+    """The time (ns) of an account report, which its id ends with."""
+    return int(raw.raw_id.rpartition(":")[2])

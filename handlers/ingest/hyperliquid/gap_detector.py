@@ -24,15 +24,23 @@ class GapDetector:
         """These coins were subscribed to: the next frame of each is a replay."""
         self._subscribed.update(coins)
 
-    def missed(self, coin: str, trades: list[tuple[int, int]]) -> int | None:
-        """Take note of a frame, oldest trade first. The time (ms) since which trades may be missing; None = never."""
+    def missed(self, coin: str, trades: list[tuple[int, int]], latest_ms: int | None = None) -> int | None:
+        """Take note of a frame, oldest trade first. The time (ms) since which trades may be missing; None = never.
+
+        Trades from beyond `latest_ms` are dated wrongly: they prove nothing, and are not taken as the last one.
+        """
+        replayed = len(trades)
+        if latest_ms is not None:
+            trades = [trade for trade in trades if trade[0] <= latest_ms]
         last = self._last.get(coin, (self._stored_ms, -1))
         missing = None
         if coin in self._subscribed:
             self._subscribed.discard(coin)
             # A shorter replay is all that the coin ever traded. Inside one block only the trade itself is proof.
-            if last[0] and len(trades) >= REPLAY and last not in trades and trades[0][0] >= last[0]:
+            if last[0] and replayed >= REPLAY and last not in trades and (not trades or trades[0][0] >= last[0]):
                 missing = last[0]
+        if not trades:
+            return missing
         newest = trades[-1] if trades[-1][0] >= max(time for time, _ in trades) else max(trades)
         if newest[0] >= last[0]:
             self._last[coin] = newest

@@ -17,6 +17,7 @@ import structlog
 from msgspec import Raw, Struct
 
 from domain.events import RawReceived, TradeSide, Venue
+from domain.venue_times import LONGEST_AHEAD_NS
 from gateways.hyperliquid import trades_socket
 from gateways.hyperliquid.adapter import HyperliquidClients
 from gateways.hyperliquid.fill_parsing import FILLS_CHANNEL
@@ -142,7 +143,8 @@ class HyperliquidIngest:
         followed = self._configuration.directory.followed(Venue.HYPERLIQUID)
         for raw in await self._raw_writer.newest(_OURS):
             if raw.channel == TRADES_CHANNEL:
-                self._stored_ms = max(self._stored_ms, block_time_ms(raw))
+                # A trade that is dated wrongly proves only that the feed worked when it was detected.
+                self._stored_ms = max(self._stored_ms, min(block_time_ms(raw), raw.detect_time // MILLISECOND))
             elif raw.channel != FILLS_CHANNEL and followed.get(raw.address) == raw.influencer_id:
                 self._snapshots.restore(raw)  # a snapshot for another influencer does not count for this one
         # As far back as fills may be requested again.
@@ -210,12 +212,12 @@ class HyperliquidIngest:
             await self._unreadable(part.text, part.error)
         if frame.trades:
             # First: where trades are missing, those of this frame are held back.
-            self._detect_gap(frame.trades[-1][0].coin, [(head.time, head.tid) for head, _ in frame.trades])
+            self._detect_gap(frame.trades[-1][0].coin, [(head.time, head.tid) for head, _ in frame.trades], now)
         for head, payload in frame.trades:
             await self._trade(head, payload, now)
 
-    def _detect_gap(self, coin: str, trades: list[tuple[int, int]]) -> None:
-        since_ms = self._gap_detector.missed(coin, trades)
+    def _detect_gap(self, coin: str, trades: list[tuple[int, int]], now: int) -> None:
+        since_ms = self._gap_detector.missed(coin, trades, (now + LONGEST_AHEAD_NS) // MILLISECOND)
         if since_ms is not None:
             log.warning("ingest.gap", coin=coin, from_ms=since_ms, to_ms=trades[0][0])
             metrics.GAPS.inc()

@@ -5,13 +5,11 @@ from typing import NamedTuple
 
 from msgspec import Raw
 
+from domain.venue_times import is_ahead
 from gateways.polymarket.activity import Activity, numbered, parse_activity, row_key
 from gateways.venue_errors import WireError
 from handlers.ingest.dead_letters import UNREADABLE, digest
 from handlers.ingest.polymarket.wallet_state import SECOND
-
-_FUTURE_SECONDS = 600
-"""Clocks differ; a row from further ahead is an error, and no later row would be polled before its second."""
 
 
 class Row(NamedTuple):
@@ -67,7 +65,7 @@ def read_page(payloads: Sequence[Raw], wallet: str, start_s: int, now: int) -> A
     for row_id, payload in numbered(named):
         try:
             activity = parse_activity(bytes(payload))
-            if activity.event_time > now + _FUTURE_SECONDS * SECOND:
+            if is_ahead(activity.event_time, now):  # no later row would be polled before its second
                 raise WireError(f"timestamp {activity.event_time // SECOND} is in the future")
         except UNREADABLE as error:
             refused.append(RefusedRow(f"{row_id}@{digest(bytes(payload))}", payload, str(error)))

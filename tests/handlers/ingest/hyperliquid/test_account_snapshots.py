@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from msgspec import Raw
+from msgspec import Raw, structs
 
 from domain.events import RawReceived, Venue
+from domain.venue_times import LONGEST_AHEAD_NS
 from gateways.hyperliquid.info_client import InfoClient
 from gateways.rate_limit import RateLimiter
 from gateways.sandbox.hyperliquid import FlowSource, serve
@@ -149,6 +150,32 @@ async def test_a_report_that_fails_does_not_hold_trades_and_is_requested_again(l
         assert await settled(lambda: ids(log), bool, 0.3) == [trade(5, who).raw_id]
         assert not running.snapshots.has_snapshot(who)
         await settled(lambda: ids(log), lambda found: len(found) == 2, 5)
+        assert running.snapshots.has_snapshot(who)
+
+
+async def test_a_report_that_is_dated_wrongly_is_not_stored_and_requested_again(log: Connection) -> None:
+    settings = SnapshotSettings(settle=0.02, retry=0.3)
+    times = [ORIGIN_MS + 365 * 86_400_000, ORIGIN_MS]
+    who = ADDRESSES[0]
+
+    def answer(body: dict[str, Any]) -> object:
+        return {"assetPositions": [], "time": times.pop(0)}
+
+    async with taking_snapshots(log, [""], answer, follow=[who], settings=settings) as running:
+        (found,) = await settled(lambda: ids(log), bool, 5)
+        assert found.endswith(f":{ORIGIN_NS}")
+        assert not times
+        assert running.snapshots.has_snapshot(who)
+
+
+async def test_a_stored_report_that_is_dated_wrongly_does_not_count(log: Connection) -> None:
+    who, empty = ADDRESSES[0], {"assetPositions": [], "time": 1}
+    async with taking_snapshots(log, [""], follow=[]) as running:
+        stored_report = report(who, "", empty)
+        ahead = structs.replace(stored_report, raw_id=f"hl:account::{who}:{LONGEST_AHEAD_NS + 2}")
+        running.snapshots.restore(ahead)
+        assert not running.snapshots.has_snapshot(who)
+        running.snapshots.restore(structs.replace(ahead, detect_time=2))
         assert running.snapshots.has_snapshot(who)
 
 

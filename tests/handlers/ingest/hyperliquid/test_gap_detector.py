@@ -53,6 +53,22 @@ def test_only_the_first_frame_after_subscribing_is_a_replay(detector: GapDetecto
     assert detector.newest_ms == 529
 
 
+def test_a_trade_that_is_dated_wrongly_is_not_the_last_one(detector: GapDetector) -> None:
+    assert detector.missed("BTC", trades(100, 10**9), latest_ms=1_000) is None
+    assert detector.missed("BTC", trades(10**9), latest_ms=1_000) is None
+    assert detector.newest_ms == 100
+    detector.connected(["BTC"])
+    assert detector.missed("BTC", replay(101), latest_ms=1_000) == 100
+
+
+def test_a_trade_that_is_dated_wrongly_counts_in_a_replay(detector: GapDetector) -> None:
+    assert detector.missed("BTC", [*replay(101)[1:], (10**9, 1)], latest_ms=1_000) == 100
+
+
+def test_a_replay_of_wrong_dates_alone_proves_nothing(detector: GapDetector) -> None:
+    assert detector.missed("BTC", replay(10**9), latest_ms=1_000) == 100
+
+
 def test_another_coin_that_goes_on_proves_nothing(detector: GapDetector) -> None:
     assert detector.missed("ETH", replay(5_000)) is None, "never received, and nothing in the log"
     assert detector.missed("BTC", replay(101)) == 100

@@ -45,6 +45,8 @@ LINES = [
 ]
 
 
+YEAR_MS = 365 * 86_400_000
+
 SETTINGS = IngestSettings(snapshots=SnapshotSettings(settle=0.02))
 """The clock of these venues moves only on `advance`: a report would always wait in vain for the feed to pass it."""
 
@@ -191,6 +193,18 @@ async def test_a_restart_continues_where_the_log_ends(log: Connection) -> None:
     async with ingesting(log) as running:
         running.clock.advance(8)
         assert sorted(await running.trades(len(market_data(8)))) == sorted(market_data(8))
+
+
+async def test_a_trade_that_is_dated_wrongly_hides_no_gap_after_a_restart(log: Connection) -> None:
+    async with ingesting(log) as running:
+        running.clock.advance(5)
+        recorded = len(market_data(5))
+        await running.trades(recorded)
+        await running.inject(frame(trade(7, time=ORIGIN_NS // 1_000_000 + YEAR_MS)))
+        await running.trades(recorded + 1)
+    before = value(metrics.GAPS)
+    async with ingesting(log, seconds=120):
+        await eventually(lambda: value(metrics.GAPS) > before, what="a gap in the feed")
 
 
 async def test_a_coin_that_is_listed_later_is_followed_too(log: Connection, monkeypatch: pytest.MonkeyPatch) -> None:

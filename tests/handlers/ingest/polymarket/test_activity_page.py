@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
+from domain.venue_times import LONGEST_AHEAD_NS
 from handlers.ingest.polymarket.activity_page import ActivityPage, read_page
 
 WALLET = "0x61276aba49117fd9299707d5d573652949d5c977"
@@ -102,6 +103,13 @@ def test_rows_of_other_wallets_and_from_before_the_start_are_not_taken() -> None
     found = page(row(1, proxyWallet="0x" + "11" * 20), row(-5), row(2))
     assert [each.activity.event_time // 1_000_000_000 for each in found.rows] == [START + 2]
     assert found.unrequested == 2
+
+
+def test_a_row_may_be_as_far_ahead_as_any_venue_time() -> None:
+    latest = START + 60 + LONGEST_AHEAD_NS // 1_000_000_000
+    found = page(row(timestamp=latest), row(timestamp=latest + 1))
+    assert found.newest_s == latest
+    assert [refused.error for refused in found.refused] == [f"timestamp {latest + 1} is in the future"]
 
 
 def test_an_empty_response_has_no_newest_second() -> None:
