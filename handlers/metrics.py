@@ -9,6 +9,8 @@ REPLAYED = Counter("vibe_feed_replayed_total", "Events received again that are s
 GAPS = Counter("vibe_feed_gaps_total", "Coins whose replay did not reach back to the last trade received")
 CONNECTIONS = Counter("vibe_feed_connections_total", "Connections made to venues")
 FOLLOWED = Gauge("vibe_followed_addresses", "Addresses followed now")
+UNREAD_DEXES = Gauge("vibe_unread_dexes", "Dexes whose coins could not be read when the venue was last asked for them")
+UNREAD_COINS = Gauge("vibe_unread_coins", "Entries of other dexes' lists of coins that could not be read then")
 HOLDS_EXPIRED = Counter(
     "vibe_raw_holds_expired_total", "Times events were stored before what should have come before them", ["venue"]
 )

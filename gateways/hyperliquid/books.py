@@ -5,6 +5,7 @@ import asyncio
 from domain.events import Terms
 from domain.micros import MICRO
 from gateways.hyperliquid.info_client import Coin, InfoClient
+from gateways.venue_errors import VenueUnavailableError
 from gateways.venue_types import Captured
 
 SIGNIFICANT = 5
@@ -29,12 +30,22 @@ class VenueBooks:
         return Captured(book, Terms(size_step_micros=step, tick_micros=tick_of(highest, step), market=asset))
 
     async def _size_step(self, asset: str) -> int:
-        """The lot of an asset in micros; 1 when the venue's meta does not list it."""
-        async with self._loading:
-            if asset not in self._coins:
-                self._coins = await self._info.coins()
+        """The lot of an asset in micros; 1 when the venue's meta does not list it.
+
+        Raises VenueUnavailableError while the part of the meta that would list it cannot be read.
+        """
+        if asset not in self._coins:
+            async with self._loading:
+                if asset not in self._coins:
+                    await self._load(asset)
         coin = self._coins.get(asset)
         return coin.size_step_micros if coin else 1
+
+    async def _load(self, asset: str) -> None:
+        coins = await self._info.coins()
+        self._coins |= coins.listed  # a dex that cannot be read now keeps the lots that are known
+        if asset not in self._coins and coins.is_unread(asset):
+            raise VenueUnavailableError(f"the lot of {asset} is not known: the venue's meta of it cannot be read")
 
 
 def tick_of(price_micros: int, size_step_micros: int) -> int:

@@ -2,16 +2,16 @@
 
 from hashlib import blake2b
 from types import TracebackType
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import msgspec
 import structlog
 
 from gateways.http_client import HttpClient
-from gateways.hyperliquid.fill_parsing import fill_id, read_fill
+from gateways.hyperliquid.fill_parsing import LONGEST_COIN, fill_id, read_fill
 from gateways.hyperliquid.parsing import parse_book
 from gateways.rate_limit import RateLimiter
-from gateways.venue_errors import WireError
+from gateways.venue_errors import VenueUnavailableError, WireError
 from gateways.venue_types import Book
 
 log = structlog.get_logger()
@@ -23,7 +23,25 @@ ITEMS_PER_WEIGHT = 20
 SHORT_PAGE = 500
 """A page of fills below this is the last one: pages hold 2,000 rows, of some queries perhaps only 500."""
 
+
+class _Named(msgspec.Struct):
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_COIN)]
+
+
+class _WireCoin(_Named):
+    szDecimals: Annotated[int, msgspec.Meta(ge=0, le=6)]  # noqa: N815 - the venue's name
+    isDelisted: bool | None = None  # noqa: N815
+
+
+class _WireMeta(msgspec.Struct):
+    universe: list[msgspec.Raw]
+
+
 _ROWS = msgspec.json.Decoder(list[msgspec.Raw])
+_ENTRIES = msgspec.json.Decoder(list[Any])
+_META = msgspec.json.Decoder(_WireMeta)
+_COIN, _NAMED = msgspec.json.Decoder(_WireCoin), msgspec.json.Decoder(_Named)
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class Coin(msgspec.Struct, frozen=True):
@@ -31,6 +49,21 @@ class Coin(msgspec.Struct, frozen=True):
 
     name: str
     size_step_micros: int
+
+
+class Coins(msgspec.Struct, frozen=True):
+    """The coins that could be read, by name, and what could not: whole dexes, and single coins of the others."""
+
+    listed: dict[str, Coin]
+    unread_dexes: dict[str, str]
+    """By name, why: the venue did not answer for this dex, or not with a universe."""
+    unread_coins: dict[str, str]
+    """By name, or by `dex/place` where even that cannot be read, why."""
+
+    def is_unread(self, coin: str) -> bool:
+        """True when it is not known whether the venue lists this coin, and with which lot."""
+        dex = coin.rpartition(":")[0]
+        return dex in self.unread_dexes or coin in self.unread_coins
 
 
 class InfoClient:
@@ -59,18 +92,19 @@ class InfoClient:
             raise WireError(f"{name}: HTTP 404")
         return answer
 
-    async def coins(self) -> dict[str, Coin]:
-        """Every perpetual of every dex that is not delisted. Raises VenueUnavailableError or WireError."""
-        found: dict[str, Coin] = {}
-        try:
-            dexes = [dex["name"] for dex in msgspec.json.decode(await self.call({"type": "perpDexs"})) if dex]
-            for dex in ["", *dexes]:
-                meta = msgspec.json.decode(await self.call({"type": "meta", "dex": dex}))
-                for entry in meta["universe"]:
-                    if not entry.get("isDelisted") and 0 <= entry["szDecimals"] <= 6:
-                        found[entry["name"]] = Coin(entry["name"], 10 ** (6 - entry["szDecimals"]))
-        except (msgspec.MsgspecError, LookupError, TypeError) as error:
-            raise WireError(f"not a universe: {type(error).__name__}: {error}") from error
+    async def coins(self) -> Coins:
+        """Every perpetual of every dex that is not delisted, and what of the builders' dexes cannot be read.
+
+        Raises VenueUnavailableError or WireError when the list of dexes or the main one cannot be read.
+        """
+        found = Coins({}, {}, {})
+        dexes = _dexes(await self.call({"type": "perpDexs"}))
+        _read_universe(found, "", await self.call({"type": "meta", "dex": ""}))
+        for dex in dexes:
+            try:
+                _read_universe(found, dex, await self.call({"type": "meta", "dex": dex}))
+            except (VenueUnavailableError, WireError) as error:
+                found.unread_dexes[dex] = str(error)
         return found
 
     async def book(self, coin: str, *, attempts: int = 3) -> Book | None:
@@ -117,10 +151,44 @@ class InfoClient:
             start_ms = times[-1] if len(found) > known else times[-1] + 1
 
 
+def _dexes(payload: bytes) -> list[str]:
+    """The names of the builders' dexes; an entry without one, such as null for the main dex, names none."""
+    try:
+        entries = _ENTRIES.decode(payload)
+    except _UNREADABLE as error:
+        raise WireError(f"not a list of dexes: {error}") from error
+    names = [entry.get("name") for entry in entries if isinstance(entry, dict)]
+    return [name for name in dict.fromkeys(names) if isinstance(name, str) and name]
+
+
+def _read_universe(found: Coins, dex: str, payload: bytes) -> None:
+    try:
+        universe = _META.decode(payload).universe
+    except _UNREADABLE as error:
+        raise WireError(f"not a universe: {error}") from error
+    for place, entry in enumerate(universe):
+        try:
+            coin = _COIN.decode(entry)
+        except _UNREADABLE as error:
+            found.unread_coins[_name(entry) or f"{dex}/{place}"] = str(error)
+            continue
+        if not coin.isDelisted:
+            # The main dex comes first: no other one changes the lot of its coins.
+            found.listed.setdefault(coin.name, Coin(coin.name, 10 ** (6 - coin.szDecimals)))
+
+
+def _name(entry: msgspec.Raw) -> str:
+    """The name in an entry that cannot be read as a whole; '' when it has none."""
+    try:
+        return _NAMED.decode(entry).name
+    except _UNREADABLE:
+        return ""
+
+
 def _rows(payload: bytes, query: str) -> list[msgspec.Raw]:
     try:
         return _ROWS.decode(payload)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise WireError(f"{query}: not a list of rows: {error}") from error
 
 

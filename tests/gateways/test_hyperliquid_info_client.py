@@ -41,7 +41,7 @@ async def asking(seconds: float = 5) -> AsyncIterator[tuple[InfoClient, Sandbox]
 
 async def test_coins_of_every_dex_with_their_lots() -> None:
     async with asking(0.1) as (info, _):
-        coins = await info.coins()
+        coins = (await info.coins()).listed
     assert list(coins) == [coin.name for coin in COINS]
     assert coins["BTC"] == Coin("BTC", micros("0.00001"))
     assert coins["DOGE"] == Coin("DOGE", micros("1"))
@@ -92,6 +92,87 @@ async def test_lots_are_requested_once_and_again_for_a_new_coin() -> None:
             assert (captured.terms.size_step_micros, captured.terms.market) == (micros(step), coin)
         assert asked.count("perpDexs") == 1, "known already"
         assert await books.capture("NOPE") is None
+
+
+BTC, SP500 = {"szDecimals": 5, "name": "BTC"}, {"szDecimals": 3, "name": "xyz:SP500"}
+
+
+def venue(**universes: object) -> Callable[[dict[str, Any]], object]:
+    """A venue whose dex answers `meta` with this; '500' is an error of the server. The main dex is `main`."""
+
+    def answer(body: dict[str, Any]) -> object:
+        if body["type"] == "perpDexs":
+            return [None, *({"name": name} for name in universes if name != "main"), {"no": "name"}, 5]
+        if body["type"] == "l2Book":
+            return {"coin": body["coin"], "time": 1, "levels": [[], []]}
+        found = universes[body["dex"] or "main"]
+        if found == "500":
+            raise web.HTTPInternalServerError
+        return found
+
+    return answer
+
+
+@pytest.mark.parametrize("broken", [None, "500", [], {"universe": None}, {"universe": {"a": 1}}, {"no": "universe"}])
+async def test_a_dex_that_cannot_be_read_is_named_and_the_others_are_read(broken: object) -> None:
+    dexes = venue(main={"universe": [BTC]}, qq=broken, xyz={"universe": [SP500]})
+    with stamina.set_testing(True, attempts=1):
+        async with answering(dexes) as (info, _, _):
+            coins = await info.coins()
+            books = VenueBooks(info)
+            captured = await books.capture("BTC")
+            assert captured is not None
+            assert captured.terms.size_step_micros == 10
+            with pytest.raises(VenueUnavailableError, match="the lot of qq:GOLD is not known"):
+                await books.capture("qq:GOLD")
+    assert list(coins.listed) == ["BTC", "xyz:SP500"]
+    assert list(coins.unread_dexes) == ["qq"]
+    assert coins.unread_dexes["qq"]
+    assert (coins.is_unread("qq:GOLD"), coins.is_unread("xyz:GOLD"), coins.is_unread("ETH")) == (True, False, False)
+
+
+async def test_a_dex_keeps_its_lots_while_it_cannot_be_read() -> None:
+    universes: dict[str, object] = {"main": {"universe": [BTC]}, "xyz": {"universe": [SP500]}}
+    async with answering(lambda body: venue(**universes)(body)) as (info, _, _):
+        books = VenueBooks(info)
+        await books.capture("BTC")
+        universes["xyz"] = None
+        await books.capture("NEW")
+        captured = await books.capture("xyz:SP500")
+    assert captured is not None
+    assert captured.terms.size_step_micros == 1000
+
+
+@pytest.mark.parametrize(
+    ("entry", "named"),
+    [
+        (None, "/1"),
+        ({"name": "ODD"}, "ODD"),
+        ({"name": "ODD", "szDecimals": 7}, "ODD"),
+        ({"name": "ODD", "szDecimals": "5"}, "ODD"),
+        ({"szDecimals": 5}, "/1"),
+        ({"name": "", "szDecimals": 5}, "/1"),
+        ("ODD", "/1"),
+    ],
+)
+async def test_an_entry_that_cannot_be_read_is_named_and_the_others_are_read(entry: object, named: str) -> None:
+    async with answering(venue(main={"universe": [BTC, entry, {"szDecimals": 2, "name": "SOL"}]})) as (info, _, _):
+        coins = await info.coins()
+    assert list(coins.listed) == ["BTC", "SOL"]
+    assert list(coins.unread_coins) == [named]
+    assert coins.is_unread("ODD") is (named == "ODD")
+
+
+async def test_no_other_dex_changes_a_lot_of_the_main_one() -> None:
+    async with answering(venue(main={"universe": [BTC]}, qq={"universe": [BTC | {"szDecimals": 0}]})) as (info, _, _):
+        assert (await info.coins()).listed["BTC"] == Coin("BTC", 10)
+
+
+@pytest.mark.parametrize("broken", [None, [], {"universe": 5}])
+async def test_without_the_main_dex_there_are_no_coins(broken: object) -> None:
+    async with answering(venue(main=broken, xyz={"universe": [SP500]})) as (info, _, _):
+        with pytest.raises(WireError, match="not a universe"):
+            await info.coins()
 
 
 # --- failures ----------------------------------------------------------------------------------------------

@@ -135,7 +135,7 @@ async def test_coins_have_their_lots_and_delisted_ones_are_left_out() -> None:
         "l2Book": json.loads(payload("hyperliquid/l2_book.json")),
     }
     async with answering(lambda body: answers[body["type"]]) as (info, _, _):
-        coins = await info.coins()
+        coins = (await info.coins()).listed
         captured = await VenueBooks(info).capture("BTC")
     assert coins["BTC"] == Coin("BTC", 10)
     assert (coins["kPEPE"].size_step_micros, "MATIC" in coins) == (MICRO, False)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from typing import Any
 
-import msgspec
 import structlog
 from msgspec import Raw, Struct
 
@@ -162,11 +161,17 @@ class HyperliquidIngest:
         while not stop.is_set():
             try:
                 coins = await self._info.coins()
-                log.info("ingest.coins", count=len(coins))
-                return sorted(coins)
-            except (VenueUnavailableError, WireError, msgspec.MsgspecError, KeyError) as error:
+            except (VenueUnavailableError, WireError) as error:
                 log.warning("ingest.venue_unavailable", error=str(error))
                 await asyncio.sleep(1.0)
+                continue
+            log.info("ingest.coins", count=len(coins.listed))
+            if coins.unread_dexes or coins.unread_coins:
+                # Asked for again at the next request; its coins are then followed like new ones.
+                log.warning("ingest.coins_unread", dexes=coins.unread_dexes, coins=coins.unread_coins)
+            metrics.UNREAD_DEXES.set(len(coins.unread_dexes))
+            metrics.UNREAD_COINS.set(len(coins.unread_coins))
+            return sorted(coins.listed)
         return []
 
     async def _listen(self, names: list[str], stop: asyncio.Event) -> None:

@@ -14,7 +14,7 @@ from prometheus_client import Counter
 
 from domain.events import RawReceived, SignalRecorded, TradeSide
 from gateways.hyperliquid.fill_parsing import FILLS_CHANNEL
-from gateways.hyperliquid.info_client import Coin, InfoClient
+from gateways.hyperliquid.info_client import Coins, InfoClient
 from gateways.hyperliquid.parsing import TradeHead, raw_id
 from gateways.hyperliquid.raw_events import TRADES_CHANNEL
 from gateways.rate_limit import RateLimiter
@@ -96,7 +96,12 @@ async def dead_letters(log: Connection) -> list[DeadLettered]:
 
 
 @asynccontextmanager
-async def ingesting(log: Connection, seconds: float = 0, settings: IngestSettings = SETTINGS) -> AsyncIterator[Running]:
+async def ingesting(
+    log: Connection,
+    seconds: float = 0,
+    settings: IngestSettings = SETTINGS,
+    complete: Callable[[list[Recorded]], bool] | None = None,
+) -> AsyncIterator[Running]:
     """Ingest, connected to a sandbox that has run for so many seconds, with a snapshot of every account."""
     await import_lines(log, LINES, actor="tests", now=ORIGIN_NS)
     clock, stop = Clock(seconds), asyncio.Event()
@@ -110,7 +115,7 @@ async def ingesting(log: Connection, seconds: float = 0, settings: IngestSetting
         running = Running(sandbox, clock, log, task)
         try:
             await asyncio.wait_for(ingest.ready.wait(), 10)
-            await settled(lambda: stored(log, "RAW"), has_snapshots, 10)
+            await settled(lambda: stored(log, "RAW"), complete or has_snapshots, 10)
             yield running
         finally:
             stop.set()
@@ -126,6 +131,12 @@ def has_snapshots(found: list[Recorded]) -> bool:
     """True when there is a report of every followed account on both dexes."""
     reports = {(e.data.channel, e.data.address) for e in found}
     return all((f"clearinghouseState{dex}", address) in reports for dex in ("", "@xyz") for address in FOLLOWED)
+
+
+def has_main_snapshots(found: list[Recorded]) -> bool:
+    """True when there is a report of every followed account on the main dex."""
+    reports = {(e.data.channel, e.data.address) for e in found}
+    return all(("clearinghouseState", address) in reports for address in FOLLOWED)
 
 
 def market_data(seconds: float) -> list[str]:
@@ -211,8 +222,10 @@ async def test_a_coin_that_is_listed_later_is_followed_too(log: Connection, monk
     settings = structs.replace(SETTINGS, coins=0.1)
     listed, coins = asyncio.Event(), InfoClient.coins
 
-    async def known(info: InfoClient) -> dict[str, Coin]:
-        return {name: coin for name, coin in (await coins(info)).items() if name != "SOL" or listed.is_set()}
+    async def known(info: InfoClient) -> Coins:
+        found = await coins(info)
+        without = {name: coin for name, coin in found.listed.items() if name != "SOL"}
+        return found if listed.is_set() else structs.replace(found, listed=without)
 
     monkeypatch.setattr(InfoClient, "coins", known)
     made = metrics.CONNECTIONS
@@ -222,6 +235,31 @@ async def test_a_coin_that_is_listed_later_is_followed_too(log: Connection, monk
         await eventually(lambda: value(made) > before, what="a connection for the new coin")
         running.clock.advance(10)
         assert any(":SOL:" in one for one in market_data(10))
+        assert sorted(await running.trades(len(market_data(10)))) == sorted(market_data(10))
+
+
+async def test_a_dex_that_cannot_be_read_is_followed_once_it_can(
+    log: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = structs.replace(SETTINGS, coins=0.1)
+    answers, call = asyncio.Event(), InfoClient.call
+
+    async def broken(info: InfoClient, body: dict[str, Any], *, attempts: int | None = None) -> bytes:
+        if body.get("type") == "meta" and body["dex"] == "xyz" and not answers.is_set():
+            return b"null"
+        return await call(info, body, attempts=attempts)
+
+    monkeypatch.setattr(InfoClient, "call", broken)
+    # No account report of that dex is requested before its coins are known.
+    async with ingesting(log, settings=settings, complete=has_main_snapshots) as running:
+        assert metrics.UNREAD_DEXES._value.get() == 1
+        made = value(metrics.CONNECTIONS)
+        answers.set()
+        await eventually(lambda: value(metrics.CONNECTIONS) > made, what="a connection for the coins of the dex")
+        assert metrics.UNREAD_DEXES._value.get() == 0
+        await settled(lambda: stored(log, "RAW"), has_snapshots, 10)
+        running.clock.advance(10)
+        assert any(":xyz:" in one for one in market_data(10))
         assert sorted(await running.trades(len(market_data(10)))) == sorted(market_data(10))
 
 
