@@ -7,7 +7,7 @@ and rows with equal fields in their number within one complete response (docs/ve
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from enum import StrEnum
 from hashlib import sha256
@@ -159,8 +159,8 @@ def row_key(row: Raw) -> str:
             _part(wire.hash_1 or wire.hash_2).lower(),
             _part(wire.token_1 or wire.token_2),
             _part(wire.side),
-            _part(wire.size, numeric=True),
-            _part(wire.price, numeric=True),
+            _part(wire.size, json_fields.without_noise),
+            _part(wire.price, lambda price: price),
         )
     )
 
@@ -266,11 +266,11 @@ def _outcome_index(raw: Raw) -> int | None:
 _PLAIN = re.compile(r"[0-9A-Za-z_.\-]{0,80}")
 
 
-def _part(raw: Raw, *, numeric: bool = False) -> str:
+def _part(raw: Raw, number: Callable[[Decimal], Decimal] | None = None) -> str:
     try:
         plain = json_fields.text(raw, "field")
-        if numeric and plain:
-            return json_fields.shortest(json_fields.needed(raw, "field"))
+        if number and plain:
+            return json_fields.shortest(number(json_fields.needed(raw, "field")))
     except WireError:
         return _digest(bytes(raw))
     return plain if _PLAIN.fullmatch(plain) else _digest(plain.encode("utf-8", "surrogatepass"))

@@ -23,6 +23,8 @@ _HEX = re.compile(r"0x[0-9a-f]{1,64}")
 _TOKEN = re.compile(r"[0-9]{1,78}")
 _LARGEST_MICROS = 10**18
 """A trillion dollars or shares: larger values are no amounts, and would not fit the 64 bits of a stored integer."""
+_NOISE = 10**9
+"""The venue computes some amounts with floats: closer than 1 / _NOISE to a value of six places, that value is meant."""
 _EARLIEST_SECOND, LATEST_SECOND = 1, 9_000_000_000
 """The year 2255: larger values are in another unit, and would not fit a stored integer of nanoseconds."""
 
@@ -69,9 +71,23 @@ def shortest(value: Decimal) -> str:
     return "0" if plain == "-0" else plain
 
 
-def exact_micros(value: Decimal, what: str) -> int:
-    """Micros of a size or an amount. Raises WireError when it needs more than six decimals or is out of all bounds."""
+def without_noise(value: Decimal) -> Decimal:
+    """The value of six places that a float's noise hides: 21.28 for 21.279999999999998; any other value unchanged."""
     whole, part = value.as_integer_ratio()
+    micros = nearest(whole * MICRO, part)
+    # In integers: 0 < |value - micros / MICRO| <= 1 / _NOISE. What is that close to 0 is small, not noise.
+    noise = abs(whole * MICRO - micros * part) * _NOISE
+    if 0 < noise <= part * MICRO and 0 < abs(micros) <= _LARGEST_MICROS:
+        return Decimal(micros).scaleb(-6)
+    return value
+
+
+def exact_micros(value: Decimal, what: str) -> int:
+    """Micros of a size or an amount, without a float's noise.
+
+    Raises WireError when it needs more than six decimals or is out of all bounds.
+    """
+    whole, part = without_noise(value).as_integer_ratio()
     micros, rest = divmod(whole * MICRO, part)
     if rest:
         raise WireError(f"{what} {shortest(value)[:80]} needs more than six decimal places")

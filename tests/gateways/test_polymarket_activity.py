@@ -262,6 +262,16 @@ def test_a_number_has_one_spelling_in_a_key(written: str) -> None:
     assert row_key(Raw(v1(price=written))).split(":")[7] == "20"
 
 
+def test_the_noise_of_a_float_is_part_of_neither_the_size_nor_the_key() -> None:
+    noisy = v1(size="=21.279999999999998", usdcSize="absent")
+    assert parse_activity(noisy).share_micros == 21_280_000
+    assert row_key(Raw(noisy)) == row_key(Raw(v1(size="=21.28")))
+
+
+def test_a_price_of_ten_decimals_is_part_of_the_key_as_it_is() -> None:
+    assert row_key(Raw(v1(price="=0.6542490005"))).split(":")[7] == "0.6542490005"
+
+
 @pytest.mark.parametrize("written", ["=1e-05", "=0.00001", "0.0000100"])
 def test_small_prices_come_with_an_exponent(written: str) -> None:
     assert row_key(Raw(v1(price=written))).split(":")[7] == "0.00001"
