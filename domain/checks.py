@@ -26,7 +26,7 @@ from domain.events import (
 from domain.guardrails import Policy, allowance
 from domain.mark_prices import Asset
 from domain.micros import MICRO, fraction, times
-from domain.paper_fills import Fees, depth, fees, inside, on_tick, walk
+from domain.paper_fills import Fees, depth, fees, inside, venue_price, walk
 from domain.portfolio import (
     Exposure,
     Portfolio,
@@ -138,7 +138,7 @@ def band_of(case: Case, quote: RequestedQuote) -> Band:
     near_mid = quote.mid_micros + sign * fraction(beyond_mid, factor, MICRO)
     buying = request.trade_side is TradeSide.BUY
     limit = min(near_influencer, near_mid) if buying else max(near_influencer, near_mid)
-    limit = on_tick(limit, request.trade_side, terms.tick_micros if terms else 1)
+    limit = venue_price(limit, request.trade_side, terms) if terms else limit
     best = quote.ask_micros if buying else quote.bid_micros
     return Band(limit, best, inside(quote.levels, request.trade_side, limit), near_influencer, near_mid)
 

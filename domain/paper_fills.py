@@ -59,10 +59,19 @@ def inside(levels: tuple[Level, ...], trade_side: TradeSide, limit_micros: int) 
     return tuple(level for level in levels if level[0] >= limit_micros)
 
 
-def on_tick(limit_micros: int, trade_side: TradeSide, tick_micros: int) -> int:
-    """The venue's price nearest to a limit that is not worse: a buy rounds down, a sell up."""
-    down = limit_micros - limit_micros % tick_micros
-    return down if trade_side is TradeSide.BUY or down == limit_micros else down + tick_micros
+def venue_price(limit_micros: int, trade_side: TradeSide, terms: Terms) -> int:
+    """The venue's price nearest to a limit that is not worse, in micros: a buy rounds down, a sell up.
+
+    Where prices have a number of significant digits, the step between them is that of the limit's own magnitude; ticks
+    are then powers of ten (docs/venues/hyperliquid.md, prices and lots).
+    """
+    step = terms.tick_micros
+    if terms.significant_digits and limit_micros > 0:
+        by_digits: int = 10 ** max(0, len(str(limit_micros)) - terms.significant_digits)
+        step = max(step, min(by_digits, MICRO))
+    down = limit_micros - limit_micros % step
+    # A sell that rounds up to the next power of ten has one digit there, so it is a price on both sides of it.
+    return down if trade_side is TradeSide.BUY or down == limit_micros else down + step
 
 
 def depth(levels: tuple[Level, ...]) -> int:

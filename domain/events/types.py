@@ -72,7 +72,8 @@ class Terms(Struct, frozen=True):
 
     `fee_rate_micros` r means a taker fee of r x shares x p x (1 - p) (Polymarket); None means the policy's share of
     notional. `closes_at` is when trading is to end (ns); `accepting` whether the venue takes orders now; `market` is
-    what the asset belongs to.
+    what the asset belongs to. A price is a multiple of `tick_micros` with at most `significant_digits` (0: any number);
+    whole dollars may have more.
     """
 
     size_step_micros: int
@@ -83,3 +84,4 @@ class Terms(Struct, frozen=True):
     closes_at: int | None = None
     accepting: bool = True
     market: str = ""
+    significant_digits: int = 0

@@ -25,9 +25,7 @@ class VenueBooks:
         book = await self._info.book(asset)
         if book is None:
             return None
-        step = await self._size_step(asset)
-        highest = max((level[0] for level in (*book.bids[:1], *book.asks[:1])), default=1)
-        return Captured(book, Terms(size_step_micros=step, tick_micros=tick_of(highest, step), market=asset))
+        return Captured(book, terms(asset, await self._size_step(asset)))
 
     async def _size_step(self, asset: str) -> int:
         """The lot of an asset in micros; 1 when the venue's meta does not list it.
@@ -48,8 +46,11 @@ class VenueBooks:
             raise VenueUnavailableError(f"the lot of {asset} is not known: the venue's meta of it cannot be read")
 
 
-def tick_of(price_micros: int, size_step_micros: int) -> int:
-    """The tick at a price, in micros: five significant digits, at most 6 - szDecimals decimals."""
-    finest = max(1, MICRO // size_step_micros)
-    by_digits = int(10 ** max(0, len(str(price_micros)) - SIGNIFICANT))
-    return max(finest, min(by_digits, MICRO))
+def terms(asset: str, size_step_micros: int) -> Terms:
+    """The venue's limits for an order in a coin: prices have at most 6 - szDecimals decimals and five digits."""
+    return Terms(
+        size_step_micros=size_step_micros,
+        tick_micros=max(1, MICRO // size_step_micros),
+        market=asset,
+        significant_digits=SIGNIFICANT,
+    )

@@ -229,6 +229,23 @@ def test_partial_fills_of_nothing_are_a_skip() -> None:
     skips(deciding(off_tick, *held), nothing)
 
 
+@pytest.mark.parametrize(
+    ("after", "theirs", "bids", "asks", "limit"),
+    [
+        ("1", "9.9995", "9.9985 x 50", "9.9995 x 50", "10.009"),  # 10 bps beyond theirs: 10.009499
+        ("-1", "10.0014", "10.001 x 50", "10.002 x 50", "9.9914"),  # 9.991399
+    ],
+)
+def test_price_vs_influencer_the_limit_has_the_digits_of_its_own_magnitude(
+    after: str, theirs: str, bids: str, asks: str, limit: str
+) -> None:
+    coin = Terms(size_step_micros=10_000, tick_micros=100, market="BTC", significant_digits=5)
+    request = requested(after=after, price=theirs, bids=levels(bids), asks=levels(asks), lot="0.01")
+    assert request.quote is not None
+    request = structs.replace(request, quote=structs.replace(request.quote, terms=coin))
+    assert the(deciding(request)).limit_price_micros == micros(limit)
+
+
 def test_close_guard_keeps_openings_out_of_the_last_half_hour() -> None:
     closing = on_polymarket(terms=terms(closes_at=at(1000 + 1_799_999)))
     skips(deciding(closing), (Reason.MARKET_CLOSING, Check("ms_to_close", 1_799_999, 1_800_000, False)))

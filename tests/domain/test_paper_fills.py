@@ -1,13 +1,15 @@
 """Paper fills (docs/design.md, paper fills): level by level inside the band, on the tick, with the venue's fee."""
 
+from decimal import Decimal
+
 import pytest
 from hypothesis import given as given_any
 from hypothesis import strategies as st
 
-from domain.events import Level, TradeSide
+from domain.events import Level, Terms, TradeSide
 from domain.guardrails import Policy
 from domain.micros import MICRO, micros, times
-from domain.paper_fills import Fees, Taken, affordable, beyond, depth, fees, inside, on_tick, walk, worth
+from domain.paper_fills import Fees, Taken, affordable, beyond, depth, fees, inside, venue_price, walk, worth
 from tests.domain.facts import ASKS, BIDS, BUY, SELL, levels, terms
 
 FEE = Fees(None, 450)  # 4.5 bps
@@ -150,15 +152,63 @@ def test_paper_fee_of_polymarket_never_exceeds_the_formula_by_a_micro(share: int
     ],
 )
 def test_paper_tick_a_buy_rounds_down_and_a_sell_up(limit: str, tick: str, buy: str, sell: str) -> None:
-    assert on_tick(micros(limit), BUY, micros(tick)) == micros(buy)
-    assert on_tick(micros(limit), SELL, micros(tick)) == micros(sell)
+    ticks = Terms(1, micros(tick))
+    assert venue_price(micros(limit), BUY, ticks) == micros(buy)
+    assert venue_price(micros(limit), SELL, ticks) == micros(sell)
 
 
 @given_any(st.integers(-(10**6), 10**12), st.sampled_from([BUY, SELL]), st.integers(1, 10**6))
 def test_paper_tick_never_worsens_the_band(limit: int, side: TradeSide, tick: int) -> None:
-    rounded = on_tick(limit, side, tick)
+    rounded = venue_price(limit, side, Terms(1, tick))
     assert rounded % tick == 0
     assert 0 <= side.sign * (limit - rounded) < tick
+
+
+def five_digits(decimals: int) -> Terms:
+    return Terms(1, 10 ** (6 - decimals), significant_digits=5)
+
+
+@pytest.mark.parametrize(
+    ("limit", "decimals", "buy", "sell"),
+    [
+        ("9.99995", 6, "9.9999", "10"),
+        ("10.0004", 6, "10", "10.001"),  # a tick of 0.0001 at the book's 9.9996, of 0.001 here
+        ("999.999", 3, "999.99", "1000"),
+        ("1000.04", 6, "1000", "1000.1"),
+        ("66405.5", 1, "66405", "66406"),
+        ("123456.7", 0, "123456", "123457"),  # whole dollars may have more than five digits
+        ("0.123456", 6, "0.12345", "0.12346"),
+        ("0.012345", 4, "0.0123", "0.0124"),
+        ("0.00004", 4, "0", "0.0001"),
+    ],
+)
+def test_paper_price_has_the_digits_of_its_own_magnitude(limit: str, decimals: int, buy: str, sell: str) -> None:
+    assert venue_price(micros(limit), BUY, five_digits(decimals)) == micros(buy)
+    assert venue_price(micros(limit), SELL, five_digits(decimals)) == micros(sell)
+
+
+def may_be_a_price(price: int, decimals: int) -> bool:
+    """At most five significant digits and so many decimals, or whole dollars."""
+    exact = (Decimal(price) / MICRO).normalize()
+    _, digits, exponent = exact.as_tuple()
+    return price % MICRO == 0 or (len(digits) <= 5 and -int(exponent) <= decimals)
+
+
+powers_of_ten = st.builds(lambda power, beside: max(1, 10**power + beside), st.integers(0, 12), st.integers(-300, 300))
+
+
+@given_any(powers_of_ten | st.integers(1, 10**12), st.sampled_from([BUY, SELL]), st.integers(0, 6))
+def test_paper_price_is_the_nearest_that_the_venue_takes_and_not_worse(
+    limit: int, side: TradeSide, decimals: int
+) -> None:
+    rounded = venue_price(limit, side, five_digits(decimals))
+    assert may_be_a_price(rounded, decimals)
+    assert side.sign * rounded <= side.sign * limit
+    # Every price of five digits at this magnitude, and every whole dollar, is a multiple of the step.
+    step = min(MICRO, 10 ** max(0, len(str(limit)) - 6))
+    low, high = sorted((rounded, limit))
+    between = [price for price in range(-(-low // step) * step, high + 1, step) if price != rounded]
+    assert not [price for price in between if may_be_a_price(price, decimals)]
 
 
 # --- every walk --------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from domain.events import AccountSeeded, Action, MarketDescribed, Outcome, Payout, RawReceived, TradeSide, Venue
+from domain.events import AccountSeeded, Action, MarketDescribed, Outcome, Payout, RawReceived, Terms, TradeSide, Venue
 from domain.influencer_account import Movement
 from domain.micros import MICRO, micros
 from domain.signals import Trade
@@ -140,7 +140,7 @@ async def test_coins_have_their_lots_and_delisted_ones_are_left_out() -> None:
     assert coins["BTC"] == Coin("BTC", 10)
     assert (coins["kPEPE"].size_step_micros, "MATIC" in coins) == (MICRO, False)
     assert captured is not None
-    assert (captured.terms.size_step_micros, captured.terms.tick_micros) == (10, MICRO)
+    assert captured.terms == Terms(size_step_micros=10, tick_micros=100_000, market="BTC", significant_digits=5)
 
 
 # --- Polymarket --------------------------------------------------------------------------------------------
