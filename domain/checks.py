@@ -221,6 +221,13 @@ def _signal_age(checks: Checklist, sized: Sized) -> None:
     checks.require(age_ms <= limit, Reason.STALE_SIGNAL, "signal_age_ms", age_ms, limit)
 
 
+def _quote_age(checks: Checklist, sized: Sized) -> None:
+    limit = sized.case.policy.max_quote_age_ms
+    if limit:
+        age_ms = (sized.case.now - sized.quote.as_of) // _MILLISECOND
+        checks.require(age_ms <= limit, Reason.STALE_QUOTE, "quote_age_ms", age_ms, limit)
+
+
 def _switches(checks: Checklist, sized: Sized) -> None:
     disabled = sized.case.inputs.disabled
     reason = disabled or Reason.MARKET_BLOCKED
@@ -319,6 +326,7 @@ def _minimum(checks: Checklist, sized: Sized) -> None:
 
 OPENING_CHECKS: tuple[Callable[[Checklist, Sized], None], ...] = (
     _signal_age,
+    _quote_age,
     _switches,
     _filters,
     _position_known,

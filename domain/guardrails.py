@@ -41,6 +41,7 @@ class Policy(Struct, frozen=True):
     latency_ms: Annotated[int, Guardrail("paper latency: from the trade's detection to the quote")] = 750
     latency_jitter_ms: Annotated[int, Guardrail("paper latency: most that is added, derived from the group")] = 250
     max_signal_age_ms: Annotated[int, Guardrail("oldest signal that opens anything")] = 60_000
+    max_quote_age_ms: Annotated[int, Guardrail("oldest quote that opens anything; 0 = off", before=0)] = 5_000
     min_notional_micros: Annotated[int, Guardrail("smallest order, in dollars; the venue's own holds too")] = 5_000_000
     max_notional_micros: Annotated[int, Guardrail("largest opening, in dollars")] = 250_000_000
     max_equity_fraction_micros: Annotated[int, Guardrail("largest opening, as a fraction of equity")] = 7_500

@@ -24,6 +24,7 @@ from domain.events import (
 )
 from domain.ids import derived
 from domain.reason_codes import Reason
+from domain.venues import VENUES
 
 
 class Filtered(StrEnum):
@@ -118,8 +119,16 @@ def quote_of(outcome: QuoteCaptured | QuoteFailed) -> tuple[RequestedQuote | Non
     if bid <= 0:
         return None, Reason.BOOK_INVALID
     levels = outcome.asks if outcome.group.trade_side is TradeSide.BUY else outcome.bids
-    step = outcome.size_step_micros
-    return RequestedQuote(outcome.quote_id, bid, ask, levels, step, outcome.captured_at, outcome.terms), None
+    return RequestedQuote(
+        quote_id=outcome.quote_id,
+        bid_micros=bid,
+        ask_micros=ask,
+        levels=levels,
+        size_step_micros=outcome.size_step_micros,
+        captured_at=outcome.captured_at,
+        terms=outcome.terms,
+        venue_time=outcome.venue_time if VENUES[outcome.group.venue].book_time_is_current else None,
+    ), None
 
 
 def match(

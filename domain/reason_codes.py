@@ -22,6 +22,7 @@ class Reason(StrEnum):
     MARKET_BLOCKED = "MARKET_BLOCKED", "an operator blocked the market: nothing is opened"
     FILTERED = "FILTERED", "the subscription's status or filters want no opening; only reductions go through"
     STALE_SIGNAL = "STALE_SIGNAL", "the influencer's trade is older than the maximum signal age"
+    STALE_QUOTE = "STALE_QUOTE", "the captured book is older than the maximum quote age"
     POSITION_UNKNOWN = (
         "POSITION_UNKNOWN",
         "the influencer's position before the trade is not known, so what opens is not copied",

@@ -28,7 +28,7 @@ class VenueRules(Struct, frozen=True):
     order value; `paid_in_full` whether an opening needs its whole cost in cash; `short_allowed` whether a position may
     be negative; `worst_move_micros` the part of its notional that an opening can lose before anyone acts, None where
     the guardrail `assumed_move_micros` says it; `book_ends_with_market` whether a missing book means that the market
-    has ended.
+    has ended; `book_time_is_current` whether the time in a book is when the venue read it, not when it last changed.
     """
 
     group_window_ns: int
@@ -38,6 +38,7 @@ class VenueRules(Struct, frozen=True):
     short_allowed: bool
     worst_move_micros: int | None
     book_ends_with_market: bool
+    book_time_is_current: bool
 
 
 VENUES: dict[Venue, VenueRules] = {
@@ -49,6 +50,7 @@ VENUES: dict[Venue, VenueRules] = {
         short_allowed=True,
         worst_move_micros=None,
         book_ends_with_market=False,
+        book_time_is_current=True,
     ),
     Venue.POLYMARKET: VenueRules(
         group_window_ns=2_000_000_000,
@@ -58,5 +60,6 @@ VENUES: dict[Venue, VenueRules] = {
         short_allowed=False,
         worst_move_micros=MICRO,
         book_ends_with_market=True,
+        book_time_is_current=False,
     ),
 }

@@ -17,7 +17,10 @@ class Sizing(Struct, frozen=True):
 
 
 class RequestedQuote(Struct, frozen=True):
-    """The captured book as one side of it matters: best of both sides and the levels that the copy would take."""
+    """The captured book as one side of it matters: best of both sides and the levels that the copy would take.
+
+    `venue_time` is the venue's time of the book, where it states when the venue read it (domain/venues.py).
+    """
 
     quote_id: str
     bid_micros: int
@@ -26,6 +29,12 @@ class RequestedQuote(Struct, frozen=True):
     size_step_micros: int
     captured_at: int
     terms: Terms | None = None
+    venue_time: int | None = None
+
+    @property
+    def as_of(self) -> int:
+        """The time (ns) from which the quote's age counts: of its capture, or the venue's where that is earlier."""
+        return self.captured_at if self.venue_time is None else min(self.captured_at, self.venue_time)
 
     @property
     def mid_micros(self) -> int:

@@ -6,6 +6,7 @@ the checks of openings is in test_decision.py.
 """
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -13,6 +14,7 @@ from msgspec import structs
 from domain.events import (
     Check,
     CopyDecided,
+    ExecutionRequested,
     Mode,
     PositionState,
     Terms,
@@ -46,6 +48,7 @@ ROWS = (
     "exposure",
     "breakers",
     "signal_age",
+    "quote_age",
     "venue",
     "filters",
     "controls",
@@ -64,14 +67,20 @@ ROWS = (
 # --- the rows, with the check that each records --------------------------------------------------------------
 
 
+def quoted_at(request: ExecutionRequested, ms: int, **changes: Any) -> ExecutionRequested:
+    """The request with a book that was captured `ms` after the influencer traded."""
+    assert request.quote is not None
+    return structs.replace(request, quote=structs.replace(request.quote, captured_at=at(ms), **changes))
+
+
 def test_signal_age_above_its_maximum_is_stale() -> None:
-    late = deciding(requested(), ms=60_001)
-    skips(late, (Reason.STALE_SIGNAL, Check("signal_age_ms", 60_001, 60_000, False)))
-    executes(deciding(requested(), ms=60_001, policy=Policy(max_signal_age_ms=60_001)), "0.499")
+    late = quoted_at(requested(), 60_000)
+    skips(deciding(late, ms=60_001), (Reason.STALE_SIGNAL, Check("signal_age_ms", 60_001, 60_000, False)))
+    executes(deciding(late, ms=60_001, policy=Policy(max_signal_age_ms=60_001)), "0.499")
 
 
 def test_signal_age_counts_from_the_venues_time_not_from_ours() -> None:
-    detected_late = requested(detect_time=at(60_000))
+    detected_late = quoted_at(requested(detect_time=at(60_000)), 60_000)
     skips(deciding(detected_late, ms=60_001), (Reason.STALE_SIGNAL, Check("signal_age_ms", 60_001, 60_000, False)))
 
 
@@ -115,6 +124,27 @@ def test_spread_above_two_cents_on_polymarket() -> None:
     skips(deciding(wide), (Reason.SPREAD_TOO_WIDE, Check("spread_micros", micros("0.021"), micros("0.02"), False)))
     exact = on_polymarket(bids=levels("0.486 x 900"), asks=levels("0.506 x 900"), terms=terms(tick_micros=1_000))
     executes(deciding(exact), "98.81")
+
+
+def test_quote_age_above_its_maximum_is_stale() -> None:
+    request = quoted_at(requested(), 900)
+    executes(deciding(request, ms=5_900), "0.499")
+    skips(deciding(request, ms=5_901), (Reason.STALE_QUOTE, Check("quote_age_ms", 5_001, 5_000, False)))
+    executes(deciding(request, ms=5_901, policy=Policy(max_quote_age_ms=5_001)), "0.499")
+
+
+def test_quote_age_counts_from_the_venues_time_of_the_book() -> None:
+    """A venue's cache or a node that lags answers at once with the book of ten minutes ago."""
+    lagging = quoted_at(requested(), 990, venue_time=at(1000 - 600_000))
+    skips(deciding(lagging), (Reason.STALE_QUOTE, Check("quote_age_ms", 600_000, 5_000, False)))
+    ahead = quoted_at(requested(), 900, venue_time=at(60_000))
+    skips(deciding(ahead, ms=5_901), (Reason.STALE_QUOTE, Check("quote_age_ms", 5_001, 5_000, False)))
+
+
+def test_quote_age_of_zero_checks_nothing() -> None:
+    off = deciding(quoted_at(requested(), 900), ms=60_000, policy=Policy(max_quote_age_ms=0))
+    executes(off, "0.499")
+    assert "quote_age_ms" not in {check.name for check in the(off).checks}
 
 
 @pytest.mark.parametrize(
@@ -302,6 +332,7 @@ def test_every_reason_that_applies_is_listed() -> None:
         Reason.PRICE_AWAY_FROM_MID,
         Reason.NO_LIQUIDITY_WITHIN_BOUNDS,
         Reason.STALE_SIGNAL,
+        Reason.STALE_QUOTE,
         Reason.FILTERED,
         Reason.SPREAD_TOO_WIDE,
     )

@@ -75,6 +75,7 @@ def test_an_opening_inside_every_limit_executes_and_lists_every_check() -> None:
         Check("liquidity_in_band_micros", micros("1501.25"), 1, True),
         Check("equity_micros", micros("10000"), 1, True),
         Check("signal_age_ms", 1000, 60_000, True),
+        Check("quote_age_ms", 90, 5_000, True),
         Check("switches", "on", "on", True),
         Check("filters", "wanted", "wanted", True),
         Check("position_state", "KNOWN", "KNOWN", True),
@@ -162,7 +163,12 @@ def test_a_flip_opens_at_the_levels_that_its_reduction_leaves() -> None:
 def test_limits_are_inclusive() -> None:
     asks = levels("100.10 x 0.625")
     bids = levels("99.90 x 5")
-    exact = Policy(depth_ratio_micros=1_250_000, min_notional_micros=micros("50.05"), market_exposure_micros=5_000)
+    exact = Policy(
+        depth_ratio_micros=1_250_000,
+        min_notional_micros=micros("50.05"),
+        market_exposure_micros=5_000,
+        max_quote_age_ms=59_090,
+    )
     request = requested(asks=asks, bids=bids, sizing=fixed("50.05"))
     executes(deciding(request, policy=exact, ms=60_000), "0.5")
 
@@ -183,7 +189,8 @@ class Obstacle(Struct, frozen=True):
 
 
 OBSTACLES = {
-    "signal_age": Obstacle(Reason.STALE_SIGNAL, ms=60_001),
+    "signal_age": Obstacle(Reason.STALE_SIGNAL, Policy(max_quote_age_ms=0), ms=60_001),
+    "quote_age": Obstacle(Reason.STALE_QUOTE, ms=5_911),
     "filters": Obstacle(Reason.FILTERED, request={"opening_blocked": "SIDE_NOT_WANTED"}),
     "influencer_disabled": Obstacle(Reason.INFLUENCER_DISABLED, inputs={"disabled": Reason.INFLUENCER_DISABLED}),
     "subscriber_disabled": Obstacle(Reason.SUBSCRIBER_DISABLED, inputs={"disabled": Reason.SUBSCRIBER_DISABLED}),

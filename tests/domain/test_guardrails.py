@@ -23,6 +23,7 @@ def test_policy_the_defaults_are_those_that_were_promised() -> None:
         "latency_ms": 750,
         "latency_jitter_ms": 250,
         "max_signal_age_ms": 60_000,
+        "max_quote_age_ms": 5_000,
         "min_notional_micros": micros("5"),
         "max_notional_micros": micros("250"),
         "max_equity_fraction_micros": micros("0.0075"),
@@ -67,8 +68,8 @@ def test_policy_every_guardrail_has_a_name_that_configuration_may_use() -> None:
 
 def test_policy_the_hash_never_changes() -> None:
     """Decisions in logs name it. A new guardrail changes it for all: its `before` says what it means in old ones."""
-    assert hash_of(Policy()) == "dd1999afb69c50293046"
-    assert hash_of(Policy(spread_bps=3)) == "cca54928e2bb9718f887"
+    assert hash_of(Policy()) == "b8eb0627ed7c283c2280"
+    assert hash_of(Policy(spread_bps=3)) == "3d69385424c94417a987"
 
 
 FIRST = {
@@ -111,6 +112,7 @@ def test_policy_that_was_stored_before_a_guardrail_existed_is_not_affected_by_it
         "reduction_band_micros": 1_000_000,
         "accumulate": 0,
         "reduce_by_notional": 0,
+        "max_quote_age_ms": 0,
     }
     assert {name: value for name, value in structs.asdict(old).items() if name in FIRST} == FIRST
 

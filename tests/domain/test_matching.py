@@ -15,6 +15,7 @@ from domain.events import (
     PositionState,
     RequestedQuote,
     Status,
+    Venue,
 )
 from domain.guardrails import Policy, hash_of
 from domain.ids import derived
@@ -47,7 +48,7 @@ EVERYONE = (influencer(), subscriber(), subscription())
 @pytest.mark.parametrize(("after", "side"), [("1", ASKS), ("-1", BIDS)])
 def test_a_quote_is_the_side_that_a_copy_would_take(after: str, side: tuple[tuple[int, int], ...]) -> None:
     assert quote_of(captured(group_closed(after=after))) == (
-        RequestedQuote("quo-1", micros("99.95"), micros("100.05"), side, micros("0.001"), at(910)),
+        RequestedQuote("quo-1", micros("99.95"), micros("100.05"), side, micros("0.001"), at(910), venue_time=at(900)),
         None,
     )
 
@@ -78,6 +79,24 @@ def test_a_quote_keeps_the_terms_of_its_market() -> None:
     quote, _ = quote_of(structs.replace(captured(), terms=terms()))
     assert quote is not None
     assert quote.terms == terms()
+
+
+def test_a_quote_has_the_venues_time_where_it_is_when_the_venue_read_the_book() -> None:
+    """Polymarket's may be the time of the last change: a quiet book would look old."""
+    on_hyperliquid, _ = quote_of(captured())
+    assert on_hyperliquid is not None
+    assert (on_hyperliquid.venue_time, on_hyperliquid.as_of) == (at(900), at(900))
+    group = structs.replace(group_closed(), venue=Venue.POLYMARKET)
+    on_polymarket, _ = quote_of(captured(group))
+    assert on_polymarket is not None
+    assert (on_polymarket.venue_time, on_polymarket.as_of) == (None, at(910))
+
+
+def test_a_quote_is_never_newer_than_its_capture() -> None:
+    """The venue's clock may be ahead of ours."""
+    quote, _ = quote_of(structs.replace(captured(), venue_time=at(2000)))
+    assert quote is not None
+    assert quote.as_of == at(910)
 
 
 def test_a_failed_quote_keeps_its_reason() -> None:

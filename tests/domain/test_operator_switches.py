@@ -15,6 +15,7 @@ from domain.events import (
     Payout,
     Venue,
 )
+from domain.guardrails import Policy
 from domain.mark_prices import MarkPrices
 from domain.micros import micros
 from domain.operator_switches import Controls
@@ -84,7 +85,8 @@ def test_controls_a_subscriber_who_only_records_executes_nothing() -> None:
 
 
 def test_controls_record_only_is_not_named_when_another_check_failed() -> None:
-    stale = deciding(requested(mode=Mode.RECORD_ONLY), ms=60_001, inputs=inputs_after(RECORD))
+    policy = Policy(max_quote_age_ms=0)
+    stale = deciding(requested(mode=Mode.RECORD_ONLY), ms=60_001, policy=policy, inputs=inputs_after(RECORD))
     skips(stale, (Reason.STALE_SIGNAL, Check("signal_age_ms", 60_001, 60_000, False)))
 
 

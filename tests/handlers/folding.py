@@ -132,7 +132,8 @@ def account(
 
 
 LINES = [
-    '{"kind":"guardrail","scope":"global","values":{"max_signal_age_ms":600000,"market_exposure_micros":500000}}',
+    '{"kind":"guardrail","scope":"global","values":{"max_signal_age_ms":600000,"max_quote_age_ms":0,'
+    '"market_exposure_micros":500000}}',
     f'{{"kind":"influencer","id":"alice","venue":"hyperliquid","addresses":["{ALICE}"]}}',
     '{"kind":"subscriber","id":"ann","deposit_usd":"10000"}',
     '{"kind":"subscriber","id":"ben","deposit_usd":"10000","status":"paused"}',
