@@ -126,7 +126,7 @@ class Tracer:
 
     async def _place(self, wanted: str) -> Trace | None:
         stream, _, sequence = wanted.partition(":")
-        if stream not in {known.name for known in HISTORY} or not sequence.isdigit():
+        if stream not in {known.name for known in HISTORY} or not sequence.isdigit() or not int(sequence):
             return None
         event = await self._get(stream, int(sequence))
         if event is None:

@@ -96,6 +96,15 @@ def configuration() -> Iterable[str]:
     return CONFIGURATION.read_text(encoding="utf-8").splitlines()
 
 
+def log_time(settings: Settings) -> int:
+    """Now (ns) on the clock of the log: a demo's log has the time of its scenario, every other one the real time."""
+    path = _path(settings.data_dir)
+    if (settings.nats_url and settings.dsn) or not path.is_file():
+        return time.time_ns()
+    reached = msgspec.json.decode(path.read_bytes(), type=Scenario).reached_ns
+    return time.time_ns() if reached is None else reached
+
+
 class ScenarioClock:
     """The clock of a scenario: it starts where the last run stopped it. `async with`; leaving stops the clock.
 

@@ -32,7 +32,7 @@ class BadConfigError(Exception):
 
 @dataclass(frozen=True)
 class Ended:
-    """How a session ended: the counts of the whole log, whether everything was worked off (True when that was not
+    """How a session ended: the counts of the whole log, whether everything was drained (True when that was not
     asked for), and the logs of processes that were never ready."""
 
     report: dict[str, Any]
@@ -43,7 +43,7 @@ class Ended:
 async def run_up(
     settings: Settings, config: Path | None, seconds: float | None, progress: Progress, watch: Watch
 ) -> Ended:
-    """All stages on the configured venues until a signal, or for `seconds` and then until everything is worked off.
+    """All stages on the configured venues until a signal, or for `seconds` and then until everything is drained.
 
     Raises NotADemoError, FolderBusyError, BadConfigError, ServerError, and TimeoutError when a process does not start.
     """
@@ -73,7 +73,7 @@ async def run_up(
 
 
 async def run_demo(settings: Settings, seed: int, seconds: float | None, progress: Progress, watch: Watch) -> Ended:
-    """The scenario of `seed` until a signal, or for `seconds` of its time and then until everything is worked off.
+    """The scenario of `seed` until a signal, or for `seconds` of its time and then until everything is drained.
 
     Raises NotADemoError, FolderBusyError, ServerError, and TimeoutError when a process does not start.
     """

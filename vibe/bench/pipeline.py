@@ -222,7 +222,7 @@ async def _until(done: Callable[[], Any], seconds: float, what: str) -> None:
 
 
 async def _drained(system: RunningSystem, progress: Callable[[str], None]) -> bool:
-    """Whether everything was worked off in time, with the input ended."""
+    """Whether everything was drained in time, with the input ended."""
     deadline, calm = time.monotonic() + _DRAIN_SECONDS, 0
     while calm < 2:
         waiting = await pipeline_lag.drained(system.connection, system.database)

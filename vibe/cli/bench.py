@@ -63,7 +63,7 @@ def bench_pipeline(
 
     Example: vibe bench pipeline --rate 20 --fanout 40 --json
 
-    Exits with 1 when anything was lost, doubled or not worked off. CPU per request is the figure to compare between
+    Exits with 1 when anything was lost, doubled or not drained. CPU per request is the figure to compare between
     runs on a shared machine; the venue of the load runs in a process of its own and is not counted.
 
     Parameters

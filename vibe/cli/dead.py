@@ -57,7 +57,7 @@ def dead_show(number: int, /, *, json: Json = False) -> None:
 
 @app.command(name="retry")
 def dead_retry(*numbers: int, all: bool = False, stage: str | None = None, json: Json = False) -> None:
-    """Run dead letters through their stage once more, when the cause is mended. What fails again is dead-lettered anew.
+    """Run dead letters through their stage once more, when the cause is fixed. What fails again is dead-lettered anew.
 
     Example: vibe dead retry 12 13
 

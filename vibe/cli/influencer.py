@@ -14,7 +14,7 @@ from handlers.live.configuration import directory_at
 from handlers.live.event_codec import codec
 from handlers.live.mark_prices import all_marks
 from handlers.services.influencer_portfolio import InfluencerPortfolios, load_influencer_portfolios
-from vibe.app.clock import Clock
+from vibe.app.demo import log_time
 from vibe.app.settings import Settings
 from vibe.cli.asset_names import names_of
 from vibe.cli.command import Json, run_command
@@ -44,7 +44,7 @@ def influencer_show(influencer: str, /, *, at: str | None = None, json: Json = F
 
 async def run_influencer_show(settings: Settings, influencer_id: str, at: str | None, json: bool) -> int:
     """Raises CommandError for an influencer that is not configured."""
-    until = ago(at, Clock()(), "--at") if at else None
+    until = ago(at, log_time(settings), "--at") if at else None
     async with open_connections(settings, json=json) as servers:
         configuration, _ = await directory_at(servers.connection, codec())
         influencer = configuration.influencers.get(influencer_id)

@@ -17,7 +17,7 @@ from projections.queries.leaderboard import leaderboard as ranked_influencers
 from projections.queries.round_trips import InfluencerMetrics
 from projections.queries.subscribers import Copying, SubscriberMetrics
 from vibe.app import pipeline_lag
-from vibe.app.clock import Clock
+from vibe.app.demo import log_time
 from vibe.app.settings import Settings
 from vibe.cli.command import AtLeastOne, Json, run_command
 from vibe.cli.connections import BEGIN, open_connections
@@ -81,15 +81,15 @@ async def _read_models(settings: Settings, json: bool) -> AsyncIterator[asyncpg.
         )
 
 
-def _time(since: str | None) -> datetime | None:
+def _time(settings: Settings, since: str | None) -> datetime | None:
     """When a span or time such as '30d' begins, UTC; None for everything."""
     if since is None:
         return None
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=ago(since, Clock()()) // 1000)
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=ago(since, log_time(settings)) // 1000)
 
 
 async def run_leaderboard(settings: Settings, since: str | None, min_trips: int, limit: int, json: bool) -> int:
-    begin = _time(since)
+    begin = _time(settings, since)
     first = begin.date() if begin is not None else round_trips.FIRST
     async with _read_models(settings, json) as db:
         found = await ranked_influencers(db, first, min_trips=min_trips, limit=limit)
@@ -108,7 +108,7 @@ async def run_leaderboard(settings: Settings, since: str | None, min_trips: int,
 
 async def run_metrics(settings: Settings, what: str, name: str, since: str | None, json: bool) -> int:
     """Raises CommandError for an id that is not configured."""
-    begin = _time(since)
+    begin = _time(settings, since)
     async with _read_models(settings, json) as db:
         if what == "influencer":
             first = begin.date() if begin is not None else round_trips.FIRST

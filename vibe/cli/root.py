@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from cyclopts import App, CycloptsError
@@ -67,6 +68,7 @@ def _usage_error(error: CycloptsError) -> str:
 app = App(
     name="vibe",
     help="Copy trading on one event log.",
+    version=version("vibe-copy-trading-core"),
     version_flags=["--version"],
     error_formatter=_usage_error,
     help_formatter=_Summaries(),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
@@ -17,6 +19,7 @@ from vibe.app.clock import Clock
 from vibe.app.settings import polymarket_settings
 from vibe.app.worker_process import SUPERVISED, Parent, stop_on_signals
 from vibe.cli.command import finish
+from vibe.cli.errors import CommandError
 from vibe.cli.output import progress_reporter
 
 Seconds = Annotated[float, Parameter(validator=Number(gt=0))]
@@ -58,19 +61,30 @@ def sandbox(
     speed
         how much faster than recorded
     """
-    trades = (
-        hyperliquid.RecordingSource(frames, speed=speed)
-        if frames is not None
-        else hyperliquid.FlowSource(seed, origin_ns=origin_ns, horizon_s=seconds)
-    )
+    with _recording_errors("--frames"):
+        trades = (
+            hyperliquid.RecordingSource(frames, speed=speed)
+            if frames is not None
+            else hyperliquid.FlowSource(seed, origin_ns=origin_ns, horizon_s=seconds)
+        )
     rows: polymarket.RecordingSource | polymarket.FlowSource | None = None
     if polymarket_port:
-        rows = (
-            polymarket.RecordingSource(pages, origin_ns=origin_ns, speed=speed)
-            if pages is not None
-            else polymarket.FlowSource(seed, origin_ns=origin_ns, horizon_s=seconds)
-        )
+        with _recording_errors("--pages"):
+            rows = (
+                polymarket.RecordingSource(pages, origin_ns=origin_ns, speed=speed)
+                if pages is not None
+                else polymarket.FlowSource(seed, origin_ns=origin_ns, horizon_s=seconds)
+            )
     finish(_serve(host, port, trades, polymarket_port, rows))
+
+
+@contextmanager
+def _recording_errors(option: str) -> Iterator[None]:
+    """A recording that cannot be read is the user's, whatever is wrong with it."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, msgspec.MsgspecError) as error:
+        raise CommandError(f"{option}: not a recording that can be played: {error}") from error
 
 
 async def _serve(
@@ -92,12 +106,14 @@ async def _serve(
             return 0
         clock = Clock(offset)
     async with AsyncExitStack() as stack:
-        perpetuals = await hyperliquid.serve(trades, host=host, port=port, clock=clock)
+        with _recording_errors("--frames"):
+            perpetuals = await hyperliquid.serve(trades, host=host, port=port, clock=clock)
         stack.push_async_callback(perpetuals.close)
         addresses = {"VIBE_HYPERLIQUID_WS_URL": perpetuals.ws_url, "VIBE_HYPERLIQUID_API_URL": perpetuals.url}
         exhausted = [perpetuals.done]
         if rows is not None:
-            outcomes = await polymarket.serve(rows, host=host, port=polymarket_port, clock=clock)
+            with _recording_errors("--pages"):
+                outcomes = await polymarket.serve(rows, host=host, port=polymarket_port, clock=clock)
             stack.push_async_callback(outcomes.close)
             addresses |= polymarket_settings(outcomes.url)
             exhausted.append(outcomes.collected)

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from handlers.services import verify_decisions as service
 from handlers.services.verify_decisions import Difference, Verification
-from vibe.app.clock import Clock
+from vibe.app.demo import log_time
 from vibe.app.settings import Settings
 from vibe.cli.command import Json, run_command
 from vibe.cli.connections import open_connections
@@ -33,7 +33,7 @@ def verify_decisions(*, since: str | None = None, json: Json = False) -> None:
 
 
 async def run_verify(settings: Settings, since: str | None, json: bool) -> int:
-    begin = ago(since, Clock()()) if since else None
+    begin = ago(since, log_time(settings)) if since else None
     async with open_connections(settings, json=json) as at:
         with bar("deciding again", json) as progress:
             verdict = await service.verify_decisions(at.connection, since=begin, progress=progress)

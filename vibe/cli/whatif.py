@@ -10,7 +10,7 @@ from domain.reason_codes import Reason
 from handlers.services import whatif as service
 from handlers.services.whatif import Comparison, Outcome
 from streams.envelope import rfc3339
-from vibe.app.clock import Clock
+from vibe.app.demo import log_time
 from vibe.app.settings import Settings
 from vibe.cli.command import Json, run_command
 from vibe.cli.connections import open_connections
@@ -39,7 +39,7 @@ def whatif(*, config: Path, since: str = "24h", json: Json = False) -> None:
 
 
 async def run_whatif(settings: Settings, config: Path, since: str, json: bool) -> int:
-    begin = ago(since, Clock()())
+    begin = ago(since, log_time(settings))
     lines = read_lines(config)
     async with open_connections(settings, json=json) as at:
         with bar("deciding again", json) as progress:
