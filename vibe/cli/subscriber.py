@@ -54,9 +54,9 @@ async def run_subscriber_show(settings: Settings, subscriber_id: str, at: str | 
         marks = await all_marks(servers.connection, codec(), found.time_ns if at else None)
         names = await names_of(servers.database, (asset for _, asset in found.portfolio.positions))
     if json:
-        print_json(_facts(found, marks))
+        print_json(_facts(found, marks) | {"marks": rfc3339(found.time_ns) if at else "newest"})
     else:
-        _show(found, marks, names)
+        _show(found, marks, names, f"at the marks of {rfc3339(found.time_ns)[:19]}Z" if at else "at the newest marks")
     return 0
 
 
@@ -108,7 +108,7 @@ def _facts(found: Subscriber, marks: MarkPrices) -> dict[str, Any]:
     }
 
 
-def _show(found: Subscriber, marks: MarkPrices, names: Mapping[str, str]) -> None:
+def _show(found: Subscriber, marks: MarkPrices, names: Mapping[str, str], valued: str) -> None:
     console, portfolio = Console(), found.portfolio
     console.print(
         f"{found.id} as of EXECUTIONS:{found.version}, {rfc3339(found.time_ns)[:19]}Z ({found.events:,} events)",
@@ -120,9 +120,9 @@ def _show(found: Subscriber, marks: MarkPrices, names: Mapping[str, str]) -> Non
         ("cash", portfolio.cash_micros),
         ("fees", portfolio.fees_micros),
         ("realized", realized(portfolio)),
-        ("equity", equity(portfolio, marks.mark)),
     ):
         console.print(f"{name:<10} {decimal_text(value)} USD", highlight=False)
+    console.print(f"{'equity':<10} {decimal_text(equity(portfolio, marks.mark))} USD, {valued}", highlight=False)
     for limit in sorted(portfolio.breakers.tripped):
         console.print(f"the {limit.value} breaker is tripped: nothing new is opened", style="red")
     made = table("asset", "size", "average", "mark", "realized", text=("asset",))

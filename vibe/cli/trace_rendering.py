@@ -1,5 +1,6 @@
 """How a trace is shown: as JSON, or as text."""
 
+import os
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -35,6 +36,14 @@ from handlers.services.trace_verification import Verified
 from streams.dead_letters import DeadLettered
 from streams.envelope import Recorded, rfc3339
 from streams.topology import EXECUTIONS
+
+_BELOW = 6
+"""How far the facts of a line are indented that are below it."""
+
+
+def _indent(console: Console) -> str:
+    """What the checks of a decision begin with."""
+    return " " * (25 if console.width >= 100 else 2)
 
 
 def as_json(wanted: str, trace: Trace, verdicts: Mapping[str, Verified]) -> bytes:
@@ -100,10 +109,10 @@ def show_trace(console: Console, wanted: str, trace: Trace, limit: int, verdicts
             if isinstance(hop.data, CopyDecided):
                 _checks(console, hop.data)
         for entry in attempt.ledger:
-            console.print(_ledger(entry, start), soft_wrap=True)
+            _print(console, *_ledger(entry, start))
         if (verdict := verdicts.get(attempt.attempt_id)) is not None:
             style = "red" if verdict.difference is not None else "green"
-            console.print(Text(f"                         {verdict.text()}", style=style), soft_wrap=True)
+            _print(console, Text(_indent(console)), Text(verdict.text(), style=style))
     hidden = len(trace.attempts) - limit
     if hidden > 0:
         console.print(f"\n… and {hidden} more decisions of this group; --limit {len(trace.attempts)} shows them")
@@ -113,16 +122,25 @@ def show_trace(console: Console, wanted: str, trace: Trace, limit: int, verdicts
 
 def _line(console: Console, hop: Recorded, start: int) -> None:
     at = time_of(hop)
-    console.print(
-        Text.assemble(
-            (f"{rfc3339(at)[11:23]} ", "dim"),
-            (f"{(at - start) / 1e6:>+10,.1f} ms  ", "cyan"),
-            (f"{hop.at:<18} ", "dim"),
-            (f"{hop.type:<20} ", "bold"),
-            _facts_text(hop.data),
-        ),
-        soft_wrap=True,
+    head = Text.assemble(
+        (f"{rfc3339(at)[11:23]} ", "dim"),
+        (f"{(at - start) / 1e6:>+10,.1f} ms  ", "cyan"),
+        (f"{hop.at:<18} ", "dim"),
+        (f"{hop.type:<20} ", "bold"),
     )
+    _print(console, head, Text(_facts_text(hop.data)))
+
+
+def _print(console: Console, head: Text, facts: Text) -> None:
+    """One line of a trace. Where a terminal is too narrow for it, the facts are below it, wrapped between words."""
+    facts.rstrip()
+    whole = head + facts
+    if (not console.is_terminal and "COLUMNS" not in os.environ) or whole.cell_len <= console.width:
+        console.print(whole, soft_wrap=True)
+        return
+    for line in (*head.wrap(console, console.width), *facts.wrap(console, max(20, console.width - _BELOW))):
+        line.rstrip()
+        console.print(line if line.plain in head.plain else Text(" " * _BELOW) + line)
 
 
 def _facts_text(facts: Any) -> str:
@@ -205,12 +223,10 @@ def _decision(facts: CopyDecided) -> str:
 def _checks(console: Console, facts: CopyDecided) -> None:
     for check in facts.checks:
         mark = ("✓", "green") if check.passed else ("✗", "red")
-        console.print(
-            Text.assemble(" " * 25, mark, f" {check.name:<28} input {_shown(check.name, check.input)}", _limit(check)),
-            soft_wrap=True,
-        )
+        head = Text.assemble(_indent(console), mark, f" {check.name:<28} ")
+        _print(console, head, Text(f"input {_shown(check.name, check.input)}{_limit(check)}"))
     for reason in facts.reasons:
-        console.print(Text(f"{' ' * 25}  {reason}: {reason.text}", style="yellow"), soft_wrap=True)
+        _print(console, Text(f"{_indent(console)}  "), Text(f"{reason}: {reason.text}", style="yellow"))
 
 
 def _limit(check: Any) -> str:
@@ -218,19 +234,25 @@ def _limit(check: Any) -> str:
 
 
 def _shown(name: str, value: int | str | None) -> str:
-    return decimal_text(value) if isinstance(value, int) and name.endswith("_micros") else str(value)
+    return (
+        decimal_text(value)
+        if isinstance(value, int) and name.endswith("_micros")
+        else "none"
+        if value is None
+        else str(value)
+    )
 
 
-def _ledger(entry: dict[str, Any], start: int) -> Text:
+def _ledger(entry: dict[str, Any], start: int) -> tuple[Text, Text]:
     place = f"{EXECUTIONS.name}:{entry['sequence']}"
-    return Text.assemble(
+    head = Text.assemble(
         (f"{entry['booked_at']:%H:%M:%S.%f}"[:12] + " ", "dim"),
         (f"{_since(entry, start):>+10,.1f} ms  ", "cyan"),
         (f"{place:<18} ", "dim"),
         (f"{'ledger entry':<20} ", "bold"),
-        f"{entry['kind']} shares {_share(entry['share_delta_micros'])} cash {_usd(entry['cash_delta_micros'])}  "
-        f"{entry['entry_id']}",
     )
+    amounts = f"shares {_share(entry['share_delta_micros'])} cash {_usd(entry['cash_delta_micros'])}"
+    return head, Text(f"{entry['kind']} {amounts}  {entry['entry_id']}")
 
 
 def _since(entry: dict[str, Any], start: int) -> float:
