@@ -10,6 +10,7 @@ starts its own nats-server: tests/streams/own_server.py. Where the servers come 
 import asyncio
 import itertools
 import os
+import signal
 import time
 from collections.abc import AsyncIterator
 
@@ -33,6 +34,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell starts background jobs with SIGINT ignored, and the commands that tests interrupt would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("--servers") == "external" and (config.getoption("numprocesses", None) or 1) > 1:
         raise pytest.UsageError("--servers=external needs one process, because all would empty the same streams: -n 0")
 

@@ -75,7 +75,8 @@ async def test_interrupted_and_resumed(log: Connection, running: Addresses, data
         while not (await work.stderr.readline()).startswith(b"reading"):
             pass
     work.send_signal(signal.SIGINT)
-    _, err = await work.communicate()
+    async with asyncio.timeout(60):
+        _, err = await work.communicate()
     await reader.close()
     assert work.returncode == 130
     assert "the live read models are untouched" in err.decode()
