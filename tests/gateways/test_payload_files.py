@@ -19,7 +19,7 @@ from gateways.hyperliquid.raw_events import ACCOUNT_CHANNEL, TRADES_CHANNEL
 from gateways.polymarket import clob
 from gateways.polymarket.activity import numbered, page
 from gateways.polymarket.gamma import parse_market, resolved
-from gateways.polymarket.log_parsing import block_time, log_id
+from gateways.polymarket.log_parsing import block_time, log_id, parse_log
 from gateways.polymarket.raw_events import ACTIVITY_CHANNEL, CHAIN_CHANNEL, MARKET_CHANNEL, POSITIONS_CHANNEL
 from gateways.registry import ADAPTERS
 from gateways.venue_types import DecodedRaw
@@ -210,3 +210,33 @@ def test_a_resolved_market_is_described_and_pays() -> None:
 def test_every_file_is_small_and_listed(file: Path) -> None:
     assert file.stat().st_size < 40_000
     assert f"`{file.relative_to(DATA)}`" in (DATA / "README.md").read_text()
+
+
+# --- What the venues really sent -------------------------------------------------------------------------------
+
+
+def test_recorded_frames_of_the_public_feed() -> None:
+    frames = [FRAME.decode(line) for line in payload("hyperliquid/recorded_frames.jsonl").splitlines()]
+    assert [frame.channel for frame in frames] == ["l2Book", "bbo", "trades", "trades", "trades", "trades"]
+    book = parse_book(bytes(frames[0].data))
+    assert book is not None
+    assert (book.bids[0], book.asks[0][0]) == ((micros("66375"), micros("6.15119")), micros("66376"))
+    (content,) = RAW_TRADES.decode(frames[2].data)
+    head = TRADE_HEAD.decode(content)
+    buyer, seller = head.users
+    sold = decoded(Venue.HYPERLIQUID, TRADES_CHANNEL, seller, raw_id(head, seller, TradeSide.SELL), bytes(content))
+    assert isinstance(sold, Trade)
+    assert (sold.asset, sold.trade_side, sold.taker) == ("BTC", TradeSide.SELL, True)
+    assert (sold.share_micros, sold.price_micros, sold.notional_micros) == (360, micros("66375"), micros("23.895"))
+    bought = decoded(Venue.HYPERLIQUID, TRADES_CHANNEL, buyer, raw_id(head, buyer, TradeSide.BUY), bytes(content))
+    assert isinstance(bought, Trade)
+    assert (bought.trade_side, bought.taker, bought.event_time) == (TradeSide.BUY, False, sold.event_time)
+
+
+def test_recorded_logs_of_one_transaction_on_chain() -> None:
+    maker, taker = (parse_log(log) for log in items("polymarket/recorded_order_filled_logs.json"))
+    assert (taker.side, taker.taker, taker.share_micros, taker.notional_micros) == (
+        TradeSide.BUY, True, 9_451_729_165, 4_536_829_999
+    )  # fmt: skip
+    assert taker.fee_micros == 117_957_570
+    assert (maker.taker, maker.fee_micros, maker.transaction) == (False, 0, taker.transaction)
