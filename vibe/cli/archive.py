@@ -17,7 +17,7 @@ from streams.archive.status import coverage, write_metrics
 from streams.archive.store import Archive
 from streams.errors import LogError
 from streams.topology import HISTORY, Stream
-from vibe.app.demo import log_time
+from vibe.app.clock import Clock
 from vibe.app.settings import Settings
 from vibe.cli.archive_rendering import lost_text, show_rows, show_run, show_status, write_rows
 from vibe.cli.command import Json, run_command
@@ -83,7 +83,7 @@ async def run_archive(settings: Settings, streams: tuple[Stream, ...], until: st
                 try:
                     done.append(
                         await export_stream(
-                            archive, at.nats_url, stream, now_ns=log_time(settings), until=until, progress=progress
+                            archive, at.nats_url, stream, now_ns=Clock()(), until=until, progress=progress
                         )
                     )
                 except LogError as error:  # the other streams have age limits too
@@ -98,7 +98,7 @@ async def run_archive(settings: Settings, streams: tuple[Stream, ...], until: st
 async def run_status(settings: Settings, metrics: Path | None, json: bool) -> int:
     async with open_servers(settings, json=json) as at:
         archive = Archive(settings.archive)
-        found = [await coverage(archive, at.nats_url, stream.name, now_ns=log_time(settings)) for stream in HISTORY]
+        found = [await coverage(archive, at.nats_url, stream.name, now_ns=Clock()()) for stream in HISTORY]
     if metrics is not None:
         with errors_about(metrics):
             write_metrics(found, metrics)
