@@ -24,19 +24,6 @@ from gateways.hyperliquid.parsing import (
     raw_id,
 )
 
-ANN, BOB = "0x" + "a" * 40, "0x" + "b" * 40
-HASH = "0xe586c7fad5eab78fe700044075989e02015000e070edd661894f734d94ee917a"
-TRADE: dict[str, Any] = {
-    "coin": "BTC",
-    "side": "B",
-    "px": "66405.5",
-    "sz": "0.0602",
-    "time": 1_784_683_652_123,
-    "hash": HASH,
-    "tid": 1083817443202724,
-    "users": [ANN, BOB],
-}
-
 
 def recorded(name: str) -> Iterator[dict[str, Any]]:
     folder = os.environ.get("VIBE_TEST_RECORDINGS")

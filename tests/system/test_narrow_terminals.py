@@ -23,6 +23,7 @@ class Demo(NamedTuple):
     folder: Path
     configuration: Path
     ids: frozenset[str]
+    attempt: str
     commands: Commands
 
 
@@ -48,12 +49,14 @@ async def demo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Demo]:
         configuration.write_text(exported)
         lines = [json.loads(line) for line in exported.splitlines()]
         ids = {one["id"] for one in lines if "id" in one and one["kind"] != "subscription"}
-        yield Demo(folder, configuration, frozenset(ids), commands)
+        attempt = json.loads(played.out)["sample_attempt_id"]
+        yield Demo(folder, configuration, frozenset(ids), attempt, commands)
 
 
 def command_lines_of(demo: Demo) -> list[tuple[str, ...]]:
     return [
         ("config", "show"),
+        ("trace", demo.attempt, "--verify"),
         ("leaderboard",),
         *(("metrics", "influencer", name) for name in ("whale-1", "poly-splitter")),
         *(("metrics", "subscriber", name) for name in ("alice", "dana")),
@@ -87,7 +90,7 @@ async def test_no_line_is_wider_than_the_terminal_and_ids_are_whole(demo: Demo, 
         assert len(widest) <= columns or str(demo.folder) in widest, f"{arguments}: {widest}"
         assert "…" not in out
         words = set(out.split())
-        for name in demo.ids if arguments == ("config", "show") else demo.ids & set(arguments):
+        for name in demo.ids if arguments == ("config", "show") else (demo.ids | {demo.attempt}) & set(arguments):
             assert words & {name, f"{name},", f"{name}:"}, f"{arguments} does not show {name}"
         assert not any(len(word) >= TOKEN_DIGITS and word.isdigit() for word in words), f"{arguments} shows a token"
 
