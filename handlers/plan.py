@@ -35,11 +35,11 @@ from domain.portfolio_set import PortfolioSet
 from handlers.live.configuration import LiveConfiguration
 from handlers.live.mark_prices import LiveMarkPrices
 from streams import subjects
-from streams.envelope import Recorded
+from streams.envelope import Recorded, address
 from streams.errors import UnprocessableError
 from streams.processing.stage import Output, Stage
 from streams.subjects import Lane
-from streams.topology import EXECUTIONS, REQUESTS
+from streams.topology import EXECUTIONS, GROUPS, REQUESTS
 
 _MILLISECOND = 1_000_000
 QUEUE_MARGIN_NS = 250 * _MILLISECOND
@@ -106,7 +106,7 @@ class Plan(Stage[PlanState]):
         if request.subscriber_id not in self._configuration.directory.subscribers:
             raise UnprocessableError(f"subscriber {request.subscriber_id!r} is not in CONFIG")
         if request.scope is PortfolioScope.EXEC_GLOBAL:
-            yield _queued(request, policy, event.sequence, now)
+            yield _queued(request, policy, event.at, now)
         else:
             yield from self._decided(state, state.portfolios.of.get(request.subscriber_id), request, policy, now)
 
@@ -173,7 +173,7 @@ class Plan(Stage[PlanState]):
         for queued in in_order:
             request = queued.request
             portfolio = portfolio_of.get(request.subscriber_id, state.portfolios.of.get(request.subscriber_id))
-            cause = f"{REQUESTS.name}:{queued.request_sequence}"
+            cause = queued.request_at
             for output in self._decided(state, portfolio, request, self._policy_of(request), now, cause):
                 portfolio = portfolios.evolve(portfolio or portfolios.initial, output.event)  # type: ignore[arg-type]
                 yield output
@@ -200,9 +200,9 @@ class Plan(Stage[PlanState]):
         portfolio = state.portfolios.of[subscriber_id]
         for event, resolved_at in self._settled(portfolio, subscriber_id, now):
             portfolio = portfolios.evolve(portfolio, event)
-            yield _output(event, f"GROUPS:{resolved_at}")
+            yield _output(event, address(GROUPS.name, resolved_at))
         for event in self._before(portfolio, subscriber_id, now):
-            yield _output(event, f"GROUPS:{self._valuation.marks.sequence}")
+            yield _output(event, address(GROUPS.name, self._valuation.marks.sequence))
 
     def _settled(self, portfolio: Portfolio, subscriber_id: str, now: int) -> Iterator[tuple[Event, int]]:
         """The settlements of resolved markets, each with the GROUPS sequence of its resolution."""
@@ -219,11 +219,11 @@ class Plan(Stage[PlanState]):
         )
 
 
-def _queued(request: ExecutionRequested, policy: Policy, sequence: int, now: int) -> Output:
+def _queued(request: ExecutionRequested, policy: Policy, at: str, now: int) -> Output:
     """EXEC_GLOBAL copies first in, first out by detect time, so a request waits until none before it can come."""
     latency_ms = policy.latency_ms + policy.latency_jitter_ms
     due_at = request.detect_time + latency_ms * _MILLISECOND + QUEUE_MARGIN_NS
-    queued = CopyQueued(request=request, request_sequence=sequence, due_at=due_at, queued_at=now)
+    queued = CopyQueued(request=request, request_at=at, due_at=due_at, queued_at=now)
     return Output(subjects.executions(request.subscriber_id), queued, f"{request.request_id}.queued", request.group_id)
 
 

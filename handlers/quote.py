@@ -19,7 +19,7 @@ from gateways.venue_adapter import Books
 from gateways.venue_errors import VenueUnavailableError, WireError
 from handlers.live.configuration import LiveConfiguration
 from streams import subjects
-from streams.envelope import Recorded
+from streams.envelope import Recorded, address
 from streams.processing.stage import Output, Stage
 from streams.subjects import Lane
 from streams.topology import GROUPS
@@ -95,7 +95,7 @@ class Quote(Stage[Wanted]):
     async def _capture(self, wanted: QuoteWanted, sequence: int) -> list[Output]:
         await asyncio.sleep(max(0.0, (wanted.due_at - self._clock()) / 1e9))
         outcome = await self._outcome(wanted)
-        return [_output(outcome, wanted.quote_id, f"{GROUPS.name}:{sequence}")]
+        return [_output(outcome, wanted.quote_id, address(GROUPS.name, sequence))]
 
     async def _outcome(self, wanted: QuoteWanted) -> QuoteCaptured | QuoteFailed:
         venue, asset = wanted.group.venue, wanted.group.asset
@@ -126,6 +126,7 @@ class Quote(Stage[Wanted]):
 
 
 def _output(event: QuoteWanted | QuoteCaptured | QuoteFailed, event_id: str, cause: str | None) -> Output:
+    """A commit of its own: an outcome names its intent by the sequence alone."""
     group = event.group
     subject = subjects.quotes(group.influencer_id, group.venue.value, group.asset)
-    return Output(subject, event, event_id, group.group_id, cause)
+    return Output(subject, event, event_id, group.group_id, cause, begins=True)

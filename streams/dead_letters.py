@@ -18,7 +18,7 @@ from msgspec import Struct, field
 from streams import subjects
 from streams.append import Record, append
 from streams.connection import Connection
-from streams.envelope import Codec, Envelope, Recorded, rfc3339
+from streams.envelope import Codec, address
 from streams.errors import RefusedError, UnprocessableError
 from streams.reader import read_all
 from streams.subjects import partition_of
@@ -39,7 +39,8 @@ MAX_ID, MAX_ERROR = 300, 2_000
 
 
 class DeadLettered(Struct, frozen=True, kw_only=True):
-    """An event could not be handled. `payload` is text where it is UTF-8, base64 otherwise (`encoding`)."""
+    """An event could not be handled. `payload` is its whole message, as text where it is UTF-8, base64 otherwise
+    (`encoding`); `index` is the event's place in it, None when the message could not be read at all."""
 
     dead_id: str
     stage: str
@@ -50,10 +51,16 @@ class DeadLettered(Struct, frozen=True, kw_only=True):
     payload: str
     encoding: str
     dead_at: int
+    index: int | None = None
+
+    @property
+    def origin(self) -> str:
+        """The address of the event."""
+        return origin_of(self.stream, self.sequence, self.index)
 
 
 class DeadLetterRetried(Struct, frozen=True, kw_only=True):
-    """A dead letter goes through its stage again. Carries the whole event: its origin may be gone by then."""
+    """A dead letter goes through its stage again. Carries the whole message: its origin may be gone by then."""
 
     dead_id: str
     dead_sequence: int = field(name="letter_sequence")
@@ -64,6 +71,7 @@ class DeadLetterRetried(Struct, frozen=True, kw_only=True):
     payload: str
     encoding: str
     actor: str
+    index: int | None = None
 
 
 class DeadLetterDropped(Struct, frozen=True, kw_only=True):
@@ -85,11 +93,12 @@ class DeadLetter(NamedTuple):
     state: str
 
 
-class _DeadEnvelope(Envelope, frozen=True, omit_defaults=True):
-    data: DeadLettered
+_CODEC = Codec({DEAD_TYPE: DeadLettered})
 
 
-_decode = msgspec.json.Decoder(_DeadEnvelope).decode
+def origin_of(stream: str, sequence: int, index: int | None) -> str:
+    """The address of an event, 'STREAM:sequence.index', or of a whole message, 'STREAM:sequence'."""
+    return f"{stream}:{sequence}" if index is None else address(stream, sequence, index)
 
 
 async def dead_letter(
@@ -103,17 +112,20 @@ async def dead_letter(
     error: str,
     now: int,
     dead_id: str | None = None,
+    index: int | None = None,
 ) -> None:
     """Store one dead letter; the same event of the same stage is stored once (deduplicated by its id).
 
-    `sequence` is 0 when the event was in no stream yet; `now` is in ns. What is too large is cut, and `error` says so.
+    `payload` is the event's whole message, `index` its place in it (None: the message could not be read); `sequence` is
+    0 when the event was in no stream yet; `now` is in ns. What is too large is cut, and `error` says so.
     Raises UnavailableError or UnknownOutcomeError; doing it again is safe.
     """
     if len(payload) > MAX_PAYLOAD:
         error = f"{error[:MAX_ERROR]} (payload of {len(payload):,} bytes cut to its first {MAX_PAYLOAD:,})"
         payload = payload[:MAX_PAYLOAD]
     text, encoding = _as_text(payload)
-    dead_id = dead_id or f"{stage}:{stream}:{sequence}"
+    origin = origin_of(stream, sequence, index)
+    dead_id = dead_id or f"{stage}:{origin}"
     if len(dead_id) > MAX_ID:
         dead_id = f"{dead_id[: MAX_ID - 50]}~{blake2b(dead_id.encode(errors='replace'), digest_size=20).hexdigest()}"
     event = DeadLettered(
@@ -126,15 +138,18 @@ async def dead_letter(
         payload=text,
         encoding=encoding,
         dead_at=now,
+        index=index,
     )
-    cause = f"{stream}:{sequence}" if sequence else None
-    envelope = Envelope("1.0", DEAD_TYPE, f"vibe/{stage}", dead_id, rfc3339(now), event, causationid=cause)
-    await append(connection, [Record(subjects.dead(stage, stream), msgspec.json.encode(envelope), dead_id)])
+    stored = _CODEC.encode(
+        event, id=dead_id, source=f"vibe/{stage}", time_ns=now, causation=origin if sequence else None
+    )
+    await append(connection, [Record(subjects.dead(stage, stream), stored, dead_id)])
 
 
 def decode(payload: bytes) -> DeadLettered:
-    """The event in a stored payload of DEAD. Raises msgspec.MsgspecError for the payload of another event."""
-    return _decode(payload).data
+    """The event in a stored payload of DEAD. Raises UnprocessableError for the payload of another event."""
+    found: DeadLettered = _CODEC.decode(DEAD.name, 0, "", payload)[0].data
+    return found
 
 
 def payload_of(facts: DeadLettered | DeadLetterRetried) -> bytes:
@@ -158,17 +173,18 @@ async def dead_letters(connection: Connection, codec: Codec, stage: str | None =
     async for batch in read_all(connection, DEAD.name):
         for stored in batch:
             try:
-                event: Recorded = codec.decode(DEAD.name, stored.sequence, stored.subject, stored.payload)
+                events = codec.decode(DEAD.name, stored.sequence, stored.subject, stored.payload)
             except UnprocessableError as error:
                 log.warning("dead_letter.unreadable", at=f"{DEAD.name}:{stored.sequence}", error=str(error))
                 continue
-            if event.type == DEAD_TYPE:
-                found[event.sequence] = DeadLetter(event.sequence, event.time, event.data, "open")
-            elif event.type in (RETRIED_TYPE, DROPPED_TYPE):
-                closed = found.get(event.data.dead_sequence)
-                if closed is not None:
-                    state = "retried" if event.type == RETRIED_TYPE else "dropped"
-                    found[closed.sequence] = closed._replace(state=state)
+            for event in events:
+                if event.type == DEAD_TYPE:
+                    found[event.sequence] = DeadLetter(event.sequence, event.time, event.data, "open")
+                elif event.type in (RETRIED_TYPE, DROPPED_TYPE):
+                    closed = found.get(event.data.dead_sequence)
+                    if closed is not None:
+                        state = "retried" if event.type == RETRIED_TYPE else "dropped"
+                        found[closed.sequence] = closed._replace(state=state)
     return [each for each in found.values() if stage is None or each.facts.stage == stage]
 
 
@@ -208,6 +224,7 @@ async def retry(
         payload=facts.payload,
         encoding=facts.encoding,
         actor=actor,
+        index=facts.index,
     )
     return await _close(connection, codec, retry_subject(facts.stage, facts.subject), event, dead, now)
 
@@ -233,7 +250,7 @@ async def _close(
 ) -> int:
     message_id = f"{dead.facts.dead_id}@{dead.sequence}"
     payload = codec.encode(
-        event, id=message_id, source="vibe/dead", time_ns=now(), causation=f"{DEAD.name}:{dead.sequence}"
+        event, id=message_id, source="vibe/dead", time_ns=now(), causation=address(DEAD.name, dead.sequence)
     )
     landed = await append(connection, [Record(subject, payload, message_id)])
     if landed.duplicate:

@@ -9,11 +9,13 @@ from functools import partial
 from typing import Any
 
 from streams.connection import NOT_FOUND, Connection
+from streams.envelope import FORMAT
 from streams.errors import RefusedError, TopologyError
 from streams.retry import retry_until_available
 
 _SECOND = 1_000_000_000
 _DAY = 24 * 3600 * _SECOND
+_FORMAT_KEY = "vibe_format"
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Stream:
             "allow_direct": True,
             "deny_delete": not self.scratch,
             "deny_purge": not self.scratch,
+            "metadata": {_FORMAT_KEY: str(FORMAT)},
         }
 
 
@@ -97,19 +100,34 @@ async def _apply(connection: Connection, stream: Stream, replicas: int) -> str:
     if found is None:
         await connection.api(f"STREAM.CREATE.{stream.name}", wanted, timeout=30)
         return "created"
+    refuse_other_format(found)
     if differences(wanted, found["config"]):
         await connection.api(f"STREAM.UPDATE.{stream.name}", {**found["config"], **wanted}, timeout=30)
         return "updated"
     return "unchanged"
 
 
+def refuse_other_format(found: dict[str, Any]) -> None:
+    """Raises TopologyError when a stream holds messages of another format than this version reads; `found` is its
+    STREAM.INFO."""
+    stored = (found["config"].get("metadata") or {}).get(_FORMAT_KEY, "1")
+    if stored != str(FORMAT) and found["state"]["messages"]:
+        raise TopologyError(
+            f"stream {found['config']['name']} holds a log of format {stored}, and this version reads format {FORMAT}; "
+            "keep the old folder for the version that wrote it, and start with a new one (VIBE_DATA_DIR)"
+        )
+
+
 def differences(wanted: dict[str, Any], actual: dict[str, Any]) -> list[str]:
-    """The settings of a stream that are not as the table says; the server leaves out what is zero or false."""
-    return [
-        f"{key} is {actual.get(key)!r}, not {value!r}"
-        for key, value in wanted.items()
-        if actual.get(key) != value and not (key not in actual and value in (0, False))
-    ]
+    """The settings of a stream that are not as the table says; the server leaves out what is zero or false, and adds
+    metadata of its own."""
+
+    def fits(key: str, value: Any) -> bool:
+        if isinstance(value, dict):
+            return value.items() <= (actual.get(key) or {}).items()
+        return bool(actual.get(key) == value) or (key not in actual and value in (0, False))
+
+    return [f"{key} is {actual.get(key)!r}, not {value!r}" for key, value in wanted.items() if not fits(key, value)]
 
 
 async def verify(connection: Connection) -> None:
@@ -118,6 +136,7 @@ async def verify(connection: Connection) -> None:
         found = await info(connection, stream.name)
         if found is None:
             raise TopologyError(f"stream {stream.name} does not exist; run: vibe streams apply")
+        refuse_other_format(found)
         wanted = stream.config(found["config"]["num_replicas"])
         wrong = differences(wanted, found["config"])
         if wrong:

@@ -33,10 +33,13 @@ class CashDeposited(Event, frozen=True, kw_only=True):
 
 @stored("copy.queued")
 class CopyQueued(Event, frozen=True, kw_only=True):
-    """A request of EXEC_GLOBAL, which decides in the order of detect time: it waits until `due_at` for earlier ones."""
+    """A request of EXEC_GLOBAL, which decides in the order of detect time: it waits until `due_at` for earlier ones.
+
+    `request_at` is the address of the request, 'REQUESTS:sequence.index'.
+    """
 
     request: ExecutionRequested
-    request_sequence: int
+    request_at: str
     due_at: int
     queued_at: int
 

@@ -40,11 +40,12 @@ async def follow_detected_gaps(
                 continue
             for stored in feed.take(500):
                 try:
-                    event = codec.decode(SIGNALS.name, stored.sequence, stored.subject, stored.payload).data
+                    events = codec.decode(SIGNALS.name, stored.sequence, stored.subject, stored.payload)
                 except UnprocessableError as error:
                     log.error("gap.unreadable", sequence=stored.sequence, error=str(error))
                     continue
-                if isinstance(event, GapDetected) and event.venue is venue:
-                    on_gap(event)
+                for event in events:
+                    if isinstance(event.data, GapDetected) and event.data.venue is venue:
+                        on_gap(event.data)
     finally:
         await feed.close()

@@ -77,10 +77,11 @@ class RawWriter:
 
     def _read(self, stored: Stored) -> RawReceived | None:
         try:
-            found: RawReceived = self._codec.decode(RAW.name, stored.sequence, stored.subject, stored.payload).data
+            (event,) = self._codec.decode(RAW.name, stored.sequence, stored.subject, stored.payload)
         except UnprocessableError as error:
             log.warning("raw.unreadable", sequence=stored.sequence, error=str(error))
             return None
+        found: RawReceived = event.data
         return found
 
     async def put(self, raw: RawReceived) -> None:

@@ -17,13 +17,14 @@ log = structlog.get_logger()
 
 
 def fold(directory: Configuration, codec: Codec, stored: Stored) -> None:
-    """Fold one stored CONFIG event. An unreadable one is skipped: it cannot be removed from the log."""
+    """Fold one stored message of CONFIG. An unreadable one is skipped: it cannot be removed from the log."""
     try:
-        event = codec.decode(CONFIG.name, stored.sequence, stored.subject, stored.payload)
+        events = codec.decode(CONFIG.name, stored.sequence, stored.subject, stored.payload)
     except UnprocessableError as error:
         log.error("config.unreadable", sequence=stored.sequence, error=str(error))
         return
-    directory.evolve(event.data, nanoseconds(event.time), stored.sequence)
+    for event in events:
+        directory.evolve(event.data, nanoseconds(event.time), stored.sequence)
 
 
 async def directory_at(connection: Connection, codec: Codec, sequence: int | None = None) -> tuple[Configuration, int]:

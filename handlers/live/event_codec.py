@@ -30,9 +30,9 @@ def codec() -> Codec:
     return Codec(ALL)
 
 
-def readable(codec: Codec, stream: str, stored: Stored) -> Recorded | None:
-    """A stored event; None when it cannot be decoded: readers of history skip it."""
+def readable(codec: Codec, stream: str, stored: Stored) -> list[Recorded]:
+    """The events of a stored message; none when it cannot be decoded: readers of history skip it."""
     try:
         return codec.decode(stream, stored.sequence, stored.subject, stored.payload)
     except UnprocessableError:
-        return None
+        return []

@@ -16,18 +16,19 @@ PATTERN = "marks.>"
 
 
 def fold(marks: MarkPrices, codec: Codec, stored: Stored, until: int | None = None) -> bool:
-    """Fold one stored event of GROUPS; False, and not folded, when it was recorded after `until` (ns).
+    """Fold one stored message of GROUPS; False, and not folded, when it was recorded after `until` (ns).
 
-    An unreadable event is skipped: it cannot be removed from the log.
+    An unreadable one is skipped: it cannot be removed from the log.
     """
     try:
-        event = codec.decode(GROUPS.name, stored.sequence, stored.subject, stored.payload)
+        events = codec.decode(GROUPS.name, stored.sequence, stored.subject, stored.payload)
     except UnprocessableError as error:
         log.error("mark.unreadable", sequence=stored.sequence, error=str(error))
         return True
-    if until is not None and nanoseconds(event.time) > until:
+    if until is not None and events and nanoseconds(events[0].time) > until:
         return False
-    marks.evolve(event.data, stored.sequence)
+    for event in events:
+        marks.evolve(event.data, stored.sequence)
     return True
 
 

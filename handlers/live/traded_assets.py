@@ -16,6 +16,7 @@ from streams.topology import SIGNALS, info
 log = structlog.get_logger()
 
 _PATTERN = "signals.>"
+_TYPES = frozenset({"signal.recorded"})
 
 
 class TradedAssets:
@@ -50,16 +51,18 @@ class TradedAssets:
     async def _appended(self, batch: list[Stored]) -> None:
         for stored in batch:
             try:
-                event = self._codec.decode(SIGNALS.name, stored.sequence, stored.subject, stored.payload).data
+                events = self._codec.decode(SIGNALS.name, stored.sequence, stored.subject, stored.payload, _TYPES)
             except UnprocessableError as error:
                 log.error("signal.unreadable", sequence=stored.sequence, error=str(error))
                 continue
-            if not isinstance(event, SignalRecorded):
-                continue
-            asset = (event.venue.value, event.asset)
-            known = self.markets.get(asset)
-            if not known:
-                self.markets[asset] = event.market
-            if known is None:
-                for listener in self._listeners:
-                    listener(asset)
+            for event in events:
+                self._traded(event.data)
+
+    def _traded(self, signal: SignalRecorded) -> None:
+        asset = (signal.venue.value, signal.asset)
+        known = self.markets.get(asset)
+        if not known:
+            self.markets[asset] = signal.market
+        if known is None:
+            for listener in self._listeners:
+                listener(asset)

@@ -31,14 +31,11 @@ async def load_influencer_portfolios(
     decode = codec()
     pattern = subjects.signals(influencer.id, influencer.venue.value, "x").removesuffix("x") + ">"
     async for batch in read_all(connection, SIGNALS.name, [pattern]):
-        for stored in batch:
-            event = readable(decode, SIGNALS.name, stored)
-            if event is None:
-                continue
+        for event in (event for stored in batch for event in readable(decode, SIGNALS.name, stored)):
             if until is not None and nanoseconds(event.time) > until:
                 return InfluencerPortfolios(of, sequence, events)
             address = getattr(event.data, "address", None)
             if address is not None:
                 of[address] = influencer_portfolio.evolve(of.get(address, influencer_portfolio.initial), event.data)
-                sequence, events = stored.sequence, events + 1
+                sequence, events = event.sequence, events + 1
     return InfluencerPortfolios(of, sequence, events)

@@ -9,12 +9,21 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple, Protocol
 
-from domain.events import CopyDecided, Event, GroupClosed, QuoteCaptured, QuoteFailed, RawReceived
+from domain.events import (
+    CashDeposited,
+    CopyDecided,
+    Event,
+    GroupClosed,
+    PositionSettled,
+    QuoteCaptured,
+    QuoteFailed,
+    RawReceived,
+)
 from handlers.live.event_codec import codec
 from streams import subjects
 from streams.connection import Connection
 from streams.dead_letters import DEAD_TYPE
-from streams.envelope import Recorded, nanoseconds
+from streams.envelope import Address, Recorded, nanoseconds, parse_address
 from streams.errors import UnprocessableError
 from streams.reader import get, read_all
 from streams.topology import DEAD, EXECUTIONS, GROUPS, HISTORY, RAW, REQUESTS, SIGNALS
@@ -22,13 +31,16 @@ from streams.topology import DEAD, EXECUTIONS, GROUPS, HISTORY, RAW, REQUESTS, S
 MAX_ATTEMPTS = 1000
 """Decisions shown of one group."""
 
+_CASH_ENTRIES = (CashDeposited, PositionSettled)
+"""Events that a ledger entry without a decision books."""
 _SUFFIXES = frozenset({"grouped", "wanted", "matched", "completed", "position"})
 """What is added to an id for the ids of events about it, such as 'grp_….matched'."""
 _ADDRESS = re.compile(r"0x[0-9a-f]{40}")
 
 
 class TraceIndex(Protocol):
-    """Which events belong to an id: sequences in SIGNALS, GROUPS, REQUESTS and EXECUTIONS. `projections` implements it.
+    """Which commits hold the events of an id: sequences in SIGNALS, GROUPS, REQUESTS and EXECUTIONS. `projections`
+    implements it.
 
     The first four methods look an id up; what they return first is the kind of thing that the id names.
     """
@@ -96,7 +108,8 @@ class Tracer:
         self._codec = codec()
 
     async def trace(self, wanted: str) -> Trace | None:
-        """The chain around an id of ours, a venue's trade id or hash, or a place 'STREAM:sequence'; None = unknown."""
+        """The chain around an id of ours, a venue's trade id or hash, or an address 'STREAM:sequence.index' (without
+        index: the commit's first event); None = unknown."""
         if (place := await self._place(wanted)) is not None:
             return place
         base, dot, suffix = wanted.rpartition(".")
@@ -109,26 +122,35 @@ class Tracer:
         if (trades := await self._index.find_trades(wanted)) is not None:
             return await self._of_trades(*trades)
         if (sequence := await self._index.find_cash_entry(wanted)) is not None:
-            event = await self._get(EXECUTIONS.name, sequence)
+            event = await self._get(EXECUTIONS.name, sequence, _CASH_ENTRIES)
             cause = await self._cause(event) if event else None
             return Trace("ledger entry", [hop for hop in (cause, event) if hop], [], [])
         return await self._without_index(wanted)
 
-    async def _get(self, stream: str, sequence: int) -> Recorded | None:
+    async def _commit(self, stream: str, sequence: int) -> list[Recorded]:
+        """The events of a message; none when there is no such message."""
         stored = await get(self._connection, stream, sequence)
-        if stored is None:
-            return None
-        return self._codec.decode(stream, sequence, stored.subject, stored.payload)
+        return self._codec.decode(stream, sequence, stored.subject, stored.payload) if stored is not None else []
+
+    async def _get(self, stream: str, sequence: int, kinds: tuple[type, ...] = (Event,)) -> Recorded | None:
+        """The first event of a message that is of one of the kinds; None when there is none."""
+        found = await self._commit(stream, sequence)
+        return next((event for event in found if isinstance(event.data, kinds)), None)
 
     async def _cause(self, event: Recorded) -> Recorded | None:
-        stream, _, sequence = (event.causation or "").partition(":")
-        return await self._get(stream, int(sequence)) if sequence else None
+        place = parse_address(event.causation)
+        return await self._at(place) if place is not None else None
+
+    async def _at(self, place: Address) -> Recorded | None:
+        found = await self._commit(place.stream, place.sequence)
+        index = place.index or 0
+        return found[index] if index < len(found) else None
 
     async def _place(self, wanted: str) -> Trace | None:
-        stream, _, sequence = wanted.partition(":")
-        if stream not in {known.name for known in HISTORY} or not sequence.isdigit() or not int(sequence):
+        place = parse_address(wanted)
+        if place is None or place.stream not in {known.name for known in HISTORY} or not place.sequence:
             return None
-        event = await self._get(stream, int(sequence))
+        event = await self._at(place)
         if event is None:
             return None
         for key in ("attempt_id", "group_id", "signal_id", "raw_id"):
@@ -159,17 +181,23 @@ class Tracer:
         ungrouped: list[Recorded] = []
         for _, raw_sequence, signal_sequence in trades:  # a historic trade has a signal and no group
             for stream, sequence in ((RAW.name, raw_sequence), (SIGNALS.name, signal_sequence)):
-                if f"{stream}:{sequence}" not in shown and (event := await self._get(stream, sequence)):
+                event = await self._get(stream, sequence)
+                if event is not None and event.at not in shown:
                     ungrouped.append(event)
         return Trace(found_as, [*ungrouped, *shared], [attempt for trace in traces for attempt in trace.attempts], [])
 
     async def _group_hops(self, closed_sequence: int) -> list[Recorded]:
-        closed = await self._get(GROUPS.name, closed_sequence)
+        closed = await self._get(GROUPS.name, closed_sequence, (GroupClosed,))
         if closed is None:
             return []
         group: GroupClosed = closed.data
-        signals = [await self._get(SIGNALS.name, sequence) for sequence in group.signal_sequences]
-        raws = [await self._cause(signal) for signal in signals if signal]
+        signals = [
+            event
+            for sequence, signal_id in zip(group.signal_sequences, group.signal_ids, strict=True)
+            for event in await self._commit(SIGNALS.name, sequence)
+            if event.id == signal_id
+        ]
+        raws = [await self._cause(signal) for signal in signals]
         hops = [*raws, *signals, closed]
         if (quote := await self._index.quote_of_group(group.group_id)) is not None:
             hops += [await self._get(GROUPS.name, sequence) for sequence in quote]
@@ -178,22 +206,21 @@ class Tracer:
         return [hop for hop in hops if hop is not None]
 
     async def _attempt(self, attempt_id: str) -> Attempt:
-        decided = await self._get(EXECUTIONS.name, await self._index.decision(attempt_id))
+        sequences = [await self._index.decision(attempt_id)]
+        for order in await self._index.orders(attempt_id):
+            sequences += [sequence for sequence in order if sequence is not None]
         hops: list[Recorded] = []
-        if decided is not None:
-            request = await self._cause(decided)  # requests are kept for 90 days
-            hops = [request, decided] if request else [decided]
-        for submitted, completed in await self._index.orders(attempt_id):
-            # An order, its fills, its result and the position after are consecutive: one commit.
-            for sequence in range(submitted, (completed or submitted) + 2):
-                event = await self._get(EXECUTIONS.name, sequence)
-                if event is not None and _belongs(event, attempt_id, hops):
+        for sequence in sorted(set(sequences)):
+            for event in await self._commit(EXECUTIONS.name, sequence):
+                if _belongs(event, attempt_id, hops):
                     hops.append(event)
+        if hops and (request := await self._cause(hops[0])) is not None:  # requests are kept for 90 days
+            hops.insert(0, request)
         return Attempt(attempt_id, hops, await self._index.ledger(attempt_id))
 
     async def _without_index(self, wanted: str) -> Trace | None:
         """A dead letter by its own id or its origin, an account snapshot, or a raw event that led to no trade."""
-        dead = [each for each in await self._dead() if wanted in (each.id, f"{each.data.stream}:{each.data.sequence}")]
+        dead = [each for each in await self._dead() if wanted in (each.id, each.data.origin)]
         if dead:
             return Trace("dead letter", [], [], dead)
         if wanted.startswith("seed_"):
@@ -217,9 +244,9 @@ class Tracer:
         async for batch in read_all(self._connection, stream, [subject]):
             for stored in batch:
                 if wanted.encode() in stored.payload:
-                    event = self._codec.decode(stream, stored.sequence, stored.subject, stored.payload)
-                    if getattr(event.data, field, None) == wanted:
-                        return event
+                    for event in self._codec.decode(stream, stored.sequence, stored.subject, stored.payload):
+                        if getattr(event.data, field, None) == wanted:
+                            return event
         return None
 
     async def _dead(self) -> list[Recorded]:
@@ -227,11 +254,10 @@ class Tracer:
         async for batch in read_all(self._connection, DEAD.name):
             for stored in batch:
                 try:
-                    event = self._codec.decode(DEAD.name, stored.sequence, stored.subject, stored.payload)
+                    events = self._codec.decode(DEAD.name, stored.sequence, stored.subject, stored.payload)
                 except UnprocessableError:
                     continue  # another program's message: it stays in the stream for as long as DEAD keeps it
-                if event.type == DEAD_TYPE:
-                    found.append(event)
+                found += [event for event in events if event.type == DEAD_TYPE]
         return found
 
 

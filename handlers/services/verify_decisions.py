@@ -31,7 +31,7 @@ from handlers.live.event_codec import codec, readable
 from handlers.live.mark_prices import all_marks
 from streams import subjects
 from streams.connection import Connection
-from streams.envelope import Recorded
+from streams.envelope import Recorded, parse_address
 from streams.reader import Stored, get, read_all
 from streams.topology import EXECUTIONS, REQUESTS, info
 
@@ -79,9 +79,9 @@ class RequestReader:
             if batch is None:
                 return None
             for stored in batch:
-                event = readable(self._codec, REQUESTS.name, stored)
-                if event is not None and isinstance(event.data, ExecutionRequested):
-                    self._waiting[event.data.request_id] = event.data
+                for event in readable(self._codec, REQUESTS.name, stored):
+                    if isinstance(event.data, ExecutionRequested):
+                        self._waiting[event.data.request_id] = event.data
         return self._waiting.pop(request_id)
 
     async def _read(self) -> AsyncIterator[list[Stored]]:
@@ -184,9 +184,8 @@ async def verify_decisions(
     decisions = equal = missing_inputs = other_rules = 0
     different: list[Difference] = []
     async for batch in read_all(connection, EXECUTIONS.name):
-        for stored in batch:
-            event = readable(decode, EXECUTIONS.name, stored)
-            if event is None or (not hasattr(event.data, "subscriber_id") and not isinstance(event.data, CopyQueued)):
+        for event in (event for stored in batch for event in readable(decode, EXECUTIONS.name, stored)):
+            if not hasattr(event.data, "subscriber_id") and not isinstance(event.data, CopyQueued):
                 continue
             if isinstance(event.data, CopyDecided):
                 request = await requests.take(event.data.request_id)
@@ -220,12 +219,10 @@ async def verify_decision(connection: Connection, decision: Recorded) -> Differe
     directory, _ = await directory_at(connection, codec())
     replayer, decode = DecisionReplayer(directory, await all_marks(connection, codec())), codec()
     async for batch in read_all(connection, EXECUTIONS.name, [subjects.executions(stored.subscriber_id)]):
-        for one in batch:
-            event = readable(decode, EXECUTIONS.name, one)
+        for event in (event for one in batch for event in readable(decode, EXECUTIONS.name, one)):
             # The execute stage's events that the decision counted may be stored after it.
-            if event is not None and (
-                event.sequence < decision.sequence or isinstance(event.data, OrderFilled | ExecutionCompleted)
-            ):
+            before = (event.sequence, event.index) < (decision.sequence, decision.index)
+            if before or isinstance(event.data, OrderFilled | ExecutionCompleted):
                 replayer.fold(event)
     request = await _request_of(connection, decision)
     again = replayer.decide(decision, request) if request is not None else None
@@ -235,9 +232,9 @@ async def verify_decision(connection: Connection, decision: Recorded) -> Differe
 
 
 async def _request_of(connection: Connection, decision: Recorded) -> ExecutionRequested | None:
-    stream, _, sequence = (decision.causation or "").partition(":")
-    if stream != REQUESTS.name or not sequence.isdigit():
+    place = parse_address(decision.causation)
+    if place is None or place.stream != REQUESTS.name:
         return None
-    stored = await get(connection, REQUESTS.name, int(sequence))
-    event = readable(codec(), REQUESTS.name, stored) if stored is not None else None
-    return event.data if event is not None and isinstance(event.data, ExecutionRequested) else None
+    stored = await get(connection, REQUESTS.name, place.sequence)
+    events = readable(codec(), REQUESTS.name, stored) if stored is not None else []
+    return next((event.data for event in events if event.index == place.index), None)

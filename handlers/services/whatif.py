@@ -207,10 +207,9 @@ async def _happened(connection: Connection, since: int) -> tuple[dict[str, Portf
     started: dict[str, Portfolio] = {}
     of: dict[str, Portfolio] = {}
     async for batch in read_all(connection, EXECUTIONS.name):
-        for stored in batch:
-            event = readable(decode, EXECUTIONS.name, stored)
-            subscriber_id = getattr(event.data, "subscriber_id", None) if event is not None else None
-            if event is None or subscriber_id is None or isinstance(event.data, CopyQueued):
+        for event in (event for stored in batch for event in readable(decode, EXECUTIONS.name, stored)):
+            subscriber_id = getattr(event.data, "subscriber_id", None)
+            if subscriber_id is None or isinstance(event.data, CopyQueued):
                 continue
             of[subscriber_id] = portfolios.evolve(of.get(subscriber_id, portfolios.initial), event.data)
             if nanoseconds(event.time) < since:
@@ -238,13 +237,9 @@ async def _replay(
     found = await info(connection, GROUPS.name)
     end = int(found["state"]["last_seq"]) if found else 0
     async for batch in read_all(connection, GROUPS.name):
-        for stored in batch:
-            if not stored.subject.startswith((PATTERN[:-1], _QUOTES[:-1])):
-                continue
-            event = readable(decode, GROUPS.name, stored)
-            if event is None:
-                continue
-            marks.evolve(event.data, stored.sequence)
+        wanted = (stored for stored in batch if stored.subject.startswith((PATTERN[:-1], _QUOTES[:-1])))
+        for event in (event for stored in wanted for event in readable(decode, GROUPS.name, stored)):
+            marks.evolve(event.data, event.sequence)
             if nanoseconds(event.time) < since:
                 continue
             match event.data:

@@ -152,7 +152,7 @@ class ProjectionFollower:
             if not isinstance(event, Unreadable):
                 wanted.append((event, projections))
             elif self._stream != topology.DEAD.name:
-                await self._dead_letter("projections", event.sequence, event.subject, event.payload, event.reason)
+                await self._dead_letter("projections", event.sequence, None, event.subject, event.payload, event.reason)
         return wanted
 
     async def _fold(self, projection: Projection, event: Recorded, rows: RowBatch) -> None:
@@ -223,9 +223,12 @@ class ProjectionFollower:
     async def _reject(self, projection: Projection, event: Recorded, error: Exception) -> None:
         metrics.DEAD_LETTERS.labels(projection.name).inc()
         reason = f"{type(error).__name__}: {error}"
-        await self._dead_letter(f"projection.{projection.name}", event.sequence, event.subject, event.payload, reason)
+        stage = f"projection.{projection.name}"
+        await self._dead_letter(stage, event.sequence, event.index, event.subject, event.payload, reason)
 
-    async def _dead_letter(self, stage: str, sequence: int, subject: str, payload: bytes, error: str) -> None:
+    async def _dead_letter(
+        self, stage: str, sequence: int, index: int | None, subject: str, payload: bytes, error: str
+    ) -> None:
         await retry_forever(
             lambda: dead_letter(
                 self._connection,
@@ -236,6 +239,7 @@ class ProjectionFollower:
                 payload=payload,
                 error=error,
                 now=self._clock(),
+                index=index,
             )
         )
 

@@ -27,7 +27,7 @@ from projections.engine.partial_structs import partial_struct
 from projections.engine.table import Add, Change, Insert, Table, Upsert, Values, picking, timestamp
 from streams.envelope import Recorded
 
-_integers = msgspec.json.Decoder(list[int])
+_numbers = msgspec.json.Decoder(list[float])
 
 
 class Place(Enum):
@@ -134,8 +134,8 @@ class Mapped:
 
 
 def sequence_of(address: str | None) -> int:
-    """The sequence of an address 'STREAM:sequence'; 0 for None."""
-    return int(address.rpartition(":")[2]) if address else 0
+    """The sequence of an address 'STREAM:sequence.index'; 0 for None."""
+    return int(address.rpartition(":")[2].partition(".")[0]) if address else 0
 
 
 def sequences_of(addresses: Sequence[str | None]) -> Iterable[int]:
@@ -144,9 +144,10 @@ def sequences_of(addresses: Sequence[str | None]) -> Iterable[int]:
         stream = str(addresses[0]).rpartition(":")[0]
         numbers = f",{','.join(addresses)}".replace(f",{stream}:", ",")  # type: ignore[arg-type]
         with suppress(msgspec.DecodeError):  # of several streams
-            found = _integers.decode(f"[{numbers[1:]}]")
+            # As decimal fractions: the index behind the point is cut off.
+            found = _numbers.decode(f"[{numbers[1:]}]")
             if len(found) == len(addresses):
-                return found
+                return list(map(int, found))
     return map(sequence_of, addresses)
 
 

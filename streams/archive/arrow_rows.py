@@ -1,8 +1,8 @@
 """Messages as rows of Arrow and Parquet, and back byte for byte.
 
-One row per message, in the order of the stream. Beside the envelope's fields a row has `data`, the event's JSON text as
-it was stored, and `head` and `tail`, the bytes before and after it: `head || data || tail` is the payload. A payload
-that is not an envelope is stored whole in `head`, and its other columns are null.
+One row per message, in the order of the stream. Beside the envelope's fields a row has `data`, the JSON text of its
+events as it was stored, and `head` and `tail`, the bytes before and after it: `head || data || tail` is the payload. A
+payload that is not an envelope is stored whole in `head`, and its other columns are null.
 """
 
 import hashlib

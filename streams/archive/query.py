@@ -1,8 +1,9 @@
 """SQL over archived and live events together: a DuckDB session with one view per stream.
 
-A view has the name of its stream in lower case and the columns of `arrow_rows.SCHEMA` (`data` is JSON text, so
-`data->>'$.subscriber_id'` works), with `payload`, the stored bytes, instead of `head` and `tail`. It reads the archived
-files in place, and later events from a table that was loaded from the log when the session began: no event is in both.
+A view has the name of its stream in lower case and one row per event: `sequence` and `index`, the event's place, the
+envelope's columns of `arrow_rows.SCHEMA`, with `type`, `id` and `data` of the event (`data` is JSON, so
+`data->>'$.subscriber_id'` works), and `payload`, the stored bytes of the whole commit. It reads the archived files in
+place, and later events from a table that was loaded from the log when the session began: no event is in both.
 """
 
 import re
@@ -24,6 +25,17 @@ from streams.archive.store import Archive
 from streams.bulk_replay import Block, Replay
 
 _INSERT_ROWS = 32_768
+_EVENTS = """
+SELECT sequence, i AS index, subject, time, coalesce(events[i + 1]->>'$.type', type) AS type,
+    coalesce(events[i + 1]->>'$.id', id) AS id, source, correlation, causation, events[i + 1]->'$.data' AS data, payload
+FROM (
+    SELECT *, unnest(range(greatest(1, coalesce(len(events), 1)))) AS i
+    FROM (
+        SELECT *, try_cast(data AS JSON[]) AS events, head || coalesce(encode(data), ''::BLOB) || tail AS payload
+        FROM ({commits})
+    )
+)"""
+"""One row per event; a message that is no commit is one row without data."""
 _ALLOWED = frozenset({"SELECT", "EXPLAIN"})
 
 Progress = Callable[[str, int, int], None]
@@ -154,14 +166,13 @@ async def _load(
     if held.sequences:
         await run_in_thread(_insert, database, name, held)
     columns = ", ".join(f'"{field.name}"' for field in SCHEMA)
-    shown = columns.removesuffix(', "head", "tail"') + ", head || coalesce(encode(data), ''::BLOB) || tail AS payload"
     parts = [f'SELECT {columns} FROM "live_{name}"']
     if known.links:
         folder = archive.folder
         names = [address(link.file) if folder is None else str(folder / link.file) for link in known.links]
         files = ", ".join(map(_quoted, names))
         parts.insert(0, f"SELECT {columns} FROM read_parquet([{files}])")
-    database.execute(f'CREATE VIEW "{name}" AS SELECT {shown} FROM ({" UNION ALL ".join(parts)})')
+    database.execute(f'CREATE VIEW "{name}" AS {_EVENTS.format(commits=" UNION ALL ".join(parts))}')
     return now.first
 
 

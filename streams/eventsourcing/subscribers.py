@@ -85,7 +85,8 @@ class RecordedState(StoredEvent):
 
 
 class SubscriberRecorder(AggregateRecorder):
-    """The events of subscribers on EXECUTIONS, up to a time. Versions are stream sequences, so they have gaps."""
+    """The events of subscribers on EXECUTIONS, up to a time. Versions are stream sequences: they have gaps, and the
+    events of one commit share one."""
 
     def __init__(self, bridge: SyncBridge, until_ns: int | None = None) -> None:
         self._bridge = bridge
@@ -117,10 +118,10 @@ class SubscriberRecorder(AggregateRecorder):
         end = last.sequence if last else 0
         chosen = []
         for stored in await self._io.read(subject, after, end if lte is None else min(end, lte)):
-            event = _recorded(subscriber_id, stored)
-            if self._until is not None and event.time_ns > self._until:
+            events = _recorded(subscriber_id, stored)
+            if self._until is not None and events and events[0].time_ns > self._until:
                 break
-            chosen.append(event)
+            chosen += events
         return chosen
 
 
@@ -164,22 +165,29 @@ async def _check(bridge: SyncBridge) -> None:
         raise TopologyError(f"stream {EXECUTIONS.name} does not exist; run: vibe streams apply")
 
 
-class _Envelope(Struct):
+class _Event(Struct):
     type: str
-    time: str
     data: Raw
 
 
-_ENVELOPE = msgspec.json.Decoder(_Envelope)
+class _Commit(Struct):
+    time: str
+    data: list[_Event]
 
 
-def _recorded(subscriber_id: str, stored: Stored) -> RecordedState:
+_COMMIT = msgspec.json.Decoder(_Commit)
+
+
+def _recorded(subscriber_id: str, stored: Stored) -> list[RecordedState]:
+    """The events of a commit; they share its sequence as their version."""
     try:
-        found = _ENVELOPE.decode(stored.payload)
+        found = _COMMIT.decode(stored.payload)
         time_ns = nanoseconds(found.time)
     except msgspec.MsgspecError as error:
-        raise UnprocessableError(f"{EXECUTIONS.name}:{stored.sequence}: not a stored event: {error}") from error
-    return RecordedState(subscriber_id, stored.sequence, found.type, bytes(found.data), time_ns)
+        raise UnprocessableError(f"{EXECUTIONS.name}:{stored.sequence}: not a commit: {error}") from error
+    return [
+        RecordedState(subscriber_id, stored.sequence, event.type, bytes(event.data), time_ns) for event in found.data
+    ]
 
 
 def _fold(initial: Subscriber, found: Subscriber | None, events: Iterable[SubscriberEvent]) -> Subscriber:

@@ -12,11 +12,11 @@ own checkpoint and supersedes theirs, so that an instance that still works in th
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from streams.connection import Connection
-from streams.envelope import rfc3339
+from streams.envelope import Codec
 from streams.reader import last
 from streams.subjects import PARTITIONS, Lane
 
@@ -62,31 +62,13 @@ class HalfStoredError(Exception):
     """The number of lanes was changed while one event's outputs were stored in part."""
 
 
-class _Envelope(Struct, omit_defaults=True):
-    specversion: str
-    type: str
-    source: str
-    id: str
-    time: str
-    data: Checkpoint
-
-
 CHECKPOINT_TYPE = "checkpoint.reached"
-_DECODER = msgspec.json.Decoder(_Envelope)
+_CODEC = Codec({CHECKPOINT_TYPE: Checkpoint})
 
 
 def encode(checkpoint: Checkpoint, time_ns: int) -> bytes:
-    """The stored bytes: an envelope like every other event's."""
-    return msgspec.json.encode(
-        _Envelope(
-            "1.0",
-            CHECKPOINT_TYPE,
-            f"vibe/{checkpoint.stage}",
-            checkpoint.commit,
-            rfc3339(time_ns),
-            checkpoint,
-        )
-    )
+    """The stored bytes: a commit like every other event's."""
+    return _CODEC.encode(checkpoint, id=checkpoint.commit, source=f"vibe/{checkpoint.stage}", time_ns=time_ns)
 
 
 async def load(connection: Connection, stream: str, subject: str) -> tuple[int, Checkpoint | None]:
@@ -94,7 +76,7 @@ async def load(connection: Connection, stream: str, subject: str) -> tuple[int, 
     stored = await last(connection, stream, subject)
     if stored is None:
         return 0, None
-    return stored.sequence, _DECODER.decode(stored.payload).data
+    return stored.sequence, _CODEC.decode(stream, stored.sequence, stored.subject, stored.payload)[0].data
 
 
 class StoredCheckpoint(NamedTuple):
@@ -147,7 +129,7 @@ def merged(start: Checkpoint, lane: Lane, stored: Sequence[StoredCheckpoint]) ->
                 position, retried = max(position, reached[0]), max(retried, reached[1])
         positions[partition] = (position, retried)
     lowest = (min(reached[0] for reached in positions.values()), min(reached[1] for reached in positions.values()))
-    return msgspec.structs.replace(
+    return replace(
         start,
         position=lowest[0],
         retried=lowest[1],

@@ -7,7 +7,7 @@ then decides.
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -35,10 +35,11 @@ _UNKNOWN = RetryPolicy(first_delay=0.05, longest_delay=2.0)
 
 
 class Outcome(NamedTuple):
-    """What one input event led to, or a tick, an effect or a retried dead letter, whose `sequence` is 0.
+    """What one input commit led to, or a tick, an effect or a retried dead letter, whose `sequence` is 0.
 
     `done` of the outputs are stored already. `retry` is the sequence of the retry in DEAD. `config_sequence` is how far
-    CONFIG was read when the event was handled: what is stored in parts is handled again as of then.
+    CONFIG was read when the input was handled: what is stored in parts is handled again as of then. Each output names
+    its cause.
     """
 
     sequence: int
@@ -46,6 +47,19 @@ class Outcome(NamedTuple):
     done: int = 0
     retry: int = 0
     config_sequence: int = 0
+
+
+def messages(outputs: Sequence[Output]) -> list[list[Output]]:
+    """Outputs as commits, in order: those in a row that share subject, correlation and cause are one message."""
+    found: list[list[Output]] = []
+    for output in outputs:
+        if found and not output.begins:
+            last = found[-1][-1]
+            if (output.subject, output.correlation, output.cause) == (last.subject, last.correlation, last.cause):
+                found[-1].append(output)
+                continue
+        found.append([output])
+    return found
 
 
 class FencedError(Exception):
@@ -144,10 +158,10 @@ class Committer:
     ) -> None:
         """Store every output in order, in as few atomic batches as fit, each with its checkpoint.
 
-        `on_stored` gets each output with its sequence. Raises FencedError.
+        `on_stored` gets each output with the sequence of its message. Raises FencedError.
         """
         limit = MAX_BATCH - 1  # the checkpoint is a message of the batch too
-        chosen: list[tuple[Output, int]] = []
+        chosen: list[list[Output]] = []
         position, retried = self.reached.position, self.reached.retried
 
         async def store(partial: Outcome | None = None, done: int = 0) -> None:
@@ -180,46 +194,46 @@ class Committer:
             chosen.clear()
 
         for outcome in outcomes:
-            waiting = outcome.outputs[outcome.done :]
+            waiting = messages(outcome.outputs[outcome.done :])
             if chosen and len(chosen) + len(waiting) > limit:
                 await store()
             done = outcome.done
             while len(waiting) > limit:
                 part, waiting = waiting[:limit], waiting[limit:]
-                done += len(part)
-                chosen += [(output, outcome.sequence) for output in part]
+                done += sum(map(len, part))
+                chosen += part
                 await store(outcome, done)
-            chosen += [(output, outcome.sequence) for output in waiting]
+            chosen += waiting
             position = outcome.sequence or position
             retried = outcome.retry or retried
         await store()
 
     async def _store(
-        self, chosen: list[tuple[Output, int]], reached: Checkpoint, on_stored: Callable[[Output, int], None]
+        self, chosen: list[list[Output]], reached: Checkpoint, on_stored: Callable[[Output, int], None]
     ) -> None:
         now = self._clock()
-        encode = self._codec.encode
+        encode = self._codec.encode_commit
         records = [
             Record(
-                output.subject,
+                message[0].subject,
                 encode(
-                    output.event,
-                    id=output.id,
+                    [(output.id, output.event) for output in message],
                     source=self._source,
                     time_ns=now,
-                    correlation=output.correlation,
-                    causation=output.cause or f"{self._reads}:{sequence}",
+                    correlation=message[0].correlation,
+                    causation=message[0].cause,
                 ),
             )
-            for output, sequence in chosen
+            for message in chosen
         ]
         records.append(Record(self._subject, checkpoints.encode(reached, now)))
         with metrics.COMMIT_SECONDS.labels(self._stage).time():
             end = await self._settle(records, reached)
         self.sequence, self.reached = end, reached
-        metrics.WRITTEN.labels(self._stage).inc(len(chosen))
-        for offset, (output, _) in enumerate(chosen):
-            on_stored(output, end - len(chosen) + offset)
+        metrics.WRITTEN.labels(self._stage).inc(sum(map(len, chosen)))
+        for sequence, message in enumerate(chosen, end - len(chosen)):
+            for output in message:
+                on_stored(output, sequence)
 
     async def _settle(self, records: list[Record], reached: Checkpoint) -> int:
         """Append until it is certain what happened; the sequence of the checkpoint, or FencedError."""

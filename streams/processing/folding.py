@@ -14,7 +14,7 @@ import structlog
 from streams import dead_letters, metrics
 from streams.connection import Connection
 from streams.dead_letters import TICK_PREFIX, dead_letter
-from streams.envelope import Codec, Recorded, peek_type
+from streams.envelope import Codec, Recorded, address
 from streams.errors import UnprocessableError
 from streams.processing.commit import Outcome
 from streams.processing.loading import LoadedLane
@@ -60,7 +60,6 @@ class Folder(Generic[S]):
         self._clock = clock
         self._stop = stop
         self._log = log.bind(stage=stage.name, lane=lane.name)
-        self._input_types = frozenset(name.encode() for name in stage.input_types)
         self._partial_input = loaded.resumed.part_of
         self._lane = lane.name
         self._ticks_from = _now() + _SETTLE_SECONDS
@@ -73,11 +72,11 @@ class Folder(Generic[S]):
         return bool(self._partial_input)
 
     async def fold_input(self, batch: Sequence[Stored]) -> list[Outcome]:
-        """One outcome per input event, in order; what cannot be handled is dead-lettered and has no output."""
+        """One outcome per input commit, in order; what cannot be handled is dead-lettered and has no output."""
         stream = self._stage.reads.name
-        events = [None if self._is_done(stored) else await self._decode(stream, stored) for stored in batch]
-        await self._ready([event for event in events if event is not None])
-        return [await self._fold_event(stored, event) for stored, event in zip(batch, events, strict=True)]
+        commits = [[] if self._is_done(stored) else await self._decode(stream, stored) for stored in batch]
+        await self._ready([event for events in commits for event in events])
+        return [await self._fold_commit(stored, events) for stored, events in zip(batch, commits, strict=True)]
 
     async def fold_retries(self, requests: Sequence[Stored]) -> list[Outcome]:
         """Dead letters that operators retry: handled like input, with their own position in the checkpoint."""
@@ -110,19 +109,33 @@ class Folder(Generic[S]):
         due = self._stage.due(self._state.value)
         return None if due is None else max(0.0, (due - self._clock()) / 1e9, self._ticks_from - _now())
 
-    async def _fold_event(self, stored: Stored, event: Recorded | None) -> Outcome:
-        outputs: list[Output] = []
-        done, config = 0, self._stage.config_sequence()
-        if event is not None:
-            if stored.sequence == self._resumed.part_of:
-                done, config = self._resumed.parts_done, self._resumed.config_sequence
-                outputs = await self._handle(stored, event, again_as_of=config)
-            else:
-                outputs = await self._handle(stored, event)
-            self._state.evolve(outputs[done:])
+    async def _fold_commit(self, stored: Stored, events: Sequence[Recorded]) -> Outcome:
+        done, config, again = 0, self._stage.config_sequence(), None
+        if stored.sequence == self._resumed.part_of:
+            done, config = self._resumed.parts_done, self._resumed.config_sequence
+            again = config
+        outputs = await self._fold_events(stored, events, done, again_as_of=again)
         if stored.sequence >= self._partial_input:
             self._partial_input = 0
         return Outcome(stored.sequence, outputs, done, config_sequence=config)
+
+    async def _fold_events(
+        self,
+        stored: Stored,
+        events: Sequence[Recorded],
+        done: int,
+        suffix: str = "",
+        *,
+        again_as_of: int | None = None,
+    ) -> list[Output]:
+        """The outputs of a commit's events, each handled with the outputs of those before it in the state. The first
+        `done` outputs are stored, so they are in the state already."""
+        outputs: list[Output] = []
+        for event in events:
+            made = await self._handle(stored, event, suffix, again_as_of=again_as_of)
+            self._state.evolve(made[max(0, done - len(outputs)) :])
+            outputs += made
+        return outputs
 
     async def _fold_retry(self, request: Stored) -> Outcome:
         nothing = Outcome(0, [], retry=request.sequence)
@@ -130,43 +143,37 @@ class Folder(Generic[S]):
         if reached.ahead and request.sequence <= reached.reached(int(request.subject.rpartition(".")[2]))[1]:
             return nothing  # a lane of another layout ran it before this one took the partition over
         try:
-            wanted: dead_letters.DeadLetterRetried = self._codec.decode(
-                DEAD.name, request.sequence, request.subject, request.payload
-            ).data
+            (decoded,) = self._codec.decode(DEAD.name, request.sequence, request.subject, request.payload)
+            wanted: dead_letters.DeadLetterRetried = decoded.data
             stored = Stored(wanted.sequence, wanted.subject, dead_letters.payload_of(wanted))
         except (UnprocessableError, ValueError, AttributeError) as error:
-            self._log.error("retry.unreadable", at=f"{DEAD.name}:{request.sequence}", error=str(error))
+            self._log.error("retry.unreadable", at=address(DEAD.name, request.sequence), error=str(error))
             return nothing
         suffix = f"~{request.sequence}"
-        event = await self._decode(wanted.stream, stored, suffix)
-        if event is None:
+        events = await self._decode(wanted.stream, stored, suffix)
+        events = [event for event in events if wanted.index in (None, event.index)]
+        if not events:
             return nothing
-        await self._ready([event])
-        done, config = 0, self._stage.config_sequence()
+        await self._ready(events)
+        done, config, again = 0, self._stage.config_sequence(), None
         if request.sequence == self._resumed.retry_of:
             done, config = self._resumed.retry_done, self._resumed.config_sequence
-            outputs = await self._handle(stored, event, suffix, again_as_of=config)
-        else:
-            outputs = await self._handle(stored, event, suffix)
-        outputs = [output if output.cause else output._replace(cause=event.at) for output in outputs]
-        self._state.evolve(outputs[done:])
+            again = config
+        outputs = await self._fold_events(stored, events, done, suffix, again_as_of=again)
         return Outcome(0, outputs, done, request.sequence, config)
 
     def _is_done(self, stored: Stored) -> bool:
-        """True when a lane of another layout handled this input before this one took the partition over."""
+        """True when a lane of another layout handled this message before this one took the partition over."""
         reached = self._committer.reached
         return bool(reached.ahead) and stored.sequence <= reached.reached(int(partition_of(stored.subject)))[0]
 
-    async def _decode(self, stream: str, stored: Stored, suffix: str = "") -> Recorded | None:
-        """The event; None when the stage does not want it, or when it cannot be read and was dead-lettered."""
-        name = peek_type(stored.payload)
-        if name not in self._input_types and self._codec.knows(name.decode(errors="replace")):
-            return None
+    async def _decode(self, stream: str, stored: Stored, suffix: str = "") -> list[Recorded]:
+        """The events that the stage wants; none when the message cannot be read and was dead-lettered."""
         try:
-            return self._codec.decode(stream, stored.sequence, stored.subject, stored.payload)
+            return self._codec.decode(stream, stored.sequence, stored.subject, stored.payload, self._stage.input_types)
         except UnprocessableError as error:
-            await self._dead_letter(stream, stored, str(error), suffix)
-            return None
+            await self._dead_letter(stream, stored, None, str(error), suffix)
+            return []
 
     async def _ready(self, events: list[Recorded]) -> None:
         """Wait until the stage has what the events need. Raises StoppedError when the lane is stopped meanwhile."""
@@ -179,18 +186,20 @@ class Folder(Generic[S]):
     async def _handle(
         self, stored: Stored, event: Recorded, suffix: str = "", *, again_as_of: int | None = None
     ) -> list[Output]:
-        """The outputs of an event; none when it had to be dead-lettered. With `again_as_of`, a CONFIG sequence, some of
-        them are stored already and the stage must return the same ones."""
+        """The outputs of an event, each with its cause; none when it had to be dead-lettered. With `again_as_of`, a
+        CONFIG sequence, some of them are stored already and the stage must return the same ones."""
         stage, state = self._stage, self._state.value
         try:
             if again_as_of is not None:
-                return list(await stage.handle_again(state, event, self._clock(), again_as_of))
-            return list(stage.handle(state, event, self._clock()))
+                outputs = list(await stage.handle_again(state, event, self._clock(), again_as_of))
+            else:
+                outputs = list(stage.handle(state, event, self._clock()))
+            return [output if output.cause else output._replace(cause=event.at) for output in outputs]
         except UnprocessableError as error:
-            await self._dead_letter(event.stream, stored, str(error), suffix)
+            await self._dead_letter(event.stream, stored, event.index, str(error), suffix)
         except Exception as error:
             self._log.exception("event.failed", at=event.at)
-            await self._dead_letter(event.stream, stored, f"{type(error).__name__}: {error}", suffix)
+            await self._dead_letter(event.stream, stored, event.index, f"{type(error).__name__}: {error}", suffix)
         return []
 
     async def _dead_letter_tick(self, error: Exception) -> None:
@@ -212,8 +221,9 @@ class Folder(Generic[S]):
         )
         metrics.DEAD.labels(self._stage.name).inc()
 
-    async def _dead_letter(self, stream: str, stored: Stored, error: str, suffix: str = "") -> None:
-        self._log.warning("event.dead", at=f"{stream}:{stored.sequence}", error=error)
+    async def _dead_letter(self, stream: str, stored: Stored, index: int | None, error: str, suffix: str = "") -> None:
+        origin = dead_letters.origin_of(stream, stored.sequence, index)
+        self._log.warning("event.dead", at=origin, error=error)
         await retry_forever(
             lambda: dead_letter(
                 self._connection,
@@ -224,7 +234,8 @@ class Folder(Generic[S]):
                 payload=stored.payload,
                 error=error,
                 now=self._clock(),
-                dead_id=f"{self._stage.name}:{stream}:{stored.sequence}{suffix}",
+                dead_id=f"{self._stage.name}:{origin}{suffix}",
+                index=index,
             ),
             self._stop,
         )

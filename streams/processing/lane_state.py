@@ -5,7 +5,7 @@ from typing import Generic, TypeVar
 
 import structlog
 
-from streams.envelope import Codec, peek_type
+from streams.envelope import Codec
 from streams.errors import UnprocessableError
 from streams.processing.stage import Output, Stage
 from streams.reader import Stored
@@ -26,7 +26,6 @@ class LaneState(Generic[S]):
     def __init__(self, codec: Codec, stage: Stage[S], lane: Lane, value: S, *, sequence: int, stored: int) -> None:
         self._codec = codec
         self._stage = stage
-        self._followed_types = frozenset(name.encode() for name in stage.follows)
         self._log = log.bind(stage=stage.name, lane=lane.name)
         self.value = value
         self.sequence = sequence
@@ -36,14 +35,13 @@ class LaneState(Generic[S]):
     def replay(self, batch: Sequence[Stored]) -> None:
         """Fold every event of a batch of the output stream."""
         for stored in batch:
-            self._evolve_stored(stored)
+            self._evolve_stored(stored, None)
         self.sequence = max(self.sequence, batch[-1].sequence)
 
     def follow(self, batch: Sequence[Stored]) -> None:
         """Fold the events of a batch that other stages wrote and that belong to the state."""
         for stored in batch:
-            if peek_type(stored.payload) in self._followed_types:
-                self._evolve_stored(stored)
+            self._evolve_stored(stored, self._stage.follows)
         self.sequence = batch[-1].sequence
 
     def evolve(self, outputs: Sequence[Output]) -> None:
@@ -57,13 +55,14 @@ class LaneState(Generic[S]):
         self.stored = sequence
         self._stage.stored(self.value, output, sequence)
 
-    def _evolve_stored(self, stored: Stored) -> None:
+    def _evolve_stored(self, stored: Stored, types: frozenset[str] | None) -> None:
         stream = self._stage.writes.name
         try:
-            event = self._codec.decode(stream, stored.sequence, stored.subject, stored.payload)
+            events = self._codec.decode(stream, stored.sequence, stored.subject, stored.payload, types)
         except UnprocessableError as error:
             # No stage wrote it, for a stage writes only what the codec reads: it is no part of the state.
             self._log.error("state.unreadable", at=f"{stream}:{stored.sequence}", error=str(error))
             return
-        self._stage.evolve(self.value, event.data, stored.sequence)
-        self.folded += 1
+        for event in events:
+            self._stage.evolve(self.value, event.data, stored.sequence)
+        self.folded += len(events)

@@ -15,7 +15,8 @@ S = TypeVar("S")
 class Output(NamedTuple):
     """An event to store: its subject, its deterministic id, what it belongs to and what caused it.
 
-    `cause` is 'STREAM:sequence'; None means the input event being handled.
+    `cause` is the address of an event; None means the input event being handled. Outputs in a row with the same
+    subject, correlation and cause are stored as one commit; `begins` starts another one.
     """
 
     subject: str
@@ -23,6 +24,7 @@ class Output(NamedTuple):
     id: str
     correlation: str
     cause: str | None = None
+    begins: bool = False
 
 
 class Stage(Generic[S]):
@@ -56,10 +58,10 @@ class Stage(Generic[S]):
         raise NotImplementedError
 
     def evolve(self, state: S, event: Any, sequence: int) -> None:
-        """Fold one event in place; `sequence` is 0 for an output that is not stored yet."""
+        """Fold one event in place; `sequence` is that of its commit, 0 for an output that is not stored yet."""
 
     def stored(self, state: S, output: Output, sequence: int) -> None:
-        """Called once an output is stored, with its sequence."""
+        """Called once an output is stored, with the sequence of its commit."""
 
     def due(self, state: S) -> int | None:
         """When `tick` has to run next, in ns since the epoch; None for never."""

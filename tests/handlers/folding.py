@@ -31,7 +31,7 @@ ALICE, BOB = "0x" + "a1" * 20, "0x" + "b2" * 20
 def recorded(event: Event, sequence: int = 1, *, stream: str = "RAW") -> Recorded:
     """An event as it is read from the log."""
     payload = CODEC.encode(event, id=f"id.{sequence}", source="tests", time_ns=NOW)
-    return CODEC.decode(stream, sequence, "a.subject", payload)
+    return CODEC.decode(stream, sequence, "a.subject", payload)[0]
 
 
 class Folding(Generic[S]):

@@ -288,7 +288,7 @@ def test_a_tick_trips_a_breaker_when_marks_move_and_names_the_mark() -> None:
     moves(valuation, mark(69, at=NOW + 1))
     (tripped,) = lane.when_time_passes(NOW + 2 * EVALUATION_INTERVAL_NS)
     assert isinstance(tripped, BreakerTripped)
-    assert lane.outputs[-1].cause == "GROUPS:10"
+    assert lane.outputs[-1].cause == "GROUPS:10.0"
     assert lane.when_time_passes(NOW + 3 * EVALUATION_INTERVAL_NS) == []
     moves(valuation, mark(68, at=NOW + 2))
     assert lane.when_time_passes(NOW + 4 * EVALUATION_INTERVAL_NS) == []
@@ -364,7 +364,7 @@ def test_a_resolved_market_is_paid_out_exactly_once() -> None:
     assert (one.price_micros, one.market, one.resolution_id) == (USD, "race", "res-1")
     assert one.settled_at == NOW + EVALUATION_INTERVAL_NS
     output = lane.outputs[-3]
-    assert (output.id, output.correlation, output.cause) == (one.settlement_id, "res-1", "GROUPS:20")
+    assert (output.id, output.correlation, output.cause) == (one.settlement_id, "res-1", "GROUPS:20.0")
     portfolio = lane.state.portfolios.of["ann"]
     assert (portfolio.positions, portfolio.copied) == ({}, {})
     assert portfolio.cash_micros == cash + one.cash_delta_micros + other.cash_delta_micros
@@ -494,7 +494,7 @@ def test_a_request_of_exec_global_is_queued() -> None:
     wanted = for_everyone(configuration, 1, "alice", 0)
     (queued,) = lane.when(wanted, sequence=77)
     due = due_of(configuration, wanted)
-    assert queued == CopyQueued(request=wanted, request_sequence=77, due_at=due, queued_at=NOW)
+    assert queued == CopyQueued(request=wanted, request_at="RAW:77.0", due_at=due, queued_at=NOW)
     assert due == NOW + 1_250 * MS
     assert lane.outputs[0].id == "req1.queued"
     assert lane.stage.due(lane.state) == due
@@ -506,7 +506,7 @@ def test_a_request_of_exec_global_is_queued() -> None:
         PortfolioScope.EXEC_GLOBAL,
         due,
     )
-    assert {output.cause for output in lane.outputs[1:]} == {"REQUESTS:77"}
+    assert {output.cause for output in lane.outputs[1:]} == {"RAW:77.0"}
     assert lane.state.queued == {}
     assert lane.when_time_passes(due + SECOND) == []
 
@@ -523,9 +523,9 @@ def test_first_in_first_out_is_by_detection_for_all_influencers() -> None:
     decided = [event for event in events if isinstance(event, CopyDecided)]
     assert [one.request_id for one in decided] == ["req4", "req2", "req3"], "the one that is not due waits"
     assert [output.cause for output in lane.outputs if isinstance(output.event, CopyDecided)] == [
-        "REQUESTS:73",
-        "REQUESTS:71",
-        "REQUESTS:72",
+        "RAW:73.0",
+        "RAW:71.0",
+        "RAW:72.0",
     ]
     (last,) = lane.when_time_passes(due_of(configuration, wanted[0]))
     assert last.request_id == "req1"
@@ -679,9 +679,10 @@ class Behind(LiveConfiguration):
 
 async def executions(log: Connection) -> list[Any]:
     return [
-        CODEC.decode("EXECUTIONS", stored.sequence, stored.subject, stored.payload).data
+        event.data
         async for batch in read_all(log, "EXECUTIONS", ["executions.*.ann"])
         for stored in batch
+        for event in CODEC.decode("EXECUTIONS", stored.sequence, stored.subject, stored.payload)
     ]
 
 

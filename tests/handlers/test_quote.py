@@ -107,7 +107,7 @@ async def test_every_answer_of_the_venue_is_an_outcome(answer: Any, reason: Reas
     ((key, effect),) = lane.stage.intents(lane.state).items()
     (output,) = await effect()
     assert books.asked == ["BTC"]
-    assert (output.id, output.correlation, output.cause) == (key, "g1", "GROUPS:1")
+    assert (output.id, output.correlation, output.cause) == (key, "g1", "GROUPS:1.0")
     outcome = output.event
     if reason is None:
         assert isinstance(outcome, QuoteCaptured)
@@ -152,4 +152,4 @@ async def test_the_intents_without_an_outcome_are_the_to_do_list_after_a_restart
     again = lane.replayed().given(example(QuoteFailed, quote_id=done))
     assert set(again.stage.intents(again.state)) == {derived("quo", "g1"), derived("quo", "g3")}
     (output,) = await again.stage.intents(again.state)[derived("quo", "g3")]()
-    assert output.cause == "GROUPS:3"
+    assert output.cause == "GROUPS:3.0"

@@ -69,9 +69,10 @@ async def until(log: Connection, kind: type[Event], count: int) -> list[Any]:
 async def dead_letters(log: Connection) -> list[DeadLettered]:
     decode = codec().decode
     return [
-        decode(DEAD.name, one.sequence, one.subject, one.payload).data
+        event.data
         async for batch in read_all(log, DEAD.name)
         for one in batch
+        for event in decode(DEAD.name, one.sequence, one.subject, one.payload)
     ]
 
 

@@ -29,5 +29,6 @@ async def stored(log: Connection, kind: type[Event]) -> list[Any]:
         event.data
         async for batch in read_all(log, GROUPS.name)
         for one in batch
-        if isinstance((event := decode(GROUPS.name, one.sequence, one.subject, one.payload)).data, kind)
+        for event in decode(GROUPS.name, one.sequence, one.subject, one.payload)
+        if isinstance(event.data, kind)
     ]

@@ -28,7 +28,7 @@ Appended = tuple[str, str, Struct, int]
 def recorded(event: Struct, stream: str, sequence: int, *, at: int = 0, cause: str | None = None) -> Recorded:
     """An event as a reader of the log gets it."""
     payload = CODEC.encode(event, id=f"{stream}.{sequence}", source="tests", time_ns=at, causation=cause)
-    return CODEC.decode(stream, sequence, "a.b", payload)
+    return CODEC.decode(stream, sequence, "a.b", payload)[0]
 
 
 @asynccontextmanager

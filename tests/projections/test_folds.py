@@ -45,7 +45,7 @@ AT = datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
 
 def recorded(event: Struct, *, stream: str = "EXECUTIONS", sequence: int = 41, cause: str | None = "REQUESTS:7") -> Any:
     payload = CODEC.encode(event, id="id", source="s", time_ns=0, causation=cause)
-    return CODEC.decode(stream, sequence, "a.b", payload)
+    return CODEC.decode(stream, sequence, "a.b", payload)[0]
 
 
 def folded(projection: Projection, event: Recorded) -> Change:

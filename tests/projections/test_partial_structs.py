@@ -43,7 +43,7 @@ def test_partial_structs_give_the_rows_of_whole_events(projection: Projection, e
     assert isinstance(found, Recorded)
     assert wanting == (projection,)
     assert not isinstance(found.data, type(event))
-    whole = CODEC.decode("EXECUTIONS", 41, "a.b", payload)
+    (whole,) = CODEC.decode("EXECUTIONS", 41, "a.b", payload)
     assert list(projection.changes(found)) == list(projection.changes(whole))
 
 

@@ -15,7 +15,7 @@ from streams.archive.manifest import Chain, load_chain
 from streams.archive.store import Archive
 from streams.bulk_replay import Block, replay
 from streams.connection import Connection
-from streams.envelope import Envelope, nanoseconds, rfc3339
+from streams.envelope import COMMIT_TYPE, Envelope, nanoseconds, rfc3339
 from streams.topology import RAW, Stream
 
 SECOND = 1_000_000_000
@@ -38,8 +38,9 @@ def day(number: int) -> str:
 def payload(time_ns: int, number: int = 0, **data: Any) -> bytes:
     """The stored bytes of an event; `number` makes it unique."""
     facts = {"number": number, "subscriber_id": f"sub-{number % 7}", **data}
+    event = {"type": "tests.happened", "id": f"evt_{number}", "data": facts}
     envelope = Envelope(
-        "1.0", "tests.happened", "tests", f"evt_{number}", rfc3339(time_ns), facts, f"grp_{number // 3}", "RAW:7"
+        "1.0", COMMIT_TYPE, "tests", f"evt_{number}", rfc3339(time_ns), [event], f"grp_{number // 3}", "RAW:7.0"
     )
     return msgspec.json.encode(envelope)
 

@@ -115,6 +115,10 @@ class Counting(Stage[Counts]):
             case "burst":
                 for part in range(BURST):
                     yield output(Counted(given.key, given.number, count, part), f"counted.{given.number}.{part}")
+            case "together":
+                for part in range(3):
+                    counted = Counted(given.key, given.number, count, part)
+                    yield output(counted, f"counted.{given.number}.{part}", begins=False)
             case "intent":
                 yield output(Wanted(given.key, given.number), f"wanted.{given.number}")
             case "refuse":
@@ -169,12 +173,12 @@ class Ticking(Counting):
         for key in list(state.counts):
             if state.ticks[key] < self._ticks:
                 number = state.ticks[key] + 1
-                yield output(Ticked(key, number), f"ticked.{key}.{number}", "SIGNALS:1")
+                yield output(Ticked(key, number), f"ticked.{key}.{number}", "SIGNALS:1.0")
 
 
-def output(event: Struct, event_id: str, cause: str | None = None) -> Output:
+def output(event: Struct, event_id: str, cause: str | None = None, *, begins: bool = True) -> Output:
     key: str = event.key  # type: ignore[attr-defined]
-    return Output(subjects.groups(key, "test", key), event, event_id, key, cause)
+    return Output(subjects.groups(key, "test", key), event, event_id, key, cause, begins)
 
 
 def record(given: Given) -> Record:
@@ -199,9 +203,10 @@ def plain(count: int, *, keys: int = 5, first: int = 1) -> list[Given]:
 async def written(connection: Connection) -> list[Recorded]:
     """Every output in GROUPS, in order, checkpoints aside."""
     return [
-        CODEC.decode("GROUPS", stored.sequence, stored.subject, stored.payload)
+        event
         async for batch in read_all(connection, "GROUPS", ["groups.*.test.>"])
         for stored in batch
+        for event in CODEC.decode("GROUPS", stored.sequence, stored.subject, stored.payload)
     ]
 
 

@@ -71,8 +71,8 @@ async def test_archived_and_live_events_are_one_view(running: Addresses, log: Co
         assert twice == ["id", "id_3", "id_2", "id_4"]
         columns, _ = opened.rows("SELECT * FROM raw")
         assert columns == [
-            *("sequence", "subject", "time", "type", "id", "source", "correlation", "causation"),
-            *("data", "payload"),
+            *("sequence", "index", "subject", "time", "type", "id", "source", "correlation"),
+            *("causation", "data", "payload"),
         ]
         assert opened.lost == []
 

@@ -47,10 +47,12 @@ def test_the_fields_of_an_envelope_are_in_columns() -> None:
     row = columns(ENVELOPE)
     assert (row["sequence"], row["subject"]) == (1, "raw.1.x")
     assert row["time"] == datetime(2026, 11, 3, 0, 1, 1, 500_000, tzinfo=UTC)
-    assert (row["type"], row["id"], row["source"]) == ("tests.happened", "evt_5", "tests")
-    assert (row["correlation"], row["causation"]) == ("grp_1", "RAW:7")
+    assert (row["type"], row["id"], row["source"]) == ("vibe.commit", "evt_5", "tests")
+    assert (row["correlation"], row["causation"]) == ("grp_1", "RAW:7.0")
     assert row["data"].encode() == msgspec.json.encode(msgspec.json.decode(ENVELOPE)["data"])
-    assert row["data"].startswith('{"number":5,"subscriber_id":"sub-5","note":"a \\"data\\"')
+    assert row["data"].startswith(
+        '[{"type":"tests.happened","id":"evt_5","data":{"number":5,"subscriber_id":"sub-5","note":"a \\"data\\"'
+    )
 
 
 def test_payloads_are_restored_byte_for_byte() -> None:

@@ -262,9 +262,9 @@ async def answers(connection: Connection) -> Counter[int]:
     found: Counter[int] = Counter()
     async for page in read_all(connection, EXECUTIONS.name):
         for message in page:
-            event = CODEC.decode(EXECUTIONS.name, message.sequence, message.subject, message.payload)
-            if isinstance(event.data, Answered):
-                found[event.data.number] += 1
+            for event in CODEC.decode(EXECUTIONS.name, message.sequence, message.subject, message.payload):
+                if isinstance(event.data, Answered):
+                    found[event.data.number] += 1
     return found
 
 

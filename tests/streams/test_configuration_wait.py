@@ -70,7 +70,7 @@ class Following(Fetching):
         self.asked.append("tick")
         for key in list(state.counts):
             if self.acts and not state.ticks[key]:
-                yield output(Ticked(key, 1), f"ticked.{key}", "SIGNALS:1")
+                yield output(Ticked(key, 1), f"ticked.{key}", "SIGNALS:1.0")
 
     def intents(self, state: Counts) -> Mapping[str, Callable[[], Awaitable[list[Output]]]]:
         self.asked.append("intents")
@@ -166,7 +166,7 @@ class ManyTicks(Following):
 
     def tick(self, state: Counts, now: int) -> Iterator[Output]:
         for number in range(1, 2_501 if state.counts and not state.ticks["a"] else 1):
-            yield output(Ticked("a", number), f"ticked.{number}", "SIGNALS:1")
+            yield output(Ticked("a", number), f"ticked.{number}", "SIGNALS:1.0")
 
     def stored(self, state: Counts, output: Output, sequence: int) -> None:
         self._left -= 1

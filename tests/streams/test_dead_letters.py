@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateways.embedded import Addresses
+from streams import subjects
 from streams.append import Record, append
 from streams.connection import Connection, connect
 from streams.dead_letters import DeadLetter, dead_letter, dead_letters, drop, retry, retry_subject
@@ -114,7 +115,7 @@ async def test_a_retried_dead_letter_is_run_once_and_closed(log: Connection) -> 
     async with Workers(log, stage, time.time_ns):
         (dead,) = await dead_lettered(log, 1)
         assert (dead.facts.dead_id, dead.facts.payload) == (
-            "counting:SIGNALS:4",
+            "counting:SIGNALS:4.0",
             record(inputs[3]).payload.decode(),
         )
         stage.fixed = True
@@ -122,8 +123,8 @@ async def test_a_retried_dead_letter_is_run_once_and_closed(log: Connection) -> 
         events = await counted(log, 9)
         each_once_in_order(events, with_last(inputs, [4]))
         (effect,) = [event for event in events if event.data.number == 4]
-        assert effect.causation == "SIGNALS:4"
-        assert await states(log) == {"counting:SIGNALS:4": "retried"}
+        assert effect.causation == "SIGNALS:4.0"
+        assert await states(log) == {"counting:SIGNALS:4.0": "retried"}
         with pytest.raises(RefusedError, match=f"dead letter {dead.sequence} is retried already"):
             await retry_now(log, (await dead_letters(log, CODEC))[0])
         with pytest.raises(RefusedError):
@@ -197,7 +198,7 @@ async def test_killed_before_and_after_the_commit_of_a_retry(
         [event for event in events if event.data.key == "key-0"], [g for g in expected if g.key == "key-0"]
     )
     assert [event.id for event in events if event.data.number == 7] == ["counted.7.fixed"]
-    assert await states(log) == {"counting:SIGNALS:7": "retried"}
+    assert await states(log) == {"counting:SIGNALS:7.0": "retried"}
 
 
 async def test_a_retry_that_fails_again_is_a_new_dead_letter(log: Connection) -> None:
@@ -206,12 +207,12 @@ async def test_a_retry_that_fails_again_is_a_new_dead_letter(log: Connection) ->
     async with Workers(log, stage, time.time_ns):
         first = await retry_now(log, dead)
         (again,) = await dead_lettered(log, 1)
-        assert again.facts.dead_id == f"counting:SIGNALS:2~{first}"
+        assert again.facts.dead_id == f"counting:SIGNALS:2.0~{first}"
         assert again.facts.payload == dead.facts.payload
         second = await retry_now(log, again)
         (third,) = await settled(
             lambda: dead_lettered(log, 1),
-            lambda found: [each.facts.dead_id for each in found] == [f"counting:SIGNALS:2~{second}"],
+            lambda found: [each.facts.dead_id for each in found] == [f"counting:SIGNALS:2.0~{second}"],
         )
         stage.fixed = True
         await retry_now(log, third)
@@ -224,7 +225,7 @@ async def test_a_dropped_dead_letter_stays_dropped(log: Connection) -> None:
     inputs = plain(4)
     found = await refused(log, inputs, [1, 2])
     await drop_now(log, found[0])
-    assert await states(log) == {"counting:SIGNALS:1": "dropped", "counting:SIGNALS:2": "open"}
+    assert await states(log) == {"counting:SIGNALS:1.0": "dropped", "counting:SIGNALS:2.0": "open"}
     for closing in (retry_now, drop_now):
         with pytest.raises(RefusedError, match="is dropped already"):
             await closing(log, (await dead_letters(log, CODEC))[0])
@@ -369,4 +370,24 @@ async def test_unreadable_retries_do_not_stop_the_lane(log: Connection, junk: by
     await retry_now(log, dead)
     async with Workers(log, Refusing([2], fixed=True), time.time_ns):
         each_once_in_order(await counted(log, 3), with_last(inputs, [2]))
-    assert await states(log) == {"counting:SIGNALS:2": "retried"}
+    assert await states(log) == {"counting:SIGNALS:2.0": "retried"}
+
+
+async def test_one_event_of_a_commit_is_dead_lettered_and_retried_alone(log: Connection) -> None:
+    inputs = [Given("a", 1), Given("a", 2, "refuse"), Given("a", 3)]
+    commit = CODEC.encode_commit(
+        [(f"given.{given.number}", given) for given in inputs], source="tests", time_ns=time.time_ns()
+    )
+    await append(log, [Record(subjects.signals("a", "test", "a"), commit)])
+    async with Workers(log, Counting(), time.time_ns):
+        events = await settled(lambda: written(log), lambda found: len(found) >= 2)
+        assert [(event.id, event.causation) for event in events] == [
+            ("counted.1", "SIGNALS:1.0"),
+            ("counted.3", "SIGNALS:1.2"),
+        ]
+        (dead,) = await dead_letters(log, CODEC)
+        assert (dead.facts.dead_id, dead.facts.index) == ("counting:SIGNALS:1.1", 1)
+        again = await retry(log, CODEC, dead, frozenset({"counting"}), actor="ops", now=time.time_ns)
+        found = await settled(lambda: dead_letters(log, CODEC), lambda found: len(found) == 2)
+    assert found[1].facts.dead_id == f"counting:SIGNALS:1.1~{again}"
+    assert len(await written(log)) == 2

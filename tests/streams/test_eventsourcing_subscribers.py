@@ -111,7 +111,7 @@ async def test_an_unknown_event_is_named_with_its_sequence(running: Addresses, l
     with pytest.raises(UnprocessableError, match=r"EXECUTIONS:2: event type 'fish\."):
         await load(running)
     await append(log, [Record(subjects.executions("eve"), b"[]")])
-    with pytest.raises(UnprocessableError, match="EXECUTIONS:3: not a stored event"):
+    with pytest.raises(UnprocessableError, match="EXECUTIONS:3: not a commit"):
         await load(running, "eve")
 
 

@@ -69,7 +69,7 @@ async def test_every_input_has_one_effect_in_order_and_the_checkpoint_is_at_the_
         await settled(lag, lambda left: left == 0)
     each_once_in_order(events, inputs)
     causes = {event.id: event.causation for event in events}
-    assert causes == {f"counted.{given.number}": f"SIGNALS:{place}" for place, given in enumerate(inputs, 1)}
+    assert causes == {f"counted.{given.number}": f"SIGNALS:{place}.0" for place, given in enumerate(inputs, 1)}
     assert {event.source for event in events} == {"vibe/counting"}
     assert await dead_lettered(log) == []
 
@@ -82,6 +82,16 @@ async def test_a_restart_goes_on_from_the_checkpoint_with_its_state(log: Connect
             events = await drained(log, first + 30)
     each_once_in_order(events, inputs)
     await positions_are_right(log, inputs, 1, 2)
+
+
+async def test_what_one_event_leads_to_on_one_subject_is_one_commit(log: Connection) -> None:
+    await feed_in(log, [Given("a", 1, "together"), Given("a", 2, "together")])
+    async with Workers(log, Counting(), time.time_ns):
+        events = await drained(log, 6)
+    assert [(event.id, event.index, event.causation) for event in events] == [
+        (f"counted.{number}.{part}", part, f"SIGNALS:{number}.0") for number in (1, 2) for part in range(3)
+    ]
+    assert len({event.sequence for event in events}) == 2
 
 
 async def test_inputs_without_outputs_have_no_effect(log: Connection) -> None:
@@ -144,7 +154,8 @@ async def test_what_cannot_be_handled_is_dead_lettered_once_with_origin_and_erro
     inputs = [Given("a", 1), Given("a", 2, "refuse"), Given("a", 3), Given("a", 4, "bug"), Given("a", 5)]
     await feed_in(log, inputs)
     subject = subjects.signals("a", "test", "a")
-    unknown = b'{"specversion":"1.0","type":"test.unheard","source":"s","id":"i","time":"t","data":{}}'
+    event = b'{"type":"test.unheard","id":"i","data":{}}'
+    unknown = b'{"specversion":"1.0","type":"vibe.commit","source":"s","id":"i","time":"t","data":[' + event + b"]}"
     await append(log, [Record(subject, unknown)])
     await append(log, [Record(subject, b"\xff\xfe not even text")])
     await feed_in(log, [Given("a", 6)])
@@ -249,7 +260,7 @@ async def test_ticks_commit_with_the_position_unchanged(log: Connection) -> None
         assert (await checkpoints(log, 1))["00-63"].position == 10
     ticks = [(event.data.key, event.data.number) for event in events if isinstance(event.data, Ticked)]
     assert sorted(ticks) == [(key, number) for key in ("key-0", "key-1") for number in (1, 2, 3)]
-    assert {event.causation for event in events if isinstance(event.data, Ticked)} == {"SIGNALS:1"}
+    assert {event.causation for event in events if isinstance(event.data, Ticked)} == {"SIGNALS:1.0"}
     each_once_in_order(events, inputs)
     async with Workers(log, Ticking(3), time.time_ns):
         await feed_in(log, plain(1, first=11))

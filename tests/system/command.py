@@ -79,8 +79,8 @@ class Ends(NamedTuple):
         for stream in HISTORY:
             async for batch in read_all(self.connection, stream.name):
                 for stored in batch:
-                    event = decode(stream.name, stored.sequence, stored.subject, stored.payload)
-                    found[event.type].append(event)
+                    for event in decode(stream.name, stored.sequence, stored.subject, stored.payload):
+                        found[event.type].append(event)
         found.pop("checkpoint.reached", None)
         return found
 

@@ -23,7 +23,8 @@ from domain.ids import derived
 from domain.reason_codes import Reason
 from streams import subjects
 from streams.append import Record
-from streams.envelope import Codec
+from streams.envelope import Codec, address
+from streams.topology import REQUESTS
 
 SUBSCRIBERS = 2_000
 ASSETS = ("BTC", "ETH", "SOL", "HYPE", "xyz:TSLA")
@@ -170,7 +171,7 @@ def history(codec: Codec, events: int, *, days: int = 10, seed: int = 7) -> Iter
                 source="vibe/bench",
                 time_ns=at,
                 correlation=derived("grp", number // _COPIERS),
-                causation=f"REQUESTS:{number + 1}",
+                causation=address(REQUESTS.name, number + 1),
             )
             who = f"subscriber-{number % SUBSCRIBERS}"
             yield Record(subjects.executions(who), payload)

@@ -230,7 +230,7 @@ async def _latency(connection: Connection, rate: int = 100, seconds: int = 10) -
 
     async def arrived(message: Any) -> None:
         if not message.subject.startswith("bench_out.checkpoint"):
-            event = CODEC.decode(OUT.name, 0, message.subject, message.data)
+            event = CODEC.decode(OUT.name, 0, message.subject, message.data)[0]
             took.append((time.time_ns() - event.data.made_at) / 1e6)
             if len(took) == rate * seconds:
                 all_arrived.set()

@@ -22,13 +22,15 @@ from typing import Any, NamedTuple
 
 import asyncpg
 import msgspec
+from msgspec import Raw
 
 from gateways.sandbox.hyperliquid.load_source import load_address
+from handlers.live.event_codec import ALL
 from handlers.services.config_import import import_lines
 from projections.engine.positions import CHANNEL
 from streams import topology
 from streams.bulk_replay import Replay
-from streams.envelope import peek_type
+from streams.envelope import commit_decoder, item_of
 from streams.topology import EXECUTIONS, HISTORY, SIGNALS
 from vibe.app import pipeline_lag
 from vibe.app.settings import Settings
@@ -238,15 +240,17 @@ async def _drained(system: RunningSystem, progress: Callable[[str], None]) -> bo
 async def _counts(system: RunningSystem, sent: int) -> dict[str, Any]:
     """What arrived, from the log itself: decisions and fills by their ids, everything else as the read models count."""
     have = await pipeline_lag.counts(system.database)
-    decisions: list[bytes] = []
-    fills: list[bytes] = []
+    decisions: list[str] = []
+    fills: list[str] = []
+    names = commit_decoder(item_of(name, Raw) for name in ALL)
     async for block in Replay(system.addresses.nats_url, EXECUTIONS.name).blocks():
         for payload in block.payloads:
-            kind = peek_type(payload)
-            if kind == b"copy.decided":
-                decisions.append(_id(payload, _ID[0]))
-            elif kind == b"order.filled":
-                fills.append(_id(payload, _ID[1]))
+            for event in names(payload).data:
+                match event.__struct_config__.tag:
+                    case "copy.decided":
+                        decisions.append(event.id)
+                    case "order.filled":
+                        fills.append(event.id)
     signals, requests = have.of("signal.recorded"), have.of("execution.requested")
     return {
         "sent": sent,
@@ -259,11 +263,6 @@ async def _counts(system: RunningSystem, sent: int) -> dict[str, Any]:
         "doubled": len(decisions) - len(set(decisions)) + len(fills) - len(set(fills)) + max(0, signals - sent),
         "dead_letters": have.of("event.dead_lettered"),
     }
-
-
-def _id(payload: bytes, key: bytes) -> bytes:
-    begin = payload.index(key) + len(key)
-    return payload[begin : payload.index(b'"', begin)]
 
 
 async def _figures(

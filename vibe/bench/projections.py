@@ -165,13 +165,12 @@ async def _copy(url: str, dsn: str, events: int) -> tuple[float, float]:
     tables = {table.name: table for each in CHOSEN for table in each.tables}
     async for block in Replay(url, EXECUTIONS.name, until=some).blocks():
         for sequence, subject, payload in zip(*block, strict=True):
-            event = decode(EXECUTIONS.name, sequence, subject.decode(), payload)
-            for each in CHOSEN:
-                if event.type in each.types:
-                    for change in each.changes(event):
-                        if isinstance(change, Insert | Upsert):
-                            row = tuple(map(change.row.get, change.table.columns))
-                            rows.setdefault(change.table.name, []).append(row)
+            for event in decode(EXECUTIONS.name, sequence, subject.decode(), payload):
+                changes = (change for each in CHOSEN if event.type in each.types for change in each.changes(event))
+                for change in changes:
+                    if isinstance(change, Insert | Upsert):
+                        row = tuple(map(change.row.get, change.table.columns))
+                        rows.setdefault(change.table.name, []).append(row)
     session = await asyncpg.connect(dsn)
     await session.execute("CREATE SCHEMA bare")
     for name in rows:
@@ -289,8 +288,8 @@ async def _library(connection: Connection, url: str, dsn: str) -> float:
     """Events per second of the library's runner; each event's rows and position in a transaction of their own."""
     facts = []
     for record in itertools.islice(history(codec(), 1_000_000), _LIBRARY_EVENTS):
-        envelope = msgspec.json.decode(record.payload, type=_Envelope)
-        facts.append((record.subject, envelope.type, bytes(envelope.data)))
+        commit = msgspec.json.decode(record.payload, type=_Commit)
+        facts += [(record.subject, event.type, bytes(event.data)) for event in commit.data]
     loop = asyncio.get_running_loop()
     session = await asyncpg.connect(dsn)
     await session.execute("CREATE SCHEMA library")
@@ -324,6 +323,10 @@ async def _library(connection: Connection, url: str, dsn: str) -> float:
     return _LIBRARY_EVENTS / seconds
 
 
-class _Envelope(msgspec.Struct):
+class _Event(msgspec.Struct):
     type: str
     data: msgspec.Raw
+
+
+class _Commit(msgspec.Struct):
+    data: list[_Event]

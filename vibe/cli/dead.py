@@ -113,7 +113,7 @@ def _show_list(console: Console, shown: list[DeadLetter]) -> None:
         facts = one.facts
         line = Text.assemble(
             (f"{one.sequence:>{width}}", "bold"),
-            f"  {one.time[:19].replace('T', ' ')}  {facts.stage}  {facts.stream}:{facts.sequence}  ",
+            f"  {one.time[:19].replace('T', ' ')}  {facts.stage}  {facts.origin}  ",
             (one.state, "red" if one.state == "open" else "dim"),
         )
         console.print(line, highlight=False)
@@ -190,7 +190,7 @@ def _summary(one: DeadLetter) -> dict[str, Any]:
         "state": one.state,
         "time": one.time,
         "stage": facts.stage,
-        "event": f"{facts.stream}:{facts.sequence}",
+        "event": facts.origin,
         "subject": facts.subject,
         "error": facts.error,
     }

@@ -268,6 +268,7 @@ def _dead_lettering(connection: Connection) -> OnSkipped:
             payload=event.payload,
             error=why,
             now=Clock()(),
+            index=event.index if isinstance(event, Recorded) else None,
         )
 
     return dead_letter

@@ -101,6 +101,9 @@ class Recovery:
         async for batch in read_all(self._connection, RAW.name, [subject], after=after):
             for stored in batch:
                 try:
-                    yield self._codec.decode(RAW.name, stored.sequence, stored.subject, stored.payload).data
+                    events = self._codec.decode(RAW.name, stored.sequence, stored.subject, stored.payload)
                 except UnprocessableError as error:
                     log.warning("raw.unreadable", sequence=stored.sequence, error=str(error))
+                    continue
+                for event in events:
+                    yield event.data

@@ -75,9 +75,10 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 async def stored(log: Connection) -> list[RawReceived]:
     return [
-        CODEC.decode("RAW", each.sequence, each.subject, each.payload).data
+        event.data
         async for batch in read_all(log, "RAW")
         for each in batch
+        for event in CODEC.decode("RAW", each.sequence, each.subject, each.payload)
     ]
 
 

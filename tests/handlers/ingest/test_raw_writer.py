@@ -37,9 +37,10 @@ async def record(connection: Connection, events: list[RawReceived]) -> None:
 
 async def stored(log: Connection) -> list[str]:
     return [
-        CODEC.decode("RAW", each.sequence, each.subject, each.payload).id
+        event.id
         async for batch in read_all(log, "RAW")
         for each in batch
+        for event in CODEC.decode("RAW", each.sequence, each.subject, each.payload)
     ]
 
 

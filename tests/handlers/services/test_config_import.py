@@ -22,9 +22,10 @@ CODEC = codec()
 
 async def written(log: Connection) -> list[Recorded]:
     return [
-        CODEC.decode("CONFIG", stored.sequence, stored.subject, stored.payload)
+        event
         async for batch in read_all(log, "CONFIG")
         for stored in batch
+        for event in CODEC.decode("CONFIG", stored.sequence, stored.subject, stored.payload)
     ]
 
 

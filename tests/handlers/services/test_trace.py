@@ -31,7 +31,7 @@ class FakeIndex:
         return ("signal", [trades[wanted]]) if wanted in trades else None
 
     async def find_cash_entry(self, wanted: str) -> int | None:
-        return 6 if wanted == "dep-1" else None
+        return 4 if wanted == "dep-1" else None
 
     async def groups_of_signals(self, signal_ids: list[str]) -> list[int]:
         return [1] if "s1" in signal_ids else []
@@ -52,7 +52,7 @@ class FakeIndex:
         return 1
 
     async def orders(self, attempt_id: str) -> list[tuple[int, int | None]]:
-        return [(2, 4)]
+        return [(2, 2)]
 
     async def ledger(self, attempt_id: str) -> list[dict[str, Any]]:
         return LEDGER
@@ -62,28 +62,29 @@ def raw(raw_id: str) -> RawReceived:
     return example(RawReceived, raw_id=raw_id, detect_time=at(40))
 
 
-async def store(log: Connection, event: Event, subject: str, *, cause: str | None = None) -> None:
-    payload = codec().encode(event, id=subject, source="tests", time_ns=at(0), correlation="c", causation=cause)
+async def store(log: Connection, subject: str, *events: Event, cause: str | None = None) -> None:
+    """One commit of these events, a signal under its own id."""
+    named = [(getattr(event, "signal_id", subject), event) for event in events]
+    payload = codec().encode_commit(named, source="tests", time_ns=at(0), correlation="c", causation=cause)
     await append(log, [Record(subject, payload)])
 
 
 async def store_pipeline(log: Connection) -> None:
     """A trade that is copied; a second one without a group; another subscriber's fill right behind the order."""
     fill = structs.replace(bought("BTC", "0.5", "100"), order_id="ord-1", attempt_id="att-1")
-    await store(log, raw("r1"), "raw.1.x")
-    await store(log, raw("r2"), "raw.1.x")
-    await store(log, signal("s1"), "signals.1.x", cause="RAW:1")
-    await store(log, signal("s2"), "signals.1.x", cause="RAW:2")
-    await store(log, group_closed(), "groups.1.x")
-    await store(log, captured(), "quotes.1.x")
-    await store(log, requested(), "requests.1.x")
-    await store(log, example(GroupMatched, group_id="grp-1"), "requests.matched.x")
-    await store(log, decided(), "executions.1.x", cause="REQUESTS:1")
-    await store(log, example(OrderSubmitted, order_id="ord-1", attempt_id="att-1"), "executions.1.x")
-    await store(log, fill, "executions.1.x")
-    await store(log, completed("att-1", order_id="ord-1"), "executions.1.x")
-    await store(log, bought("BTC", "1", "100", attempt="another"), "executions.1.x")
-    await store(log, deposited(), "executions.1.x", cause="CONFIG:1")
+    await store(log, "raw.1.x", raw("r1"))
+    await store(log, "raw.1.x", raw("r2"))
+    await store(log, "signals.1.x", signal("s1"), cause="RAW:1.0")
+    await store(log, "signals.1.x", signal("s2"), cause="RAW:2.0")
+    await store(log, "groups.1.x", group_closed())
+    await store(log, "quotes.1.x", captured())
+    await store(log, "requests.1.x", requested())
+    await store(log, "requests.matched.x", example(GroupMatched, group_id="grp-1"))
+    await store(log, "executions.1.x", deposited(), decided(), cause="REQUESTS:1.0")
+    order = example(OrderSubmitted, order_id="ord-1", attempt_id="att-1")
+    await store(log, "executions.1.x", order, fill, completed("att-1", order_id="ord-1"), cause="EXECUTIONS:1.1")
+    await store(log, "executions.1.x", bought("BTC", "1", "100", attempt="another"))
+    await store(log, "executions.1.x", deposited(), cause="CONFIG:1.0")
 
 
 def places(trace: Trace | None) -> list[str]:
@@ -91,8 +92,8 @@ def places(trace: Trace | None) -> list[str]:
     return [hop.at for hop in (*trace.shared, *(hop for attempt in trace.attempts for hop in attempt.hops))]
 
 
-PIPELINE = ["RAW:1", "SIGNALS:1", "GROUPS:1", "GROUPS:2", "GROUPS:2", "REQUESTS:2"]
-ATTEMPT = ["REQUESTS:1", "EXECUTIONS:1", "EXECUTIONS:2", "EXECUTIONS:3", "EXECUTIONS:4"]
+PIPELINE = ["RAW:1.0", "SIGNALS:1.0", "GROUPS:1.0", "GROUPS:2.0", "GROUPS:2.0", "REQUESTS:2.0"]
+ATTEMPT = ["REQUESTS:1.0", "EXECUTIONS:1.1", "EXECUTIONS:2.0", "EXECUTIONS:2.1", "EXECUTIONS:2.2"]
 
 
 @pytest.mark.parametrize(
@@ -102,10 +103,11 @@ ATTEMPT = ["REQUESTS:1", "EXECUTIONS:1", "EXECUTIONS:2", "EXECUTIONS:3", "EXECUT
         ("grp-1", "signal group", [*PIPELINE, *ATTEMPT]),
         ("grp-1.matched", "signal group", [*PIPELINE, *ATTEMPT]),
         ("s1", "signal", [*PIPELINE, *ATTEMPT]),
-        ("s2", "signal", ["RAW:2", "SIGNALS:2"]),
-        ("dep-1", "ledger entry", ["EXECUTIONS:6"]),
-        ("EXECUTIONS:3", "place EXECUTIONS:3", [*PIPELINE, *ATTEMPT]),
-        ("EXECUTIONS:6", "place EXECUTIONS:6", ["EXECUTIONS:6"]),
+        ("s2", "signal", ["RAW:2.0", "SIGNALS:2.0"]),
+        ("dep-1", "ledger entry", ["EXECUTIONS:4.0"]),
+        ("EXECUTIONS:2.1", "place EXECUTIONS:2.1", [*PIPELINE, *ATTEMPT]),
+        ("EXECUTIONS:1", "place EXECUTIONS:1", ["EXECUTIONS:1.0"]),
+        ("EXECUTIONS:4", "place EXECUTIONS:4", ["EXECUTIONS:4.0"]),
     ],
 )
 async def test_an_id_finds_the_events_around_it(

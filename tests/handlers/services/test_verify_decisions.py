@@ -53,10 +53,10 @@ async def a_log(log: Connection, decision: CopyDecided, *before: Event, with_req
     subject = subjects.executions(subscriber)
     for number, event in enumerate(before):
         await store(log, subject, event, f"before-{number}")
-    await store(log, subject, decision, decision.attempt_id, f"REQUESTS:{request}")
+    await store(log, subject, decision, decision.attempt_id, f"REQUESTS:{request}.0")
     stored = await last(log, "EXECUTIONS", subject)
     assert stored is not None
-    return codec().decode("EXECUTIONS", stored.sequence, stored.subject, stored.payload)
+    return codec().decode("EXECUTIONS", stored.sequence, stored.subject, stored.payload)[0]
 
 
 DEPOSIT = deposited("10000")

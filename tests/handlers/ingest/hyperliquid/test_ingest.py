@@ -84,10 +84,11 @@ class Running:
 
 async def stored(log: Connection, stream: str) -> list[Recorded]:
     return [
-        CODEC.decode(stream, each.sequence, each.subject, each.payload)
+        event
         async for batch in read_all(log, stream)
         for each in batch
         if b"checkpoint.reached" not in each.payload
+        for event in CODEC.decode(stream, each.sequence, each.subject, each.payload)
     ]
 
 

@@ -83,9 +83,10 @@ class Following:
 async def recorded(log: Connection, channel: str | None = None) -> list[RawReceived]:
     """RAW in order; of one channel only, when one is named."""
     events = [
-        CODEC.decode("RAW", each.sequence, each.subject, each.payload)
+        event
         async for batch in read_all(log, "RAW")
         for each in batch
+        for event in CODEC.decode("RAW", each.sequence, each.subject, each.payload)
     ]
     assert all(event.id == event.data.raw_id for event in events)
     return [event.data for event in events if channel in (None, event.data.channel)]

@@ -199,8 +199,8 @@ async def folded(log: Connection) -> dict[tuple[str, str], int]:
     """Shares by wallet and token, as the signals add up."""
     found: dict[str, Account] = {}
     async for batch in read_all(log, "SIGNALS"):
-        for each in batch:
-            event = CODEC.decode("SIGNALS", each.sequence, each.subject, each.payload).data
+        events = (event for one in batch for event in CODEC.decode("SIGNALS", one.sequence, one.subject, one.payload))
+        for event in (each.data for each in events):
             if hasattr(event, "address"):
                 influencer_account.evolve(found.setdefault(event.address, Account()), event)
     return {(wallet, token): one.share_micros for wallet, of in found.items() for token, one in of.holdings.items()}
