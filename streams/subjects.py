@@ -6,6 +6,9 @@ from typing import NamedTuple
 PARTITIONS = 64
 """Never changed: the partition is a part of the subject of every stored aggregate."""
 
+LANE_COUNTS = (1, 2, 4, 8)
+"""Into how many lanes a stage can be divided: a lane is one or more whole classes of eight partitions."""
+
 MAX_TOKEN = 200
 """Characters; encoded they may be twelve times as many, and the server takes 4,096 bytes a line."""
 
@@ -59,9 +62,9 @@ class Lane(NamedTuple):
 
 
 def lanes(count: int) -> list[Lane]:
-    """All partitions in `count` equal ranges; the count must divide 64."""
-    if count < 1 or PARTITIONS % count:
-        raise ValueError(f"{count} lanes do not divide {PARTITIONS} partitions; use 1, 2, 4, 8, 16, 32 or 64")
+    """All partitions in `count` equal ranges. Raises ValueError for a count that is not in LANE_COUNTS."""
+    if count not in LANE_COUNTS:
+        raise ValueError(f"a stage has 1, 2, 4 or 8 lanes, not {count}; set VIBE_LANES to one of them")
     width = PARTITIONS // count
     return [Lane(first, first + width - 1) for first in range(0, PARTITIONS, width)]
 

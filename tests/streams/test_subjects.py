@@ -80,7 +80,7 @@ async def test_partitions_are_those_of_the_server(log: Connection) -> None:
     assert len({partition(key) for key in keys}) > 60
 
 
-@pytest.mark.parametrize("count", [1, 2, 4, 8, 16, 32, 64])
+@pytest.mark.parametrize("count", [1, 2, 4, 8])
 def test_lanes_cover_every_partition_once(count: int) -> None:
     covered = [number for lane in lanes(count) for number in range(lane.first, lane.last + 1)]
     assert covered == list(range(PARTITIONS))
@@ -89,9 +89,9 @@ def test_lanes_cover_every_partition_once(count: int) -> None:
     assert sorted(filters) == sorted(f"{kind}.{n}.>" for kind in ("signals", "quotes") for n in range(PARTITIONS))
 
 
-@pytest.mark.parametrize("count", [0, -1, 3, 65, 128])
-def test_lanes_that_do_not_divide_are_refused(count: int) -> None:
-    with pytest.raises(ValueError, match="use 1, 2, 4"):
+@pytest.mark.parametrize("count", [0, -1, 3, 16, 32, 64, 128])
+def test_any_other_number_of_lanes_is_refused(count: int) -> None:
+    with pytest.raises(ValueError, match=f"a stage has 1, 2, 4 or 8 lanes, not {count}; set VIBE_LANES"):
         lanes(count)
 
 

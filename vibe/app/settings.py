@@ -33,7 +33,7 @@ class Settings(BaseSettings):
     paper_bankroll_usd: Annotated[
         int, Field(ge=0, le=1_000_000_000, description="cash of the paper portfolios of each influencer; 0 = none")
     ] = 10_000
-    lanes: Annotated[int, Field(description="lanes per stage: 1, 2, 4, 8, 16, 32 or 64")] = 4
+    lanes: Annotated[int, Field(description="lanes per stage: 1, 2, 4 or 8")] = 4
     replicas: Annotated[int, Field(ge=1, le=5, description="copies of every stream; 3 in a cluster")] = 1
     http_host: str = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65535, description="health and metrics of `vibe run`; 0 = off")] = 0
@@ -42,7 +42,7 @@ class Settings(BaseSettings):
 
     @field_validator("lanes")
     @classmethod
-    def _lanes_divide(cls, count: int) -> int:
+    def _lanes_exist(cls, count: int) -> int:
         lanes(count)
         return count
 
