@@ -18,7 +18,10 @@ _MOVE_SECONDS = 1.0
 
 
 class LagConsumer:
-    """Keeps the consumer `name` behind the messages that were acknowledged, and makes it again when it was deleted."""
+    """Keeps the consumer `name` behind the messages that were acknowledged, and makes it again when it was deleted.
+
+    It moves once a second at most: each move makes the server count anew what is unread.
+    """
 
     def __init__(
         self,
@@ -42,29 +45,43 @@ class LagConsumer:
         if filters:
             self._config["filter_subjects"] = list(filters)
         self._name = name
+        self._is_made = False
         self._stored = -1
-        self._moved_at = 0.0
+        self._moving: asyncio.Task[None] | None = None
         self.acknowledged = 0
 
-    @property
-    def is_due(self) -> bool:
-        """True when the consumer was last moved a second ago or longer."""
-        return _now() - self._moved_at >= _MOVE_SECONDS
+    async def open(self, acknowledged: int) -> None:
+        """Make or update the consumer, and keep it behind `acknowledged` from now on."""
+        self.acknowledged = acknowledged
+        await self._move()
+        self._moving = asyncio.create_task(self._keep_moving())
 
-    async def move(self) -> None:
+    async def close(self) -> None:
+        """Move the consumer once more; it stays."""
+        if self._moving is not None:
+            self._moving.cancel()
+            await asyncio.gather(self._moving, return_exceptions=True)
+            await self._move()
+
+    async def _keep_moving(self) -> None:
+        while True:
+            await asyncio.sleep(_MOVE_SECONDS)
+            await self._move()
+
+    async def _move(self) -> None:
         """Move the consumer to `acknowledged`; when that fails it is only logged, and the next move repeats it."""
-        if self.acknowledged == self._stored:
+        reached = self.acknowledged
+        if reached == self._stored:
             return
-        reached, self._moved_at = self.acknowledged, _now()
         try:
-            subject = f"CONSUMER.CREATE.{self._stream}.{self._name}"
-            await self._connection.api(subject, {"stream_name": self._stream, "config": self._config}, timeout=1)
+            if not self._is_made:
+                subject = f"CONSUMER.CREATE.{self._stream}.{self._name}"
+                await self._connection.api(subject, {"stream_name": self._stream, "config": self._config}, timeout=1)
+                self._is_made = True
             subject = f"CONSUMER.RESET.{self._stream}.{self._name}"
             await self._connection.api(subject, {"seq": reached + 1}, timeout=1)
             self._stored = reached
         except LogError as error:  # it only informs operators, so it can wait
+            # The server does not answer a reset of a consumer that was deleted.
+            self._is_made = False
             log.debug("lag_consumer.not_moved", stream=self._stream, consumer=self._name, error=str(error))
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
