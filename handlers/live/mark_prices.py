@@ -7,7 +7,8 @@ from handlers.live.stream_follower import StreamFollower
 from streams.connection import Connection
 from streams.envelope import Codec, nanoseconds
 from streams.errors import UnprocessableError
-from streams.reader import Stored, StreamSubscription, read_all
+from streams.reader import Stored, read_all
+from streams.shared_reader import SharedSubscription
 from streams.topology import GROUPS, info
 
 log = structlog.get_logger()
@@ -48,7 +49,7 @@ class LiveMarkPrices:
     def __init__(self, connection: Connection, codec: Codec) -> None:
         self._connection = connection
         self._codec = codec
-        feed = StreamSubscription(connection, GROUPS.name, [PATTERN], description="follows marks")
+        feed = SharedSubscription(connection, GROUPS.name, [PATTERN], description="follows marks")
         self._following = StreamFollower(feed, self._marked)
         self.close, self.watch = self._following.close, self._following.watch
         self.marks = MarkPrices()

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from streams.reader import Stored, StreamSubscription
+from streams.shared_reader import SharedSubscription
 
 _BATCH = 1000
 
@@ -11,7 +12,9 @@ _BATCH = 1000
 class StreamFollower:
     """Calls `take` with the events appended to a stream, batch by batch, until it is closed or fails."""
 
-    def __init__(self, feed: StreamSubscription, take: Callable[[list[Stored]], Awaitable[None]]) -> None:
+    def __init__(
+        self, feed: StreamSubscription | SharedSubscription, take: Callable[[list[Stored]], Awaitable[None]]
+    ) -> None:
         self._feed = feed
         self._take = take
         self._task: asyncio.Task[None] | None = None

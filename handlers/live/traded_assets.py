@@ -10,7 +10,8 @@ from handlers.live.stream_follower import StreamFollower
 from streams.connection import Connection
 from streams.envelope import Codec
 from streams.errors import UnprocessableError
-from streams.reader import Stored, StreamSubscription, read_all
+from streams.reader import Stored, read_all
+from streams.shared_reader import SharedSubscription
 from streams.topology import SIGNALS, info
 
 log = structlog.get_logger()
@@ -29,7 +30,7 @@ class TradedAssets:
         self._connection = connection
         self._codec = codec
         self._listeners: list[Callable[[Asset], None]] = []
-        feed = StreamSubscription(connection, SIGNALS.name, [_PATTERN], description="follows traded assets")
+        feed = SharedSubscription(connection, SIGNALS.name, [_PATTERN], description="follows traded assets")
         self._following = StreamFollower(feed, self._appended)
         self.close, self.watch = self._following.close, self._following.watch
         self.markets: dict[Asset, str] = {}

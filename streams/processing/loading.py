@@ -22,7 +22,8 @@ from streams.processing.commit import Committer
 from streams.processing.lane_state import LaneState
 from streams.processing.stage import Stage
 from streams.processing.waiting import wait_unless_stopped
-from streams.reader import StreamSubscription, read_all
+from streams.reader import read_all
+from streams.shared_reader import SharedSubscription
 from streams.subjects import Lane
 from streams.topology import DEAD
 
@@ -31,6 +32,8 @@ log = structlog.get_logger()
 S = TypeVar("S")
 
 _FOLLOW = 1000
+_RETRIES = ("dead.retry.>",)
+"""The lanes of a process read retries alone: DEAD may hold many large dead letters."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,9 @@ class LoadedLane(Generic[S]):
     committer: Committer
     resumed: Checkpoint
     state: LaneState[S]
-    input: StreamSubscription
-    retries: StreamSubscription
-    followed: StreamSubscription | None
+    input: SharedSubscription
+    retries: SharedSubscription
+    followed: SharedSubscription | None
 
     def follow(self) -> None:
         """Fold what other stages have written into the output stream since the last call."""
@@ -114,6 +117,7 @@ class LaneLoader(Generic[S]):
                 [dead_letters.retry_patterns(stage.name)],
                 reached.retried,
                 f"{stage.name} {lane.name} runs retries",
+                server_filters=_RETRIES,
             )
             inputs = await self._subscribe(
                 subscriptions,
@@ -128,7 +132,6 @@ class LaneLoader(Generic[S]):
                 position=reached.position,
                 snapshot=snapshot_at,
                 replayed=state.folded,
-                waiting=inputs.pending,
             )
             yield LoadedLane(committer, reached, state, inputs, retries, followed)
 
@@ -174,9 +177,10 @@ class LaneLoader(Generic[S]):
         description: str,
         *,
         name: str | None = None,
-    ) -> StreamSubscription:
+        server_filters: Sequence[str] = (),
+    ) -> SharedSubscription:
         stage, lane = self._stage, self._lane
-        subscription = StreamSubscription(
+        subscription = SharedSubscription(
             self._connection,
             stream,
             lane.filters(*patterns),
@@ -185,6 +189,7 @@ class LaneLoader(Generic[S]):
             metadata={"stage": stage.name, "lane": lane.name, "writes": stage.writes.name},
             batch=self._read_ahead,
             wake=self._wake,
+            server_filters=server_filters,
         )
         subscriptions.push_async_callback(subscription.close)
         return await subscription.open(after)
