@@ -16,7 +16,7 @@ from pathlib import Path
 from gateways.embedded import external
 from gateways.embedded.errors import ServerError
 from gateways.embedded.folder import Folder
-from gateways.embedded.nats_server import NatsServer
+from gateways.embedded.nats_server import DEFAULT_MEMORY_MB, NatsServer
 from gateways.embedded.owner_lock import embedded
 from gateways.embedded.ports import HOST
 from gateways.embedded.postgres_server import PostgresServer
@@ -45,11 +45,13 @@ async def servers(
     *,
     nats_url: str | None = None,
     postgres_dsn: str | None = None,
+    nats_memory_mb: int = DEFAULT_MEMORY_MB,
     progress: Progress | None = None,
     timing: Timing = DEFAULT,
 ) -> AsyncIterator[Addresses]:
     """Both servers, ready to use. `progress` gets a line of text on the first start, and every 2 s while waiting.
 
+    `nats_memory_mb` is the memory from which on nats-server collects garbage sooner; 0 = no limit.
     Enter it in a thread that lives as long as the program: on Linux the servers die with the thread that started
     them. Raises ServerError when a server does not start, or an external one does not answer.
     """
@@ -58,7 +60,7 @@ async def servers(
     if postgres_dsn is not None:
         await external.check_postgres(postgres_dsn, timing.answer_s)
     folder = Folder(data_dir)
-    nats = NatsServer(folder, nats_conf)
+    nats = NatsServer(folder, nats_conf, nats_memory_mb)
     postgres = PostgresServer(folder)
     wanted: list[Server] = []
     if nats_url is None:

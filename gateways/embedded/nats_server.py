@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import sys
@@ -17,6 +18,7 @@ from gateways.embedded.process import Command
 from gateways.embedded.server import Progress
 
 PROBE_TIMEOUT_S = 2.0
+DEFAULT_MEMORY_MB = 512
 
 
 class NatsServer:
@@ -27,11 +29,13 @@ class NatsServer:
     stop_signal = signal.SIGTERM
     default_ports = (4222, 8222)
 
-    def __init__(self, folder: Folder, conf: Path) -> None:
+    def __init__(self, folder: Folder, conf: Path, memory_mb: int = DEFAULT_MEMORY_MB) -> None:
+        """`memory_mb`: from how much memory on its runtime collects garbage sooner (GOMEMLIMIT); 0 leaves it alone."""
         self.data = folder.nats
         self.pid_file = folder.root / "nats.pid"
         self._log = folder.logs / "nats.log"
         self._conf = conf.resolve()
+        self._memory_mb = memory_mb
 
     async def prepare(self, progress: Progress) -> None:
         """Make the store's folder."""
@@ -46,7 +50,14 @@ class NatsServer:
             args=("-c", str(self._conf), *overrides),
             log=self._log,
             stop_signal=self.stop_signal,
+            env=self._environment(),
         )
+
+    def _environment(self) -> dict[str, str] | None:
+        """The caller's environment with the memory limit, unless the caller's has one."""
+        if not self._memory_mb or "GOMEMLIMIT" in os.environ:
+            return None
+        return {**os.environ, "GOMEMLIMIT": f"{self._memory_mb}MiB"}
 
     async def unready(self, running: Running) -> str | None:
         """Both ports must belong to one server, which stores in this folder: another server may have a guessed port."""

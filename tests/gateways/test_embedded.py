@@ -18,6 +18,8 @@ import nats
 import pytest
 
 from gateways.embedded import Addresses, Timing, ports, servers
+from gateways.embedded.folder import Folder
+from gateways.embedded.nats_server import NatsServer
 
 PROJECT = Path(__file__).parents[2]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -357,3 +359,13 @@ async def test_the_projects_own_configuration_starts(home: Path) -> None:
     async with servers(home, PROJECT / "nats.conf") as at:
         await write(at, 12)
         assert await read(at) == (12, 12)
+
+
+def test_nats_server_gets_a_memory_limit_unless_the_environment_has_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf, folder, at = tmp_path / "nats.conf", Folder(tmp_path), (4222, 8222)
+    assert (NatsServer(folder, conf, 300).command(at).env or {})["GOMEMLIMIT"] == "300MiB"
+    assert NatsServer(folder, conf, 0).command(at).env is None
+    monkeypatch.setenv("GOMEMLIMIT", "2GiB")
+    assert NatsServer(folder, conf, 300).command(at).env is None, "that of the environment is passed on"

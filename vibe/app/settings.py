@@ -18,6 +18,9 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path(".vibe"), description="where the embedded servers keep their data and logs")
     nats_url: str | None = Field(None, description="an event log of your own instead of the embedded one")
     postgres_dsn: SecretStr | None = Field(None, description="a Postgres of your own instead of the embedded one")
+    nats_memory_mb: Annotated[
+        int, Field(ge=0, description="memory from which on the embedded nats-server collects garbage sooner; 0 = off")
+    ] = 512
     archive_url: str | None = Field(None, description="where closed days go: a folder, or s3://bucket/prefix and alike")
     hyperliquid_ws_url: str = "wss://api.hyperliquid.xyz/ws"
     hyperliquid_api_url: str = "https://api.hyperliquid.xyz"

@@ -56,6 +56,7 @@ async def running_system(
         nats_conf(),
         nats_url=settings.nats_url,
         postgres_dsn=settings.dsn,
+        nats_memory_mb=settings.nats_memory_mb,
         progress=progress,
     ) as addresses:
         connection = await connect(addresses.nats_url, "vibe up")

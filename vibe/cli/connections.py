@@ -47,6 +47,7 @@ async def open_servers(settings: Settings, *, json: bool = False, create: bool =
         nats_conf(),
         nats_url=settings.nats_url,
         postgres_dsn=settings.dsn,
+        nats_memory_mb=settings.nats_memory_mb,
         progress=progress_reporter(json),
     ) as at:
         yield at

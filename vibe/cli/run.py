@@ -57,6 +57,7 @@ async def run_stages(settings: Settings, stages: tuple[str, ...]) -> int:
         nats_conf(),
         nats_url=settings.nats_url,
         postgres_dsn=settings.dsn,
+        nats_memory_mb=settings.nats_memory_mb,
         progress=progress_reporter(False),
     ) as at:
         await run_alone(settings, at.nats_url, at.postgres_dsn, stages)
