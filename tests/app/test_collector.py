@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.streams.deadlines import eventually
 from vibe.app.collector import Collector
 
 
@@ -53,21 +54,53 @@ async def test_garbage_of_work_is_freed_without_automatic_collections() -> None:
 
 
 @pytest.mark.usefixtures("collecting")
-async def test_what_was_loaded_is_frozen_and_its_garbage_is_freed_with_the_whole_heap() -> None:
+async def test_what_was_loaded_is_frozen_and_its_garbage_is_freed_with_the_whole_heap_in_an_idle_second() -> None:
     loaded = [[number] for number in range(20_000)]
-    one, two = Node(), Node()
-    one.other, two.other = two, one
-    frozen_garbage = weakref.ref(one)
-    collector = Collector(young_seconds=0.01, old_seconds=0.02, whole_seconds=0.4)
+    frozen_garbage = cycle()
+    collector = Collector(young_seconds=0.01, whole_seconds=0.4)
+    gc.freeze()
     collector.start()
     assert gc.get_freeze_count() >= len(loaded)
-    del one, two
     running = asyncio.create_task(collector.run())
     try:
         await asyncio.sleep(0.1)
         assert frozen_garbage() is not None, "collections of what is not frozen do not reach it"
         assert await until_gone(frozen_garbage)
         assert gc.get_freeze_count() >= len(loaded), "and the rest is frozen again"
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.usefixtures("collecting")
+async def test_a_burst_of_more_objects_than_a_collection_may_walk_is_frozen_unwalked() -> None:
+    collector = Collector(young_seconds=0.02, walked=1_000)
+    collector.start()
+    running = asyncio.create_task(collector.run())
+    try:
+        burst = [[number] for number in range(5_000)]
+        garbage = cycle()
+        await eventually(lambda: gc.get_freeze_count() >= len(burst), what="the burst is frozen")
+        await asyncio.sleep(0.1)
+        assert garbage() is not None
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.usefixtures("collecting")
+async def test_what_survives_is_frozen_before_it_is_too_much_to_walk() -> None:
+    collector = Collector(young_seconds=0.01, walked=1_000)
+    collector.start()
+    before = gc.get_freeze_count()
+    kept = []
+    running = asyncio.create_task(collector.run())
+    try:
+        while gc.get_freeze_count() < before + 1_500:
+            kept.append([[number] for number in range(100)])
+            await asyncio.sleep(0.01)
+            assert len(kept) < 200, "survivors are never frozen"
+        assert await until_gone(cycle()), "and what comes later is collected all the same"
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

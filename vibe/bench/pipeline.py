@@ -15,9 +15,10 @@ import shutil
 import sys
 import time
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -70,6 +71,7 @@ async def measure(settings: Settings, load: Load, *, progress: Callable[[str], N
             measured = await _run(system, venue, load, progress)
             progress("bare limits of the same machine")
             await system.supervisor.stop()
+            measured["gc_longest_ms"] = _longest_collections(own.data_dir / "logs", system.supervisor.children)
             limits = await log.measure(system.addresses.nats_url, events=_LIMIT_EVENTS, progress=lambda _: None)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -293,6 +295,16 @@ async def _figures(
         "fsyncs_per_s": None if now is None or flushed is None else round((now - flushed) / lasted, 1),
         "rss_mb": {name: round(size) for name, size in sorted(after.rss_mb.items()) if name != "venue"},
     }
+
+
+def _longest_collections(logs: Path, names: Iterable[str]) -> dict[str, float]:
+    """The longest garbage collection of each process since it was ready, in ms, as it logged it when it stopped."""
+    found = {}
+    for name in names:
+        for line in (logs / f"{name}.log").read_bytes().splitlines():
+            if b'"process.stopped"' in line:
+                found[name] = msgspec.json.decode(line)["longest_collection_ms"]
+    return found
 
 
 class _RowTimes:
