@@ -43,6 +43,9 @@ _HINTS = {
 }
 
 
+_decode = json.JSONDecoder(parse_float=Decimal).decode
+
+
 def parse(lines: Iterable[str], configuration: Configuration, actor: str) -> tuple[list[Event], list[BadLine]]:
     """The events of a file in its order, and everything that is wrong with it, against what is configured already.
 
@@ -56,7 +59,7 @@ def parse(lines: Iterable[str], configuration: Configuration, actor: str) -> tup
         if not text.strip() or text.lstrip().startswith("#"):
             continue
         try:
-            line = LINE.validate_python(json.loads(text, parse_float=Decimal))
+            line = LINE.validate_python(_decode(text))
             event = line.event(actor)
         except json.JSONDecodeError as error:
             bad.append(BadLine(number, f"is not JSON: {error.msg} at column {error.colno}"))

@@ -148,23 +148,24 @@ Hours = Annotated[tuple[int, int], BeforeValidator(_hours)]
 
 
 class FilterLine(_Line):
-    allowed_assets: list[str] = []
-    blocked_assets: list[str] = []
-    sides: list[TradeSide] = []
-    allowed_markets: list[str] = []
-    blocked_markets: list[str] = []
-    days: list[Annotated[int, Field(ge=1, le=7, description="ISO weekday, 1 = Monday")]] = []
-    hours: list[Hours] = []
+    # Tuples: pydantic copies a default list for every line.
+    allowed_assets: tuple[str, ...] = ()
+    blocked_assets: tuple[str, ...] = ()
+    sides: tuple[TradeSide, ...] = ()
+    allowed_markets: tuple[str, ...] = ()
+    blocked_markets: tuple[str, ...] = ()
+    days: tuple[Annotated[int, Field(ge=1, le=7, description="ISO weekday, 1 = Monday")], ...] = ()
+    hours: tuple[Hours, ...] = ()
 
     def filters(self) -> Filters:
         return Filters(
-            tuple(self.allowed_assets),
-            tuple(self.blocked_assets),
-            tuple(self.sides),
-            tuple(self.allowed_markets),
-            tuple(self.blocked_markets),
+            self.allowed_assets,
+            self.blocked_assets,
+            self.sides,
+            self.allowed_markets,
+            self.blocked_markets,
             tuple(sorted(set(self.days))),
-            tuple(self.hours),
+            self.hours,
         )
 
 
