@@ -28,7 +28,7 @@ class Guardrail(NamedTuple):
     before: int | None = None
 
 
-class Policy(Struct, frozen=True):
+class Policy(Struct, frozen=True, gc=False):
     """The declaration of every guardrail with its default; an evaluated policy is one set of values."""
 
     influencer_price_micros: Annotated[int, Guardrail("furthest from the influencer's price, in dollars")] = 10_000

@@ -24,18 +24,23 @@ class Controls:
     """Every switch of the log by target and id, in order."""
 
     def __init__(self) -> None:
-        self._switches: dict[tuple[ControlTarget, str], list[Switch]] = {}
+        self.switches: dict[tuple[ControlTarget, str], list[Switch]] = {}
         self.resets = 0
         """How often operators ordered breakers to reset: it grows with every new order."""
 
     def evolve(self, event: ControlChanged, at: int, sequence: int) -> None:
         """Fold one control event recorded at `at` (ns)."""
-        self._switches.setdefault((event.target, event.id), []).append(Switch(sequence, event.state, at, event.actor))
+        self.switches.setdefault((event.target, event.id), []).append(Switch(sequence, event.state, at, event.actor))
         self.resets += event.target is ControlTarget.BREAKERS
+
+    def restore(self, target: ControlTarget, key: str, switches: list[Switch]) -> None:
+        """Take over all switches of a target that are known from before."""
+        self.switches[target, key] = switches
+        self.resets += len(switches) if target is ControlTarget.BREAKERS else 0
 
     def last(self, target: ControlTarget, key: str, sequence: int) -> Switch | None:
         """The newest switch of a target as of `sequence`."""
-        switches = self._switches.get((target, key))
+        switches = self.switches.get((target, key))
         if not switches:
             return None
         number = bisect_right(switches, sequence, key=lambda switch: switch.sequence)
@@ -43,7 +48,7 @@ class Controls:
 
     def sequence_at(self, time: int) -> int:
         """The CONFIG sequence of the newest switch recorded up to a time (ns); 0 when there was none."""
-        recorded = (switch.sequence for switches in self._switches.values() for switch in switches if switch.at <= time)
+        recorded = (switch.sequence for switches in self.switches.values() for switch in switches if switch.at <= time)
         return max(recorded, default=0)
 
     def now(self) -> dict[str, str]:
@@ -51,7 +56,7 @@ class Controls:
         usual = (ControlState.RUNNING, ControlState.ENABLED, ControlState.RESET)
         return {
             f"{target} {key}".strip(): switches[-1].state.value
-            for (target, key), switches in self._switches.items()
+            for (target, key), switches in self.switches.items()
             if switches[-1].state not in usual
         }
 
@@ -63,7 +68,7 @@ class Controls:
     def engine_stops(self, detect_time: int, sequence: int) -> bool:
         """True when the engine is paused, or was when the signal was detected (ns): what was detected during a pause is
         not copied later."""
-        switches = self._switches.get((ControlTarget.ENGINE, ""), [])
+        switches = self.switches.get((ControlTarget.ENGINE, ""), [])
         known = bisect_right(switches, sequence, key=lambda switch: switch.sequence)
         for number in range(known - 1, -1, -1):
             switch = switches[number]

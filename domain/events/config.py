@@ -27,7 +27,7 @@ class InfluencerConfigured(Event, frozen=True, kw_only=True):
 
 
 @stored("subscriber.configured")
-class SubscriberConfigured(Event, frozen=True, kw_only=True):
+class SubscriberConfigured(Event, frozen=True, kw_only=True, gc=False):
     id: str
     mode: Mode
     deposit_micros: int
@@ -36,7 +36,7 @@ class SubscriberConfigured(Event, frozen=True, kw_only=True):
     scope: PortfolioScope = PortfolioScope.SUBSCRIBER
 
 
-class Filters(Struct, frozen=True):
+class Filters(Struct, frozen=True, gc=False):
     """Which openings a subscription wants; what reduces a position always goes through. Empty = all.
 
     Markets are conditions on Polymarket and coins on Hyperliquid; `days` are ISO weekdays (1 = Monday); `hours` are
@@ -53,7 +53,7 @@ class Filters(Struct, frozen=True):
 
 
 @stored("subscription.configured")
-class SubscriptionConfigured(Event, frozen=True, kw_only=True):
+class SubscriptionConfigured(Event, frozen=True, kw_only=True, gc=False):
     id: str
     subscriber_id: str
     influencer_id: str

@@ -8,7 +8,7 @@ from domain.reason_codes import Reason
 from domain.venues import Venue
 
 
-class Sizing(Struct, frozen=True):
+class Sizing(Struct, frozen=True, gc=False):
     """How much of a group a subscription copies; the field that the mode names is set, the others are zero."""
 
     mode: str

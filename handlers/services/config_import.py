@@ -20,7 +20,7 @@ from domain.events import (
     PolicyMaterialized,
     SubscriptionConfigured,
 )
-from handlers.live.configuration import directory_at
+from handlers.live.configuration import configuration_fold, save_if_long
 from handlers.live.event_codec import codec
 from handlers.services.config_file import BadLine, key_of, line_of, parse
 from streams import subjects
@@ -101,6 +101,8 @@ def changes(directory: Configuration, events: Iterable[Event], at: int, bankroll
         for event in default_portfolios.wanted(directory, influencer, bankroll_micros):
             change(event)
     materialize(directory.subscriptions.values())
+    for policy in missing.values():
+        directory.evolve(policy, at)
     # Policies go first: a reader of a subscription finds its policy.
     return [*missing.values(), *changed]
 
@@ -132,10 +134,12 @@ async def import_lines(
     changes CONFIG meanwhile, the lines are checked again against that, and the changes still missing are written.
     """
     lines = list(lines)
+    now -= now % 1_000  # as precise as it is stored: the configuration that is saved is the one that others will read
     written: dict[str, int] = {}
     lines_written: set[tuple[str, str]] = set()
     while True:
-        directory, sequence = await directory_at(connection, codec())
+        fold = await configuration_fold(connection, codec())
+        directory, sequence = fold.directory, fold.sequence
         events, bad = parse(lines, directory, actor)
         if bad:
             return Imported(written, 0, bad, sequence)
@@ -153,6 +157,7 @@ async def import_lines(
         except ConflictError as error:
             log.info("config.changed_meanwhile", why=str(error))
             continue
+        await save_if_long(connection, fold.begun, directory, sequence)
         return Imported(written, sum(key_of(event) not in lines_written for event in events), [], sequence)
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from domain import portfolio as portfolios
-from domain.configuration import Configuration
+from domain.configuration import Configuration, Kind
 from domain.decision import RULES, decide
 from domain.decision_inputs import decision_inputs_of
 from domain.events import (
@@ -26,7 +26,7 @@ from domain.events import (
 )
 from domain.mark_prices import MarkPrices
 from domain.portfolio import Portfolio
-from handlers.live.configuration import directory_at
+from handlers.live.configuration import configuration_fold
 from handlers.live.event_codec import codec, readable
 from handlers.live.mark_prices import all_marks
 from streams import subjects
@@ -172,11 +172,17 @@ def _narrowed(name: str, was: Any, now: Any) -> tuple[str, Any, Any]:
     return f"{name}[{number}]", one, other
 
 
+async def _configuration(connection: Connection) -> Configuration:
+    """What decisions name of CONFIG, read from its first event: no snapshot is trusted."""
+    kinds = (Kind.POLICY, Kind.CONTROL)
+    return (await configuration_fold(connection, codec(), kinds, from_snapshot=False)).directory
+
+
 async def verify_decisions(
     connection: Connection, *, since: int | None = None, progress: Progress = lambda done, of: None
 ) -> Verification:
     """Make every decision of `since` (ns; None = all) or later again."""
-    directory, _ = await directory_at(connection, codec())
+    directory = await _configuration(connection)
     replayer = DecisionReplayer(directory, await all_marks(connection, codec()))
     requests, decode = RequestReader(connection), codec()
     found = await info(connection, EXECUTIONS.name)
@@ -216,7 +222,7 @@ async def verify_decision(connection: Connection, decision: Recorded) -> Differe
     stored: CopyDecided = decision.data
     if stored.rules != RULES:
         raise LookupError(f"version {stored.rules} of the rules decided it, and this is version {RULES}")
-    directory, _ = await directory_at(connection, codec())
+    directory = await _configuration(connection)
     replayer, decode = DecisionReplayer(directory, await all_marks(connection, codec())), codec()
     async for batch in read_all(connection, EXECUTIONS.name, [subjects.executions(stored.subscriber_id)]):
         for event in (event for one in batch for event in readable(decode, EXECUTIONS.name, one)):

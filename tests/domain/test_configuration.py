@@ -1,11 +1,13 @@
 """Configuration (docs/design.md, configuration): who is followed, who copies whom, and under which policy."""
 
 import itertools
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given as given_any
 from hypothesis import strategies as st
 
+from domain.configuration import Configuration, Kind
 from domain.events import (
     ControlChanged,
     ControlState,
@@ -111,6 +113,54 @@ def test_a_moved_subscription_is_new_to_its_influencer() -> None:
     known = configuration(subscription(), ms=0)
     known.evolve(subscription(influencer="bob"), at(5))
     assert known.active_since["sam-ann"] == at(5)
+
+
+def test_a_moved_subscription_comes_last_among_all() -> None:
+    """So that a copy of the subscriptions, made in their order, finds those of each influencer in the same order."""
+    events = (subscription("a"), subscription("b", influencer="bob"), subscription("a", influencer="bob"))
+    assert list(configuration(*events).subscriptions) == ids("bob", *events) == ["b", "a"]
+
+
+# --- kinds -------------------------------------------------------------------------------------------------
+
+
+def test_only_the_kinds_that_are_kept_are_folded_and_the_others_cannot_be_asked_for() -> None:
+    known = Configuration({Kind.INFLUENCER})
+    for event in (influencer(), subscription(), guardrail("global", spread_bps=1)):
+        known.evolve(event, at(0))
+    assert known.followed(Venue.HYPERLIQUID) == {ANN: "ann"}
+    questions: list[Callable[[], object]] = [
+        lambda: known.subscriptions["sam-ann"],
+        lambda: known.subscribers.get("sam"),
+        lambda: "global" in known.guardrails,
+        lambda: list(known.policies),
+        lambda: len(known.subscriptions),
+        lambda: known.policy_of(subscription()),
+        lambda: known.subscriber_policy("sam"),
+        lambda: known.controls.engine(1),
+    ]
+    for question in questions:
+        with pytest.raises(LookupError, match="this configuration keeps no"):
+            question()
+
+
+def test_subscriptions_are_folded_without_the_influencers_and_subscribers_that_they_name() -> None:
+    known = Configuration({Kind.SUBSCRIPTION})
+    for event in (influencer(), subscription()):
+        known.evolve(event, at(0))
+    assert [one.id for one in known.subscriptions_of("ann")] == ["sam-ann"]
+
+
+def test_what_entries_have_in_common_is_one_object() -> None:
+    known = configuration(
+        *(influencer(name, f"0x{number:040}") for number, name in enumerate(("ann", "bob"))),
+        *(subscription(f"sam-{name}", influencer=name, limits={"spread_bps": 3}) for name in ("ann", "bob")),
+    )
+    one, other = known.subscriptions.values()
+    assert one.limits is other.limits
+    assert one.sizing is other.sizing
+    assert one.filters is other.filters
+    assert one.influencer_id is known.influencers["ann"].id
 
 
 # --- policies ----------------------------------------------------------------------------------------------

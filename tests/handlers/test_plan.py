@@ -43,7 +43,7 @@ from domain.paper_execution import fill_on_paper
 from domain.portfolio_set import EVALUATION_INTERVAL_NS
 from domain.position import Position
 from domain.reason_codes import Reason
-from handlers.live.configuration import LiveConfiguration, directory_at
+from handlers.live.configuration import LiveConfiguration, configuration_fold
 from handlers.live.mark_prices import LiveMarkPrices
 from handlers.plan import QUEUE_MARGIN_NS, Plan, PlanState
 from handlers.services.config_import import import_lines
@@ -671,7 +671,8 @@ class Behind(LiveConfiguration):
     """As of an earlier CONFIG sequence until it is let follow."""
 
     async def load(self, sequence: int) -> None:
-        self.directory, self.sequence = await directory_at(self._connection, self._codec, sequence)
+        self._fold = await configuration_fold(self._connection, self._codec, until=sequence)
+        self.directory, self.sequence = self._fold.directory, self._fold.sequence
 
     async def follow(self) -> None:
         await self._following.start(self.sequence)

@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 
+from domain.configuration import ALL_KINDS, Kind
 from domain.events import Venue
 from gateways.registry import ADAPTERS
 from gateways.venue_adapter import Purpose, VenueClients
@@ -40,6 +41,20 @@ FOLDS = ("normalize", "group", "quote", "match", "plan", "execute")
 STAGES = ("ingest", *FOLDS, "mark", "resolve", "projections")
 """Everything `vibe run` can run, in the order in which events flow."""
 
+_CONFIGURATION_OF: dict[str, frozenset[Kind]] = {
+    "ingest": frozenset({Kind.INFLUENCER}),
+    "normalize": frozenset(),
+    "group": frozenset(),
+    "quote": frozenset({Kind.GUARDRAIL}),
+    "match": frozenset({Kind.INFLUENCER, Kind.SUBSCRIBER, Kind.SUBSCRIPTION, Kind.GUARDRAIL}),
+    "plan": frozenset({Kind.SUBSCRIBER, Kind.GUARDRAIL, Kind.POLICY, Kind.CONTROL}),
+    "execute": frozenset({Kind.POLICY}),
+    "mark": frozenset(),
+    "resolve": frozenset(),
+    "projections": frozenset(),
+}
+"""What each stage needs of the configuration, by hundreds of thousands of entries; a stage that is not named here needs
+all of it."""
 _NEED_MARK_PRICES = frozenset({"plan", "mark", "resolve"})
 _NEED_TRADED_ASSETS = frozenset({"mark", "resolve"})
 
@@ -61,8 +76,9 @@ class Process:
         self._connection: Connection = await connect(self._nats_url, f"vibe {' '.join(self._stages)}")
         self._resources.push_async_callback(self._connection.close)
         await topology.verify(self._connection)
-        self._configuration = LiveConfiguration(self._connection, codec())
-        self._live: list[LiveConfiguration | LiveMarkPrices | TradedAssets] = [self._configuration]
+        kinds = frozenset().union(*(_CONFIGURATION_OF.get(name, ALL_KINDS) for name in self._stages))
+        self._configuration = LiveConfiguration(self._connection, codec(), kinds)
+        self._live: list[LiveConfiguration | LiveMarkPrices | TradedAssets] = [self._configuration] if kinds else []
         self._valuation = LiveMarkPrices(self._connection, codec())
         if _NEED_MARK_PRICES.intersection(self._stages):
             self._live.append(self._valuation)
