@@ -38,7 +38,7 @@ class Policy(Struct, frozen=True, gc=False):
     spread_micros: Annotated[int, Guardrail("widest spread to open in, in dollars")] = 20_000
     spread_bps: Annotated[int, Guardrail("widest spread to open in, in bps")] = 20
     depth_ratio_micros: Annotated[int, Guardrail("how many times the order the price band must hold")] = 1_250_000
-    latency_ms: Annotated[int, Guardrail("paper latency: from the trade's detection to the quote")] = 750
+    latency_ms: Annotated[int, Guardrail("paper latency: from the end of the group's window to the quote")] = 750
     latency_jitter_ms: Annotated[int, Guardrail("paper latency: most that is added, derived from the group")] = 250
     max_signal_age_ms: Annotated[int, Guardrail("oldest signal that opens anything")] = 60_000
     max_quote_age_ms: Annotated[int, Guardrail("oldest quote that opens anything; 0 = off", before=0)] = 5_000

@@ -32,6 +32,7 @@ from domain.ids import derived
 from domain.portfolio import Portfolio
 from domain.portfolio_maintenance import before_deciding, payouts
 from domain.portfolio_set import PortfolioSet
+from domain.venues import VENUES
 from handlers.live.configuration import LiveConfiguration
 from handlers.live.mark_prices import LiveMarkPrices
 from streams import subjects
@@ -222,7 +223,8 @@ class Plan(Stage[PlanState]):
 def _queued(request: ExecutionRequested, policy: Policy, at: str, now: int) -> Output:
     """EXEC_GLOBAL copies first in, first out by detect time, so a request waits until none before it can come."""
     latency_ms = policy.latency_ms + policy.latency_jitter_ms
-    due_at = request.detect_time + latency_ms * _MILLISECOND + QUEUE_MARGIN_NS
+    window_ns = VENUES[request.venue].group_window_ns
+    due_at = request.detect_time + window_ns + latency_ms * _MILLISECOND + QUEUE_MARGIN_NS
     queued = CopyQueued(request=request, request_at=at, due_at=due_at, queued_at=now)
     return Output(subjects.executions(request.subscriber_id), queued, f"{request.request_id}.queued", request.group_id)
 

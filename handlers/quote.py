@@ -70,7 +70,7 @@ class Quote(Stage[Wanted]):
         wanted = QuoteWanted(
             quote_id=derived("quo", group.group_id),
             group=group,
-            due_at=group.detect_time + latency_ms * _MILLISECOND,
+            due_at=group.closed_at + latency_ms * _MILLISECOND,
         )
         yield _output(wanted, f"{wanted.quote_id}.wanted", None)
 

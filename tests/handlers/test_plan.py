@@ -43,6 +43,7 @@ from domain.paper_execution import fill_on_paper
 from domain.portfolio_set import EVALUATION_INTERVAL_NS
 from domain.position import Position
 from domain.reason_codes import Reason
+from domain.venues import VENUES
 from handlers.live.configuration import LiveConfiguration, configuration_fold
 from handlers.live.mark_prices import LiveMarkPrices
 from handlers.plan import QUEUE_MARGIN_NS, Plan, PlanState
@@ -485,7 +486,8 @@ def for_everyone(
 def due_of(configuration: LiveConfiguration, wanted: ExecutionRequested) -> int:
     policy = configuration.directory.policy_named(wanted.policy_hash)
     assert policy is not None
-    return wanted.detect_time + (policy.latency_ms + policy.latency_jitter_ms) * MS + QUEUE_MARGIN_NS
+    latency_ns = (policy.latency_ms + policy.latency_jitter_ms) * MS
+    return wanted.detect_time + VENUES[wanted.venue].group_window_ns + latency_ns + QUEUE_MARGIN_NS
 
 
 def test_a_request_of_exec_global_is_queued() -> None:
@@ -495,7 +497,7 @@ def test_a_request_of_exec_global_is_queued() -> None:
     (queued,) = lane.when(wanted, sequence=77)
     due = due_of(configuration, wanted)
     assert queued == CopyQueued(request=wanted, request_at="RAW:77.0", due_at=due, queued_at=NOW)
-    assert due == NOW + 1_250 * MS
+    assert due == NOW + (250 + 1_000 + 250) * MS, "the window, the longest latency, and the margin"
     assert lane.outputs[0].id == "req1.queued"
     assert lane.stage.due(lane.state) == due
     assert lane.when_time_passes(due - 1) == []

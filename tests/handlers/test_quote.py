@@ -7,6 +7,7 @@ import pytest
 from domain.events import GroupClosed, QuoteCaptured, QuoteFailed, QuoteWanted, Terms, Venue
 from domain.ids import derived, jitter
 from domain.reason_codes import Reason
+from domain.venues import VENUES
 from gateways.venue_errors import VenueUnavailableError, WireError
 from gateways.venue_types import Book, Captured
 from handlers.quote import Quote
@@ -40,7 +41,8 @@ def group(number: int = 1, venue: Venue = Venue.HYPERLIQUID) -> GroupClosed:
         influencer_id="alice",
         venue=venue,
         asset="BTC",
-        detect_time=NOW,
+        detect_time=NOW - VENUES[venue].group_window_ns,
+        closed_at=NOW,
     )
 
 
@@ -49,16 +51,17 @@ def folding(books: FakeBooks, *lines: str) -> Folding[Any]:
     return Folding(Quote(configured([*(lines or [NO_LATENCY]), *LINES[1:]]), of_venues, lambda: NOW))
 
 
-def due_ms(lane: Folding[Any], number: int) -> int:
-    """How long after its detection the quote of a group is due."""
-    (wanted,) = lane.when(group(number))
+def due_ms(lane: Folding[Any], number: int, venue: Venue = Venue.HYPERLIQUID) -> int:
+    """How long after its window closed the quote of a group is due."""
+    (wanted,) = lane.when(group(number, venue))
     assert isinstance(wanted, QuoteWanted)
     return (wanted.due_at - NOW) // 1_000_000
 
 
-def test_latency_by_default_is_750_ms_and_0_to_250_ms_drawn_from_the_group() -> None:
+@pytest.mark.parametrize("venue", list(Venue))
+def test_latency_by_default_is_750_to_1000_ms_from_the_end_of_the_window(venue: Venue) -> None:
     lane = Folding(Quote(configured(LINES[1:]), dict.fromkeys(Venue, FakeBooks(BOOK)), lambda: NOW))
-    found = [due_ms(lane, number) for number in range(200)]
+    found = [due_ms(lane, number, venue) for number in range(200)]
     assert 750 <= min(found) < 770
     assert 980 < max(found) <= 1_000
     assert found == [750 + jitter(f"g{number}", 250) for number in range(200)], "replay draws the same"
