@@ -21,8 +21,9 @@ class RateLimiter:
 
     @classmethod
     def per_minute(cls, weight: float) -> Self:
-        """A budget of `weight` a minute that may be spent at once."""
-        return cls(weight / 60, weight)
+        """At most `weight` within any minute: a quarter of it may be spent at once, the rest evenly."""
+        burst = max(1.0, weight / 4)
+        return cls(max(weight - burst, burst) / 60, burst)
 
     async def spend(self, weight: float = 1.0) -> None:
         """Wait until a request of this weight may go. One above the burst goes when the bucket is full."""

@@ -13,7 +13,7 @@ from gateways.rate_limit import RateLimiter
 from gateways.venue_adapter import Purpose
 from gateways.venue_types import DecodedRaw
 
-WEIGHT_SHARES = {Purpose.INGEST: 379, Purpose.QUOTE: 780, Purpose.MARK: 40, Purpose.RESOLVE: 1}
+WEIGHT_SHARES = {Purpose.INGEST: 560, Purpose.QUOTE: 560, Purpose.MARK: 79, Purpose.RESOLVE: 1}
 """How the venue's request weight per minute is split, in parts of 1,200 (docs/venues/hyperliquid.md, limits). Markets
 do not end on this venue: there is nothing to request for RESOLVE."""
 

@@ -36,12 +36,19 @@ async def test_a_burst_is_served_at_once_and_the_rest_at_the_rate() -> None:
 
 
 async def test_weights_are_spent_at_once_and_then_at_the_rate() -> None:
-    # 600 a minute: 600 at once, then 10 a second.
-    times = await served_at_once(RateLimiter.per_minute(600), [200, 200, 200, 2, 2, 1])
+    times = await served_at_once(RateLimiter(rate_per_second=10, burst=600), [200, 200, 200, 2, 2, 1])
     assert times == sorted(times), "in order of arrival"
     assert max(times[:3]) < 0.15
     for waited, due in zip(times[3:], (0.2, 0.4, 0.5), strict=True):
         assert due - 0.01 <= waited < due + 0.5, "never sooner than the rate allows"
+
+
+async def test_a_minute_never_sees_more_than_its_weight() -> None:
+    # 800 a minute: 200 at once, then 10 a second, which are 600 in the minute.
+    times = await served_at_once(RateLimiter.per_minute(800), [100, 100, 2, 3])
+    assert max(times[:2]) < 0.15
+    for waited, due in zip(times[2:], (0.2, 0.5), strict=True):
+        assert due - 0.01 <= waited < due + 0.5
 
 
 async def test_what_is_not_used_is_saved_up_to_the_burst() -> None:
@@ -54,7 +61,7 @@ async def test_what_is_not_used_is_saved_up_to_the_burst() -> None:
 
 
 async def test_idling_never_saves_more_than_the_burst() -> None:
-    limiter = RateLimiter.per_minute(600)  # 10 a second
+    limiter = RateLimiter(rate_per_second=10, burst=600)
     await limiter.spend(1)
     await asyncio.sleep(0.3)
     first, second = await served_at_once(limiter, [600, 3])
@@ -82,7 +89,7 @@ async def test_requests_are_served_in_order_of_arrival() -> None:
 
 
 async def test_requests_that_can_wait_leave_half_of_the_bucket() -> None:
-    limiter = RateLimiter.per_minute(600)  # 10 a second
+    limiter = RateLimiter(rate_per_second=10, burst=600)
     start = time.monotonic()
     await limiter.spare()
     assert time.monotonic() - start < 0.1, "all of it is there"

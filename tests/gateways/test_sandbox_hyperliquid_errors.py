@@ -8,7 +8,8 @@ import pytest
 import websockets
 from aiohttp import web
 
-from gateways.sandbox.hyperliquid import FlowSource, Limits
+from gateways.sandbox.hyperliquid import FlowSource, Limits, Sandbox
+from gateways.sandbox.hyperliquid.faults import Faults
 from gateways.sandbox.hyperliquid.subscriptions import Subscription, Topic
 from gateways.sandbox.hyperliquid.websocket_hub import Connection, WebsocketHub
 from tests.gateways.test_sandbox_hyperliquid_ws import ORIGIN_NS, Clock, connected, played, serving
@@ -81,12 +82,74 @@ async def test_users_are_counted_over_all_connections_and_freed() -> None:
 
 
 def test_the_limits_are_the_venues() -> None:
-    assert (Limits().idle_s, Limits().users, Limits().subscriptions) == (60.0, 15, 1_000)
+    limits = Limits()
+    assert (limits.idle_s, limits.users, limits.subscriptions) == (60.0, 15, 1_000)
+    assert (limits.connections, limits.connections_per_minute) == (10, 30)
+    assert (limits.messages_per_minute, limits.weight_per_minute) == (2_000, 1_200)
+
+
+async def ask(sandbox: Sandbox, body: dict[str, object]) -> int:
+    async with aiohttp.ClientSession() as http, http.post(f"{sandbox.url}/info", json=body) as response:
+        return response.status
+
+
+async def test_requests_above_the_weight_of_a_minute_are_answered_429() -> None:
+    limited = serving(FlowSource(1, origin_ns=ORIGIN_NS), limits=Limits(weight_per_minute=27))
+    async with limited as sandbox:
+        book: dict[str, object] = {"type": "l2Book", "coin": "BTC"}
+        bodies: list[dict[str, object]] = [{"type": "meta"}, book, book, book, book]
+        assert [await ask(sandbox, body) for body in bodies] == [200, 200, 200, 200, 429]
+        assert (sandbox.usage.weight, sandbox.usage.requests_refused) == (26, 1)
+        assert sandbox.usage.requests == {"meta": 1, "l2Book": 3}
+
+
+async def test_rows_of_fills_weigh_on_what_comes_after_them() -> None:
+    limited = serving(FlowSource(7, origin_ns=ORIGIN_NS, horizon_s=90), Clock(90), Limits(weight_per_minute=60))
+    async with limited as sandbox:
+        await asyncio.wait_for(sandbox.done.wait(), 2)
+        accounts = sandbox.market.accounts
+        busiest = max(accounts, key=lambda address: len(accounts[address].newest_fills()))
+        rows = len(accounts[busiest].newest_fills())
+        assert await ask(sandbox, {"type": "userFills", "user": user(0)}) == 200, "nothing on top for no fills"
+        assert await ask(sandbox, {"type": "userFills", "user": busiest}) == 200
+        assert sandbox.usage.weight == 40 + -(-rows // 20) > 40
+        assert await ask(sandbox, {"type": "meta"}) == 429, "20 would have been left without the rows"
+
+
+async def test_more_connections_than_allowed_are_refused_until_one_ends() -> None:
+    limited = serving(FlowSource(1, origin_ns=ORIGIN_NS), limits=Limits(connections=2))
+    async with limited as sandbox, connected(sandbox):
+        async with connected(sandbox):
+            with pytest.raises(websockets.InvalidStatus, match="429"):
+                await websockets.connect(sandbox.ws_url)
+        await asyncio.sleep(0.05)
+        async with connected(sandbox) as again:
+            await again.send({"method": "ping"})
+            assert await again.next() == {"channel": "pong"}
+        assert (sandbox.usage.connections, sandbox.usage.connections_refused) == (3, 1)
+
+
+async def test_connections_made_within_a_minute_are_counted() -> None:
+    limited = serving(FlowSource(1, origin_ns=ORIGIN_NS), limits=Limits(connections_per_minute=2))
+    async with limited as sandbox:
+        for _ in range(2):
+            async with connected(sandbox):
+                pass
+        with pytest.raises(websockets.InvalidStatus, match="429"):
+            await websockets.connect(sandbox.ws_url)
+
+
+async def test_a_client_that_sends_too_many_messages_is_disconnected() -> None:
+    limited = serving(FlowSource(1, origin_ns=ORIGIN_NS), limits=Limits(messages_per_minute=3))
+    async with limited as sandbox, connected(sandbox) as client:
+        for _ in range(4):
+            await client.send({"method": "ping"})
+        assert await client.close_code() == 1006
 
 
 async def test_who_leaves_is_listened_for_no_longer() -> None:
     limits, topic = Limits(), Topic("trades", "BTC")
-    hub = WebsocketHub(limits)
+    hub = WebsocketHub(limits, Faults())
     connection = Connection(web.WebSocketResponse(), asyncio.Transport(), "127.0.0.1", limits)
     hub.admit(connection)
     hub.subscribe(connection, Subscription(topic, {}))

@@ -1,5 +1,6 @@
 """Faults on demand."""
 
+import asyncio
 import time
 from typing import Any
 
@@ -19,7 +20,7 @@ from tests.gateways.test_sandbox_hyperliquid_ws import (
     wire_trades,
 )
 
-NONE = {"refuse_connections_s": 0.0, "http_429": 0, "delay_ms": 0, "duplicate": False}
+NONE = {"refuse_connections_s": 0.0, "silence_s": 0.0, "http_429": 0, "delay_ms": 0, "duplicate": False}
 
 
 async def order(sandbox: Sandbox, **faults: object) -> Any:
@@ -106,3 +107,28 @@ async def test_trades_come_twice() -> None:
         twice = [(await client.next())["data"] for _ in range(2)]
         assert twice == [wire_trades([action])] * 2
         assert await client.quiet()
+
+
+async def test_books_come_twice_too() -> None:
+    clock = Clock()
+    async with serving(FlowSource(SEED, origin_ns=ORIGIN_NS), clock) as sandbox, connected(sandbox) as client:
+        action = next(one for one in until(20) if one.book is not None)
+        await client.subscribe(type="bbo", coin=action.coin)
+        await client.next("bbo")
+        await order(sandbox, duplicate=True)
+        clock.advance(action.offset_ms / 1_000)
+        one, other = await client.next("bbo"), await client.next("bbo")
+        assert one == other
+
+
+async def test_silent_feeds_stay_open_and_are_heard_again_afterwards() -> None:
+    async with played(0.1) as sandbox, connected(sandbox) as client:
+        await client.subscribe(type="l2Book", coin="SOL", fast=True)
+        await client.next("l2Book")
+        assert (await order(sandbox, silence_s=30))["silence_s"] > 29
+        await asyncio.sleep(0.01)
+        assert await client.quiet(1.2), "books are sent twice a second otherwise"
+        await client.send({"method": "ping"})
+        assert await client.next() == {"channel": "pong"}
+        await order(sandbox, silence_s=0)
+        assert (await client.next("l2Book"))["data"]["coin"] == "SOL"

@@ -12,13 +12,15 @@ import sys
 import msgspec
 import uvloop
 
+from gateways.sandbox.hyperliquid import Limits
 from gateways.sandbox.hyperliquid.load_source import LoadSource
 from gateways.sandbox.hyperliquid.server import serve
 
 
 async def main(rate: float, influencers: int, coins: int, seconds: float) -> None:
     source = LoadSource(rate=rate, influencers=influencers, coins=coins, seconds=seconds)
-    venue = await serve(source)
+    # The software's own limits are measured here, not the venue's.
+    venue = await serve(source, limits=Limits(weight_per_minute=1_000_000_000))
     _write({"ws_url": venue.ws_url, "url": venue.url})
     lines = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)

@@ -7,6 +7,15 @@ from gateways.sandbox.hyperliquid.recording import RecordingSource
 from gateways.sandbox.hyperliquid.server import Sandbox, serve
 from gateways.sandbox.hyperliquid.sources import FlowSource
 from gateways.sandbox.hyperliquid.traders import INFLUENCERS, SandboxInfluencer
-from gateways.sandbox.hyperliquid.websocket_hub import Limits
+from gateways.sandbox.hyperliquid.websocket_hub import Limits, Usage
 
-__all__ = ["INFLUENCERS", "FlowSource", "Limits", "RecordingSource", "Sandbox", "SandboxInfluencer", "serve"]
+__all__ = [
+    "INFLUENCERS",
+    "FlowSource",
+    "Limits",
+    "RecordingSource",
+    "Sandbox",
+    "SandboxInfluencer",
+    "Usage",
+    "serve",
+]

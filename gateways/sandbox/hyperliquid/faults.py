@@ -1,8 +1,9 @@
 """Faults on demand: what a venue does on a bad day, switched on by `POST /sandbox/faults`.
 
-Keys of the body: `drop_connections` (abort every socket now), `refuse_connections_s`, `http_429` (for so many `/info`
-calls), `inject_frames` (raw text to every socket with a subscription), `delay_ms` (before every `/info` answer) and
-`duplicate` (every trades frame twice). What is not named stays as it is.
+Keys of the body: `drop_connections` (abort every socket now), `refuse_connections_s`, `silence_s` (sockets stay open
+and feeds send nothing), `http_429` (for so many `/info` calls), `inject_frames` (raw text to every socket with a
+subscription), `delay_ms` (before every `/info` answer) and `duplicate` (every frame of a feed twice). What is not named
+stays as it is.
 """
 
 import time
@@ -16,6 +17,7 @@ class FaultOrder(msgspec.Struct, forbid_unknown_fields=True):
     drop_connections: bool = False
     inject_frames: list[str] = []
     refuse_connections_s: float | None = None
+    silence_s: float | None = None
     http_429: int | None = None
     delay_ms: int | None = None
     duplicate: bool | None = None
@@ -28,12 +30,15 @@ class Faults:
         self.delay_ms = 0
         self.duplicate = False
         self._refuse_until = 0.0
+        self._silent_until = 0.0
         self._refusals_left = 0
 
     def order(self, wanted: FaultOrder) -> None:
         """Put in force what lasts; dropping and injecting happen once and are the server's to do."""
         if wanted.refuse_connections_s is not None:
             self._refuse_until = time.monotonic() + wanted.refuse_connections_s
+        if wanted.silence_s is not None:
+            self._silent_until = time.monotonic() + wanted.silence_s
         if wanted.http_429 is not None:
             self._refusals_left = wanted.http_429
         if wanted.delay_ms is not None:
@@ -44,6 +49,10 @@ class Faults:
     @property
     def refusing_connections(self) -> bool:
         return time.monotonic() < self._refuse_until
+
+    @property
+    def silent(self) -> bool:
+        return time.monotonic() < self._silent_until
 
     def take_429(self) -> bool:
         """True when this `/info` call is one of those to refuse."""
@@ -56,6 +65,7 @@ class Faults:
         """The faults in force, under the keys that order them; `http_429` and the seconds are what is left."""
         return {
             "refuse_connections_s": max(0.0, round(self._refuse_until - time.monotonic(), 3)),
+            "silence_s": max(0.0, round(self._silent_until - time.monotonic(), 3)),
             "http_429": self._refusals_left,
             "delay_ms": self.delay_ms,
             "duplicate": self.duplicate,

@@ -17,6 +17,10 @@ _MICRO: Final = Decimal("0.000001")
 _ENTRY: Final = Context(prec=6)
 _RATIO: Final = Decimal("0.0000000001")
 
+_LIGHT: Final = frozenset({"l2Book", "allMids", "clearinghouseState"})
+_BY_ROWS: Final = frozenset({"userFills", "userFillsByTime", "userTwapSliceFillsByTime"})
+_ROWS_PER_WEIGHT: Final = 20
+
 # maxLeverage -> (table id, USD of notional from which less leverage is allowed, that leverage), as on the venue.
 _TIERS: Final = {40: (56, 150_000_000, 20), 25: (55, 100_000_000, 15), 20: (53, 40_000_000, 10), 10: (51, 3_000_000, 5)}
 
@@ -29,6 +33,16 @@ def answer(market: Market, now_ms: int, body: object) -> object:
     if not isinstance(kind, str) or kind not in _QUESTIONS:
         raise Unparsable(f"unknown type {kind!r}")
     return _QUESTIONS[kind](market, now_ms, body)
+
+
+def weight(body: object) -> int:
+    """What a request costs before its answer is known: 20 unless it is one of the light ones."""
+    return 2 if isinstance(body, dict) and str(body.get("type")) in _LIGHT else 20
+
+
+def surcharge(body: dict[str, Any], answered: object) -> int:
+    """What the rows of an answer cost on top: 1 for every 20 fills."""
+    return -(-len(answered) // _ROWS_PER_WEIGHT) if body["type"] in _BY_ROWS and isinstance(answered, list) else 0
 
 
 def _meta(market: Market, now_ms: int, body: dict[str, Any]) -> object:

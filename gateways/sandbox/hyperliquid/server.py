@@ -28,6 +28,8 @@ class Sandbox:
         self.url = f"http://{address}"
         self.ws_url = f"ws://{address}/ws"
         self.done = asyncio.Event()
+        self.usage = venue.hub.usage
+        self.market = venue.market
         self._venue = venue
         self._runner = runner
         self._running = asyncio.create_task(self._run(source))
@@ -62,7 +64,8 @@ async def serve(
     limits: Limits | None = None,
 ) -> Sandbox:
     """Start a venue that plays `source` at once; port 0 takes a free one. `clock` returns ns since the epoch."""
-    faults, hub = Faults(), WebsocketHub(limits or Limits())
+    faults = Faults()
+    hub = WebsocketHub(limits or Limits(), faults)
     venue = Venue(source, hub, faults, clock)
     routes = _Routes(venue)
     app = web.Application(client_max_size=_LARGEST_BODY)
@@ -90,6 +93,8 @@ class _Routes:
     async def ws(self, request: web.Request) -> web.StreamResponse:
         if self._faults.refusing_connections:
             return web.Response(status=503)
+        if not self._hub.may_connect(request.remote or ""):
+            return web.Response(status=429, text="Too Many Requests")
         ws = web.WebSocketResponse(compress=False, timeout=_GRACE_S)
         await ws.prepare(request)
         if request.transport is None:
@@ -103,6 +108,9 @@ class _Routes:
         return ws
 
     def _receive(self, connection: Connection, raw: str | bytes) -> None:
+        if not self._hub.may_send(connection):
+            connection.hang_up()
+            return
         try:
             request = parse(raw)
         except Unparsable:
@@ -120,12 +128,23 @@ class _Routes:
         body = await request.read()
         if self._faults.delay_ms:
             await asyncio.sleep(self._faults.delay_ms / 1_000)
-        if self._faults.take_429():
+        try:
+            asked = msgspec.json.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return web.Response(status=422, text=_BAD_BODY)
+        spent, usage = self._hub.client(request.remote or "").weight, self._hub.usage
+        weight = info.weight(asked)
+        if self._faults.take_429() or not spent.take(weight):
+            usage.requests_refused += 1
             return web.Response(status=429, text="Too Many Requests")
         try:
-            answer = info.answer(self._venue.market, self._venue.now_ms(), msgspec.json.decode(body))
-        except (Unparsable, msgspec.DecodeError, UnicodeDecodeError):
+            answer = info.answer(self._venue.market, self._venue.now_ms(), asked)
+        except Unparsable:
             return web.Response(status=422, text=_BAD_BODY)
+        surcharge = info.surcharge(asked, answer)
+        spent.add(surcharge)
+        usage.weight += weight + surcharge
+        usage.requests[asked["type"]] += 1
         return _json(answer)
 
     async def faults(self, request: web.Request) -> web.Response:

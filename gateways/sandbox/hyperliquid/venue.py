@@ -56,7 +56,7 @@ class Venue:
         """Send the trades of one coin, and to each account its fills. `frame` is sent instead of one made here."""
         topic = Topic("trades", trades[0].coin)
         if self.hub.has_subscribers(topic):
-            self._send_trades(topic, frame or frames.trades(trades))
+            self.hub.publish(topic, frame or frames.trades(trades))
         by_user: defaultdict[str, list[Fill]] = defaultdict(list)
         for user, fill in fills:
             if fill.twap_id is None:  # TWAP slices have a feed of their own
@@ -81,10 +81,6 @@ class Venue:
         self.market.books[coin] = book
         self.hub.publish(Topic(channel, coin), frame)
 
-    def _send_trades(self, topic: Topic, frame: bytes) -> None:
-        for _ in range(2 if self.faults.duplicate else 1):
-            self.hub.publish(topic, frame)
-
     # What a client asks for.
 
     def subscribe(self, connection: Connection, wanted: Subscription) -> None:
@@ -100,29 +96,30 @@ class Venue:
         connection.send(frames.subscribed("subscribe", wanted.wire))
         if topic.channel == "trades":
             self.trades_wanted.set()
-        for frame in self._opening(topic):
-            connection.send(frame)
+        frame = self._opening(topic)
+        if frame is not None:
+            self.hub.push(connection, frame)
 
     def unsubscribe(self, connection: Connection, unwanted: Subscription) -> None:
         refusal = self.hub.unsubscribe(connection, unwanted)
         connection.send(frames.subscribed("unsubscribe", unwanted.wire) if refusal is None else frames.error(refusal))
 
-    def _opening(self, topic: Topic) -> list[bytes]:
+    def _opening(self, topic: Topic) -> bytes | None:
         """What a new subscriber gets before anything live."""
         book = self.market.books.get(topic.name)
         match topic.channel:
             case "trades" if self.market.recent_trades[topic.name]:
-                return [frames.trades(self.market.recent_trades[topic.name])] * (2 if self.faults.duplicate else 1)
+                return frames.trades(self.market.recent_trades[topic.name])
             case "bbo" if book is not None:
-                return [frames.bbo(topic.name, book, self.now_ms())]
+                return frames.bbo(topic.name, book, self.now_ms())
             case "l2Book" if book is not None:
-                return [frames.l2_book(topic, book, self.now_ms())]
+                return frames.l2_book(topic, book, self.now_ms())
             case "allMids":
-                return [frames.all_mids(topic.name, self.market.mids(topic.name))]
+                return frames.all_mids(topic.name, self.market.mids(topic.name))
             case "userFills":
                 account = self.market.accounts.get(topic.name)
-                return [frames.user_fills(topic.name, account.newest_fills() if account else [], snapshot=True)]
-        return []
+                return frames.user_fills(topic.name, account.newest_fills() if account else [], snapshot=True)
+        return None
 
     # What is sent regularly.
 

@@ -1,25 +1,61 @@
-"""The connections of the venue: what each is subscribed to, and the limits per client address."""
+"""The connections of the venue: what each is subscribed to, the limits per client address, and what each has used."""
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 from aiohttp import web
 
+from gateways.sandbox.hyperliquid.faults import Faults
 from gateways.sandbox.hyperliquid.subscriptions import Subscription, Topic
 from gateways.sandbox.websocket_connection import QueuedConnection
+from gateways.sandbox.windows import SlidingWindow
+
+_MINUTE_S = 60.0
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the venue allows; the defaults are the real venue's. Users and subscriptions count per client address."""
+    """What the venue allows; the defaults are the real venue's, counted per client address.
+
+    More than `messages_per_minute` ends the connection: what the venue does then is not documented.
+    """
 
     idle_s: float = 60.0
     users: int = 15
     subscriptions: int = 1_000
+    connections: int = 10
+    connections_per_minute: int = 30
+    messages_per_minute: int = 2_000
+    weight_per_minute: int = 1_200
     queued_frames: int = 4_096
+
+
+@dataclass
+class Usage:
+    """What all clients have used so far, for tests and benchmarks."""
+
+    weight: int = 0
+    requests: Counter[str] = field(default_factory=Counter)
+    """Answered `/info` requests by type."""
+    requests_refused: int = 0
+    connections: int = 0
+    connections_refused: int = 0
+    messages: int = 0
+    subscriptions: int = 0
+    """The most that were open at a time."""
+    subscriptions_refused: int = 0
+
+
+class Client:
+    """One client address: what it spent of the limits that count within a minute."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.weight = SlidingWindow(limits.weight_per_minute, _MINUTE_S)
+        self.connections = SlidingWindow(limits.connections_per_minute, _MINUTE_S)
+        self.messages = SlidingWindow(limits.messages_per_minute, _MINUTE_S)
 
 
 class Connection(QueuedConnection):
@@ -34,10 +70,30 @@ class Connection(QueuedConnection):
 class WebsocketHub:
     """Routes frames to subscribers and enforces the limits."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, faults: Faults) -> None:
         self.limits = limits
+        self.usage = Usage()
         self.connections: set[Connection] = set()
+        self._faults = faults
+        self._clients: dict[str, Client] = {}
         self._subscribers: defaultdict[Topic, set[Connection]] = defaultdict(set)
+
+    def client(self, address: str) -> Client:
+        return self._clients.setdefault(address, Client(self.limits))
+
+    def may_connect(self, address: str) -> bool:
+        """True when this client may open one more connection, which then counts."""
+        open_now = sum(connection.client == address for connection in self.connections)
+        if open_now < self.limits.connections and self.client(address).connections.take():
+            self.usage.connections += 1
+            return True
+        self.usage.connections_refused += 1
+        return False
+
+    def may_send(self, connection: Connection) -> bool:
+        """True when this client may send one more message, which then counts."""
+        self.usage.messages += 1
+        return self.client(connection.client).messages.take()
 
     def admit(self, connection: Connection) -> None:
         self.connections.add(connection)
@@ -52,7 +108,9 @@ class WebsocketHub:
         if wanted.topic in connection.subscriptions:
             return f"Already subscribed: {_json(wanted.wire)}"
         siblings = [other for other in self.connections if other.client == connection.client]
-        if sum(len(other.subscriptions) for other in siblings) >= self.limits.subscriptions:
+        subscribed = sum(len(other.subscriptions) for other in siblings)
+        if subscribed >= self.limits.subscriptions:
+            self.usage.subscriptions_refused += 1
             return f"Cannot subscribe to more than {self.limits.subscriptions} channels."
         if wanted.topic.channel == "userFills":
             users = {topic.name for other in siblings for topic in other.subscriptions if topic.channel == "userFills"}
@@ -60,6 +118,7 @@ class WebsocketHub:
                 return f"Cannot track more than {self.limits.users} total users."
         connection.subscriptions[wanted.topic] = wanted
         self._subscribers[wanted.topic].add(connection)
+        self.usage.subscriptions = max(self.usage.subscriptions, subscribed + 1)
         return None
 
     def unsubscribe(self, connection: Connection, unwanted: Subscription) -> str | None:
@@ -83,8 +142,15 @@ class WebsocketHub:
         return topic in self._subscribers
 
     def publish(self, topic: Topic, frame: bytes) -> None:
-        """Queue `frame` for every subscriber of `topic`."""
+        """Queue `frame` for every subscriber of `topic`: with a fault in force twice, or not at all."""
         for connection in tuple(self._subscribers.get(topic, ())):
+            self.push(connection, frame)
+
+    def push(self, connection: Connection, frame: bytes) -> None:
+        """Queue `frame` for one subscriber, as `publish` does for all."""
+        if self._faults.silent:
+            return
+        for _ in range(2 if self._faults.duplicate else 1):
             connection.send(frame)
 
     def inject(self, frames: Iterable[str]) -> None:

@@ -100,7 +100,7 @@ async def test_other_dexes_wait_until_half_of_the_budget_is_there(log: Connectio
     raw_writer = RawWriter(log, clock)
     writing = asyncio.create_task(raw_writer.run())
     writer = OrderedWriter(raw_writer, order=block_time_ms)
-    async with InfoClient(sandbox.url, limiter=RateLimiter.per_minute(80)) as info:
+    async with InfoClient(sandbox.url, limiter=RateLimiter(rate_per_second=80 / 60, burst=80)) as info:
         # 48 of 80 are spent on the main dex; six seconds later 40 are there again.
         snapshots = AccountSnapshots(info, configured(LINES), raw_writer, writer, lambda: 0, clock)
         snapshots.follow(of(ADDRESSES))
