@@ -127,8 +127,14 @@ def quote_of(outcome: QuoteCaptured | QuoteFailed) -> tuple[RequestedQuote | Non
         size_step_micros=outcome.size_step_micros,
         captured_at=outcome.captured_at,
         terms=outcome.terms,
-        venue_time=outcome.venue_time if VENUES[outcome.group.venue].book_time_is_current else None,
+        venue_time=_known_at(outcome),
     ), None
+
+
+def _known_at(outcome: QuoteCaptured) -> int | None:
+    """The earliest time at which the book is known to have been the venue's, where one is known."""
+    stated = outcome.venue_time if VENUES[outcome.group.venue].book_time_is_current else None
+    return min((time for time in (stated, outcome.current_at) if time is not None), default=None)
 
 
 def match(

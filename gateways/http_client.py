@@ -50,6 +50,10 @@ class HttpClient:
         if self._session is not None:
             await self._session.close()
 
+    async def affordable(self, weight: float = 1.0) -> None:
+        """Wait until a request of this weight could go at once."""
+        await self._limiter.affordable(weight)
+
     async def get(self, url: str, params: Params) -> bytes | None:
         """The answer's body, None for 404. A parameter with several values is sent once for each.
 

@@ -31,6 +31,11 @@ class RateLimiter:
             await self._until(weight, 0.0)
             self._tokens -= weight
 
+    async def affordable(self, weight: float = 1.0) -> None:
+        """Wait until a request of this weight could go at once, so that its turn can still be given to another one."""
+        async with self._queue:
+            await self._until(weight, 0.0)
+
     async def spare(self) -> None:
         """Wait until half of the bucket is unspent, so that urgent requests never wait for those that can."""
         await self._until(self._burst / 2, 0.01)

@@ -7,7 +7,8 @@ from typing import Protocol, TypeVar
 
 from msgspec import Raw
 
-from domain.events import RawReceived
+from domain.events import RawReceived, Terms
+from gateways.live_books import LiveBooks
 from gateways.venue_types import Captured, DecodedRaw, ListedMarket, Price
 
 Settings = TypeVar("Settings", contravariant=True)
@@ -27,6 +28,15 @@ class Books(Protocol):
 
     async def capture(self, asset: str) -> Captured | None:
         """The book now with its terms; None when the venue has none. Raises VenueUnavailableError or WireError."""
+
+    async def terms(self, asset: str) -> Terms | None:
+        """The limits for an order, which change seldom; None when the venue does not list the asset.
+
+        Raises VenueUnavailableError or WireError.
+        """
+
+    async def affordable(self) -> None:
+        """Wait until a capture could be requested at once, so that its turn can still be given to another one."""
 
 
 class Prices(Protocol):
@@ -53,6 +63,9 @@ class VenueClients(Protocol):
     """Open clients of one venue, for one purpose."""
 
     def books(self) -> Books: ...
+
+    def live_books(self) -> LiveBooks | None:
+        """The venue's books as it sends them; None when the settings turn them off."""
 
     def prices(self, clock: Callable[[], int]) -> Prices: ...
 

@@ -1,23 +1,28 @@
 """GROUPS -> GROUPS: the order book of each closed group, captured at the time that the latency model gives.
 
-First the intent (`quote.wanted`) is stored with the checkpoint, then an effect fetches the book, then the outcome is
-stored. After a crash the wanted quotes without an outcome are the to-do list.
+First the intent (`quote.wanted`) is stored with the checkpoint, then an effect gets the book, then the outcome is
+stored. After a crash the wanted quotes without an outcome are the to-do list. Where the book comes from:
+docs/design.md, quotes.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import msgspec
 
-from domain.events import GroupClosed, QuoteCaptured, QuoteFailed, QuoteWanted, Venue
+from domain.events import GroupClosed, QuoteCaptured, QuoteFailed, QuoteWanted, TradeSide, Venue
+from domain.guardrails import Policy
 from domain.ids import derived, jitter
+from domain.matching import reduces
+from domain.micros import MICRO
 from domain.reason_codes import Reason
 from domain.venues import VENUES
-from gateways.venue_adapter import Books
 from gateways.venue_errors import VenueUnavailableError, WireError
+from gateways.venue_types import Book
+from handlers.live.book_requests import ExpiredError, Priority
 from handlers.live.configuration import LiveConfiguration
+from handlers.live.quotes import VenueQuotes
 from streams import subjects
 from streams.envelope import Recorded, address
 from streams.processing.stage import Output, Stage
@@ -42,10 +47,10 @@ class Quote(Stage[Wanted]):
     schema = 1
 
     def __init__(
-        self, configuration: LiveConfiguration, books: Mapping[Venue, Books], clock: Callable[[], int]
+        self, configuration: LiveConfiguration, quotes: Mapping[Venue, VenueQuotes], clock: Callable[[], int]
     ) -> None:
         self._configuration = configuration
-        self._books = books
+        self._quotes = quotes
         self._clock = clock
 
     def initial(self, lane: Lane) -> Wanted:
@@ -93,31 +98,43 @@ class Quote(Stage[Wanted]):
         }
 
     async def _capture(self, wanted: QuoteWanted, sequence: int) -> list[Output]:
-        await asyncio.sleep(max(0.0, (wanted.due_at - self._clock()) / 1e9))
         outcome = await self._outcome(wanted)
         return [_output(outcome, wanted.quote_id, address(GROUPS.name, sequence))]
 
     async def _outcome(self, wanted: QuoteWanted) -> QuoteCaptured | QuoteFailed:
-        venue, asset = wanted.group.venue, wanted.group.asset
+        group = wanted.group
+        venue, asset = group.venue, group.asset
+        policy = self._configuration.directory.influencer_policy(group.influencer_id)
+        owed = reduces(group)
         try:
-            captured = await self._books[venue].capture(asset)
-            if captured is None:
-                reason = Reason.MARKET_CLOSED if VENUES[venue].book_ends_with_market else Reason.UNKNOWN_ASSET
-                return self._failed(wanted, reason, f"{venue.value} has no book for {asset!r}")
-            return QuoteCaptured(
-                quote_id=wanted.quote_id,
-                group=wanted.group,
-                bids=captured.book.bids,
-                asks=captured.book.asks,
-                size_step_micros=captured.terms.size_step_micros,
-                venue_time=captured.book.time,
-                captured_at=self._clock(),
-                terms=captured.terms,
+            captured, captured_at, current_at = await self._quotes[venue].capture(
+                asset,
+                wanted.due_at,
+                priority=Priority.REDUCES if owed else Priority.OPENS,
+                expires_at=None if owed else group.event_time + policy.max_signal_age_ms * _MILLISECOND,
+                enough=partial(_shows_enough, group.trade_side, policy),
             )
+        except ExpiredError:
+            limit = f"{policy.max_signal_age_ms} ms"
+            return self._failed(wanted, Reason.STALE_SIGNAL, f"older than {limit} before its book could be requested")
         except VenueUnavailableError as error:
             return self._failed(wanted, Reason.NO_QUOTE, str(error))
         except WireError as error:
             return self._failed(wanted, Reason.BOOK_INVALID, str(error))
+        if captured is None:
+            reason = Reason.MARKET_CLOSED if VENUES[venue].book_ends_with_market else Reason.UNKNOWN_ASSET
+            return self._failed(wanted, reason, f"{venue.value} has no book for {asset!r}")
+        return QuoteCaptured(
+            quote_id=wanted.quote_id,
+            group=group,
+            bids=captured.book.bids,
+            asks=captured.book.asks,
+            size_step_micros=captured.terms.size_step_micros,
+            venue_time=captured.book.time,
+            captured_at=captured_at,
+            terms=captured.terms,
+            current_at=current_at,
+        )
 
     def _failed(self, wanted: QuoteWanted, reason: Reason, detail: str) -> QuoteFailed:
         return QuoteFailed(
@@ -130,3 +147,13 @@ def _output(event: QuoteWanted | QuoteCaptured | QuoteFailed, event_id: str, cau
     group = event.group
     subject = subjects.quotes(group.influencer_id, group.venue.value, group.asset)
     return Output(subject, event, event_id, group.group_id, cause, begins=True)
+
+
+def _shows_enough(side: TradeSide, policy: Policy, book: Book) -> bool:
+    """True when a book that is truncated holds what the largest opening needs, with the depth that is asked for.
+
+    A reduction that needs more takes what there is: the rest of it is owed.
+    """
+    levels = book.asks if side is TradeSide.BUY else book.bids
+    needed = policy.max_notional_micros * policy.depth_ratio_micros // MICRO
+    return sum(price * size // MICRO for price, size in levels) >= needed

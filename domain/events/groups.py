@@ -75,7 +75,10 @@ class QuoteWanted(Event, frozen=True, kw_only=True):
 
 @stored("quote.captured")
 class QuoteCaptured(Event, frozen=True, kw_only=True):
-    """The order book at decision time. Bids fall, asks rise; `size_step_micros` is the venue's lot."""
+    """The order book at decision time. Bids fall, asks rise; `size_step_micros` is the venue's lot.
+
+    `current_at` is when a live book was last known to be the venue's; None for the answer to a request.
+    """
 
     quote_id: str
     group: GroupClosed
@@ -85,6 +88,7 @@ class QuoteCaptured(Event, frozen=True, kw_only=True):
     venue_time: int
     captured_at: int
     terms: Terms | None = None
+    current_at: int | None = None
 
 
 @stored("quote.failed")

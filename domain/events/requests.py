@@ -19,7 +19,8 @@ class Sizing(Struct, frozen=True, gc=False):
 class RequestedQuote(Struct, frozen=True):
     """The captured book as one side of it matters: best of both sides and the levels that the copy would take.
 
-    `venue_time` is the venue's time of the book, where it states when the venue read it (domain/venues.py).
+    `venue_time` is when the book is known to have been the venue's: the venue's time, where that states when it
+    read the book (domain/venues.py), or when a live book was last known to be current.
     """
 
     quote_id: str

@@ -4,18 +4,22 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import NamedTuple, Protocol
 
-from domain.events import RawReceived
+from domain.events import RawReceived, Venue
 from gateways.hyperliquid import raw_events
+from gateways.hyperliquid.book_channel import SUBSCRIPTIONS_PER_ASSET, HyperliquidBookChannel
 from gateways.hyperliquid.books import VenueBooks
 from gateways.hyperliquid.info_client import WEIGHT_PER_MINUTE, InfoClient
 from gateways.hyperliquid.prices import VenuePrices
+from gateways.live_books import LiveBooks
 from gateways.rate_limit import RateLimiter
 from gateways.venue_adapter import Purpose
 from gateways.venue_types import DecodedRaw
 
 WEIGHT_SHARES = {Purpose.INGEST: 560, Purpose.QUOTE: 560, Purpose.MARK: 79, Purpose.RESOLVE: 1}
-"""How the venue's request weight per minute is split, in parts of 1,200 (docs/venues/hyperliquid.md, limits). Markets
-do not end on this venue: there is nothing to request for RESOLVE."""
+"""How the venue's request weight per minute is split, in parts of 1,200 (docs/venues/hyperliquid.md, limits). Quotes
+come from live books first. Markets do not end on this venue: there is nothing to request for RESOLVE."""
+BOOK_MESSAGES_PER_SECOND = 10.0
+"""Subscriptions and their ends, after a burst of them; with it, half of the venue's 2,000 messages per minute."""
 
 
 class HyperliquidSettings(Protocol):
@@ -25,14 +29,24 @@ class HyperliquidSettings(Protocol):
     def hyperliquid_ws_url(self) -> str: ...
     @property
     def hyperliquid_weight_per_minute(self) -> int: ...
+    @property
+    def hyperliquid_book_subscriptions(self) -> int: ...
 
 
 class HyperliquidClients(NamedTuple):
     info: InfoClient
     ws_url: str
+    book_subscriptions: int
 
     def books(self) -> VenueBooks:
         return VenueBooks(self.info)
+
+    def live_books(self) -> LiveBooks | None:
+        assets = self.book_subscriptions // SUBSCRIPTIONS_PER_ASSET
+        if not assets:
+            return None
+        messages = RateLimiter(BOOK_MESSAGES_PER_SECOND, 2 * self.book_subscriptions)
+        return LiveBooks(Venue.HYPERLIQUID.value, self.ws_url, HyperliquidBookChannel, messages, capacity=assets)
 
     def prices(self, clock: Callable[[], int]) -> VenuePrices:
         return VenuePrices(self.info, clock)
@@ -50,4 +64,4 @@ class HyperliquidAdapter:
         weight = WEIGHT_SHARES[purpose] * settings.hyperliquid_weight_per_minute // WEIGHT_PER_MINUTE
         limiter = RateLimiter.per_minute(weight)
         async with InfoClient(settings.hyperliquid_api_url, limiter=limiter) as info:
-            yield HyperliquidClients(info, settings.hyperliquid_ws_url)
+            yield HyperliquidClients(info, settings.hyperliquid_ws_url, settings.hyperliquid_book_subscriptions)

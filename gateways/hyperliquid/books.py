@@ -1,4 +1,4 @@
-"""Books on demand, with the lot and tick of each coin. The venue's meta is loaded once, and again for a new coin."""
+"""Books on demand, with the lot and tick of each coin. The meta of a dex is loaded once, and again for a new coin."""
 
 import asyncio
 
@@ -25,10 +25,10 @@ class VenueBooks:
         book = await self._info.book(asset)
         if book is None:
             return None
-        return Captured(book, terms(asset, await self._size_step(asset)))
+        return Captured(book, await self.terms(asset) or terms(asset, 1))
 
-    async def _size_step(self, asset: str) -> int:
-        """The lot of an asset in micros; 1 when the venue's meta does not list it.
+    async def terms(self, asset: str) -> Terms | None:
+        """The limits for an order in a coin; None when the venue's meta does not list it.
 
         Raises VenueUnavailableError while the part of the meta that would list it cannot be read.
         """
@@ -37,11 +37,17 @@ class VenueBooks:
                 if asset not in self._coins:
                     await self._load(asset)
         coin = self._coins.get(asset)
-        return coin.size_step_micros if coin else 1
+        return terms(asset, coin.size_step_micros) if coin else None
+
+    async def affordable(self) -> None:
+        """Wait until a capture could be requested at once."""
+        await self._info.affordable("l2Book")
 
     async def _load(self, asset: str) -> None:
-        coins = await self._info.coins()
-        self._coins |= coins.listed  # a dex that cannot be read now keeps the lots that are known
+        dex = asset.rpartition(":")[0]
+        coins = await self._info.coins_of(dex)
+        # A dex that cannot be read now keeps the lots that are known, and no dex changes those of another one.
+        self._coins |= {name: coin for name, coin in coins.listed.items() if name.rpartition(":")[0] == dex}
         if asset not in self._coins and coins.is_unread(asset):
             raise VenueUnavailableError(f"the lot of {asset} is not known: the venue's meta of it cannot be read")
 

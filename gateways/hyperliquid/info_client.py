@@ -83,11 +83,14 @@ class InfoClient:
     ) -> None:
         await self._http.__aexit__(kind, error, trace)
 
+    async def affordable(self, query: str) -> None:
+        """Wait until such a request could go at once."""
+        await self._limiter.affordable(_weight(query))
+
     async def call(self, body: dict[str, Any], *, attempts: int | None = None) -> bytes:
         """The answer's body. Raises VenueUnavailableError when all attempts are spent, WireError on a refusal."""
         name = f"{self._url} {body}"
-        weight = 2 if body["type"] in LIGHT else 20
-        answer = await self._http.post(self._url, body, weight=weight, attempts=attempts, name=name)
+        answer = await self._http.post(self._url, body, weight=_weight(body["type"]), attempts=attempts, name=name)
         if answer is None:
             raise WireError(f"{name}: HTTP 404")
         return answer
@@ -101,11 +104,20 @@ class InfoClient:
         dexes = _dexes(await self.call({"type": "perpDexs"}))
         _read_universe(found, "", await self.call({"type": "meta", "dex": ""}))
         for dex in dexes:
-            try:
-                _read_universe(found, dex, await self.call({"type": "meta", "dex": dex}))
-            except (VenueUnavailableError, WireError) as error:
-                found.unread_dexes[dex] = str(error)
+            await self._read_dex(found, dex)
         return found
+
+    async def coins_of(self, dex: str) -> Coins:
+        """The perpetuals of one dex that are not delisted; '' is the main one. Errors are in the result."""
+        found = Coins({}, {}, {})
+        await self._read_dex(found, dex)
+        return found
+
+    async def _read_dex(self, found: Coins, dex: str) -> None:
+        try:
+            _read_universe(found, dex, await self.call({"type": "meta", "dex": dex}))
+        except (VenueUnavailableError, WireError) as error:
+            found.unread_dexes[dex] = str(error)
 
     async def book(self, coin: str, *, attempts: int = 3) -> Book | None:
         """The order book now, 20 levels a side; None for an unknown coin."""
@@ -149,6 +161,10 @@ class InfoClient:
             if len(found) == known and times[0] == times[-1]:
                 log.warning("info.fills_beyond_a_page", address=address, time=times[-1], rows=len(page))
             start_ms = times[-1] if len(found) > known else times[-1] + 1
+
+
+def _weight(query: str) -> int:
+    return 2 if query in LIGHT else 20
 
 
 def _dexes(payload: bytes) -> list[str]:

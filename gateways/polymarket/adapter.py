@@ -2,11 +2,14 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import NamedTuple, Protocol
 
-from domain.events import RawReceived
+from domain.events import RawReceived, Venue
 from gateways.http_client import HttpClient
+from gateways.live_books import LiveBooks
 from gateways.polymarket import raw_events
+from gateways.polymarket.book_channel import PolymarketBookChannel
 from gateways.polymarket.books import PolymarketBooks
 from gateways.polymarket.clob import Clob
 from gateways.polymarket.data_api import DataApi
@@ -25,6 +28,9 @@ REQUEST_SHARES = {
 }
 """Requests a second and requests at once; 20 and 40 in all (docs/venues/polymarket.md, rate limits)."""
 
+BOOK_MESSAGES_PER_SECOND = 2.0
+"""To the market channel, after a burst; one message subscribes many tokens."""
+
 
 class PolymarketSettings(Protocol):
     @property
@@ -33,6 +39,10 @@ class PolymarketSettings(Protocol):
     def polymarket_gamma_url(self) -> str: ...
     @property
     def polymarket_clob_url(self) -> str: ...
+    @property
+    def polymarket_market_ws_url(self) -> str: ...
+    @property
+    def polymarket_book_subscriptions(self) -> int: ...
     @property
     def polygon_http_url(self) -> str: ...
     @property
@@ -45,9 +55,21 @@ class PolymarketClients(NamedTuple):
     clob: Clob
     polygon: PolygonRpc
     polygon_ws_url: str
+    order_books: PolymarketBooks
+    market_ws_url: str
+    book_subscriptions: int
 
     def books(self) -> PolymarketBooks:
-        return PolymarketBooks(self.clob, self.gamma)
+        return self.order_books
+
+    def live_books(self) -> LiveBooks | None:
+        if not self.book_subscriptions:
+            return None
+        channel = partial(PolymarketBookChannel, self.order_books.forget_terms)
+        messages = RateLimiter(BOOK_MESSAGES_PER_SECOND, 20)
+        return LiveBooks(
+            Venue.POLYMARKET.value, self.market_ws_url, channel, messages, capacity=self.book_subscriptions
+        )
 
     def prices(self, clock: Callable[[], int]) -> PolymarketPrices:
         return PolymarketPrices(self.clob, clock)
@@ -63,10 +85,14 @@ class PolymarketAdapter:
     @asynccontextmanager
     async def connect(self, settings: PolymarketSettings, purpose: Purpose) -> AsyncIterator[PolymarketClients]:
         async with HttpClient(RateLimiter(*REQUEST_SHARES[purpose])) as client:
+            gamma, clob = Gamma(client, settings.polymarket_gamma_url), Clob(client, settings.polymarket_clob_url)
             yield PolymarketClients(
                 DataApi(client, settings.polymarket_data_url),
-                Gamma(client, settings.polymarket_gamma_url),
-                Clob(client, settings.polymarket_clob_url),
+                gamma,
+                clob,
                 PolygonRpc(client, settings.polygon_http_url),
                 settings.polygon_ws_url,
+                PolymarketBooks(clob, gamma),
+                settings.polymarket_market_ws_url,
+                settings.polymarket_book_subscriptions,
             )

@@ -38,6 +38,21 @@ class PolymarketBooks:
             raise market
         return Captured(book, terms(market))
 
+    async def terms(self, asset: str) -> Terms:
+        """The limits for an order in a token, at most a minute old.
+
+        Raises VenueUnavailableError or WireError, the latter also when no market has the token.
+        """
+        return terms(await self._market(asset))
+
+    def forget_terms(self, asset: str) -> None:
+        """Request the market of a token anew: its limits have changed."""
+        self._markets.pop(asset, None)
+
+    async def affordable(self) -> None:
+        """Wait until a capture could be requested at once."""
+        await self._clob.affordable()
+
     async def _market(self, asset: str) -> Market:
         """The market of a token, requested once however many captures want it at the same time."""
         now = asyncio.get_running_loop().time()

@@ -55,6 +55,10 @@ class Clob:
         self._client = client
         self._url = base_url.rstrip("/")
 
+    async def affordable(self) -> None:
+        """Wait until a request could go at once."""
+        await self._client.affordable()
+
     async def book(self, token: str) -> Book | None:
         """The book of a token now; None when it has none (any more)."""
         payload = await self._client.get(f"{self._url}/book", {"token_id": json_fields.token(token)})
@@ -85,7 +89,7 @@ class Clob:
         except msgspec.MsgspecError as error:
             raise WireError(f"not a last trade: {error}") from error
         # For a token that never traded the venue answers 0.5, with an empty side.
-        return _price(wire.price, "last trade price") if wire.side else None
+        return price(wire.price, "last trade price") if wire.side else None
 
 
 def _middles(payload: bytes | None, wanted: Sequence[str]) -> dict[str, int]:
@@ -119,23 +123,25 @@ def _decoded(payload: bytes) -> WireBook:
 
 def _book(wire: WireBook) -> Book:
     time = json_fields.milliseconds(json_fields.needed(wire.timestamp, "timestamp"), "timestamp")
-    return Book(time, tuple(sorted(_levels(wire.bids), reverse=True)), tuple(sorted(_levels(wire.asks))))
+    return Book(time, tuple(sorted(levels(wire.bids), reverse=True)), tuple(sorted(levels(wire.asks))))
 
 
-def _levels(wires: list[WireLevel]) -> list[Level]:
-    levels = []
+def levels(wires: list[WireLevel]) -> list[Level]:
+    """The levels of a side in the order of the wire, without those of size 0. Raises WireError."""
+    found = []
     for wire in wires:
         size = json_fields.exact_micros(json_fields.needed(wire.size, "size"), "size")
         if size < 0:
             raise WireError(f"size of {size} micros in a book is negative")
-        price = _price(wire.price, "price")
+        at_price = price(wire.price, "price")
         if size:
-            levels.append((price, size))
-    return levels
+            found.append((at_price, size))
+    return found
 
 
-def _price(raw: Raw, what: str) -> int:
-    price = json_fields.exact_micros(json_fields.needed(raw, what), what)
-    if not 0 < price < MICRO:
-        raise WireError(f"{what} of {price} micros is not between 0 and 1")
-    return price
+def price(raw: Raw, what: str) -> int:
+    """A price in micros. Raises WireError for what is not between 0 and 1."""
+    value = json_fields.exact_micros(json_fields.needed(raw, what), what)
+    if not 0 < value < MICRO:
+        raise WireError(f"{what} of {value} micros is not between 0 and 1")
+    return value

@@ -1,5 +1,6 @@
 """Following SIGNALS for the assets that are traded: every stage of a process that asks venues about them shares one."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 import structlog
@@ -18,6 +19,8 @@ log = structlog.get_logger()
 
 _PATTERN = "signals.>"
 _TYPES = frozenset({"signal.recorded"})
+_RECENT = 1_000
+"""How many of the assets traded last are remembered in their order."""
 
 
 class TradedAssets:
@@ -31,6 +34,8 @@ class TradedAssets:
         self._codec = codec
         self._listeners: list[Callable[[Asset], None]] = []
         feed = SharedSubscription(connection, SIGNALS.name, [_PATTERN], description="follows traded assets")
+        self._trade_listeners: list[Callable[[Asset], None]] = []
+        self._recent: OrderedDict[Asset, None] = OrderedDict()
         self._following = StreamFollower(feed, self._appended)
         self.close, self.watch = self._following.close, self._following.watch
         self.markets: dict[Asset, str] = {}
@@ -49,6 +54,12 @@ class TradedAssets:
         for asset in self.markets:
             listener(asset)
 
+    def on_trade(self, listener: Callable[[Asset], None]) -> None:
+        """Call `listener` with the assets traded last now, the newest last, and with the asset of each new signal."""
+        self._trade_listeners.append(listener)
+        for asset in self._recent:
+            listener(asset)
+
     async def _appended(self, batch: list[Stored]) -> None:
         for stored in batch:
             try:
@@ -61,6 +72,12 @@ class TradedAssets:
 
     def _traded(self, signal: SignalRecorded) -> None:
         asset = (signal.venue.value, signal.asset)
+        self._recent[asset] = None
+        self._recent.move_to_end(asset)
+        if len(self._recent) > _RECENT:
+            self._recent.popitem(last=False)
+        for listener in self._trade_listeners:
+            listener(asset)
         known = self.markets.get(asset)
         if not known:
             self.markets[asset] = signal.market

@@ -99,6 +99,19 @@ def test_a_quote_is_never_newer_than_its_capture() -> None:
     assert quote.as_of == at(910)
 
 
+@pytest.mark.parametrize(
+    ("venue", "current", "as_of"),
+    [(Venue.HYPERLIQUID, 905, 900), (Venue.HYPERLIQUID, 895, 895), (Venue.POLYMARKET, 905, 905)],
+)
+def test_the_age_of_a_live_book_counts_from_when_it_was_known_to_be_the_venues(
+    venue: Venue, current: int, as_of: int
+) -> None:
+    group = structs.replace(group_closed(), venue=venue)
+    quote, _ = quote_of(structs.replace(captured(group), current_at=at(current)))
+    assert quote is not None
+    assert quote.as_of == at(as_of)
+
+
 def test_a_failed_quote_keeps_its_reason() -> None:
     assert quote_of(no_quote(Reason.UNKNOWN_ASSET)) == (None, Reason.UNKNOWN_ASSET)
 

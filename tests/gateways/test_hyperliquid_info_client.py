@@ -90,7 +90,7 @@ async def test_lots_are_requested_once_and_again_for_a_new_coin() -> None:
             captured = await books.capture(coin)
             assert captured is not None
             assert (captured.terms.size_step_micros, captured.terms.market) == (micros(step), coin)
-        assert asked.count("perpDexs") == 1, "known already"
+        assert asked == ["l2Book", "meta", "l2Book"], "known already"
         assert await books.capture("NOPE") is None
 
 
@@ -135,9 +135,10 @@ async def test_a_dex_keeps_its_lots_while_it_cannot_be_read() -> None:
     universes: dict[str, object] = {"main": {"universe": [BTC]}, "xyz": {"universe": [SP500]}}
     async with answering(lambda body: venue(**universes)(body)) as (info, _, _):
         books = VenueBooks(info)
-        await books.capture("BTC")
+        await books.capture("xyz:SP500")
         universes["xyz"] = None
-        await books.capture("NEW")
+        with pytest.raises(VenueUnavailableError, match="the lot of xyz:NEW is not known"):
+            await books.capture("xyz:NEW")
         captured = await books.capture("xyz:SP500")
     assert captured is not None
     assert captured.terms.size_step_micros == 1000

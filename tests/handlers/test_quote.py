@@ -1,20 +1,26 @@
 """GROUPS -> GROUPS, as a fold with effects: the intents, and their outcomes."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from msgspec import structs
 
-from domain.events import GroupClosed, QuoteCaptured, QuoteFailed, QuoteWanted, Terms, Venue
+from domain.events import Action, GroupClosed, QuoteCaptured, QuoteFailed, QuoteWanted, Terms, TradeSide, Venue
 from domain.ids import derived, jitter
 from domain.reason_codes import Reason
 from domain.venues import VENUES
+from gateways.venue_adapter import Books
 from gateways.venue_errors import VenueUnavailableError, WireError
 from gateways.venue_types import Book, Captured
+from handlers.live.book_requests import Priority
+from handlers.live.quotes import Quoted, VenueQuotes
 from handlers.quote import Quote
 from streams import subjects
 from tests.handlers.folding import LINES, NOW, Folding, configured
 from tests.streams.examples import example
 
+MS = 1_000_000
 BOOK = Book(NOW - 5, ((99, 1), (98, 2)), ((101, 3),))
 TERMS = Terms(size_step_micros=1_000, tick_micros=1, fee_rate_micros=50_000, market="race")
 NO_LATENCY = '{"kind":"guardrail","scope":"global","values":{"latency_ms":0,"latency_jitter_ms":0}}'
@@ -33,6 +39,19 @@ class FakeBooks:
             raise self.answer
         return Captured(self.answer, TERMS) if self.answer else None
 
+    async def terms(self, asset: str) -> Terms | None:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return TERMS if self.answer else None
+
+    async def affordable(self) -> None:
+        pass
+
+
+def requesting(books: Mapping[Venue, Books], now: Callable[[], int] = lambda: NOW) -> dict[Venue, VenueQuotes]:
+    """The quotes of every venue without live books."""
+    return {venue: VenueQuotes(venue, of_venue, None, now) for venue, of_venue in books.items()}
+
 
 def group(number: int = 1, venue: Venue = Venue.HYPERLIQUID) -> GroupClosed:
     return example(
@@ -42,13 +61,14 @@ def group(number: int = 1, venue: Venue = Venue.HYPERLIQUID) -> GroupClosed:
         venue=venue,
         asset="BTC",
         detect_time=NOW - VENUES[venue].group_window_ns,
+        event_time=NOW - VENUES[venue].group_window_ns,
         closed_at=NOW,
     )
 
 
 def folding(books: FakeBooks, *lines: str) -> Folding[Any]:
-    of_venues = dict.fromkeys(Venue, books)
-    return Folding(Quote(configured([*(lines or [NO_LATENCY]), *LINES[1:]]), of_venues, lambda: NOW))
+    quotes = requesting(dict.fromkeys(Venue, books))
+    return Folding(Quote(configured([*(lines or [NO_LATENCY]), *LINES[1:]]), quotes, lambda: NOW))
 
 
 def due_ms(lane: Folding[Any], number: int, venue: Venue = Venue.HYPERLIQUID) -> int:
@@ -60,7 +80,7 @@ def due_ms(lane: Folding[Any], number: int, venue: Venue = Venue.HYPERLIQUID) ->
 
 @pytest.mark.parametrize("venue", list(Venue))
 def test_latency_by_default_is_750_to_1000_ms_from_the_end_of_the_window(venue: Venue) -> None:
-    lane = Folding(Quote(configured(LINES[1:]), dict.fromkeys(Venue, FakeBooks(BOOK)), lambda: NOW))
+    lane = Folding(Quote(configured(LINES[1:]), requesting({venue: FakeBooks(BOOK)}), lambda: NOW))
     found = [due_ms(lane, number, venue) for number in range(200)]
     assert 750 <= min(found) < 770
     assert 980 < max(found) <= 1_000
@@ -140,7 +160,7 @@ async def test_the_reason_of_a_missing_book_depends_on_the_venue(venue: Venue, r
 async def test_a_book_is_requested_from_the_groups_venue() -> None:
     hyperliquid, polymarket = FakeBooks(BOOK), FakeBooks(BOOK)
     books = {Venue.HYPERLIQUID: hyperliquid, Venue.POLYMARKET: polymarket}
-    lane = Folding(Quote(configured([NO_LATENCY, *LINES[1:]]), books, lambda: NOW))
+    lane = Folding(Quote(configured([NO_LATENCY, *LINES[1:]]), requesting(books), lambda: NOW))
     lane.when(group(1, Venue.POLYMARKET))
     ((_, effect),) = lane.stage.intents(lane.state).items()
     await effect()
@@ -156,3 +176,63 @@ async def test_the_intents_without_an_outcome_are_the_to_do_list_after_a_restart
     assert set(again.stage.intents(again.state)) == {derived("quo", "g1"), derived("quo", "g3")}
     (output,) = await again.stage.intents(again.state)[derived("quo", "g3")]()
     assert output.cause == "GROUPS:3.0"
+
+
+class Asked(VenueQuotes):
+    """Notes how it is asked, and answers as it would without live books."""
+
+    def __init__(self) -> None:
+        super().__init__(Venue.HYPERLIQUID, FakeBooks(BOOK), None, lambda: NOW)
+        self.options: dict[str, Any] = {}
+
+    async def capture(self, asset: str, due_at: int, **options: Any) -> Quoted:
+        self.options = options
+        return await super().capture(asset, due_at, **options)
+
+
+async def asked(action: Action, *lines: str, **fields: Any) -> tuple[dict[str, Any], QuoteCaptured | QuoteFailed]:
+    """How the quotes were asked for a group of this action, and the outcome."""
+    quotes = Asked()
+    lane = Folding(Quote(configured([NO_LATENCY, *lines, *LINES[1:]]), {Venue.HYPERLIQUID: quotes}, lambda: NOW))
+    lane.when(structs.replace(group(), action=action, **fields))
+    ((_, effect),) = lane.stage.intents(lane.state).items()
+    (output,) = await effect()
+    assert isinstance(output.event, QuoteCaptured | QuoteFailed)
+    return quotes.options, output.event
+
+
+@pytest.mark.parametrize(
+    ("action", "priority"),
+    [
+        (Action.OPEN, Priority.OPENS),
+        (Action.INCREASE, Priority.OPENS),
+        (Action.DECREASE, Priority.REDUCES),
+        (Action.CLOSE, Priority.REDUCES),
+        (Action.FLIP, Priority.REDUCES),
+    ],
+)
+async def test_what_reduces_goes_before_what_opens_and_is_never_too_old(action: Action, priority: Priority) -> None:
+    of_alice = '{"kind":"guardrail","scope":"influencer:alice","values":{"max_signal_age_ms":5000}}'
+    options, outcome = await asked(action, of_alice, event_time=NOW - 6_000 * MS)
+    assert options["priority"] is priority
+    if priority is Priority.REDUCES:
+        assert options["expires_at"] is None
+        assert isinstance(outcome, QuoteCaptured)
+    else:
+        assert options["expires_at"] == NOW - 1_000 * MS
+        assert isinstance(outcome, QuoteFailed)
+        assert outcome.reason is Reason.STALE_SIGNAL
+        assert "5000 ms" in outcome.detail
+
+
+@pytest.mark.parametrize(("side", "shows"), [(TradeSide.BUY, 301), (TradeSide.SELL, 900)])
+async def test_a_truncated_book_shows_enough_when_it_holds_the_largest_opening_with_its_depth(
+    side: TradeSide, shows: int
+) -> None:
+    usd = 1_000_000
+    book = Book(NOW, ((90 * usd, 10 * usd),), ((100 * usd, 2 * usd), (101 * usd, usd)))
+    for limit, enough in ((shows / 1.25 - 1, True), (shows / 1.25 + 2, False)):
+        values = f'{{"max_notional_micros":{int(limit * usd)}}}'
+        line = f'{{"kind":"guardrail","scope":"influencer:alice","values":{values}}}'
+        options, _ = await asked(Action.OPEN, line, trade_side=side)
+        assert options["enough"](book) is enough

@@ -27,9 +27,16 @@ class Settings(BaseSettings):
     hyperliquid_weight_per_minute: Annotated[
         int, Field(ge=120, description="request weight that the venue allows an address per minute, over all stages")
     ] = 1_200
+    hyperliquid_book_subscriptions: Annotated[
+        int, Field(ge=0, le=1_000, description="of the venue's 1,000 subscriptions for live books, two a coin; 0 = off")
+    ] = 240
     polymarket_data_url: str = "https://data-api.polymarket.com"
     polymarket_gamma_url: str = "https://gamma-api.polymarket.com"
     polymarket_clob_url: str = "https://clob.polymarket.com"
+    polymarket_market_ws_url: str = "wss://ws-subscriptions-clob.polymarket.com/ws/market"
+    polymarket_book_subscriptions: Annotated[
+        int, Field(ge=0, le=2_000, description="tokens whose books are live at a time; 0 = off")
+    ] = 200
     polygon_ws_url: str = Field("wss://polygon-bor-rpc.publicnode.com", description="a Polygon node, for its logs")
     polygon_http_url: str = Field("https://polygon-bor-rpc.publicnode.com", description="the same node, for questions")
     mark_seconds: Annotated[float, Field(gt=0, description="how often held assets are marked")] = 30.0
@@ -82,6 +89,7 @@ def polymarket_settings(url: str) -> dict[str, str]:
         "VIBE_POLYMARKET_DATA_URL": f"{url}/data",
         "VIBE_POLYMARKET_GAMMA_URL": f"{url}/gamma",
         "VIBE_POLYMARKET_CLOB_URL": f"{url}/clob",
+        "VIBE_POLYMARKET_MARKET_WS_URL": f"{url.replace('http', 'ws', 1)}/clob/ws/market",
         "VIBE_POLYGON_WS_URL": f"{url.replace('http', 'ws', 1)}/polygon",
         "VIBE_POLYGON_HTTP_URL": f"{url}/polygon",
     }

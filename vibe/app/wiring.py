@@ -17,6 +17,7 @@ from handlers.ingest import ingest_of
 from handlers.live.configuration import LiveConfiguration
 from handlers.live.event_codec import codec
 from handlers.live.mark_prices import LiveMarkPrices
+from handlers.live.quotes import VenueQuotes
 from handlers.live.traded_assets import TradedAssets
 from handlers.mark import Mark
 from handlers.match import Match
@@ -56,7 +57,7 @@ _CONFIGURATION_OF: dict[str, frozenset[Kind]] = {
 """What each stage needs of the configuration, by hundreds of thousands of entries; a stage that is not named here needs
 all of it."""
 _NEED_MARK_PRICES = frozenset({"plan", "mark", "resolve"})
-_NEED_TRADED_ASSETS = frozenset({"mark", "resolve"})
+_NEED_TRADED_ASSETS = frozenset({"quote", "mark", "resolve"})
 
 
 class Process:
@@ -71,6 +72,7 @@ class Process:
         self._waits: list[Callable[[], Awaitable[object]]] = []
         self.ready = False
         """True once every stage has its lanes, has loaded their state and is working."""
+        self._quotes: dict[Venue, VenueQuotes] = {}
 
     async def __aenter__(self) -> "Process":
         self._connection: Connection = await connect(self._nats_url, f"vibe {' '.join(self._stages)}")
@@ -92,6 +94,11 @@ class Process:
 
     async def __aexit__(self, *_: object) -> None:
         await self._resources.aclose()
+
+    @property
+    def problems(self) -> list[str]:
+        """What keeps the process from working as it should, one text each for the operator."""
+        return [problem for quotes in self._quotes.values() if (problem := quotes.problem) is not None]
 
     async def run(self, clock: Clock, stop: asyncio.Event, on_ready: Callable[[], None] = lambda: None) -> None:
         """Run every stage until `stop`; the first one that fails for good takes the process with it."""
@@ -133,10 +140,20 @@ class Process:
             return [_until(stop, (await self._mark(clock)).run())]
         if name == "resolve":
             return [_until(stop, resolve.run()) for resolve in await self._resolve(clock)]
+        if name == "quote":
+            await self._open_quotes(clock)
         stage = await self._stage(name, clock)
         runner = StageRunner(self._connection, codec(), stage, lanes(self._settings.lanes), clock)
         self._waits.append(runner.ready)
-        return [runner.run(stop)]
+        feeds = [quotes.run(stop) for quotes in self._quotes.values()] if name == "quote" else []
+        return [runner.run(stop), *feeds]
+
+    async def _open_quotes(self, clock: Clock) -> None:
+        for venue, clients in (await self._connect(Purpose.QUOTE)).items():
+            quotes = VenueQuotes(venue, clients.books(), clients.live_books(), clock)
+            self._quotes[venue] = quotes
+            self._resources.push_async_callback(quotes.close)
+        self._traded.on_trade(lambda asset: self._quotes[Venue(asset[0])].want(asset[1]))
 
     async def _ingest(self, clock: Clock, stop: asyncio.Event) -> list[Any]:
         """The ingest of every venue: each waits by itself until one of its addresses is followed."""
@@ -168,9 +185,7 @@ class Process:
             case "group":
                 return Group()
             case "quote":
-                venues = await self._connect(Purpose.QUOTE)
-                books = {venue: clients.books() for venue, clients in venues.items()}
-                return Quote(self._configuration, books, clock)
+                return Quote(self._configuration, self._quotes, clock)
             case "match":
                 return Match(self._configuration)
             case "plan":

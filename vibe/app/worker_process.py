@@ -100,11 +100,14 @@ async def run_alone(settings: Settings, nats_url: str, dsn: str, stages: tuple[s
     async with Process(settings, nats_url, dsn, stages) as process:
         runner = None
         if settings.http_port:
-            runner = await serve_health(
-                settings.http_host, settings.http_port, lambda: {"ok": process.ready, "stages": list(stages)}
-            )
+            runner = await serve_health(settings.http_host, settings.http_port, lambda: _health(process, stages))
         try:
             await process.run(Clock(), stop)
         finally:
             if runner is not None:
                 await runner.cleanup()
+
+
+def _health(process: Process, stages: tuple[str, ...]) -> dict[str, object]:
+    problems = process.problems
+    return {"ok": process.ready and not problems, "stages": list(stages), "problems": problems}
