@@ -220,3 +220,21 @@ async def test_a_taken_port_is_an_error() -> None:
         with pytest.raises(OSError):
             await taken.start()
         await taken.stop()
+
+
+async def test_more_requests_than_a_path_allows_within_ten_seconds_are_answered_429() -> None:
+    limits = Limits(requests_per_10_s={"/clob": 5, "/clob/book": 2, "/gamma": 1})
+    async with serving(FlowSource(SEED, origin_ns=ORIGIN_NS), Clock(1), limits) as client:
+        book = [(await client.ask("/clob/book", token_id=OPEN.tokens[0])).status for _ in range(3)]
+        assert book == [200, 200, 429]
+        assert await statuses(client, "/clob/time", 3) == [200, 200, 429], "the refused one counts for all of the CLOB"
+        assert await statuses(client, "/gamma/markets", 2) == [200, 429]
+        assert await statuses(client, "/data/v2/status", 3) == [200] * 3
+        refused = await client.ask("/gamma/markets")
+        assert refused.headers["Retry-After"] == "1"
+        assert (client.sandbox.venue.requests.served, client.sandbox.venue.requests.refused) == (8, 4)
+
+
+def test_the_limits_of_requests_are_the_venues() -> None:
+    limits = Limits().requests_per_10_s
+    assert (limits["/data/v2/trades"], limits["/gamma/markets"], limits["/clob/book"]) == (200, 300, 1_500)

@@ -29,6 +29,7 @@ class Routes:
         self._venue = venue
         self._faults = venue.faults
         self._data = DataRoutes(venue)
+        self._requests = venue.requests
 
     def table(self) -> Iterable[web.RouteDef]:
         """All routes, for an aiohttp application."""
@@ -46,6 +47,8 @@ class Routes:
     def _faulty(self, handler: Handler) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
             self._venue.advance()
+            if not self._requests.take(request.remote or "", request.path):
+                return self._refused(request, 429)
             if not self._faults.concerns(request.path):
                 return await handler(request)
             if self._faults.delay_ms:

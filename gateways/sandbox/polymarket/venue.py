@@ -25,7 +25,7 @@ from gateways.sandbox.polymarket.redemption import redemptions
 from gateways.sandbox.polymarket.rows import Row, row_of
 from gateways.sandbox.polymarket.rpc import Node
 from gateways.sandbox.polymarket.sources import Source
-from gateways.sandbox.polymarket.websocket_hub import Limits, WebsocketHub
+from gateways.sandbox.polymarket.websocket_hub import Limits, RequestWindows, WebsocketHub
 
 MS: Final = 1_000_000
 # A match is settled in the first block made so long after it.
@@ -61,6 +61,7 @@ class Venue:
         self.chain.head = self.chain.first - _BLOCKS_BEFORE
         self.markets = source.markets(origin_ns)
         self.sockets = WebsocketHub(faults)
+        self.requests = RequestWindows(limits)
         self.channel = MarketChannel(self.sockets, self.markets)
         self._mined = Ledger()
         self._matched = Ledger()
