@@ -28,7 +28,6 @@ from domain.mark_prices import Asset
 from domain.micros import MICRO, fraction, times
 from domain.paper_fills import Fees, depth, fees, inside, venue_price, walk
 from domain.portfolio import (
-    Exposure,
     Portfolio,
     Residual,
     free_cash,
@@ -40,6 +39,7 @@ from domain.sizing import (
     min_share,
     minimum_notional,
 )
+from domain.valuation import Exposure
 from domain.venues import VENUES
 
 _MILLISECOND = 1_000_000

@@ -37,12 +37,10 @@ from domain.micros import fraction, times
 from domain.paper_fills import beyond, worth
 from domain.portfolio import (
     NOTHING,
-    Exposure,
     Portfolio,
     Residual,
     equity,
     expected_copied,
-    exposure,
 )
 from domain.reason_codes import Reason
 from domain.sizing import (
@@ -53,9 +51,10 @@ from domain.sizing import (
     reduction,
     target,
 )
+from domain.valuation import Exposure
 from domain.venues import VENUES
 
-RULES = 2
+RULES = 3
 """The version of the rules below. Raised whenever the same case would be decided, sized or checked otherwise."""
 _CAPS = frozenset(
     {
@@ -84,7 +83,9 @@ def decide(
     """EXECUTE or SKIP for one request; pure, so that the log alone can recompute it."""
     asset: Asset = (request.venue.value, request.asset)
     waiting = shrunk(request, portfolio.residuals.get((request.subscription_id, asset), NOTHING))
-    case = Case(request, portfolio, policy, inputs, equity(portfolio, inputs.mark_of), waiting, now)
+    case = Case(
+        request, portfolio, policy, inputs, equity(portfolio, inputs.marks, inputs.marks_sequence), waiting, now
+    )
     copy, opening_checks = Checklist(), Checklist()
     order = Order(residual=case.waiting)
     check_mode(copy, case)
@@ -185,7 +186,7 @@ def sized(copy: Checklist, opening_checks: Checklist, case: Case, quote: Request
 def left_at_risk(case: Case, quote: RequestedQuote, given_up: Reduction) -> Exposure:
     """The exposure after the reduction: what a flip closes no longer counts against what it opens."""
     request = case.request
-    now = exposure(case.portfolio, case.asset, request.market, request.influencer_id, case.inputs.mark_of)
+    now = case.portfolio.valuation.exposure(case.asset, request.market, request.influencer_id)
     released = times(quote.mid_micros, given_up.share_micros)
     return Exposure(
         max(0, now.total_micros - released),

@@ -8,9 +8,6 @@ from domain.events import (
 )
 from domain.mark_prices import Asset, MarkPrices
 from domain.operator_switches import Controls
-from domain.portfolio import (
-    MarkOf,
-)
 from domain.reason_codes import Reason
 
 
@@ -21,7 +18,7 @@ class DecisionInputs(NamedTuple):
     stopped: bool
     disabled: Reason | None
     resolved: bool
-    mark_of: MarkOf
+    marks: MarkPrices
     portfolio_sequence: int
     config_sequence: int
     marks_sequence: int
@@ -43,7 +40,7 @@ def decision_inputs_of(
         controls.engine_stops(request.detect_time, config_sequence),
         controls.disabled(request.influencer_id, request.subscriber_id, request.market, request.asset, config_sequence),
         marks.resolution(asset, marks_sequence) is not None,
-        lambda held: marks.mark(held, marks_sequence),
+        marks,
         portfolio_sequence,
         config_sequence,
         marks_sequence,

@@ -13,9 +13,8 @@ from msgspec.structs import replace
 
 from domain.events import AccountSeeded, Event, PositionState, SignalRecorded
 from domain.influencer_account import section_of
-from domain.mark_prices import Asset
+from domain.mark_prices import Asset, MarkOf
 from domain.micros import times
-from domain.portfolio import MarkOf
 from domain.position import Position, cash_delta, fill_position
 
 

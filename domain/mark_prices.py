@@ -6,6 +6,7 @@ that keeps history answers for any earlier sequence too.
 """
 
 from bisect import bisect_right
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from domain.events import MarkCaptured, MarketResolved
@@ -22,6 +23,10 @@ class Mark(NamedTuple):
     sequence: int
     price_micros: int
     at: int
+
+
+MarkOf = Callable[[Asset], Mark | None]
+"""The newest mark of an asset; None when it has none."""
 
 
 class Resolution(NamedTuple):
@@ -41,6 +46,10 @@ class MarkPrices:
         self._history = history
         self._marks: dict[Asset, list[Mark]] = {}
         self._resolved: dict[Asset, Resolution] = {}
+        self._moved: dict[Asset, int] = {}
+        """The sequence of each asset's newest change, in the order of these sequences."""
+        self._changes: list[tuple[int, Asset]] = []
+        """Every change, when history is kept."""
         self.sequence = 0
         """The last event folded."""
 
@@ -55,7 +64,7 @@ class MarkPrices:
                     self._marks.setdefault(asset, []).append(mark)
                 else:
                     self._marks[asset] = [mark]
-                return (asset,)
+                return self._changed((asset,), sequence)
             case MarketResolved():
                 changed = []
                 for payout in event.payouts:
@@ -65,8 +74,32 @@ class MarkPrices:
                     )
                     if self._resolved.setdefault(asset, resolution) is resolution:
                         changed.append(asset)
-                return tuple(changed)
+                return self._changed(tuple(changed), sequence)
         return ()
+
+    def _changed(self, assets: tuple[Asset, ...], sequence: int) -> tuple[Asset, ...]:
+        for asset in assets:
+            if self._history:
+                self._changes.append((sequence, asset))
+            else:
+                self._moved.pop(asset, None)
+                self._moved[asset] = sequence
+        return assets
+
+    def moved(self, after: int, until: int) -> Iterator[Asset]:
+        """The assets whose worth changed with the events after one sequence up to another, newest first.
+
+        Without history, where only the newest mark is known, those that changed at all after the first.
+        """
+        if self._history:
+            first = bisect_right(self._changes, after, key=lambda change: change[0])
+            end = bisect_right(self._changes, until, key=lambda change: change[0])
+            yield from dict.fromkeys(asset for _, asset in reversed(self._changes[first:end]))
+            return
+        for asset, sequence in reversed(self._moved.items()):
+            if sequence <= after:
+                return
+            yield asset
 
     def mark(self, asset: Asset, sequence: int = NEWEST) -> Mark | None:
         """The newest mark as of `sequence`; the payout of a resolved market is its last one."""

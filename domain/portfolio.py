@@ -1,13 +1,14 @@
 """A subscriber's portfolio: cash and positions, folded from its events (docs/design.md, portfolio).
 
 Fills change positions as domain/position.py computes; a settlement pays out what is held. Always: cash + cost of the
-open positions = deposits + realized - fees, to the micro. An event that was folded before changes nothing: fills and
-results belong to a decision that is still pending, and the newest ids are remembered.
+open positions = deposits + realized - fees, to the micro. Each event is folded once, in the order of the log. What is
+closed leaves nothing behind but its profit.
+
+A portfolio is changed in place: a caller that needs the state before an event takes a `copy`. What it is worth and what is at
+risk are running sums (domain/valuation.py).
 """
 
-from collections.abc import Callable
-from hashlib import blake2b
-from typing import TypeVar
+from functools import cached_property
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -26,33 +27,10 @@ from domain.events import (
     OrderFilled,
     PositionSettled,
 )
-from domain.mark_prices import Asset, Mark
-from domain.micros import times
+from domain.holding import Holding, Part, Pending
+from domain.mark_prices import Asset, MarkPrices
 from domain.position import Position, fill_position
-
-MarkOf = Callable[[Asset], Mark | None]
-"""The newest mark of an asset; None when it has none."""
-
-E = TypeVar("E", bound=Event)
-
-_DIGEST, _REMEMBERED = 8, 64
-
-
-class Pending(Struct, frozen=True):
-    """A decided order whose result is not known yet: it counts as filled."""
-
-    asset: Asset
-    subscription_id: str
-    influencer_id: str
-    delta_micros: int
-    opens_micros: int
-    price_micros: int
-    priced_at: int
-    market: str
-    fills: tuple[str, ...] = ()
-    reserved_micros: int = 0
-    reserved_for_micros: int = 0
-    """Cash that the opening can cost at its limit with its fee, and the shares that this is for."""
+from domain.valuation import Valuation
 
 
 class Residual(Struct, frozen=True):
@@ -63,253 +41,169 @@ class Residual(Struct, frozen=True):
 
 
 NOTHING = Residual()
+NO_PART = Part("")
 
 
-class Portfolio(Struct, frozen=True):
-    """One subscriber's cash, open positions and pending orders, and sums over what is closed.
+class Portfolio(Struct, dict=True):
+    """One subscriber's cash, what it holds or has ordered by asset, and what waits by subscription and asset.
 
-    `copied` splits positions by the subscription that they were copied for; `realized_micros` is of closed positions.
+    `realized_micros` is of closed positions, `reserved_micros` the cash that pending orders can take.
     """
 
     deposits_micros: int = 0
     cash_micros: int = 0
     fees_micros: int = 0
     realized_micros: int = 0
-    positions: dict[Asset, Position] = {}
-    copied: dict[tuple[str, Asset], int] = {}
-    influencers: dict[str, str] = {}
-    pending: dict[str, Pending] = {}
+    reserved_micros: int = 0
+    holdings: dict[Asset, Holding] = {}
     residuals: dict[tuple[str, Asset], Residual] = {}
     breakers: Breakers = breakers.initial
-    newest: bytes = b""
-    """Digests of the newest events' ids, eight bytes each."""
+
+    @cached_property
+    def valuation(self) -> Valuation:
+        """The running sums. Made on first use and never saved: a replay that values nothing does without them."""
+        return Valuation(self.holdings)
+
+    @property
+    def positions(self) -> dict[Asset, Position]:
+        """What is held, by asset: a position that two subscriptions hold against each other is open too."""
+        return {asset: holding.position for asset, holding in self.holdings.items() if holding.is_open}
 
 
-initial = Portfolio()
+def copy(portfolio: Portfolio) -> Portfolio:
+    """A portfolio of its own with the same state."""
+    return replace(
+        portfolio,
+        holdings={asset: holding.copy() for asset, holding in portfolio.holdings.items()},
+        residuals=dict(portfolio.residuals),
+    )
 
 
-def evolve(portfolio: Portfolio, event: Event) -> Portfolio:
-    """The portfolio after one event of its subscriber."""
+def evolve(portfolio: Portfolio, event: Event) -> None:
+    """Fold one event of the subscriber; others change nothing."""
     match event:
-        case CashDeposited():
-            return _once(portfolio, event.deposit_id, event, _deposited)
         case CopyDecided():
-            return _once(portfolio, event.attempt_id, event, _decided)
-        case PositionSettled():
-            return _once(portfolio, event.settlement_id, event, _settled)
+            _decided(portfolio, event)
         case OrderFilled():
-            return _filled(portfolio, event)
+            _filled(portfolio, event)
         case ExecutionCompleted():
-            if event.attempt_id not in portfolio.pending:
-                return portfolio
-            return replace(portfolio, pending={k: v for k, v in portfolio.pending.items() if k != event.attempt_id})
-        case EquityMarked():
-            return _once(portfolio, f"marked@{event.marked_at}:{event.equity_micros}", event, _with_breakers)
-        case BreakerTripped():
-            return _once(portfolio, f"{event.limit}@{event.tripped_at}", event, _with_breakers)
-        case BreakerReset():
-            return _once(portfolio, f"{event.limit} reset@{event.reset_at}", event, _with_breakers)
-    return portfolio
+            _completed(portfolio, event)
+        case PositionSettled():
+            _settled(portfolio, event)
+        case CashDeposited():
+            portfolio.deposits_micros += event.cash_delta_micros
+            portfolio.cash_micros += event.cash_delta_micros
+            portfolio.breakers = breakers.evolve(portfolio.breakers, event)
+        case EquityMarked() | BreakerTripped() | BreakerReset():
+            portfolio.breakers = breakers.evolve(portfolio.breakers, event)
 
 
-def _once(portfolio: Portfolio, event_id: str, event: E, fold: Callable[[Portfolio, E], Portfolio]) -> Portfolio:
-    digest = blake2b(event_id.encode(), digest_size=_DIGEST).digest()
-    newest = portfolio.newest
-    if any(newest[at : at + _DIGEST] == digest for at in range(0, len(newest), _DIGEST)):
-        return portfolio
-    return replace(fold(portfolio, event), newest=(newest + digest)[-_DIGEST * _REMEMBERED :])
-
-
-def _deposited(portfolio: Portfolio, event: CashDeposited) -> Portfolio:
-    return replace(
-        portfolio,
-        deposits_micros=portfolio.deposits_micros + event.cash_delta_micros,
-        cash_micros=portfolio.cash_micros + event.cash_delta_micros,
-        breakers=breakers.evolve(portfolio.breakers, event),
-    )
-
-
-def _with_breakers(portfolio: Portfolio, event: Event) -> Portfolio:
-    return replace(portfolio, breakers=breakers.evolve(portfolio.breakers, event))
-
-
-def _decided(portfolio: Portfolio, event: CopyDecided) -> Portfolio:
+def _decided(portfolio: Portfolio, event: CopyDecided) -> None:
     asset = (event.venue.value, event.asset)
-    key = (event.subscription_id, asset)
-    positions, pending, influencers = portfolio.positions, portfolio.pending, portfolio.influencers
-    if event.mid_micros:
-        # Pending orders too: this decision and their fills may be folded in either order.
-        mid, at = event.mid_micros, event.decided_at
-        if asset in positions:
-            positions = {**positions, asset: replace(positions[asset], mark_micros=mid, marked_at=at)}
-        if any(order.asset == asset for order in pending.values()):
-            pending = {
-                attempt: replace(order, price_micros=mid, priced_at=at) if order.asset == asset else order
-                for attempt, order in pending.items()
-            }
+    holding = portfolio.holdings.get(asset)
     if event.decision is Decision.EXECUTE:
-        order = Pending(
-            asset,
-            event.subscription_id,
-            event.influencer_id,
-            event.share_micros * event.trade_side.sign,
-            event.share_micros - event.reduce_micros,
-            event.mid_micros,
-            event.decided_at,
-            event.market,
-            reserved_micros=event.reserved_micros,
-            reserved_for_micros=event.share_micros - event.reduce_micros,
-        )
-        influencers = {**influencers, event.subscription_id: event.influencer_id}
-        pending = {**pending, event.attempt_id: order}
-    residual = Residual(event.residual_micros, event.residual_share_micros)
-    residuals = portfolio.residuals
-    if residual != residuals.get(key, NOTHING):
-        residuals = {k: v for k, v in residuals.items() if k != key}
-        if residual != NOTHING:
-            residuals[key] = residual
-    return replace(
-        portfolio,
-        positions=positions,
-        pending=pending,
-        residuals=residuals,
-        influencers=influencers,
-    )
-
-
-def _filled(portfolio: Portfolio, event: OrderFilled) -> Portfolio:
-    order = portfolio.pending.get(event.attempt_id)
-    if order is None or event.fill_id in order.fills:
-        return portfolio  # folded before
-    asset = (event.venue.value, event.asset)
-    # A new position is worth the mid of the newest decision on its asset.
-    opened = Position(mark_micros=order.price_micros, marked_at=order.priced_at, market=order.market)
-    after = fill_position(portfolio.positions.get(asset, opened), event.share_delta_micros, event.notional_micros)
-    left = order.delta_micros - event.share_delta_micros
-    opens = min(order.opens_micros, abs(left))
-    order = replace(order, delta_micros=left, opens_micros=opens, fills=(*order.fills, event.fill_id))
+        if holding is None:
+            holding = portfolio.holdings[asset] = Holding(Position(market=event.market))
+        opens = event.share_micros - event.reduce_micros
+        delta = event.share_micros * event.trade_side.sign
+        order = Pending(event.subscription_id, delta, opens, event.reserved_micros, opens)
+        holding.ordered(event.attempt_id, order, event.influencer_id)
+        portfolio.reserved_micros += order.reserves
+    if holding is not None and event.mid_micros:
+        holding.position = replace(holding.position, mark_micros=event.mid_micros, marked_at=event.decided_at)
+    if holding is not None:
+        _touched(portfolio, asset, event.subscription_id)
     key = (event.subscription_id, asset)
-    return _holding(
-        replace(
-            portfolio,
-            cash_micros=portfolio.cash_micros + event.cash_delta_micros,
-            fees_micros=portfolio.fees_micros + event.fee_micros,
-            pending={**portfolio.pending, event.attempt_id: order},
-        ),
-        asset,
-        after,
-        key,
-        portfolio.copied.get(key, 0) + event.share_delta_micros,
-    )
+    if event.residual_micros or event.residual_share_micros:
+        portfolio.residuals[key] = Residual(event.residual_micros, event.residual_share_micros)
+    else:
+        portfolio.residuals.pop(key, None)
 
 
-def _settled(portfolio: Portfolio, event: PositionSettled) -> Portfolio:
+def _filled(portfolio: Portfolio, event: OrderFilled) -> None:
     asset = (event.venue.value, event.asset)
-    key = (event.subscription_id, asset)
-    before = portfolio.positions.get(asset, Position())
-    after = fill_position(before, event.share_delta_micros, abs(event.cash_delta_micros))
-    return _holding(
-        replace(
-            portfolio,
-            cash_micros=portfolio.cash_micros + event.cash_delta_micros,
-            residuals={k: v for k, v in portfolio.residuals.items() if k != key},
-        ),
-        asset,
-        after,
-        key,
-        portfolio.copied.get(key, 0) + event.share_delta_micros,
-    )
+    holding = portfolio.holdings.get(asset)
+    if holding is None or event.attempt_id not in holding.orders:
+        return
+    reserved = holding.orders[event.attempt_id].reserves
+    holding.filled(event.attempt_id, event.share_delta_micros)
+    portfolio.reserved_micros += holding.orders[event.attempt_id].reserves - reserved
+    portfolio.cash_micros += event.cash_delta_micros
+    portfolio.fees_micros += event.fee_micros
+    _traded(portfolio, holding, event.share_delta_micros, event.notional_micros)
+    _touched(portfolio, asset, event.subscription_id)
 
 
-def _holding(
-    portfolio: Portfolio, asset: Asset, position: Position, key: tuple[str, Asset], copied_micros: int
-) -> Portfolio:
-    """The portfolio with this position; what is closed leaves only its profit behind.
-
-    What two subscriptions hold against each other is open, although it nets to nothing.
-    """
-    positions, copied = dict(portfolio.positions), dict(portfolio.copied)
-    realized = portfolio.realized_micros
-    if copied_micros:
-        copied[key] = copied_micros
-    else:
-        copied.pop(key, None)
-    if position.share_micros or any(of == asset for _, of in copied):
-        positions[asset] = position
-    else:
-        positions.pop(asset, None)
-        realized += position.realized_micros
-    return replace(portfolio, positions=positions, copied=copied, realized_micros=realized)
+def _completed(portfolio: Portfolio, event: ExecutionCompleted) -> None:
+    asset = (event.venue.value, event.asset)
+    holding = portfolio.holdings.get(asset)
+    if holding is None or event.attempt_id not in holding.orders:
+        return
+    portfolio.reserved_micros -= holding.orders[event.attempt_id].reserves
+    holding.completed(event.attempt_id)
+    if not holding.parts:
+        del portfolio.holdings[asset]
+    _touched(portfolio, asset, event.subscription_id)
 
 
-def price_of(portfolio: Portfolio, asset: Asset, mark_of: MarkOf) -> int:
-    """The newest price of a held asset: the log's mark, or the mid of a later decision."""
-    position, mark = portfolio.positions[asset], mark_of(asset)
-    return mark.price_micros if mark is not None and mark.at >= position.marked_at else position.mark_micros
+def _settled(portfolio: Portfolio, event: PositionSettled) -> None:
+    asset = (event.venue.value, event.asset)
+    holding = portfolio.holdings.get(asset)
+    if holding is None or event.subscription_id not in holding.parts:
+        return
+    portfolio.cash_micros += event.cash_delta_micros
+    portfolio.residuals.pop((event.subscription_id, asset), None)
+    holding.settled(event.subscription_id, event.share_delta_micros)
+    _traded(portfolio, holding, event.share_delta_micros, abs(event.cash_delta_micros))
+    if not holding.parts:
+        del portfolio.holdings[asset]
+    _touched(portfolio, asset, event.subscription_id)
 
 
-def equity(portfolio: Portfolio, mark_of: MarkOf) -> int:
-    """Cash plus every position at its newest price."""
-    return portfolio.cash_micros + sum(
-        times(price_of(portfolio, asset, mark_of), position.share_micros)
-        for asset, position in portfolio.positions.items()
-    )
+def _traded(portfolio: Portfolio, holding: Holding, share_delta: int, notional_micros: int) -> None:
+    """Change the position; the profit of one that is closed moves to the portfolio."""
+    holding.position = fill_position(holding.position, share_delta, notional_micros)
+    if not holding.is_open:
+        portfolio.realized_micros += holding.position.realized_micros
+        holding.position = replace(holding.position, realized_micros=0)
+
+
+def _touched(portfolio: Portfolio, asset: Asset, subscription_id: str) -> None:
+    """The sums of this asset, and of this subscription in it, are out of date."""
+    valuation: Valuation | None = portfolio.__dict__.get("valuation")
+    if valuation is not None:
+        valuation.touch(asset, subscription_id)
+
+
+def equity(portfolio: Portfolio, marks: MarkPrices, sequence: int | None = None) -> int:
+    """Cash plus every position at its newest price, in micros, at the marks as of a sequence of GROUPS (None = now)."""
+    return portfolio.cash_micros + portfolio.valuation.at(marks, sequence).worth_micros
 
 
 def realized(portfolio: Portfolio) -> int:
     """Profit realized so far, fees aside, of closed and of open positions."""
-    return portfolio.realized_micros + sum(position.realized_micros for position in portfolio.positions.values())
+    held = sum(holding.position.realized_micros for holding in portfolio.holdings.values())
+    return portfolio.realized_micros + held
+
+
+def part_of(portfolio: Portfolio, subscription_id: str, asset: Asset) -> Part:
+    """What a subscription holds of an asset and has ordered of it."""
+    holding = portfolio.holdings.get(asset)
+    return NO_PART if holding is None else holding.parts.get(subscription_id, NO_PART)
 
 
 def expected_copied(portfolio: Portfolio, subscription_id: str, asset: Asset) -> int:
     """Signed shares held for a subscription, counting pending orders as filled."""
-    held = portfolio.copied.get((subscription_id, asset), 0)
-    return held + sum(
-        p.delta_micros for p in portfolio.pending.values() if p.subscription_id == subscription_id and p.asset == asset
-    )
+    part = part_of(portfolio, subscription_id, asset)
+    return part.share_micros + part.ordered_micros
 
 
 def free_cash(portfolio: Portfolio) -> int:
     """Cash that no pending order can take: each reserves what the rest of its opening costs at its limit, with fee."""
-    return portfolio.cash_micros - sum(
-        -(-order.reserved_micros * order.opens_micros // order.reserved_for_micros)
-        for order in portfolio.pending.values()
-        if order.reserved_micros
-    )
+    return portfolio.cash_micros - portfolio.reserved_micros
 
 
-class Exposure(Struct, frozen=True):
-    """Sum of |shares x mark| in micros, pending orders that open included."""
-
-    total_micros: int
-    market_micros: int
-    influencer_micros: int
-
-
-def exposure(portfolio: Portfolio, asset: Asset, market: str, influencer_id: str, mark_of: MarkOf) -> Exposure:
-    """What is at risk in total, in one market (all its assets), and copied from one influencer."""
-    total = at_market = of_influencer = 0
-
-    def there(key: Asset, key_market: str) -> bool:
-        return key == asset or (key[0] == asset[0] and bool(market) and key_market == market)
-
-    for key, position in portfolio.positions.items():
-        value = abs(times(price_of(portfolio, key, mark_of), position.share_micros))
-        total += value
-        at_market += value if there(key, position.market) else 0
-    for (subscription_id, key), share in portfolio.copied.items():
-        if portfolio.influencers.get(subscription_id) == influencer_id:
-            of_influencer += abs(times(price_of(portfolio, key, mark_of), share))
-    for order in portfolio.pending.values():
-        value = times(order.price_micros, order.opens_micros)
-        total += value
-        at_market += value if there(order.asset, order.market) else 0
-        of_influencer += value if order.influencer_id == influencer_id else 0
-    return Exposure(total, at_market, of_influencer)
-
-
-def settlements(portfolio: Portfolio, asset: Asset) -> tuple[tuple[str, int], ...]:
-    """(subscription, signed shares) of everything held of an asset; nothing while an order in it is pending."""
-    if any(order.asset == asset for order in portfolio.pending.values()):
-        return ()
-    return tuple((subscription_id, share) for (subscription_id, of), share in portfolio.copied.items() if of == asset)
+def settlements(portfolio: Portfolio, asset: Asset) -> tuple[tuple[str, Part], ...]:
+    """What each subscription holds of an asset; nothing while an order in it is pending."""
+    holding = portfolio.holdings.get(asset)
+    return () if holding is None or holding.orders else tuple(holding.parts.items())

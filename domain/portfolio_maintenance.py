@@ -19,18 +19,18 @@ def payouts(
     portfolio: Portfolio, subscriber_id: str, asset: Asset, resolution: Resolution, *, now: int
 ) -> Iterator[PositionSettled]:
     """What a resolved market pays for an asset, one event per subscription; nothing while an order in it is pending."""
-    for subscription_id, share in portfolios.settlements(portfolio, asset):
+    for subscription_id, part in portfolios.settlements(portfolio, asset):
         yield PositionSettled(
             settlement_id=derived("set", subscription_id, *asset, resolution.resolution_id),
             subscriber_id=subscriber_id,
             subscription_id=subscription_id,
-            influencer_id=portfolio.influencers.get(subscription_id, ""),
+            influencer_id=part.influencer_id,
             venue=Venue(asset[0]),
             asset=asset[1],
             market=resolution.market,
             price_micros=resolution.price_micros,
-            share_delta_micros=-share,
-            cash_delta_micros=times(resolution.price_micros, share),
+            share_delta_micros=-part.share_micros,
+            cash_delta_micros=times(resolution.price_micros, part.share_micros),
             resolution_id=resolution.resolution_id,
             settled_at=now,
         )
@@ -46,19 +46,18 @@ def before_deciding(
     config_sequence: int,
 ) -> Iterator[Event]:
     """The events that precede the next decision: the configured deposit, and what the breakers do."""
+    equity = portfolios.equity(portfolio, marks)
+    state = portfolio.breakers
     subscriber = configuration.subscribers.get(subscriber_id)
     change = subscriber.deposit_micros - portfolio.deposits_micros if subscriber is not None else 0
-    if change and portfolio.breakers.day >= 0:
-        # The breakers count returns: they need the equity to which the deposit comes.
-        marked = EquityMarked(
-            subscriber_id=subscriber_id,
-            equity_micros=portfolios.equity(portfolio, marks.mark),
-            marks_sequence=marks.sequence,
-            marked_at=now,
-        )
-        portfolio = portfolios.evolve(portfolio, marked)
-        yield marked
     if change:
+        if state.day >= 0:
+            # The breakers count returns: they need the equity to which the deposit comes.
+            marked = EquityMarked(
+                subscriber_id=subscriber_id, equity_micros=equity, marks_sequence=marks.sequence, marked_at=now
+            )
+            state = breakers.evolve(state, marked)
+            yield marked
         deposited = CashDeposited(
             deposit_id=derived("dep", subscriber_id, config_sequence, portfolio.deposits_micros, change),
             subscriber_id=subscriber_id,
@@ -66,14 +65,15 @@ def before_deciding(
             config_sequence=config_sequence,
             deposited_at=now,
         )
-        portfolio = portfolios.evolve(portfolio, deposited)
+        state = breakers.evolve(state, deposited)
+        equity += change
         yield deposited
     reset = configuration.controls.breakers_reset(subscriber_id, config_sequence)
-    ordered = reset is not None and reset.sequence > portfolio.breakers.config_sequence
+    ordered = reset is not None and reset.sequence > state.config_sequence
     yield from breakers.watch(
-        portfolio.breakers,
+        state,
         subscriber_id,
-        portfolios.equity(portfolio, marks.mark),
+        equity,
         configuration.subscriber_policy(subscriber_id),
         now=now,
         marks_sequence=marks.sequence,

@@ -3,6 +3,8 @@
 from collections.abc import Container
 
 from domain import breakers
+from domain import portfolio as portfolios
+from domain.events import CopyDecided, Event, ExecutionCompleted, OrderFilled, PositionSettled
 from domain.mark_prices import Asset, MarkPrices
 from domain.portfolio import Portfolio
 
@@ -16,9 +18,9 @@ class PortfolioSet:
     def __init__(self, of: dict[str, Portfolio]) -> None:
         self.of = of
         self.holders: dict[Asset, set[str]] = {}
-        """The subscribers that hold an asset."""
+        """The subscribers that hold an asset or have ordered it."""
         for subscriber_id, portfolio in of.items():
-            for asset in portfolio.positions:
+            for asset in portfolio.holdings:
                 self.holders.setdefault(asset, set()).add(subscriber_id)
         self.to_reevaluate: dict[str, None] = {}
         """The subscribers to re-evaluate, in order."""
@@ -27,19 +29,26 @@ class PortfolioSet:
         self._resets = 0
         self._day = -1
 
-    def set(self, subscriber_id: str, portfolio: Portfolio) -> None:
-        """Replace a portfolio."""
-        before = self.of.get(subscriber_id)
-        self.of[subscriber_id] = portfolio
-        held = before.positions if before is not None else {}
-        if portfolio.positions is held:
-            return
-        for asset in held.keys() - portfolio.positions.keys():
-            self.holders[asset].discard(subscriber_id)
-            if not self.holders[asset]:
+    def evolve(self, subscriber_id: str, event: Event) -> None:
+        """Fold one event of a subscriber into its portfolio."""
+        portfolio = self.of.get(subscriber_id)
+        if portfolio is None:
+            portfolio = self.of[subscriber_id] = Portfolio()
+        portfolios.evolve(portfolio, event)
+        if isinstance(event, CopyDecided | OrderFilled | ExecutionCompleted | PositionSettled):
+            self._hold(subscriber_id, (event.venue.value, event.asset), portfolio)
+
+    def _hold(self, subscriber_id: str, asset: Asset, portfolio: Portfolio) -> None:
+        holders = self.holders.get(asset)
+        if asset in portfolio.holdings:
+            if holders is None:
+                self.holders[asset] = {subscriber_id}
+            else:
+                holders.add(subscriber_id)
+        elif holders is not None:
+            holders.discard(subscriber_id)
+            if not holders:
                 del self.holders[asset]
-        for asset in portfolio.positions.keys() - held.keys():
-            self.holders.setdefault(asset, set()).add(subscriber_id)
 
     def next_evaluation(self) -> int | None:
         """When (ns) `take` may return something next; None when nothing is held."""

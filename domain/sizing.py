@@ -13,7 +13,8 @@ from domain.events import Action, ExecutionRequested, Level, Sizing
 from domain.guardrails import Policy
 from domain.micros import MICRO, fraction, times
 from domain.paper_fills import affordable, worth
-from domain.portfolio import Exposure, Residual
+from domain.portfolio import Residual
+from domain.valuation import Exposure
 from domain.venues import VENUES
 
 

@@ -74,7 +74,7 @@ class Plan(Stage[PlanState]):
     input_patterns = ("requests.{}.>",)
     state_patterns = ("executions.{}.>",)
     input_types = frozenset({"execution.requested"})
-    schema = 3
+    schema = 4
     follows = frozenset({"order.filled", "execution.completed"})
 
     def __init__(self, configuration: LiveConfiguration, valuation: LiveMarkPrices) -> None:
@@ -115,11 +115,7 @@ class Plan(Stage[PlanState]):
         if isinstance(event, CopyQueued):
             state.queued[event.request.request_id] = event
             return
-        subscriber_id = event.subscriber_id
-        before = state.portfolios.of.get(subscriber_id, portfolios.initial)
-        after = portfolios.evolve(before, event)
-        if after is not before:
-            state.portfolios.set(subscriber_id, after)
+        state.portfolios.evolve(event.subscriber_id, event)
         if isinstance(event, CopyDecided):
             state.queued.pop(event.request_id, None)
         elif sequence and isinstance(event, OrderFilled | ExecutionCompleted):
@@ -146,9 +142,12 @@ class Plan(Stage[PlanState]):
         cause: str | None = None,
     ) -> Iterator[Output]:
         """A decision, after the events that are due to the portfolio before it."""
-        portfolio = portfolio or portfolios.initial
-        for event in self._before(portfolio, request.subscriber_id, now):
-            portfolio = portfolios.evolve(portfolio, event)
+        portfolio = portfolio or Portfolio()
+        before = list(self._before(portfolio, request.subscriber_id, now))
+        if before:
+            portfolio = portfolios.copy(portfolio)
+        for event in before:
+            portfolios.evolve(portfolio, event)
             yield _output(event, cause)
         inputs = decision_inputs_of(
             request,
@@ -173,13 +172,14 @@ class Plan(Stage[PlanState]):
         portfolio_of = dict[str, Portfolio]()
         for queued in in_order:
             request = queued.request
-            portfolio = portfolio_of.get(request.subscriber_id, state.portfolios.of.get(request.subscriber_id))
+            portfolio = portfolio_of.get(request.subscriber_id)
+            if portfolio is None:
+                held = state.portfolios.of.get(request.subscriber_id, Portfolio())
+                portfolio = portfolio_of[request.subscriber_id] = portfolios.copy(held)
             cause = queued.request_at
-            for output in self._decided(state, portfolio, request, self._policy_of(request), now, cause):
-                portfolio = portfolios.evolve(portfolio or portfolios.initial, output.event)  # type: ignore[arg-type]
+            for output in list(self._decided(state, portfolio, request, self._policy_of(request), now, cause)):
+                portfolios.evolve(portfolio, output.event)  # type: ignore[arg-type]
                 yield output
-            if portfolio is not None:
-                portfolio_of[request.subscriber_id] = portfolio
 
     # --- re-evaluating portfolios --------------------------------------------------------------------------
 
@@ -199,15 +199,18 @@ class Plan(Stage[PlanState]):
 
     def _reevaluated(self, state: PlanState, subscriber_id: str, now: int) -> Iterator[Output]:
         portfolio = state.portfolios.of[subscriber_id]
-        for event, resolved_at in self._settled(portfolio, subscriber_id, now):
-            portfolio = portfolios.evolve(portfolio, event)
+        settled = list(self._settled(portfolio, subscriber_id, now))
+        if settled:
+            portfolio = portfolios.copy(portfolio)
+        for event, resolved_at in settled:
+            portfolios.evolve(portfolio, event)
             yield _output(event, address(GROUPS.name, resolved_at))
         for event in self._before(portfolio, subscriber_id, now):
             yield _output(event, address(GROUPS.name, self._valuation.marks.sequence))
 
     def _settled(self, portfolio: Portfolio, subscriber_id: str, now: int) -> Iterator[tuple[Event, int]]:
         """The settlements of resolved markets, each with the GROUPS sequence of its resolution."""
-        for asset in portfolio.positions:
+        for asset in portfolio.holdings:
             resolution = self._valuation.marks.resolution(asset)
             if resolution is not None:
                 for event in payouts(portfolio, subscriber_id, asset, resolution, now=now):

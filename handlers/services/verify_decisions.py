@@ -134,7 +134,7 @@ class DecisionReplayer:
         queue = self._executed[stored.subscriber_id]
         while queue and queue[0].sequence <= stored.portfolio_sequence:
             self._evolve(stored.subscriber_id, queue.popleft().data)
-        return self._portfolios.get(stored.subscriber_id, portfolios.initial)
+        return self._portfolios.setdefault(stored.subscriber_id, Portfolio())
 
     def _catch_up(self, subscriber_id: str, wanted: Callable[[Any], bool]) -> None:
         left: deque[Recorded] = deque()
@@ -146,8 +146,7 @@ class DecisionReplayer:
         self._executed[subscriber_id] = left
 
     def _evolve(self, subscriber_id: str, data: Any) -> None:
-        before = self._portfolios.get(subscriber_id, portfolios.initial)
-        self._portfolios[subscriber_id] = portfolios.evolve(before, data)
+        portfolios.evolve(self._portfolios.setdefault(subscriber_id, Portfolio()), data)
 
 
 def first_difference(event: Recorded, again: CopyDecided) -> Difference | None:

@@ -29,7 +29,6 @@ from domain.matching import match
 from domain.paper_execution import fill_on_paper
 from domain.portfolio import Portfolio
 from domain.portfolio_maintenance import before_deciding, payouts
-from domain.position import Position
 from handlers.live.configuration import directory_at
 from handlers.live.event_codec import codec, readable
 from handlers.live.mark_prices import PATTERN
@@ -107,7 +106,7 @@ class Totals:
 
 def _profit(portfolio: Portfolio, marks: MarkPrices) -> int:
     """Equity above all deposits."""
-    return portfolios.equity(portfolio, marks.mark) - portfolio.deposits_micros
+    return portfolios.equity(portfolio, marks) - portfolio.deposits_micros
 
 
 class Simulation:
@@ -138,34 +137,34 @@ class Simulation:
             )
             decision = decide(portfolio, request, policy, inputs, now=now)
             self.totals.add_decision(decision)
-            portfolio = portfolios.evolve(portfolio, decision)
+            portfolios.evolve(portfolio, decision)
             if decision.decision is Decision.EXECUTE and decision.mode is Mode.PAPER:
                 asset = (decision.venue.value, decision.asset)
-                copied = portfolio.copied.get((decision.subscription_id, asset), 0)
-                position = portfolio.positions.get(asset, Position())
-                for event in fill_on_paper(decision, position, copied, policy, now=now):
-                    portfolio = portfolios.evolve(portfolio, event)
+                holding = portfolio.holdings[asset]
+                copied = holding.parts[decision.subscription_id].share_micros
+                for event in fill_on_paper(decision, holding.position, copied, policy, now=now):
+                    portfolios.evolve(portfolio, event)
                     if isinstance(event, OrderFilled):
                         self.totals.add_fill(event)
-            self.of[request.subscriber_id] = portfolio
 
     def settle(self, event: MarketResolved) -> None:
         """Settle the positions in a resolved market."""
-        for subscriber_id, portfolio in list(self.of.items()):
+        for subscriber_id, portfolio in self.of.items():
             for payout in event.payouts:
                 asset = (event.venue.value, payout.asset)
                 resolution = self._marks.resolution(asset)
                 assert resolution is not None, "a resolution is in the marks before it is settled"
-                for settled in payouts(portfolio, subscriber_id, asset, resolution, now=event.detect_time):
-                    portfolio = portfolios.evolve(portfolio, settled)
-            self.of[subscriber_id] = portfolio
+                for settled in list(payouts(portfolio, subscriber_id, asset, resolution, now=event.detect_time)):
+                    portfolios.evolve(portfolio, settled)
 
     def _before(self, subscriber_id: str, now: int, config_sequence: int) -> Portfolio:
-        portfolio = self.of.get(subscriber_id, portfolios.initial)
-        for event in before_deciding(
-            portfolio, subscriber_id, self._directory, self._marks, now=now, config_sequence=config_sequence
+        portfolio = self.of.setdefault(subscriber_id, Portfolio())
+        for event in list(
+            before_deciding(
+                portfolio, subscriber_id, self._directory, self._marks, now=now, config_sequence=config_sequence
+            )
         ):
-            portfolio = portfolios.evolve(portfolio, event)
+            portfolios.evolve(portfolio, event)
         return portfolio
 
 
@@ -179,10 +178,11 @@ async def compare_configuration(
         return Comparison(since, 0, nothing, nothing, bad)
     started, ended, happened = await _happened(connection, since)
     marks = MarkPrices()
-    simulation = Simulation(directory, dict(started), marks)
+    started_profits = {name: _profit(portfolio, MarkPrices()) for name, portfolio in started.items()}
+    simulation = Simulation(directory, started, marks)
     groups = await _replay(connection, simulation, marks, since, progress)
     for totals in (simulation.totals, happened):
-        totals.start_profits = {name: _profit(portfolio, MarkPrices()) for name, portfolio in started.items()}
+        totals.start_profits = started_profits
     whatif = simulation.totals.outcome(simulation.of, marks)
     return Comparison(since, groups, whatif, happened.outcome(ended, marks), [])
 
@@ -211,23 +211,30 @@ async def _happened(connection: Connection, since: int) -> tuple[dict[str, Portf
             subscriber_id = getattr(event.data, "subscriber_id", None)
             if subscriber_id is None or isinstance(event.data, CopyQueued):
                 continue
-            of[subscriber_id] = portfolios.evolve(of.get(subscriber_id, portfolios.initial), event.data)
-            if nanoseconds(event.time) < since:
-                started[subscriber_id] = of[subscriber_id]
-            elif _was_pending(started.get(subscriber_id), event.data):
-                started[subscriber_id] = portfolios.evolve(started[subscriber_id], event.data)
+            portfolio = of.setdefault(subscriber_id, Portfolio())
+            earlier = nanoseconds(event.time) < since
+            if not earlier and subscriber_id not in started:
+                started[subscriber_id] = portfolios.copy(portfolio)
+            portfolios.evolve(portfolio, event.data)
+            if earlier:
+                started.pop(subscriber_id, None)
+            elif _was_pending(started[subscriber_id], event.data):
+                portfolios.evolve(started[subscriber_id], event.data)
             elif isinstance(event.data, CopyDecided):
                 totals.add_decision(event.data)
             elif isinstance(event.data, OrderFilled):
                 totals.add_fill(event.data)
+    for subscriber_id in of.keys() - started.keys():
+        started[subscriber_id] = portfolios.copy(of[subscriber_id])
     return started, of, totals
 
 
-def _was_pending(started: Portfolio | None, event: object) -> bool:
+def _was_pending(started: Portfolio, event: object) -> bool:
     """True for the fill or result of an order that was decided before the start: it belongs to the start."""
-    if started is None or not isinstance(event, OrderFilled | ExecutionCompleted):
+    if not isinstance(event, OrderFilled | ExecutionCompleted):
         return False
-    return event.attempt_id in started.pending
+    holding = started.holdings.get((event.venue.value, event.asset))
+    return holding is not None and event.attempt_id in holding.orders
 
 
 async def _replay(

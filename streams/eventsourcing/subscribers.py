@@ -5,7 +5,7 @@ the catalogue of this system, not by the library's topics, which name Python cla
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
 from uuid import UUID
@@ -45,7 +45,7 @@ class Subscriber:
     """
 
     id: str
-    portfolio: Portfolio = portfolio.initial
+    portfolio: Portfolio = field(default_factory=Portfolio)
     events: int = 0
     version: int = 0
     time_ns: int = 0
@@ -194,6 +194,6 @@ def _fold(initial: Subscriber, found: Subscriber | None, events: Iterable[Subscr
     subscriber = found or initial
     state, count, version, time_ns = subscriber.portfolio, subscriber.events, subscriber.version, subscriber.time_ns
     for event in events:
-        state = portfolio.evolve(state, event.data)
+        portfolio.evolve(state, event.data)
         count, version, time_ns = count + 1, event.originator_version, event.time_ns
     return Subscriber(subscriber.id, state, count, version, time_ns)

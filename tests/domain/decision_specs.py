@@ -19,8 +19,7 @@ from domain.events import (
 from domain.guardrails import Policy
 from domain.micros import micros
 from domain.paper_execution import fill_on_paper
-from domain.portfolio import Portfolio
-from domain.position import Position
+from domain.portfolio import Portfolio, part_of
 from domain.reason_codes import Reason
 from domain.testing import Result, given, like
 from tests.domain.facts import PORTFOLIO, at, deposited, inputs
@@ -56,8 +55,8 @@ def following(
         if decision.decision is Decision.EXECUTE:
             held = given(PORTFOLIO, *events).state
             asset = (decision.venue.value, decision.asset)
-            copied = held.copied.get((decision.subscription_id, asset), 0)
-            events += fill_on_paper(decision, held.positions.get(asset, Position()), copied, policy, now=at(1000))
+            copied = part_of(held, decision.subscription_id, asset).share_micros
+            events += fill_on_paper(decision, held.holdings[asset].position, copied, policy, now=at(1000))
     return made
 
 

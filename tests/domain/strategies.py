@@ -19,17 +19,12 @@ from domain.events import (
     PositionSettled,
     Venue,
 )
-from domain.mark_prices import Asset, Mark
 from domain.micros import MICRO, times
-from domain.portfolio import evolve, initial, settlements
+from domain.portfolio import Portfolio, evolve, settlements
 from tests.domain.facts import BUY, SELL, at, completed, decided, deposited, filled
 
 ASSETS = ((Venue.HYPERLIQUID, "BTC"), (Venue.HYPERLIQUID, "xyz:SP500"), (Venue.POLYMARKET, "7"))
 SUBSCRIPTIONS = ("sam-ann", "sam-bob")
-
-
-def NO_MARKS(asset: Asset) -> Mark | None:  # noqa: N802 - reads as a constant
-    return None
 
 
 def settled(
@@ -167,12 +162,14 @@ def life(happened: list[Drawn], *, settling: bool = True) -> list[Event]:
             case "breaker":
                 events.append(breaker_event(one.parts % 3, number, one.notional))
             case "settle" if settling:
-                portfolio = initial
+                portfolio = Portfolio()
                 for event in events:
-                    portfolio = evolve(portfolio, event)
+                    evolve(portfolio, event)
                 events += [
-                    settled(asset, share, one.price, subscription=who, venue=venue, id=f"set-{number}-{who}")
-                    for who, share in settlements(portfolio, (venue.value, asset))
+                    settled(
+                        asset, part.share_micros, one.price, subscription=who, venue=venue, id=f"set-{number}-{who}"
+                    )
+                    for who, part in settlements(portfolio, (venue.value, asset))
                 ]
     return events
 

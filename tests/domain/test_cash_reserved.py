@@ -4,7 +4,6 @@ from hypothesis import given as given_any
 from hypothesis import strategies as st
 from msgspec import structs
 
-from domain import portfolio as portfolios
 from domain.decision import decide
 from domain.events import CopyDecided, Decision
 from domain.guardrails import Policy
@@ -14,6 +13,7 @@ from domain.paper_fills import Fees, walk
 from domain.portfolio import Portfolio, free_cash
 from domain.position import Position
 from tests.domain.facts import at, deposited, fixed, inputs, levels, on_polymarket
+from tests.domain.portfolio_specs import after, evolve, more
 
 NO_OTHER_LIMIT = Policy(
     max_equity_fraction_micros=1_000_000,
@@ -42,27 +42,25 @@ def decided(portfolio: Portfolio, number: int, usd: str, asset: str, bid: int, a
 
 
 def filled(portfolio: Portfolio, decision: CopyDecided) -> Portfolio:
-    for event in fill_on_paper(decision, Position(), 0, NO_OTHER_LIMIT, now=at(1001)):
-        portfolio = portfolios.evolve(portfolio, event)
-    return portfolio
+    return more(portfolio, *fill_on_paper(decision, Position(), 0, NO_OTHER_LIMIT, now=at(1001)))
 
 
 def test_two_orders_of_one_batch_never_cost_more_than_there_is() -> None:
-    portfolio = portfolios.evolve(portfolios.initial, deposited("100"))
+    portfolio = after(deposited("100"))
     first = decided(portfolio, 1, "50", "yes", 49, 51)
-    portfolio = portfolios.evolve(portfolio, first)
+    portfolio = evolve(portfolio, first)
     second = decided(portfolio, 2, "50", "no", 49, 51)
-    portfolio = portfolios.evolve(portfolio, second)
+    portfolio = evolve(portfolio, second)
     assert (first.decision, second.decision) == (Decision.EXECUTE, Decision.SKIP), "the first may cost more than 50"
     assert filled(portfolio, first).cash_micros >= 0
 
 
 def test_a_mid_that_falls_frees_no_cash() -> None:
-    portfolio = portfolios.evolve(portfolios.initial, deposited("100"))
+    portfolio = after(deposited("100"))
     first = decided(portfolio, 1, "90", "yes", 49, 51)
-    portfolio = portfolios.evolve(portfolio, first)
+    portfolio = evolve(portfolio, first)
     free = free_cash(portfolio)
-    portfolio = portfolios.evolve(portfolio, decided(portfolio, 2, "60", "yes", 29, 31))
+    portfolio = evolve(portfolio, decided(portfolio, 2, "60", "yes", 29, 31))
     assert free_cash(portfolio) == free < micros("10")
 
 
@@ -74,10 +72,10 @@ orders = st.tuples(
 @given_any(st.lists(orders, min_size=1, max_size=8))
 def test_cash_is_never_below_zero(placed: list[tuple[str, str, int, bool]]) -> None:
     """Orders of any sizes at moving prices, some filled at once and some all together at the end."""
-    portfolio, waiting = portfolios.evolve(portfolios.initial, deposited("100")), []
+    portfolio, waiting = after(deposited("100")), []
     for number, (usd, asset, bid, at_once) in enumerate(placed):
         decision = decided(portfolio, number, usd, asset, bid, bid + 2)
-        portfolio = portfolios.evolve(portfolio, decision)
+        portfolio = evolve(portfolio, decision)
         assert free_cash(portfolio) >= 0
         if decision.decision is Decision.EXECUTE:
             if at_once:

@@ -26,17 +26,18 @@ from domain.events import (
     Venue,
 )
 from domain.guardrails import Policy, allowance
-from domain.mark_prices import Asset, Mark
+from domain.mark_prices import Asset, Mark, MarkPrices
 from domain.micros import MICRO, fraction
 from domain.paper_execution import fill_on_paper
 from domain.paper_fills import beyond, fees, inside, walk, worth
-from domain.portfolio import NOTHING, Portfolio, equity, expected_copied, exposure, free_cash
+from domain.portfolio import NOTHING, Portfolio, equity, expected_copied, free_cash, part_of
 from domain.position import Position
 from domain.reason_codes import Reason
 from domain.signals import action_of
 from domain.testing import given
 from tests.domain.decision_specs import tripped
 from tests.domain.facts import BUY, PORTFOLIO, SELL, at, decided, deposited, executed, filled, fixed, inputs, requested
+from tests.domain.portfolio_specs import marked
 
 
 def mostly(usual: int, *others: int) -> st.SearchStrategy[int]:
@@ -209,10 +210,7 @@ def test_what_holds_of_every_decision(
     asset: Asset = (request.venue.value, request.asset)
     mid = request.quote.mid_micros if request.quote else 0
 
-    def mark_of(held: Asset) -> Mark | None:
-        return Mark(4, mid, at(100_000)) if held == asset and mid else None
-
-    saw = inputs(mark_of=mark_of)
+    saw = inputs(marks=marked({asset: Mark(4, mid, at(100_000))} if mid else {}))
     before = given(PORTFOLIO, *history).state
     made = decide(before, request, policy, saw, now=at(age_ms))
     again = decide(given(PORTFOLIO, *history).state, request, policy, saw, now=at(age_ms))
@@ -232,8 +230,8 @@ def test_what_holds_of_every_decision(
     else:
         assert request.mode is Mode.PAPER
         stays_inside_its_band(made, request, policy)
-        stays_below_its_ceilings(made, request, policy, before, saw.mark_of)
-        fills_as_estimated(made, request, policy, history, saw.mark_of)
+        stays_below_its_ceilings(made, request, policy, before, saw.marks)
+        fills_as_estimated(made, request, policy, history, saw.marks)
 
 
 def stays_inside_its_band(made: CopyDecided, request: ExecutionRequested, policy: Policy) -> None:
@@ -249,7 +247,7 @@ def stays_inside_its_band(made: CopyDecided, request: ExecutionRequested, policy
 
 
 def stays_below_its_ceilings(
-    made: CopyDecided, request: ExecutionRequested, policy: Policy, before: Portfolio, mark_of: object
+    made: CopyDecided, request: ExecutionRequested, policy: Policy, before: Portfolio, marks: MarkPrices
 ) -> None:
     assert request.quote is not None
     asset: Asset = (request.venue.value, request.asset)
@@ -275,7 +273,7 @@ def stays_below_its_ceilings(
 
 
 def fills_as_estimated(
-    made: CopyDecided, request: ExecutionRequested, policy: Policy, history: list[Event], mark_of: object
+    made: CopyDecided, request: ExecutionRequested, policy: Policy, history: list[Event], marks: MarkPrices
 ) -> None:
     """The fills are those that the whole band would give; when all is filled, no exposure is above its limit."""
     assert request.quote is not None
@@ -283,7 +281,7 @@ def fills_as_estimated(
     # Pending orders may fill or not; here they do not.
     settled = [event for event in history if not (isinstance(event, CopyDecided) and _unfilled(event, history))]
     state = given(PORTFOLIO, *settled).state
-    copied = state.copied.get((request.subscription_id, asset), 0)
+    copied = part_of(state, request.subscription_id, asset).share_micros
     events = fill_on_paper(made, state.positions.get(asset, Position()), copied, policy, now=made.decided_at)
     fills = [event for event in events if isinstance(event, OrderFilled)]
     asked = made.share_micros - made.reduce_micros + min(made.reduce_micros, max(0, -request.trade_side.sign * copied))
@@ -297,7 +295,7 @@ def fills_as_estimated(
     if made.share_micros == made.reduce_micros or _against_each_other(state, asset):
         return
     after = given(PORTFOLIO, *settled, made, *events).state
-    at_risk = exposure(after, asset, request.market, request.influencer_id, mark_of)  # type: ignore[arg-type]
+    at_risk = after.valuation.at(marks).exposure(asset, request.market, request.influencer_id)
     for now, share in (
         (at_risk.total_micros, policy.total_exposure_micros),
         (at_risk.market_micros, policy.market_exposure_micros),
@@ -310,7 +308,7 @@ def fills_as_estimated(
         )
     if policy.notional_cap_micros:
         assert at_risk.market_micros <= policy.notional_cap_micros + 4 + _spread(made, request)
-    assert equity(after, mark_of) <= made.equity_micros + _spread(made, request) + 4  # type: ignore[arg-type]
+    assert equity(after, marks) <= made.equity_micros + _spread(made, request) + 4
 
 
 def _spread(made: CopyDecided, request: ExecutionRequested) -> int:
@@ -324,7 +322,8 @@ def _unfilled(decision: CopyDecided, history: list[Event]) -> bool:
 
 
 def _against_each_other(portfolio: Portfolio, asset: Asset) -> bool:
-    signs = {share > 0 for (_, of), share in portfolio.copied.items() if of == asset}
+    holding = portfolio.holdings.get(asset)
+    signs = {part.share_micros > 0 for part in holding.parts.values()} if holding else set()
     return len(signs) > 1
 
 

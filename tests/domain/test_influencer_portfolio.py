@@ -28,7 +28,7 @@ from tests.domain.copy_scenarios import (
     wallet,
 )
 from tests.domain.facts import ACCOUNT, BUY, SELL, at, seeded, trade
-from tests.domain.strategies import NO_MARKS
+from tests.domain.portfolio_specs import NO_MARKS
 
 BTC, ON_YES, ON_NO = ("hyperliquid", "BTC"), ("polymarket", YES), ("polymarket", NO)
 
@@ -95,7 +95,7 @@ def test_trading_moves_cash_by_notional_and_fee() -> None:
     assert state.cash_micros == micros("-70.75")
     assert (state.fees_micros, state.deposits_micros) == (micros("0.75"), 0)
     assert realized(state) == micros("30")
-    assert equity(state, NO_MARKS) == micros("59.25"), "valued at its own newest trade"
+    assert equity(state, NO_MARKS.mark) == micros("59.25"), "valued at its own newest trade"
     assert profit(state, priced("110")) == micros("39.25")
 
 
@@ -116,7 +116,7 @@ def test_a_historic_signal_changes_nothing() -> None:
 def test_a_late_trade_counts_and_moves_no_mark() -> None:
     state = shadow(seeded(), trade("t2", price="120", ms=20), trade("t1", price="100", ms=10))
     assert state.positions[BTC].share_micros == micros("2")
-    assert equity(state, NO_MARKS) == micros("20")
+    assert equity(state, NO_MARKS.mark) == micros("20")
     reopened = shadow(seeded(), trade("t2", ms=20), trade("t3", SELL, ms=21), trade("t1", price="90", ms=10))
     assert profit(reopened, {}) == 0, "what is open always has a price"
 

@@ -3,22 +3,21 @@
 import pytest
 from msgspec import structs
 
-from domain.events import Decision, PositionSettled
+from domain.events import Decision
 from domain.mark_prices import Asset, Mark
 from domain.micros import micros
 from domain.portfolio import (
-    Exposure,
     Portfolio,
     Residual,
+    copy,
     equity,
-    evolve,
     expected_copied,
-    exposure,
     free_cash,
-    price_of,
     realized,
     settlements,
 )
+from domain.portfolio import evolve as fold
+from domain.valuation import Exposure, price_of
 from tests.domain.facts import (
     SELL,
     at,
@@ -30,8 +29,8 @@ from tests.domain.facts import (
     signal,
     sold,
 )
-from tests.domain.portfolio_specs import BTC, ETH, PM, YES, after, more, usd
-from tests.domain.strategies import NO_MARKS, breaker_event, settled
+from tests.domain.portfolio_specs import BTC, ETH, NO_MARKS, PM, YES, after, evolve, marked, more, usd
+from tests.domain.strategies import settled
 
 # --- prices and equity -------------------------------------------------------------------------------------
 
@@ -62,7 +61,7 @@ def test_a_falling_price_gains_for_a_short() -> None:
 @pytest.mark.parametrize(("ms", "price"), [(999, "130"), (1000, "90"), (1001, "90")])
 def test_the_newer_of_the_mark_and_a_decisions_mid_is_the_price(ms: int, price: str) -> None:
     portfolio = evolve(after(*executed(bought("BTC", "2", "100"))), decided(mid="130", decision=Decision.SKIP))
-    assert price_of(portfolio, BTC, lambda asset: Mark(1, micros("90"), at(ms))) == micros(price)
+    assert price_of(portfolio.holdings[BTC].position, Mark(1, micros("90"), at(ms))) == micros(price)
 
 
 def test_a_decision_and_an_earlier_ones_fill_may_be_folded_in_either_order() -> None:
@@ -71,7 +70,7 @@ def test_a_decision_and_an_earlier_ones_fill_may_be_folded_in_either_order() -> 
     then = decided(mid="120", decision=Decision.SKIP, attempt_id="att-2", decided_at=at(1500))
     replayed = after(deposited(), first, fill, then)
     assert replayed == after(deposited(), first, then, fill)
-    assert price_of(replayed, BTC, NO_MARKS) == micros("120")
+    assert price_of(replayed.holdings[BTC].position, None) == micros("120")
 
 
 # --- copied shares, pending orders, exposure ----------------------------------------------------------------
@@ -88,7 +87,7 @@ def test_positions_are_split_by_the_subscription_they_were_copied_for() -> None:
 
 
 def at_risk(portfolio: Portfolio, asset: Asset = BTC, market: str = "BTC", influencer: str = "ann") -> Exposure:
-    return exposure(portfolio, asset, market, influencer, NO_MARKS)
+    return portfolio.valuation.at(NO_MARKS).exposure(asset, market, influencer)
 
 
 def test_an_order_counts_as_filled_until_its_result_is_known() -> None:
@@ -101,11 +100,11 @@ def test_an_order_counts_as_filled_until_its_result_is_known() -> None:
     over = evolve(partly, completed())
     assert expected_copied(over, "sam-ann", BTC) == micros("0.2")
     assert at_risk(over) == Exposure(*usd("20", "20", "20"))
-    assert over.pending == {}
+    assert over.holdings[BTC].orders == {}
 
 
 def test_a_skip_leaves_no_pending_order() -> None:
-    assert after(deposited(), decided("0.5", decision=Decision.SKIP)).pending == {}
+    assert after(deposited(), decided("0.5", decision=Decision.SKIP)).holdings == {}
 
 
 def test_a_fill_without_a_decision_changes_nothing() -> None:
@@ -157,8 +156,8 @@ def test_all_outcomes_of_a_market_are_one_risk() -> None:
 
 def test_a_mark_values_what_is_at_risk() -> None:
     portfolio = after(*executed(bought("BTC", "2", "100")))
-    doubled = exposure(portfolio, BTC, "BTC", "ann", lambda asset: Mark(1, micros("200"), at(2000)))
-    assert doubled == Exposure(*usd("400", "400", "400"))
+    doubled = portfolio.valuation.at(marked({BTC: Mark(1, micros("200"), at(2000))}))
+    assert doubled.exposure(BTC, "BTC", "ann") == Exposure(*usd("400", "400", "400"))
 
 
 def test_a_pending_order_of_outcome_tokens_reserves_what_it_can_cost() -> None:
@@ -171,7 +170,7 @@ def test_a_pending_order_of_outcome_tokens_reserves_what_it_can_cost() -> None:
     assert free_cash(evolve(portfolio, other)) == micros("94.80"), "a mid that moves frees no cash"
     partly = evolve(portfolio, bought("yes", "4", "0.5", attempt="att-1", venue=PM))
     assert free_cash(partly) == micros("98") - micros("3.12")
-    assert free_cash(evolve(partly, completed())) == micros("98")
+    assert free_cash(evolve(partly, completed(venue=PM, asset="yes"))) == micros("98")
     assert free_cash(after(deposited("100"), decided("0.5"))) == micros("100"), "perpetuals are not paid in full"
 
 
@@ -187,26 +186,30 @@ def test_the_residual_is_that_of_the_newest_decision() -> None:
     assert evolve(portfolio, decided(attempt_id="att-3")).residuals == {}
 
 
+def owed(portfolio: Portfolio) -> tuple[tuple[str, int], ...]:
+    return tuple((who, part.share_micros) for who, part in settlements(portfolio, YES))
+
+
 # --- settlement --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("pays", "cash", "profit"), [("1", "106", "6"), ("0", "96", "-4"), ("0.5", "101", "1")])
 def test_a_settlement_pays_out_what_is_held(pays: str, cash: str, profit: str) -> None:
     held = after(deposited("100"), *executed(bought("yes", "10", "0.4", venue=PM)))
-    assert settlements(held, YES) == (("sam-ann", micros("10")),)
+    assert owed(held) == (("sam-ann", micros("10")),)
     paid = evolve(held, settled("yes", micros("10"), micros(pays)))
     assert (paid.cash_micros, realized(paid)) == usd(cash, profit)
-    assert (paid.positions, paid.copied) == ({}, {})
+    assert paid.holdings == {}
     assert equity(paid, NO_MARKS) == micros(cash)
-    assert settlements(paid, YES) == ()
+    assert owed(paid) == ()
 
 
 def test_every_subscription_that_holds_the_asset_is_paid() -> None:
     both = executed(bought("yes", "10", "0.4", venue=PM), bought("yes", "3", "0.6", venue=PM, subscription="sam-bob"))
     held = after(deposited("100"), *both)
-    assert settlements(held, YES) == (("sam-ann", micros("10")), ("sam-bob", micros("3")))
+    assert owed(held) == (("sam-ann", micros("10")), ("sam-bob", micros("3")))
     first = evolve(held, settled("yes", micros("10"), micros("1")))
-    assert settlements(first, YES) == (("sam-bob", micros("3")),)
+    assert owed(first) == (("sam-bob", micros("3")),)
     paid = evolve(first, settled("yes", micros("3"), micros("1"), subscription="sam-bob"))
     assert (paid.cash_micros, realized(paid), paid.positions) == (micros("107.2"), micros("7.2"), {})
 
@@ -217,15 +220,15 @@ def test_what_is_held_against_each_other_is_settled_too() -> None:
     assert held.positions[YES].share_micros == 0
     paid = more(
         held,
-        *(settled("yes", share, micros("1"), subscription=who) for who, share in settlements(held, YES)),
+        *(settled("yes", part.share_micros, micros("1"), subscription=who) for who, part in settlements(held, YES)),
     )
-    assert (paid.positions, paid.copied, realized(paid)) == ({}, {}, micros("1"))
+    assert (paid.holdings, realized(paid)) == ({}, micros("1"))
 
 
 def test_a_pending_order_is_settled_after_its_result() -> None:
     held = after(*executed(bought("yes", "10", "0.4", venue=PM)), decided("5", venue=PM, asset="yes"))
-    assert settlements(held, YES) == ()
-    assert settlements(evolve(held, completed()), YES) == (("sam-ann", micros("10")),)
+    assert owed(held) == ()
+    assert owed(evolve(held, completed(venue=PM, asset="yes"))) == (("sam-ann", micros("10")),)
 
 
 def test_a_settlement_drops_the_residual() -> None:
@@ -237,37 +240,19 @@ def test_a_settlement_drops_the_residual() -> None:
     assert evolve(waiting, settled("yes", micros("10"), micros("1"))).residuals == {}
 
 
-# --- repeats -----------------------------------------------------------------------------------------------
+# --- folding -----------------------------------------------------------------------------------------------
 
 
-def test_fills_and_results_may_repeat_at_any_time() -> None:
-    order, fill, result = executed(bought("BTC", "2", "100"))
-    partly = after(deposited(), order, fill)
-    assert more(partly, fill) == partly
-    over = after(deposited(), order, fill, result, *(deposited("1", id=f"dep-{n}") for n in range(200)))
-    assert more(over, fill, result, fill) == over
+def test_a_copy_keeps_the_state_before_an_event() -> None:
+    held = after(deposited(), *executed(bought("BTC", "1", "100")), decided(residual_micros=3, attempt_id="att-2"))
+    before, again = copy(held), copy(held)
+    for event in (deposited("5", id="dep-2"), *executed(sold("BTC", "2", "100"), bought("ETH", "1", "7"), ms=2000)):
+        fold(held, event)
+    fold(held, completed("att-2"))
+    assert before == again != held
 
 
-def test_a_decision_deposit_or_settlement_may_repeat_among_the_newest_64() -> None:
-    held = executed(bought("yes", "10", "0.4", venue=PM))
-    paid: PositionSettled = settled("yes", micros("10"), micros("1"))
-    once = after(deposited("1", id="first"), *held, paid, *(deposited("1", id=f"dep-{n}") for n in range(61)))
-    assert more(once, *held, paid, deposited("1", id="first")) == once
-    assert len(once.newest) == 64 * 8
-    assert len(more(once, deposited("1", id="one more")).newest) == 64 * 8, "memory is bounded"
-
-
-def test_events_of_breakers_may_repeat_too() -> None:
-    """Also one that was undone since, or one of an earlier day."""
-    look, trip, reset = breaker_event(0, 0, 100), breaker_event(1, 1, 50), breaker_event(2, 2, 40)
-    tomorrow = structs.replace(breaker_event(0, 3, 90), marked_at=at(86_400_000))
-    once = after(deposited(), look, trip, reset, tomorrow)
-    assert more(once, look, trip, reset, tomorrow, trip) == once
-    assert once.breakers.tripped == frozenset()
-    assert more(once, breaker_event(1, 7, 50)).breakers.tripped
-
-
-def test_a_fill_of_another_order_is_no_repeat() -> None:
+def test_an_order_may_have_two_fills() -> None:
     fill = bought("BTC", "1", "100", attempt="att-1")
     portfolio = after(deposited(), decided("2"), fill, structs.replace(fill, fill_id="fil-2"))
     assert portfolio.positions[BTC].share_micros == micros("2")
@@ -275,4 +260,4 @@ def test_a_fill_of_another_order_is_no_repeat() -> None:
 
 def test_other_events_change_no_portfolio() -> None:
     portfolio = after(deposited())
-    assert evolve(portfolio, signal()) is portfolio
+    assert evolve(portfolio, signal()) == portfolio

@@ -24,6 +24,7 @@ from tests.domain.facts import (
     requested,
     sold,
 )
+from tests.domain.portfolio_specs import ETH, marked
 
 
 def test_exposure_total() -> None:
@@ -73,9 +74,9 @@ def test_exposure_counts_pending_openings() -> None:
 
 def test_exposure_is_valued_at_marks() -> None:
     held = executed(bought("ETH", "60", "100", subscription="sam-bob", influencer="bob"))
-    marked = inputs(mark_of=lambda asset: Mark(4, micros("120"), at(2000)) if asset[1] == "ETH" else None)
+    doubled = inputs(marks=marked({ETH: Mark(4, micros("120"), at(2000))}))
     executes(deciding(requested(), *held), "0.499")
-    outcome = deciding(requested(), *held, inputs=marked)
+    outcome = deciding(requested(), *held, inputs=doubled)
     limit = micros("11200") * 7 // 10  # equity moved with the mark
     assert the(outcome).equity_micros == micros("11200")
     assert Check("exposure_total_micros", micros("7249.9"), limit, True) in the(outcome).checks

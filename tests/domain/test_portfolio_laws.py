@@ -5,24 +5,24 @@ from hypothesis import given as given_any
 from hypothesis import strategies as st
 
 from domain.events import CashDeposited, Event, OrderFilled, PositionSettled, Venue
-from domain.mark_prices import Mark
+from domain.mark_prices import Asset, Mark
 from domain.micros import times
 from domain.portfolio import (
     Portfolio,
+    copy,
     equity,
     evolve,
     expected_copied,
-    exposure,
-    initial,
-    price_of,
+    free_cash,
     realized,
     settlements,
 )
 from domain.position import Position
+from domain.valuation import price_of
 from tests.domain.facts import at, completed
+from tests.domain.portfolio_specs import marked
 from tests.domain.strategies import (
     ASSETS,
-    NO_MARKS,
     Drawn,
     attempt_of,
     drawn,
@@ -36,10 +36,16 @@ from tests.domain.strategies import (
 Moved = OrderFilled | PositionSettled
 
 
-def fold(events: list[Event], portfolio: Portfolio = initial) -> Portfolio:
+def fold(events: list[Event], portfolio: Portfolio | None = None) -> Portfolio:
+    portfolio = portfolio or Portfolio()
     for event in events:
-        portfolio = evolve(portfolio, event)
+        evolve(portfolio, event)
     return portfolio
+
+
+def shares_of_all(portfolio: Portfolio, asset: Asset) -> int:
+    holding = portfolio.holdings.get(asset)
+    return sum(part.share_micros for part in holding.parts.values()) if holding else 0
 
 
 def saved(portfolio: Portfolio) -> Portfolio:
@@ -50,22 +56,24 @@ def saved(portfolio: Portfolio) -> Portfolio:
 @given_any(lives, st.lists(st.integers(1, 10**11), min_size=3, max_size=3), st.integers(0, 20))
 def test_the_books_balance_to_the_micro(events: list[Event], prices: list[int], ms: int) -> None:
     portfolio = fold(events)
-    marks = {(venue.value, asset): Mark(1, price, at(ms)) for (venue, asset), price in zip(ASSETS, prices, strict=True)}
+    marks = marked(
+        {(venue.value, asset): Mark(1, price, at(ms)) for (venue, asset), price in zip(ASSETS, prices, strict=True)}
+    )
     held = portfolio.positions
     deposits = sum(event.cash_delta_micros for event in events if isinstance(event, CashDeposited))
     moved = [event for event in events if isinstance(event, Moved)]
     fees = sum(event.fee_micros for event in events if isinstance(event, OrderFilled))
-    unrealized = sum(times(price_of(portfolio, a, marks.get), p.share_micros) - p.cost_micros for a, p in held.items())
+    unrealized = sum(times(price_of(p, marks.mark(a)), p.share_micros) - p.cost_micros for a, p in held.items())
 
     assert portfolio.deposits_micros == deposits
     assert portfolio.cash_micros == deposits + sum(event.cash_delta_micros for event in moved)
     assert portfolio.fees_micros == fees
     assert portfolio.cash_micros + sum(p.cost_micros for p in held.values()) == deposits + realized(portfolio) - fees
-    assert equity(portfolio, marks.get) - deposits == realized(portfolio) + unrealized - fees
+    assert equity(portfolio, marks) - deposits == realized(portfolio) + unrealized - fees
     for venue, asset in ASSETS:
         share = held.get((venue.value, asset), Position()).share_micros
         assert share == sum(event.share_delta_micros for event in moved if event.asset == asset)
-        assert share == sum(part for (_, key), part in portfolio.copied.items() if key[1] == asset)
+        assert share == shares_of_all(portfolio, (venue.value, asset))
 
 
 @given_any(lives)
@@ -74,22 +82,26 @@ def test_cost_points_the_way_the_position_does(events: list[Event]) -> None:
     for asset, held in portfolio.positions.items():
         assert held.cost_micros * held.share_micros >= 0
         assert held.share_micros or not held.cost_micros
-        assert any(key == asset for _, key in portfolio.copied), "a position that no subscription holds is dropped"
-    assert all(share and asset in portfolio.positions for (_, asset), share in portfolio.copied.items())
+        assert portfolio.holdings[asset].parts, "a position that no subscription holds is dropped"
+    for holding in portfolio.holdings.values():
+        assert holding.parts, "what is closed leaves memory"
+        assert all(part.share_micros or part.orders for part in holding.parts.values())
 
 
 @given_any(lives)
 def test_closing_everything_leaves_the_profit_in_cash(events: list[Event]) -> None:
     portfolio = fold(events)
-    portfolio = fold([completed(attempt) for attempt in portfolio.pending], portfolio)
-    assert portfolio.pending == {}
+    pending = [(key, attempt) for key, holding in portfolio.holdings.items() for attempt in holding.orders]
+    fold([completed(attempt, venue=Venue(venue), asset=asset) for (venue, asset), attempt in pending], portfolio)
+    assert not any(holding.orders for holding in portfolio.holdings.values())
     for of, asset in list(portfolio.positions):
         owed = settlements(portfolio, (of, asset))
         assert owed
-        for who, share in owed:
-            payout = settled(asset, share, 700_000, subscription=who, venue=Venue(of), id=f"{asset} {who}")
-            portfolio = evolve(portfolio, payout)
-    assert (portfolio.positions, portfolio.copied) == ({}, {})
+        for who, part in owed:
+            payout = settled(asset, part.share_micros, 700_000, subscription=who, venue=Venue(of), id=f"{asset} {who}")
+            evolve(portfolio, payout)
+    assert portfolio.holdings == {}
+    assert free_cash(portfolio) == portfolio.cash_micros
     assert portfolio.cash_micros == portfolio.deposits_micros + realized(portfolio) - portfolio.fees_micros
 
 
@@ -97,17 +109,6 @@ def test_closing_everything_leaves_the_profit_in_cash(events: list[Event]) -> No
 def test_a_snapshot_and_the_tail_are_the_whole(events: list[Event], percent: int) -> None:
     split = len(events) * percent // 100
     assert fold(events[split:], saved(fold(events[:split]))) == fold(events)
-
-
-@given_any(lives, st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)), max_size=12))
-def test_an_event_that_comes_again_changes_nothing(events: list[Event], again: list[tuple[int, int]]) -> None:
-    with_repeats = list(enumerate(events))
-    for which, later in again:
-        if events:
-            number = which % len(events)
-            first = next(at for at, (of, _) in enumerate(with_repeats) if of == number)
-            with_repeats.insert(min(first + 1 + later, len(with_repeats)), (number, events[number]))
-    assert fold([event for _, event in with_repeats]) == fold(events)
 
 
 @given_any(unsettled_lives, st.lists(st.booleans(), min_size=80, max_size=80))
@@ -137,27 +138,17 @@ def test_the_order_of_independent_assets_does_not_matter(happened: list[Drawn]) 
     for venue, asset in ASSETS:
         by_asset += [event for event in events if (event.venue, event.asset) == (venue, asset)]  # type: ignore[attr-defined]
     one, other = fold(by_asset), fold(events)
-    assert (one.positions, one.copied, one.pending) == (other.positions, other.copied, other.pending)
+    assert one.holdings == other.holdings
     assert (one.cash_micros, realized(one), one.fees_micros) == (other.cash_micros, realized(other), other.fees_micros)
 
 
 @given_any(st.lists(drawn, max_size=10))
 def test_a_fill_of_a_pending_order_never_changes_what_is_expected(happened: list[Drawn]) -> None:
-    portfolio = initial
+    portfolio = Portfolio()
     for event in life([one for one in happened if one.what == "order"]):
-        after = evolve(portfolio, event)
+        after = fold([event], copy(portfolio))
         if isinstance(event, OrderFilled):
             asset = (event.venue.value, event.asset)
             for who in ("sam-ann", "sam-bob"):
                 assert expected_copied(after, who, asset) == expected_copied(portfolio, who, asset)
         portfolio = after
-
-
-@given_any(lives)
-def test_exposure_counts_every_position_once(events: list[Event]) -> None:
-    portfolio = fold(events)
-    held = sum(abs(times(p.mark_micros, p.share_micros)) for p in portfolio.positions.values())
-    promised = sum(times(p.price_micros, p.opens_micros) for p in portfolio.pending.values())
-    found = [exposure(portfolio, (v.value, a), a, "ann", NO_MARKS) for v, a in ASSETS]
-    assert {one.total_micros for one in found} == {held + promised}
-    assert sum(one.market_micros for one in found) == held + promised

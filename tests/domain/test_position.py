@@ -60,7 +60,7 @@ def test_reducing_a_short_realizes_at_average_cost() -> None:
 
 def test_closing_leaves_nothing_but_the_profit() -> None:
     portfolio = after(*executed(bought("BTC", "4", "175"), sold("BTC", "4", "170")))
-    assert (portfolio.positions, portfolio.copied, realized(portfolio)) == ({}, {}, micros("-20"))
+    assert (portfolio.holdings, realized(portfolio)) == ({}, micros("-20"))
     again = more(portfolio, *executed(bought("BTC", "1", "100"), sold("BTC", "1", "103"), ms=2000))
     assert realized(again) == micros("-17")
     assert fill_position(Position(4, 700), -4, 680) == Position(0, 0, -20)

@@ -9,13 +9,13 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from domain import portfolio as portfolios
 from domain.decision import RULES, decide
 from domain.events import CopyDecided, ExecutionRequested, Mode, PortfolioScope, Sizing
 from domain.guardrails import Policy
 from domain.micros import micros
 from domain.portfolio import Portfolio
 from tests.domain.facts import at, bought, completed, decided, deposited, inputs, on_polymarket, requested
+from tests.domain.portfolio_specs import after as portfolio_after
 
 FROZEN = Path(__file__).with_name("rules.json")
 WHAT_TO_DO = """
@@ -37,12 +37,10 @@ POLICIES = (
 
 
 def portfolios_of_the_cases() -> Iterator[Portfolio]:
-    empty = portfolios.evolve(portfolios.initial, deposited("10000"))
-    yield empty
-    holding = empty
-    for event in (decided("0.4"), bought("BTC", "0.4", "100", attempt="att-1"), completed("att-1")):
-        holding = portfolios.evolve(holding, event)
-    yield holding
+    yield portfolio_after(deposited("10000"))
+    yield portfolio_after(
+        deposited("10000"), decided("0.4"), bought("BTC", "0.4", "100", attempt="att-1"), completed("att-1")
+    )
 
 
 def requests() -> Iterator[ExecutionRequested]:

@@ -14,7 +14,7 @@ from domain.events import Sizing, Terms, Venue
 from domain.guardrails import Policy
 from domain.micros import MICRO, decimal_text, micros
 from domain.paper_fills import worth
-from domain.portfolio import NOTHING, Exposure, Residual
+from domain.portfolio import NOTHING, Residual
 from domain.sizing import (
     SIZING_MODES,
     Clamp,
@@ -26,6 +26,7 @@ from domain.sizing import (
     target,
     whole_lots,
 )
+from domain.valuation import Exposure
 from tests.domain.decision_specs import deciding, executes
 from tests.domain.facts import bought, executed, fixed, levels, on_polymarket, requested, sold, terms
 

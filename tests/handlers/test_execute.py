@@ -19,6 +19,7 @@ from domain.events import (
     Venue,
 )
 from domain.micros import times
+from domain.portfolio import Portfolio
 from domain.reason_codes import Reason
 from handlers.execute import Execute
 from handlers.live.configuration import LiveConfiguration
@@ -229,7 +230,7 @@ def test_the_stored_positions_are_those_of_the_portfolio() -> None:
     """Two stages fold the same fills: the positions of one are those of the other."""
     configuration = configured()
     lane = Folding(Execute(configuration))
-    portfolio = portfolios.initial
+    portfolio = Portfolio()
     sale: dict[str, Any] = {"trade_side": TradeSide.SELL, "levels": ((110 * USD, 9 * USD),)}
     for number, fields in enumerate(
         [
@@ -239,9 +240,9 @@ def test_the_stored_positions_are_those_of_the_portfolio() -> None:
         ]
     ):
         made = decision(configuration, number, **fields)
-        portfolio = portfolios.evolve(portfolio, made)
+        portfolios.evolve(portfolio, made)
         for event in lane.when(made):
-            portfolio = portfolios.evolve(portfolio, event)
+            portfolios.evolve(portfolio, event)
         changed = lane.outputs[-1].event
         held = portfolio.positions["hyperliquid", "BTC"]
         assert isinstance(changed, PositionChanged)
@@ -249,7 +250,7 @@ def test_the_stored_positions_are_those_of_the_portfolio() -> None:
         assert changed.realized_micros == portfolios.realized(portfolio)
     payout = settled(9, held.share_micros, USD)
     (last,) = lane.when(payout)
-    portfolio = portfolios.evolve(portfolio, payout)
+    portfolios.evolve(portfolio, payout)
     assert (last.share_micros, portfolio.positions) == (0, {})
     assert last.realized_micros == portfolios.realized(portfolio)
 

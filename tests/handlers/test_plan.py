@@ -41,7 +41,6 @@ from domain.events import (
 from domain.ids import derived
 from domain.paper_execution import fill_on_paper
 from domain.portfolio_set import EVALUATION_INTERVAL_NS
-from domain.position import Position
 from domain.reason_codes import Reason
 from domain.venues import VENUES
 from handlers.live.configuration import LiveConfiguration, configuration_fold
@@ -123,9 +122,9 @@ def executed(lane: Folding[PlanState], configuration: LiveConfiguration, decisio
     asset = (decision.venue.value, decision.asset)
     policy = configuration.directory.policy_named(decision.policy_hash)
     assert policy is not None
-    position = portfolio.positions.get(asset, Position())
-    copied = portfolio.copied.get((decision.subscription_id, asset), 0)
-    lane.given(*fill_on_paper(decision, position, copied, policy, now=NOW))
+    holding = portfolio.holdings[asset]
+    copied = holding.parts[decision.subscription_id].share_micros
+    lane.given(*fill_on_paper(decision, holding.position, copied, policy, now=NOW))
 
 
 def bought(lane: Folding[PlanState], configuration: LiveConfiguration, wanted: ExecutionRequested) -> CopyDecided:
@@ -367,7 +366,7 @@ def test_a_resolved_market_is_paid_out_exactly_once() -> None:
     output = lane.outputs[-3]
     assert (output.id, output.correlation, output.cause) == (one.settlement_id, "res-1", "GROUPS:20.0")
     portfolio = lane.state.portfolios.of["ann"]
-    assert (portfolio.positions, portfolio.copied) == ({}, {})
+    assert portfolio.holdings == {}
     assert portfolio.cash_micros == cash + one.cash_delta_micros + other.cash_delta_micros
     assert lane.stage.due(lane.state) is None
     moves(valuation, resolved(yes=0, id="res-2"))

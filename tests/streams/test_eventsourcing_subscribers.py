@@ -57,9 +57,9 @@ async def load(running: Addresses, subscriber: str = "sam", **at: Any) -> Subscr
 
 
 def folded(events: list[Event]) -> Portfolio:
-    state = portfolio.initial
+    state = Portfolio()
     for event in events:
-        state = portfolio.evolve(state, event)
+        portfolio.evolve(state, event)
     return state
 
 

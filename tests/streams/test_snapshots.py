@@ -438,4 +438,5 @@ async def test_portfolios_are_equal_with_and_without_snapshots(log: Connection) 
     assert len(whole) == 90
     assert portfolios[-1] == whole
     assert portfolios[0] != whole
-    assert any(each.positions and each.pending and each.copied for each in whole.values())
+    assert any(holding.orders for each in whole.values() for holding in each.holdings.values())
+    assert any(each.positions for each in whole.values())

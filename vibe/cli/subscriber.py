@@ -9,7 +9,8 @@ from rich.console import Console
 
 from domain.mark_prices import MarkPrices
 from domain.micros import decimal_text
-from domain.portfolio import equity, price_of, realized
+from domain.portfolio import equity, realized
+from domain.valuation import price_of
 from handlers.live.configuration import directory_at
 from handlers.live.event_codec import codec
 from handlers.live.mark_prices import all_marks
@@ -81,7 +82,7 @@ def _facts(found: Subscriber, marks: MarkPrices) -> dict[str, Any]:
         "cash_micros": portfolio.cash_micros,
         "fees_micros": portfolio.fees_micros,
         "realized_micros": realized(portfolio),
-        "equity_micros": equity(portfolio, marks.mark),
+        "equity_micros": equity(portfolio, marks),
         "breakers_tripped": sorted(portfolio.breakers.tripped),
         "positions": [
             {
@@ -91,7 +92,7 @@ def _facts(found: Subscriber, marks: MarkPrices) -> dict[str, Any]:
                 "cost_micros": position.cost_micros,
                 "average_price_micros": position.average_price_micros,
                 "realized_micros": position.realized_micros,
-                "mark_micros": price_of(portfolio, (venue, asset), marks.mark),
+                "mark_micros": price_of(position, marks.mark((venue, asset))),
             }
             for (venue, asset), position in sorted(portfolio.positions.items())
         ],
@@ -104,7 +105,7 @@ def _facts(found: Subscriber, marks: MarkPrices) -> dict[str, Any]:
             }
             for (subscription_id, (_, asset)), residual in sorted(portfolio.residuals.items())
         ],
-        "orders_on_their_way": sorted(portfolio.pending),
+        "orders_on_their_way": sorted(attempt for holding in portfolio.holdings.values() for attempt in holding.orders),
     }
 
 
@@ -122,7 +123,7 @@ def _show(found: Subscriber, marks: MarkPrices, names: Mapping[str, str], valued
         ("realized", realized(portfolio)),
     ):
         console.print(f"{name:<10} {decimal_text(value)} USD", highlight=False)
-    console.print(f"{'equity':<10} {decimal_text(equity(portfolio, marks.mark))} USD, {valued}", highlight=False)
+    console.print(f"{'equity':<10} {decimal_text(equity(portfolio, marks))} USD, {valued}", highlight=False)
     for limit in sorted(portfolio.breakers.tripped):
         console.print(f"the {limit.value} breaker is tripped: nothing new is opened", style="red")
     made = table("asset", "size", "average", "mark", "realized", text=("asset",))
@@ -130,7 +131,7 @@ def _show(found: Subscriber, marks: MarkPrices, names: Mapping[str, str], valued
         figures = (
             position.share_micros,
             position.average_price_micros,
-            price_of(portfolio, key, marks.mark),
+            price_of(position, marks.mark(key)),
             position.realized_micros,
         )
         made.add_row(names.get(key[1], key[1]), *map(decimal_text, figures))

@@ -13,6 +13,12 @@ def _account(state: Account, event: Event) -> Account:
     return state
 
 
-PORTFOLIO: Aggregate[Portfolio] = Aggregate(Portfolio, portfolio.evolve)
+def _portfolio(state: Portfolio, event: Event) -> Portfolio:
+    state = portfolio.copy(state)
+    portfolio.evolve(state, event)
+    return state
+
+
+PORTFOLIO: Aggregate[Portfolio] = Aggregate(Portfolio, _portfolio)
 WINDOW: Aggregate[OpenGroup | None] = Aggregate(lambda: None, groups.evolve)
 ACCOUNT: Aggregate[Account] = Aggregate(Account, _account)

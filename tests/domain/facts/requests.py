@@ -6,6 +6,7 @@ from msgspec import structs
 
 from domain.decision_inputs import DecisionInputs
 from domain.events import ControlState, ExecutionRequested, Level, Mode, RequestedQuote, Sizing, Terms, Venue
+from domain.mark_prices import MarkPrices
 from domain.micros import micros
 from tests.domain.facts.influencers import ASKS, BIDS, group_closed
 from tests.domain.facts.values import BUY, at, levels
@@ -89,7 +90,7 @@ def on_polymarket(
 
 def inputs(**changes: Any) -> DecisionInputs:
     """Nothing is switched off, marked or resolved; sequences: CONFIG 7, executions 3, marks 5."""
-    usual = DecisionInputs(ControlState.RUNNING, False, None, False, lambda asset: None, 3, 7, 5)
+    usual = DecisionInputs(ControlState.RUNNING, False, None, False, MarkPrices(), 3, 7, 5)
     return usual._replace(**changes)
 
 

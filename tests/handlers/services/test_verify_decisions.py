@@ -12,6 +12,7 @@ from domain.events import CopyDecided, Event, ExecutionRequested, PolicyMaterial
 from domain.guardrails import Policy
 from domain.mark_prices import MarkPrices
 from domain.operator_switches import Controls
+from domain.portfolio import Portfolio
 from handlers.live.event_codec import codec
 from handlers.services.verify_decisions import verify_decision, verify_decisions
 from streams import subjects
@@ -33,9 +34,9 @@ async def store(log: Connection, subject: str, event: Event, event_id: str, caus
 
 def decided(request: ExecutionRequested, *before: Event, counted: int = 0, **altered: Any) -> CopyDecided:
     """The decision of a portfolio with this history, altered afterwards."""
-    portfolio = portfolios.initial
+    portfolio = Portfolio()
     for event in before:
-        portfolio = portfolios.evolve(portfolio, event)
+        portfolios.evolve(portfolio, event)
     what = decision_inputs_of(
         request, Controls(), MarkPrices(), portfolio_sequence=counted, config_sequence=1, marks_sequence=0
     )
