@@ -139,7 +139,6 @@ def decide(
         levels=needed(band.levels, share) if band and execute else (),
         equity_micros=case.equity_micros,
         policy_hash=request.policy_hash,
-        portfolio_sequence=inputs.portfolio_sequence,
         config_sequence=inputs.config_sequence,
         event_time=request.event_time,
         detect_time=request.detect_time,

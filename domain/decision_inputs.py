@@ -19,7 +19,6 @@ class DecisionInputs(NamedTuple):
     disabled: Reason | None
     resolved: bool
     marks: MarkPrices
-    portfolio_sequence: int
     config_sequence: int
     marks_sequence: int
 
@@ -29,7 +28,6 @@ def decision_inputs_of(
     controls: Controls,
     marks: MarkPrices,
     *,
-    portfolio_sequence: int,
     config_sequence: int,
     marks_sequence: int,
 ) -> DecisionInputs:
@@ -41,7 +39,6 @@ def decision_inputs_of(
         controls.disabled(request.influencer_id, request.subscriber_id, request.market, request.asset, config_sequence),
         marks.resolution(asset, marks_sequence) is not None,
         marks,
-        portfolio_sequence,
         config_sequence,
         marks_sequence,
     )

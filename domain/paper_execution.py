@@ -4,18 +4,51 @@
 
 from domain.events import (
     CopyDecided,
+    Decision,
     Event,
     ExecutionCompleted,
+    Mode,
     OrderFilled,
     OrderSubmitted,
     PositionChanged,
+    PositionSettled,
 )
 from domain.guardrails import Policy
 from domain.ids import cloid, derived
 from domain.micros import MICRO, nearest
 from domain.paper_fills import fees, walk
+from domain.portfolio import Portfolio, part_of
 from domain.position import Position, cash_delta, fill_position
 from domain.reason_codes import Reason
+
+
+def execute_on_paper(portfolio: Portfolio, decision: CopyDecided, policy: Policy, *, now: int) -> tuple[Event, ...]:
+    """What follows a decision on the paper venue, given the portfolio for which it was made; nothing for a SKIP."""
+    if decision.decision is not Decision.EXECUTE or decision.mode is not Mode.PAPER:
+        return ()
+    asset = (decision.venue.value, decision.asset)
+    held = portfolio.holdings.get(asset)
+    position = held.position if held is not None else Position()
+    copied_micros = part_of(portfolio, decision.subscription_id, asset).share_micros
+    return fill_on_paper(decision, position, copied_micros, policy, now=now)
+
+
+def position_after(portfolio: Portfolio, event: PositionSettled) -> PositionChanged:
+    """The subscriber's position in an asset after a payout, given the portfolio before it."""
+    held = portfolio.holdings.get((event.venue.value, event.asset))
+    position = held.position if held is not None else Position()
+    after = fill_position(position, event.share_delta_micros, abs(event.cash_delta_micros))
+    return PositionChanged(
+        subscriber_id=event.subscriber_id,
+        venue=event.venue,
+        asset=event.asset,
+        order_id=event.settlement_id,
+        share_micros=after.share_micros,
+        cost_micros=after.cost_micros,
+        average_price_micros=after.average_price_micros,
+        realized_micros=after.realized_micros,
+        changed_at=event.settled_at,
+    )
 
 
 def fill_on_paper(
@@ -24,7 +57,7 @@ def fill_on_paper(
     """Everything that follows an EXECUTE on paper: order, one fill per level, result, position after.
 
     `position` is the subscriber's in the asset, over all its subscriptions; `copied_micros` the signed part of it that
-    this subscription holds. The reducing part never exceeds that: an earlier order may have filled less than expected.
+    this subscription holds. The reducing part never exceeds that.
     """
     order_id = derived("ord", decision.attempt_id)
     sign = decision.trade_side.sign

@@ -4,8 +4,8 @@ Fills change positions as domain/position.py computes; a settlement pays out wha
 open positions = deposits + realized - fees, to the micro. Each event is folded once, in the order of the log. What is
 closed leaves nothing behind but its profit.
 
-A portfolio is changed in place: a caller that needs the state before an event takes a `copy`. What it is worth and what is at
-risk are running sums (domain/valuation.py).
+A portfolio is changed in place: a caller that needs the state before an event takes a `copy`. What it is worth and what
+is at risk are running sums (domain/valuation.py).
 """
 
 from functools import cached_property

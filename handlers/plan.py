@@ -1,5 +1,7 @@
 """REQUESTS -> EXECUTIONS: one decision per request, with the subscriber's portfolio as the log has it.
 
+What is executed on paper is filled in the same step: decision, order, fills, result and position are one commit.
+
 Between decisions, portfolios are re-evaluated: resolved markets are settled, and breakers are marked, tripped and reset
 as marks move, days end and operators reset them.
 """
@@ -24,11 +26,14 @@ from domain.events import (
     ExecutionCompleted,
     ExecutionRequested,
     OrderFilled,
+    OrderSubmitted,
     PortfolioScope,
+    PositionChanged,
     PositionSettled,
 )
 from domain.guardrails import Policy
 from domain.ids import derived
+from domain.paper_execution import execute_on_paper, position_after
 from domain.portfolio import Portfolio
 from domain.portfolio_maintenance import before_deciding, payouts
 from domain.portfolio_set import PortfolioSet
@@ -53,16 +58,14 @@ class Saved(Struct):
     """What a snapshot keeps of a lane."""
 
     of: dict[str, Portfolio]
-    followed: int
     queued: dict[str, CopyQueued]
 
 
 class PlanState:
-    """A lane's portfolios, the sequence of the last event of the execute stage in them, and the queued requests."""
+    """A lane's portfolios, and the queued requests."""
 
-    def __init__(self, portfolios: PortfolioSet, followed: int, queued: dict[str, CopyQueued]) -> None:
+    def __init__(self, portfolios: PortfolioSet, queued: dict[str, CopyQueued]) -> None:
         self.portfolios = portfolios
-        self.followed = followed
         self.queued = queued
 
 
@@ -74,22 +77,21 @@ class Plan(Stage[PlanState]):
     input_patterns = ("requests.{}.>",)
     state_patterns = ("executions.{}.>",)
     input_types = frozenset({"execution.requested"})
-    schema = 4
-    follows = frozenset({"order.filled", "execution.completed"})
+    schema = 5
 
     def __init__(self, configuration: LiveConfiguration, valuation: LiveMarkPrices) -> None:
         self._configuration = configuration
         self._valuation = valuation
 
     def initial(self, lane: Lane) -> PlanState:
-        return PlanState(PortfolioSet({}), 0, {})
+        return PlanState(PortfolioSet({}), {})
 
     def dump(self, state: PlanState) -> bytes:
-        return msgspec.msgpack.encode(Saved(state.portfolios.of, state.followed, state.queued))
+        return msgspec.msgpack.encode(Saved(state.portfolios.of, state.queued))
 
     def restore(self, payload: bytes, lane: Lane) -> PlanState:
         saved = msgspec.msgpack.decode(payload, type=Saved)
-        return PlanState(PortfolioSet(saved.of), saved.followed, saved.queued)
+        return PlanState(PortfolioSet(saved.of), saved.queued)
 
     def config_sequence(self) -> int:
         return self._configuration.sequence
@@ -118,8 +120,6 @@ class Plan(Stage[PlanState]):
         state.portfolios.evolve(event.subscriber_id, event)
         if isinstance(event, CopyDecided):
             state.queued.pop(event.request_id, None)
-        elif sequence and isinstance(event, OrderFilled | ExecutionCompleted):
-            state.followed = sequence
 
     # --- deciding ------------------------------------------------------------------------------------------
 
@@ -141,23 +141,26 @@ class Plan(Stage[PlanState]):
         now: int,
         cause: str | None = None,
     ) -> Iterator[Output]:
-        """A decision, after the events that are due to the portfolio before it."""
+        """A decision and what it leads to on paper, after the events that are due to the portfolio before it."""
         portfolio = portfolio or Portfolio()
         before = list(self._before(portfolio, request.subscriber_id, now))
         if before:
             portfolio = portfolios.copy(portfolio)
         for event in before:
             portfolios.evolve(portfolio, event)
-            yield _output(event, cause)
+            yield _output(event, cause, request.group_id)
         inputs = decision_inputs_of(
             request,
             self._configuration.directory.controls,
             self._valuation.marks,
-            portfolio_sequence=state.followed,
             config_sequence=self._configuration.sequence,
             marks_sequence=self._valuation.marks.sequence,
         )
-        yield _output(decide(portfolio, request, policy, inputs, now=now), cause)
+        decision = decide(portfolio, request, policy, inputs, now=now)
+        correlation = decision.group_id
+        yield _output(decision, cause, correlation)
+        for event in execute_on_paper(portfolio, decision, policy, now=now):
+            yield _output(event, cause, correlation)
 
     def _due_decisions(self, state: PlanState, now: int) -> Iterator[Output]:
         """The queued requests that are due, and all that were detected before them, first in, first out."""
@@ -203,12 +206,14 @@ class Plan(Stage[PlanState]):
         if settled:
             portfolio = portfolios.copy(portfolio)
         for event, resolved_at in settled:
+            cause, correlation = address(GROUPS.name, resolved_at), event.resolution_id
+            yield _output(event, cause, correlation)
+            yield _output(position_after(portfolio, event), cause, correlation)
             portfolios.evolve(portfolio, event)
-            yield _output(event, address(GROUPS.name, resolved_at))
-        for event in self._before(portfolio, subscriber_id, now):
-            yield _output(event, address(GROUPS.name, self._valuation.marks.sequence))
+        for evaluated in self._before(portfolio, subscriber_id, now):
+            yield _output(evaluated, address(GROUPS.name, self._valuation.marks.sequence), subscriber_id)
 
-    def _settled(self, portfolio: Portfolio, subscriber_id: str, now: int) -> Iterator[tuple[Event, int]]:
+    def _settled(self, portfolio: Portfolio, subscriber_id: str, now: int) -> Iterator[tuple[PositionSettled, int]]:
         """The settlements of resolved markets, each with the GROUPS sequence of its resolution."""
         for asset in portfolio.holdings:
             resolution = self._valuation.marks.resolution(asset)
@@ -232,24 +237,32 @@ def _queued(request: ExecutionRequested, policy: Policy, at: str, now: int) -> O
     return Output(subjects.executions(request.subscriber_id), queued, f"{request.request_id}.queued", request.group_id)
 
 
-def _output(event: Event, cause: str | None) -> Output:
+def _output(event: Event, cause: str | None, correlation: str) -> Output:
     """An event of a subscriber, under its id."""
-    assert isinstance(
-        event, CashDeposited | CopyDecided | PositionSettled | EquityMarked | BreakerTripped | BreakerReset
-    )
-    subscriber_id = event.subscriber_id
-    event_id, correlation = subscriber_id, subscriber_id
+    subscriber_id: str = event.subscriber_id  # type: ignore[attr-defined]
+    return Output(subjects.executions(subscriber_id), event, _id_of(event), correlation, cause)
+
+
+def _id_of(event: Event) -> str:
     match event:
-        case CashDeposited():
-            event_id = event.deposit_id
         case CopyDecided():
-            event_id, correlation = event.attempt_id, event.group_id
+            return event.attempt_id
+        case OrderSubmitted():
+            return event.order_id
+        case OrderFilled():
+            return event.fill_id
+        case ExecutionCompleted():
+            return f"{event.order_id}.completed"
+        case PositionChanged():
+            return f"{event.order_id}.position"
+        case CashDeposited():
+            return event.deposit_id
         case PositionSettled():
-            event_id, correlation = event.settlement_id, event.resolution_id
+            return event.settlement_id
         case EquityMarked():
-            event_id = derived("eqm", subscriber_id, event.marked_at, event.equity_micros)
+            return derived("eqm", event.subscriber_id, event.marked_at, event.equity_micros)
         case BreakerTripped():
-            event_id = derived("brk", subscriber_id, event.limit, event.tripped_at)
+            return derived("brk", event.subscriber_id, event.limit, event.tripped_at)
         case BreakerReset():
-            event_id = derived("brr", subscriber_id, event.limit, event.reset_at)
-    return Output(subjects.executions(subscriber_id), event, event_id, correlation, cause)
+            return derived("brr", event.subscriber_id, event.limit, event.reset_at)
+    raise TypeError(f"{type(event).__name__} is not written by plan")

@@ -48,8 +48,8 @@ class CopyQueued(Event, frozen=True, kw_only=True):
 class CopyDecided(Event, frozen=True, kw_only=True):
     """EXECUTE or SKIP, with every check made.
 
-    It takes into account the events of other stages up to `portfolio_sequence`, CONFIG up to `config_sequence`, and
-    marks up to `marks_sequence`.
+    It takes into account everything before it on its subject, CONFIG up to `config_sequence`, and marks up to
+    `marks_sequence`.
     """
 
     attempt_id: str
@@ -76,7 +76,6 @@ class CopyDecided(Event, frozen=True, kw_only=True):
     levels: tuple[Level, ...]
     equity_micros: int
     policy_hash: str
-    portfolio_sequence: int
     config_sequence: int
     event_time: int
     detect_time: int

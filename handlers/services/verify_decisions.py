@@ -1,11 +1,10 @@
 """Verification: every stored decision is made again from the log alone and compared with the stored one.
 
-A decision names its inputs: the policy by its hash, the configuration, the marks and the events of the execute stage by
-their sequences, the clock by `decided_at`. So the portfolio is folded up to exactly there and decided again; the result
-must be equal in every field. Nothing is written.
+A decision names its inputs: the policy by its hash, the configuration and the marks by their sequences, the clock by
+`decided_at`; its portfolio is everything before it on its subject. So the portfolio is folded up to exactly there and
+decided again; the result must be equal in every field. Nothing is written.
 """
 
-from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable
 from itertools import zip_longest
 from typing import Any, NamedTuple
@@ -19,10 +18,7 @@ from domain.decision_inputs import decision_inputs_of
 from domain.events import (
     CopyDecided,
     CopyQueued,
-    ExecutionCompleted,
     ExecutionRequested,
-    OrderFilled,
-    PositionSettled,
 )
 from domain.mark_prices import MarkPrices
 from domain.portfolio import Portfolio
@@ -96,21 +92,11 @@ class DecisionReplayer:
         self._directory = directory
         self._marks = marks
         self._portfolios: dict[str, Portfolio] = {}
-        self._executed: defaultdict[str, deque[Recorded]] = defaultdict(deque)
-        """By subscriber, the events of the execute stage that no folded decision has counted yet."""
 
     def fold(self, event: Recorded) -> None:
-        """Fold an event of EXECUTIONS. One of the execute stage counts from the decision whose sequence covers it."""
-        data = event.data
-        if isinstance(data, OrderFilled | ExecutionCompleted):
-            self._executed[data.subscriber_id].append(event)
-            return
-        if isinstance(data, CopyQueued):
-            return
-        if isinstance(data, PositionSettled):
-            # A settlement waits until no order in the asset is pending, so all of them were folded before.
-            self._catch_up(data.subscriber_id, lambda one: (one.venue, one.asset) == (data.venue, data.asset))
-        self._evolve(data.subscriber_id, data)
+        """Fold an event of EXECUTIONS, in the order of the log."""
+        if not isinstance(event.data, CopyQueued):
+            portfolios.evolve(self._of(event.data.subscriber_id), event.data)
 
     def decide(self, event: Recorded, request: ExecutionRequested) -> CopyDecided | None:
         """The decision made again, after everything before it was folded; None when its policy is not in the log."""
@@ -122,31 +108,16 @@ class DecisionReplayer:
             request,
             self._directory.controls,
             self._marks,
-            portfolio_sequence=stored.portfolio_sequence,
             config_sequence=stored.config_sequence,
             marks_sequence=stored.marks_sequence,
         )
-        return decide(self.portfolio_before(event), request, policy, inputs, now=stored.decided_at)
+        return decide(self._of(stored.subscriber_id), request, policy, inputs, now=stored.decided_at)
 
-    def portfolio_before(self, event: Recorded) -> Portfolio:
-        """The portfolio for which a stored decision was made."""
-        stored: CopyDecided = event.data
-        queue = self._executed[stored.subscriber_id]
-        while queue and queue[0].sequence <= stored.portfolio_sequence:
-            self._evolve(stored.subscriber_id, queue.popleft().data)
-        return self._portfolios.setdefault(stored.subscriber_id, Portfolio())
-
-    def _catch_up(self, subscriber_id: str, wanted: Callable[[Any], bool]) -> None:
-        left: deque[Recorded] = deque()
-        for event in self._executed[subscriber_id]:
-            if wanted(event.data):
-                self._evolve(subscriber_id, event.data)
-            else:
-                left.append(event)
-        self._executed[subscriber_id] = left
-
-    def _evolve(self, subscriber_id: str, data: Any) -> None:
-        portfolios.evolve(self._portfolios.setdefault(subscriber_id, Portfolio()), data)
+    def _of(self, subscriber_id: str) -> Portfolio:
+        found = self._portfolios.get(subscriber_id)
+        if found is None:
+            found = self._portfolios[subscriber_id] = Portfolio()
+        return found
 
 
 def first_difference(event: Recorded, again: CopyDecided) -> Difference | None:
@@ -225,9 +196,7 @@ async def verify_decision(connection: Connection, decision: Recorded) -> Differe
     replayer, decode = DecisionReplayer(directory, await all_marks(connection, codec())), codec()
     async for batch in read_all(connection, EXECUTIONS.name, [subjects.executions(stored.subscriber_id)]):
         for event in (event for one in batch for event in readable(decode, EXECUTIONS.name, one)):
-            # The execute stage's events that the decision counted may be stored after it.
-            before = (event.sequence, event.index) < (decision.sequence, decision.index)
-            if before or isinstance(event.data, OrderFilled | ExecutionCompleted):
+            if (event.sequence, event.index) < (decision.sequence, decision.index):
                 replayer.fold(event)
     request = await _request_of(connection, decision)
     again = replayer.decide(decision, request) if request is not None else None

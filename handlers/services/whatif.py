@@ -19,14 +19,13 @@ from domain.events import (
     Decision,
     ExecutionCompleted,
     MarketResolved,
-    Mode,
     OrderFilled,
     QuoteCaptured,
     QuoteFailed,
 )
 from domain.mark_prices import MarkPrices
 from domain.matching import match
-from domain.paper_execution import fill_on_paper
+from domain.paper_execution import execute_on_paper
 from domain.portfolio import Portfolio
 from domain.portfolio_maintenance import before_deciding, payouts
 from handlers.live.configuration import directory_at
@@ -131,21 +130,16 @@ class Simulation:
                 request,
                 self._directory.controls,
                 self._marks,
-                portfolio_sequence=0,
                 config_sequence=sequence,
                 marks_sequence=self._marks.sequence,
             )
             decision = decide(portfolio, request, policy, inputs, now=now)
             self.totals.add_decision(decision)
-            portfolios.evolve(portfolio, decision)
-            if decision.decision is Decision.EXECUTE and decision.mode is Mode.PAPER:
-                asset = (decision.venue.value, decision.asset)
-                holding = portfolio.holdings[asset]
-                copied = holding.parts[decision.subscription_id].share_micros
-                for event in fill_on_paper(decision, holding.position, copied, policy, now=now):
-                    portfolios.evolve(portfolio, event)
-                    if isinstance(event, OrderFilled):
-                        self.totals.add_fill(event)
+            executed = execute_on_paper(portfolio, decision, policy, now=now)
+            for event in (decision, *executed):
+                portfolios.evolve(portfolio, event)
+                if isinstance(event, OrderFilled):
+                    self.totals.add_fill(event)
 
     def settle(self, event: MarketResolved) -> None:
         """Settle the positions in a resolved market."""

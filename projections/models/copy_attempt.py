@@ -1,6 +1,6 @@
 """copy_attempt: one row per decision, with its checks and the sequence of each stream that its inputs were read to.
 
-`portfolio_sequence` is of EXECUTIONS, `config_sequence` of CONFIG, `marks_sequence` of GROUPS. `residual_micros` is the
+`config_sequence` is of CONFIG, `marks_sequence` of GROUPS. `residual_micros` is the
 signed notional that stays pending after the decision, `residual_share_micros` the pending shares of reductions.
 """
 
@@ -45,7 +45,6 @@ COPY_ATTEMPT = Table(
         "residual_share_micros": "bigint",
         "policy_hash": "text",
         "rules": "bigint",
-        "portfolio_sequence": "bigint",
         "config_sequence": "bigint",
         "marks_sequence": "bigint",
         "event_time": "timestamptz",

@@ -51,7 +51,6 @@ class AttemptDetail(Attempt, frozen=True, kw_only=True):
     residual_share_micros: int
     policy_hash: str
     rules: int
-    portfolio_sequence: int
     config_sequence: int
     marks_sequence: int
     checks: tuple[Check, ...]

@@ -57,7 +57,6 @@ def test_an_opening_inside_every_limit_executes_and_lists_every_check() -> None:
             mid_micros=micros("100"),
             levels=levels("100.05 x 5"),
             equity_micros=micros("10000"),
-            portfolio_sequence=3,
             config_sequence=7,
             marks_sequence=5,
             policy_hash="policy-1",

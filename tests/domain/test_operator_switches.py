@@ -42,7 +42,6 @@ def inputs_after(*switches: tuple[ControlTarget, str, ControlState], detect_ms: 
         requested(detect_time=at(detect_ms)),
         controls,
         MarkPrices(),
-        portfolio_sequence=3,
         config_sequence=sequence,
         marks_sequence=5,
     )
@@ -113,9 +112,7 @@ def test_controls_a_blocked_market_may_be_named_by_its_asset() -> None:
         target=ControlTarget.MARKET, id="yes", state=ControlState.DISABLED, actor="ops", note="wash trading"
     )
     controls.evolve(blocked, at(0), 7)
-    saw = decision_inputs_of(
-        on_polymarket(), controls, MarkPrices(), portfolio_sequence=3, config_sequence=7, marks_sequence=5
-    )
+    saw = decision_inputs_of(on_polymarket(), controls, MarkPrices(), config_sequence=7, marks_sequence=5)
     assert saw.disabled is Reason.MARKET_BLOCKED
 
 
@@ -135,7 +132,7 @@ def test_controls_and_marks_count_as_of_their_sequences() -> None:
 
     def as_of(sequence: int) -> bool:
         return decision_inputs_of(
-            on_polymarket(), Controls(), marks, portfolio_sequence=3, config_sequence=7, marks_sequence=sequence
+            on_polymarket(), Controls(), marks, config_sequence=7, marks_sequence=sequence
         ).resolved
 
     assert (as_of(5), as_of(6)) == (False, True)

@@ -24,13 +24,10 @@ from tests.domain.portfolio_specs import marked
 from tests.domain.strategies import (
     ASSETS,
     Drawn,
-    attempt_of,
     drawn,
-    is_planned,
     life,
     lives,
     settled,
-    unsettled_lives,
 )
 
 Moved = OrderFilled | PositionSettled
@@ -109,25 +106,6 @@ def test_closing_everything_leaves_the_profit_in_cash(events: list[Event]) -> No
 def test_a_snapshot_and_the_tail_are_the_whole(events: list[Event], percent: int) -> None:
     split = len(events) * percent // 100
     assert fold(events[split:], saved(fold(events[:split]))) == fold(events)
-
-
-@given_any(unsettled_lives, st.lists(st.booleans(), min_size=80, max_size=80))
-def test_decisions_and_the_results_of_earlier_ones_may_be_folded_in_any_order(
-    events: list[Event], turns: list[bool]
-) -> None:
-    """Live, events of another stage arrive late; replayed, they come at their sequence."""
-    planned = [event for event in events if is_planned(event)]
-    executed = [event for event in events if not is_planned(event)]
-    decided: set[str | None] = set()
-    live: list[Event] = []
-    for turn in turns + [True] * len(events):
-        if executed and turn and attempt_of(executed[0]) in decided:
-            live.append(executed.pop(0))
-        elif planned:
-            decided.add(attempt_of(planned[0]))
-            live.append(planned.pop(0))
-    live += executed
-    assert fold(live) == fold(events)
 
 
 @given_any(st.lists(drawn, max_size=10))

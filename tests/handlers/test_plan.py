@@ -30,8 +30,10 @@ from domain.events import (
     MarketResolved,
     Mode,
     OrderFilled,
+    OrderSubmitted,
     Payout,
     PortfolioScope,
+    PositionChanged,
     PositionSettled,
     RequestedQuote,
     Sizing,
@@ -39,7 +41,7 @@ from domain.events import (
     Venue,
 )
 from domain.ids import derived
-from domain.paper_execution import fill_on_paper
+from domain.paper_execution import execute_on_paper
 from domain.portfolio_set import EVALUATION_INTERVAL_NS
 from domain.reason_codes import Reason
 from domain.venues import VENUES
@@ -51,6 +53,7 @@ from streams import subjects
 from streams.append import Record, append
 from streams.connection import Connection
 from streams.errors import UnprocessableError
+from streams.processing.commit import messages
 from streams.processing.processor import LaneWorker
 from streams.reader import read_all
 from streams.subjects import Lane
@@ -116,23 +119,16 @@ def planning(configuration: LiveConfiguration, valuation: LiveMarkPrices | None 
     return Folding(Plan(configuration, valuation or valued()))
 
 
-def executed(lane: Folding[PlanState], configuration: LiveConfiguration, decision: CopyDecided) -> None:
-    """Store what the execute stage writes for a decision."""
-    portfolio = lane.state.portfolios.of[decision.subscriber_id]
-    asset = (decision.venue.value, decision.asset)
-    policy = configuration.directory.policy_named(decision.policy_hash)
-    assert policy is not None
-    holding = portfolio.holdings[asset]
-    copied = holding.parts[decision.subscription_id].share_micros
-    lane.given(*fill_on_paper(decision, holding.position, copied, policy, now=NOW))
+def the_decision(events: list[Any]) -> CopyDecided:
+    """The only decision among events."""
+    (found,) = [event for event in events if isinstance(event, CopyDecided)]
+    return found
 
 
 def bought(lane: Folding[PlanState], configuration: LiveConfiguration, wanted: ExecutionRequested) -> CopyDecided:
-    """A request decided and executed."""
-    *_, decision = lane.when(wanted)
-    assert isinstance(decision, CopyDecided)
+    """A request decided and filled."""
+    decision = the_decision(lane.when(wanted))
     assert decision.decision is Decision.EXECUTE, decision.reasons
-    executed(lane, configuration, decision)
     return decision
 
 
@@ -167,7 +163,7 @@ def kinds(events: list[Any]) -> list[type]:
 def test_before_the_first_decision_come_the_deposit_and_the_equity_mark() -> None:
     configuration = configured()
     lane = planning(configuration)
-    deposited, marked, decided = lane.when(request(configuration))
+    deposited, marked, decided, *_ = lane.when(request(configuration))
     assert isinstance(deposited, CashDeposited)
     assert (deposited.subscriber_id, deposited.cash_delta_micros) == ("ann", 10_000 * USD)
     assert isinstance(marked, EquityMarked)
@@ -176,25 +172,25 @@ def test_before_the_first_decision_come_the_deposit_and_the_equity_mark() -> Non
     assert (decided.decision, decided.reasons, decided.equity_micros) == (Decision.EXECUTE, (), 10_000 * USD)
     assert decided.share_micros == 490_000, "50 USD at 100.01, in lots of 0.01"
     assert {output.subject for output in lane.outputs} == {subjects.executions("ann")}
-    assert [output.id for output in lane.outputs] == [
+    assert [output.id for output in lane.outputs][:3] == [
         deposited.deposit_id,
         derived("eqm", "ann", NOW, 10_000 * USD),
         decided.attempt_id,
     ]
-    assert [output.correlation for output in lane.outputs] == ["ann", "ann", "g1"]
+    assert {output.correlation for output in lane.outputs} == {"g1"}
     assert {output.cause for output in lane.outputs} == {None}, "all of it because of the request"
-    (second,) = lane.when(request(configuration, 2))
+    second, *_ = lane.when(request(configuration, 2))
     assert isinstance(second, CopyDecided), "the deposit is made once, and the day begins once"
-    assert kinds(lane.replayed().when(request(configuration, 3))) == [CopyDecided]
+    assert kinds(lane.replayed().when(request(configuration, 3)))[0] is CopyDecided
 
 
 @pytest.mark.parametrize(("amount", "delta"), [("12500.5", 2_500_500_000), ("4000", -6_000 * USD)])
 def test_a_changed_deposit_moves_cash_by_the_difference_and_is_no_loss(amount: str, delta: int) -> None:
     before, after = configured(), configured([*LINES[:2], LINES[2].replace("10000", amount), *LINES[3:]], sequence=11)
     lane = planning(before)
-    lane.when(request(before))
+    lane.when(request(before, mode=Mode.RECORD_ONLY))
     lane.stage = Plan(after, valued())
-    marked, deposited, decided = lane.when(request(after, 2))
+    marked, deposited, decided, *_ = lane.when(request(after, 2))
     assert isinstance(marked, EquityMarked), "returns are counted from the equity to which the deposit came"
     assert (deposited.cash_delta_micros, deposited.config_sequence) == (delta, 11)
     assert decided.equity_micros == 10_000 * USD + delta
@@ -205,26 +201,39 @@ def test_a_changed_deposit_moves_cash_by_the_difference_and_is_no_loss(amount: s
 def test_a_decision_names_its_inputs() -> None:
     configuration, valuation = configured(), valued(mark(99), mark(100))
     lane = planning(configuration, valuation)
-    *_, first = lane.when(request(configuration))
-    assert (first.portfolio_sequence, first.config_sequence, first.marks_sequence) == (0, 10, 20)
-    for sequence, event in (
-        (70, example(OrderFilled, subscriber_id="ann", attempt_id=first.attempt_id, subscription_id="ann-alice")),
-        (71, example(ExecutionCompleted, subscriber_id="ann", attempt_id=first.attempt_id)),
-    ):
-        lane.given(event, sequence=sequence)
+    first = the_decision(lane.when(request(configuration)))
+    assert (first.config_sequence, first.marks_sequence) == (10, 20)
     moves(valuation, mark(101))
-    *_, second = lane.when(request(configuration, 2))
-    assert (second.portfolio_sequence, second.marks_sequence) == (71, 30)
-    assert lane.replayed().state.followed == 71
+    second = the_decision(lane.when(request(configuration, 2)))
+    assert second.marks_sequence == 30
 
 
-def test_a_decision_counts_pending_orders_and_the_newest_marks() -> None:
-    configuration, valuation = configured(), valued()
-    lane = planning(configuration, valuation)
-    first = bought(lane, configuration, request(configuration))
-    moves(valuation, mark(200, at=NOW + 1))
-    *_, second = lane.when(request(configuration, 2))
-    assert second.equity_micros == lane.state.portfolios.of["ann"].cash_micros + 2 * 100 * first.share_micros
+def test_what_is_executed_on_paper_is_filled_in_the_same_commit() -> None:
+    configuration = configured()
+    lane = planning(configuration)
+    events = lane.when(request(configuration))
+    decided = the_decision(events)
+    assert kinds(events[events.index(decided) :]) == [
+        CopyDecided,
+        OrderSubmitted,
+        OrderFilled,
+        ExecutionCompleted,
+        PositionChanged,
+    ]
+    (commit,) = messages(lane.outputs)
+    assert len(commit) == len(events)
+    assert (events[-2].filled_micros, events[-1].share_micros) == (decided.share_micros, decided.share_micros)
+    assert lane.state.portfolios.of["ann"].holdings["hyperliquid", "BTC"].orders == {}
+    again = the_decision(lane.when(request(configuration, 2)))
+    spread_micros = decided.share_micros * 10_000 // USD
+    assert again.equity_micros == 10_000 * USD - spread_micros - events[-2].fee_micros, "filled a cent above the mid"
+
+
+def test_what_is_skipped_or_only_recorded_is_not_filled() -> None:
+    configuration = configured()
+    for fields in ({"mode": Mode.LIVE}, {"mode": Mode.RECORD_ONLY}, {"quote": None, "quote_reason": Reason.NO_QUOTE}):
+        *_, last = planning(configuration).when(request(configuration, **fields))
+        assert isinstance(last, CopyDecided)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +253,7 @@ def test_a_request_without_its_configuration_cannot_be_decided(fields: dict[str,
 )
 def test_other_modes_are_skipped_with_the_reason(mode: Mode, reason: Reason) -> None:
     configuration = configured()
-    *_, decided = planning(configuration).when(request(configuration, mode=mode))
+    decided = the_decision(planning(configuration).when(request(configuration, mode=mode)))
     assert (decided.decision, decided.reasons) == (Decision.SKIP, (reason,))
 
 
@@ -254,15 +263,15 @@ def test_other_modes_are_skipped_with_the_reason(mode: Mode, reason: Reason) -> 
 def losing(configuration: LiveConfiguration, valuation: LiveMarkPrices) -> Folding[PlanState]:
     """Ann holds 10 BTC from 100 USD each, in a portfolio of 10,000 USD, marked this day."""
     lane = planning(configuration, valuation)
-    *_, decided = lane.when(request(configuration))
+    decided = the_decision(lane.when(request(configuration)))
     large = example(
         CopyDecided,
         **{name: getattr(decided, name) for name in CopyDecided.__struct_fields__}
         | {"attempt_id": "att-large", "share_micros": 10 * USD, "levels": ((100 * USD, 50 * USD),)},
     )
-    lane.given(example(ExecutionCompleted, subscriber_id="ann", attempt_id=decided.attempt_id))
-    lane.given(large)
-    executed(lane, configuration, large)
+    policy = configuration.directory.policy_named(decided.policy_hash)
+    assert policy is not None
+    lane.given(large, *execute_on_paper(lane.state.portfolios.of["ann"], large, policy, now=NOW))
     return lane
 
 
@@ -277,7 +286,7 @@ def test_a_loss_trips_before_the_decision_that_it_stops() -> None:
     output = lane.outputs[-2]
     assert output.subject == subjects.executions("ann")
     assert output.id == derived("brk", "ann", BreakerLimit.DAILY_LOSS, NOW + SECOND)
-    *_, again = lane.when(request(configuration, 3), now=NOW + SECOND)
+    again = the_decision(lane.when(request(configuration, 3), now=NOW + SECOND))
     assert kinds([again]) == [CopyDecided]
 
 
@@ -355,15 +364,18 @@ def test_a_resolved_market_is_paid_out_exactly_once() -> None:
     cash = lane.state.portfolios.of["ann"].cash_micros
     lane.when_time_passes(NOW)
     moves(valuation, mark(0.7, asset="yes", venue=Venue.POLYMARKET), resolved())
-    one, other, marked = lane.when_time_passes(NOW + EVALUATION_INTERVAL_NS)
+    one, first_after, other, last_after, marked = lane.when_time_passes(NOW + EVALUATION_INTERVAL_NS)
     assert isinstance(one, PositionSettled)
+    assert kinds([first_after, last_after]) == [PositionChanged, PositionChanged]
+    assert (first_after.order_id, first_after.share_micros) == (one.settlement_id, -other.share_delta_micros)
+    assert (last_after.order_id, last_after.share_micros) == (other.settlement_id, 0)
     assert isinstance(marked, EquityMarked), "the payout made a new peak"
     assert (one.subscriber_id, one.subscription_id, one.influencer_id) == ("ann", "ann-alice", "alice")
     assert (other.subscription_id, other.influencer_id) == ("ann-bob", "bob")
     assert (one.share_delta_micros, one.cash_delta_micros) == (-decision.share_micros, decision.share_micros)
     assert (one.price_micros, one.market, one.resolution_id) == (USD, "race", "res-1")
     assert one.settled_at == NOW + EVALUATION_INTERVAL_NS
-    output = lane.outputs[-3]
+    output = lane.outputs[-5]
     assert (output.id, output.correlation, output.cause) == (one.settlement_id, "res-1", "GROUPS:20.0")
     portfolio = lane.state.portfolios.of["ann"]
     assert portfolio.holdings == {}
@@ -384,35 +396,9 @@ def test_a_payout_may_be_nothing_a_half_or_a_dollar(yes: float) -> None:
     assert settled.cash_delta_micros == decision.share_micros * yes
 
 
-def test_a_settlement_waits_for_a_pending_order() -> None:
-    configuration, valuation = configured(), valued()
-    lane = planning(configuration, valuation)
-    first = bought(lane, configuration, on_polymarket(configuration))
-    *_, second = lane.when(on_polymarket(configuration, 2))
-    moves(valuation, resolved())
-    assert paid(lane.when_time_passes(NOW)) == []
-    assert paid(lane.when_time_passes(NOW + EVALUATION_INTERVAL_NS)) == []
-    executed(lane, configuration, second)
-    (settled,) = paid(lane.when_time_passes(NOW + 2 * EVALUATION_INTERVAL_NS))
-    assert -settled.share_delta_micros == first.share_micros + second.share_micros
-    assert lane.when_time_passes(NOW + 3 * EVALUATION_INTERVAL_NS) == []
-
-
-def test_a_decision_before_the_resolution_is_settled_after_its_fills() -> None:
-    """The decision is before the resolution, its fill after the settlement of other shares."""
-    configuration, valuation = configured(), valued()
-    lane = planning(configuration, valuation)
-    *_, decided = lane.when(on_polymarket(configuration))
-    moves(valuation, resolved())
-    assert paid(lane.when_time_passes(NOW)) == []
-    executed(lane, configuration, decided)
-    assert len(paid(lane.when_time_passes(NOW + EVALUATION_INTERVAL_NS))) == 1
-    assert lane.state.portfolios.of["ann"].positions == {}
-
-
 def test_a_resolved_market_takes_no_more_orders() -> None:
     configuration, valuation = configured(), valued(resolved())
-    *_, decided = planning(configuration, valuation).when(on_polymarket(configuration))
+    decided = the_decision(planning(configuration, valuation).when(on_polymarket(configuration)))
     assert Reason.MARKET_CLOSED in decided.reasons
 
 
@@ -500,7 +486,7 @@ def test_a_request_of_exec_global_is_queued() -> None:
     assert lane.outputs[0].id == "req1.queued"
     assert lane.stage.due(lane.state) == due
     assert lane.when_time_passes(due - 1) == []
-    deposited, marked, decided = lane.when_time_passes(due)
+    deposited, marked, decided, *_ = lane.when_time_passes(due)
     assert kinds([deposited, marked, decided]) == [CashDeposited, EquityMarked, CopyDecided]
     assert (decided.subscriber_id, decided.scope, decided.decided_at) == (
         EXEC_GLOBAL,
@@ -528,7 +514,7 @@ def test_first_in_first_out_is_by_detection_for_all_influencers() -> None:
         "RAW:71.0",
         "RAW:72.0",
     ]
-    (last,) = lane.when_time_passes(due_of(configuration, wanted[0]))
+    last = the_decision(lane.when_time_passes(due_of(configuration, wanted[0])))
     assert last.request_id == "req1"
 
 
@@ -575,8 +561,7 @@ def test_two_equity_marks_of_a_tick_have_different_ids() -> None:
     configuration, valuation = everyone(), valued()
     lane = planning(configuration, valuation)
     lane.when(for_everyone(configuration, 1, "alice", 0))
-    *_, decided = lane.when_time_passes(NOW + 5 * SECOND)
-    executed(lane, configuration, decided)
+    lane.when_time_passes(NOW + 5 * SECOND)
     for number, mid in ((2, 30_000), (3, 60_000), (4, 90_000)):
         lane.when(for_everyone(configuration, number, "bob", 6_000 + number, mid=mid))
     events = lane.when_time_passes(NOW + 12 * SECOND)
@@ -600,9 +585,7 @@ def test_the_queue_survives_a_restart() -> None:
 # --- state = fold of the log -------------------------------------------------------------------------------
 
 steps = st.lists(
-    st.tuples(
-        st.sampled_from(["ann", "ann", "race", "everyone", "fill", "tick", "mark", "resolve"]), st.integers(1, 9)
-    ),
+    st.tuples(st.sampled_from(["ann", "ann", "race", "everyone", "tick", "mark", "resolve"]), st.integers(1, 9)),
     max_size=14,
 )
 
@@ -610,33 +593,28 @@ steps = st.lists(
 @settings(derandomize=True, deadline=None, max_examples=60)
 @given(steps, st.integers(1, 40))
 def test_a_snapshot_and_the_tail_are_the_whole_log(happened: list[tuple[str, int]], snapshot_at: int) -> None:
-    """Events of other stages come between those of the lane in any order; a restarted lane has the same state."""
+    """A restarted lane has the same state."""
     configuration, valuation = everyone(), valued()
     lane = planning(configuration, valuation)
-    unfilled: list[CopyDecided] = []
     for number, (what, amount) in enumerate(happened):
         now = NOW + number * 700 * MS
-        events: list[Any] = []
         match what:
             case "ann":
-                events = lane.when(request(configuration, number, mid=90 + amount, event_time=now), now=now)
+                lane.when(request(configuration, number, mid=90 + amount, event_time=now), now=now)
             case "race":
-                events = lane.when(on_polymarket(configuration, number, event_time=now), now=now)
+                lane.when(on_polymarket(configuration, number, event_time=now), now=now)
             case "everyone":
                 wanted = for_everyone(configuration, number, "alice", number * 700 - amount * 300)
-                events = lane.when(wanted, sequence=number + 1, now=now)
+                lane.when(wanted, sequence=number + 1, now=now)
             case "tick":
-                events = lane.when_time_passes(now + amount % 2 * DAY)
+                lane.when_time_passes(now + amount % 2 * DAY)
             case "mark":
                 moves(valuation, mark(50 * amount, at=now))
             case "resolve":
                 moves(valuation, resolved(yes=amount % 2))
-            case "fill" if unfilled:
-                executed(lane, configuration, unfilled.pop(0))
-        unfilled += [event for event in events if isinstance(event, CopyDecided) and event.decision is Decision.EXECUTE]
     for again in (lane.replayed(), lane.replayed(snapshot_at=snapshot_at)):
         assert again.state.portfolios.of == lane.state.portfolios.of
-        assert (again.state.queued, again.state.followed) == (lane.state.queued, lane.state.followed)
+        assert again.state.queued == lane.state.queued
         assert again.state.portfolios.holders == lane.state.portfolios.holders
     assert lane.stage.dump(lane.stage.restore(lane.stage.dump(lane.state), LANE)) == lane.stage.dump(lane.state)
     settled = [event.settlement_id for _, event in lane.log if isinstance(event, PositionSettled)]
@@ -702,7 +680,7 @@ async def test_a_lane_that_moves_to_a_process_with_older_configuration_books_a_d
 
     async def ask(number: int) -> None:
         """A request of a match stage that is behind too."""
-        wanted = request(configuration, number, config_sequence=first.sequence)
+        wanted = request(configuration, number, config_sequence=first.sequence, mode=Mode.RECORD_ONLY)
         payload = CODEC.encode(wanted, id=wanted.request_id, source="tests", time_ns=NOW)
         await append(log, [Record(subjects.requests("ann"), payload)])
 

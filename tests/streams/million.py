@@ -87,7 +87,6 @@ def one_request(random: Random, subscriber: str, number: int) -> Iterator[Event]
         levels=((price, share),),
         equity_micros=10**10,
         policy_hash="p",
-        portfolio_sequence=0,
         config_sequence=1,
         event_time=number,
         detect_time=number,

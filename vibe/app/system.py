@@ -21,7 +21,7 @@ from vibe.app.supervisor import Supervisor
 PROCESSES: dict[str, tuple[str, ...]] = {
     "ingest": ("ingest",),
     "signals": ("normalize", "group", "quote", "match", "mark", "resolve"),
-    "copies": ("plan", "execute"),
+    "copies": ("plan",),
     "projections": ("projections",),
 }
 """Which stages share a process on one machine. Any other split works as well: `vibe run STAGE...`."""

@@ -11,7 +11,6 @@ from domain.configuration import ALL_KINDS, Kind
 from domain.events import Venue
 from gateways.registry import ADAPTERS
 from gateways.venue_adapter import Purpose, VenueClients
-from handlers.execute import Execute
 from handlers.group import Group
 from handlers.ingest import ingest_of
 from handlers.live.configuration import LiveConfiguration
@@ -38,7 +37,7 @@ from vibe.app.settings import Settings
 
 log = structlog.get_logger()
 
-FOLDS = ("normalize", "group", "quote", "match", "plan", "execute")
+FOLDS = ("normalize", "group", "quote", "match", "plan")
 STAGES = ("ingest", *FOLDS, "mark", "resolve", "projections")
 """Everything `vibe run` can run, in the order in which events flow."""
 
@@ -49,7 +48,6 @@ _CONFIGURATION_OF: dict[str, frozenset[Kind]] = {
     "quote": frozenset({Kind.GUARDRAIL}),
     "match": frozenset({Kind.INFLUENCER, Kind.SUBSCRIBER, Kind.SUBSCRIPTION, Kind.GUARDRAIL}),
     "plan": frozenset({Kind.SUBSCRIBER, Kind.GUARDRAIL, Kind.POLICY, Kind.CONTROL}),
-    "execute": frozenset({Kind.POLICY}),
     "mark": frozenset(),
     "resolve": frozenset(),
     "projections": frozenset(),
@@ -190,8 +188,6 @@ class Process:
                 return Match(self._configuration)
             case "plan":
                 return Plan(self._configuration, self._valuation)
-            case "execute":
-                return Execute(self._configuration)
         raise ValueError(f"there is no stage {name!r}; use one of {', '.join(STAGES)}")
 
     async def _connect(self, purpose: Purpose) -> dict[Venue, VenueClients]:

@@ -85,7 +85,6 @@ def decision(random: Random, number: int, at: int, seen: int) -> Iterator[tuple[
             levels=((price, share), (price + 1000, share)),
             equity_micros=10**10,
             policy_hash="pol_0123456789abcdef",
-            portfolio_sequence=number,
             config_sequence=1,
             event_time=seen - 50_000_000,
             detect_time=seen,

@@ -20,7 +20,7 @@ _STAGES = (
     ("quote", "quotes", ("quote.captured", "quote.failed"), "quote-"),
     ("match", "requests", ("execution.requested",), "match-"),
     ("plan", "decisions", ("copy.decided",), "plan-"),
-    ("execute", "fills", ("order.filled",), "execute-"),
+    ("", "fills", ("order.filled",), ""),
 )
 """Stage, what it writes, by which event types that is counted, and the prefix of its consumers' names."""
 

@@ -18,9 +18,9 @@ from vibe.cli.output import progress_reporter
 
 
 def run(*stages: str) -> None:
-    """Run stages in this process: ingest, normalize, group, quote, match, plan, execute, mark, resolve, projections.
+    """Run stages in this process: ingest, normalize, group, quote, match, plan, mark, resolve, projections.
 
-    Example: vibe run plan execute
+    Example: vibe run match plan
     """
     finish(run_stages(settings(), stages))
 

@@ -58,7 +58,6 @@ def decided(
         levels=levels,
         equity_micros=micros("10000"),
         policy_hash="policy-1",
-        portfolio_sequence=0,
         config_sequence=7,
         event_time=at(0),
         detect_time=at(40),

@@ -89,8 +89,8 @@ def on_polymarket(
 
 
 def inputs(**changes: Any) -> DecisionInputs:
-    """Nothing is switched off, marked or resolved; sequences: CONFIG 7, executions 3, marks 5."""
-    usual = DecisionInputs(ControlState.RUNNING, False, None, False, MarkPrices(), 3, 7, 5)
+    """Nothing is switched off, marked or resolved; sequences: CONFIG 7, marks 5."""
+    usual = DecisionInputs(ControlState.RUNNING, False, None, False, MarkPrices(), 7, 5)
     return usual._replace(**changes)
 
 

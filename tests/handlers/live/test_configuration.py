@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from domain.events import Status, Venue
-from handlers.execute import Execute
 from handlers.group import Group
 from handlers.live.configuration import LiveConfiguration, directory_at
 from handlers.live.event_codec import codec
@@ -129,6 +128,6 @@ async def test_the_sequence_never_lags_behind_the_configuration(log: Connection)
         assert configuration.sequence > 0
 
 
-@pytest.mark.parametrize("stage", [Normalize, Group, Quote, Match, Plan, Execute])
+@pytest.mark.parametrize("stage", [Normalize, Group, Quote, Match, Plan])
 def test_a_stage_that_names_a_configuration_in_its_checkpoint_waits_for_it(stage: type[Stage[Any]]) -> None:
     assert ("config_sequence" in vars(stage)) is ("config_reached" in vars(stage))

@@ -20,7 +20,7 @@ from streams.append import Record, append
 from streams.connection import Connection
 from streams.envelope import Recorded
 from streams.reader import last
-from tests.domain.facts import at, bought, deposited, requested
+from tests.domain.facts import at, bought, completed, deposited, requested
 from tests.domain.facts import decided as an_order
 
 REQUEST = requested()
@@ -32,14 +32,12 @@ async def store(log: Connection, subject: str, event: Event, event_id: str, caus
     return (await append(log, [Record(subject, payload)])).last
 
 
-def decided(request: ExecutionRequested, *before: Event, counted: int = 0, **altered: Any) -> CopyDecided:
+def decided(request: ExecutionRequested, *before: Event, **altered: Any) -> CopyDecided:
     """The decision of a portfolio with this history, altered afterwards."""
     portfolio = Portfolio()
     for event in before:
         portfolios.evolve(portfolio, event)
-    what = decision_inputs_of(
-        request, Controls(), MarkPrices(), portfolio_sequence=counted, config_sequence=1, marks_sequence=0
-    )
+    what = decision_inputs_of(request, Controls(), MarkPrices(), config_sequence=1, marks_sequence=0)
     return replace(decide(portfolio, request, POLICY, what, now=at(1000)), **altered)
 
 
@@ -93,10 +91,11 @@ async def test_of_many_checks_the_one_that_differs_is_named(log: Connection) -> 
     assert difference.again == honest.checks[3]
 
 
-async def test_a_fill_that_the_decision_did_not_count_is_left_out(log: Connection) -> None:
+async def test_everything_before_a_decision_on_its_subject_counts(log: Connection) -> None:
     earlier = an_order("1", attempt_id="att-before", request_id="req-before")
     fill = bought("BTC", "1", "100", attempt="att-before")
-    await a_log(log, decided(REQUEST, DEPOSIT, earlier, counted=0), DEPOSIT, earlier, fill)
+    before = (DEPOSIT, earlier, fill, completed("att-before"))
+    await a_log(log, decided(REQUEST, *before), *before)
     verdict = await verify_decisions(log)
     # The earlier decision was made up, by no rules at all.
     assert (verdict.decisions, verdict.equal, verdict.other_rules, verdict.different) == (2, 1, 1, [])
