@@ -10,7 +10,7 @@ from cyclopts.validators import Number
 
 from gateways.embedded import servers
 from vibe.app.settings import Settings, nats_conf
-from vibe.bench import log, pipeline, projections
+from vibe.bench import log, pipeline, projections, quotes
 from vibe.cli.command import AtLeastOne, Json, run_command
 from vibe.cli.errors import UsageError
 from vibe.cli.output import print_json, progress_reporter, show, table
@@ -84,6 +84,28 @@ def bench_pipeline(
     run_command(run_bench_pipeline, pipeline.Load(rate, fanout, influencers, subscribers, seconds), json)
 
 
+@app.command(name="quotes")
+def bench_quotes(
+    *, rate: Positive = 100.0, coins: AtLeastOne = 100, seconds: Positive = 10.0, json: Json = False
+) -> None:
+    """Order books for a steady load of groups, while a sandbox enforces the limits of Hyperliquid.
+
+    Example: vibe bench quotes --rate 100 --coins 100 --json
+
+    Exits with 1 when a group got no book, or when the venue refused a request.
+
+    Parameters
+    ----------
+    rate
+        groups a second
+    coins
+        how many coins the groups are spread over
+    seconds
+        how long the load lasts
+    """
+    run_command(run_bench_quotes, quotes.QuoteLoad(rate, coins, seconds), json)
+
+
 async def run_bench_log(settings: Settings, json: bool, events: int) -> int:
     report = progress_reporter(json)
     async with servers(settings.data_dir / "bench", nats_conf(), postgres_dsn=settings.dsn, progress=report) as at:
@@ -104,6 +126,12 @@ async def run_bench_pipeline(settings: Settings, load: pipeline.Load, json: bool
     figures = await pipeline.measure(settings, load, progress=progress_reporter(json))
     print_json(figures) if json else _show(figures)
     return 1 if figures["lost"] or figures["doubled"] or figures["lag"] else 0
+
+
+async def run_bench_quotes(settings: Settings, load: quotes.QuoteLoad, json: bool) -> int:
+    figures = await quotes.measure(load, progress=progress_reporter(json))
+    print_json(figures) if json else _show(figures)
+    return 1 if figures["quoted"] < figures["groups"] or figures["requests_refused"] else 0
 
 
 def _show(figures: Mapping[str, object]) -> None:
