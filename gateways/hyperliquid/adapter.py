@@ -2,11 +2,12 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from domain.events import RawReceived, Venue
 from gateways.hyperliquid import raw_events
-from gateways.hyperliquid.book_channel import SUBSCRIPTIONS_PER_ASSET, HyperliquidBookChannel
+from gateways.hyperliquid.book_channel import HyperliquidBookChannel
 from gateways.hyperliquid.books import VenueBooks
 from gateways.hyperliquid.info_client import WEIGHT_PER_MINUTE, InfoClient
 from gateways.hyperliquid.prices import VenuePrices
@@ -42,11 +43,12 @@ class HyperliquidClients(NamedTuple):
         return VenueBooks(self.info)
 
     def live_books(self) -> LiveBooks | None:
-        assets = self.book_subscriptions // SUBSCRIPTIONS_PER_ASSET
-        if not assets:
+        subscriptions = self.book_subscriptions
+        if not subscriptions:
             return None
-        messages = RateLimiter(BOOK_MESSAGES_PER_SECOND, 2 * self.book_subscriptions)
-        return LiveBooks(Venue.HYPERLIQUID.value, self.ws_url, HyperliquidBookChannel, messages, capacity=assets)
+        channel = partial(HyperliquidBookChannel, subscriptions)
+        messages = RateLimiter(BOOK_MESSAGES_PER_SECOND, 2 * subscriptions)
+        return LiveBooks(Venue.HYPERLIQUID.value, self.ws_url, channel, messages, capacity=subscriptions)
 
     def prices(self, clock: Callable[[], int]) -> VenuePrices:
         return VenuePrices(self.info, clock)

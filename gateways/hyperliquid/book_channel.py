@@ -17,8 +17,8 @@ from gateways.venue_errors import WireError
 from gateways.venue_types import Book
 
 LEVELS = 5
-KINDS = ("l2Book", "bbo")
-SUBSCRIPTIONS_PER_ASSET = len(KINDS)
+SUBSCRIPTIONS = 240
+_BOOK, _BBO = "l2Book", "bbo"
 _FRAMES_AT_A_TIME = 40
 _FULL = "Cannot subscribe to more than"
 
@@ -63,7 +63,10 @@ _Asked = tuple[str, str, str]
 
 
 class HyperliquidBookChannel:
-    """One connection. The venue answers subscriptions in the order in which they were sent."""
+    """One connection. The venue answers subscriptions in the order in which they were sent.
+
+    Of `subscriptions`, each coin takes one for its book, and another one for `bbo` while there are enough.
+    """
 
     levels = LEVELS
     only_listed = True
@@ -72,7 +75,8 @@ class HyperliquidBookChannel:
     fresh_seconds = 2.0
     quiet_seconds = 10.0
 
-    def __init__(self) -> None:
+    def __init__(self, subscriptions: int = SUBSCRIPTIONS) -> None:
+        self._subscriptions = subscriptions
         self._live: dict[str, _Live] = {}
         self._open: set[tuple[str, str]] = set()
         self._asked: deque[_Asked] = deque()
@@ -82,31 +86,46 @@ class HyperliquidBookChannel:
         return self._live
 
     def missing(self, assets: Sequence[str], at: float) -> list[str]:
-        frames = []
+        frames: list[str] = []
         for coin in assets:
             self._live.setdefault(coin, _Live())
-            for kind in KINDS:
-                if (kind, coin) not in self._open:
-                    self._open.add((kind, coin))
-                    frames.append(self._ask("subscribe", kind, coin))
-            if len(frames) >= _FRAMES_AT_A_TIME:
+            if (_BOOK, coin) not in self._open and len(frames) < _FRAMES_AT_A_TIME:
+                if len(self._open) >= self._subscriptions:
+                    frames += self._give_up_a_top(assets)
+                frames += self._change("subscribe", _BOOK, coin)
+        for coin in assets:
+            if len(self._open) >= self._subscriptions or len(frames) >= _FRAMES_AT_A_TIME:
                 break
+            frames += self._change("subscribe", _BBO, coin)
         return frames
 
     def drop(self, assets: Sequence[str]) -> list[str]:
-        frames = []
+        frames: list[str] = []
         for coin in assets:
             self._live.pop(coin, None)
-            for kind in KINDS:
-                if (kind, coin) in self._open:
-                    self._open.discard((kind, coin))
-                    frames.append(self._ask("unsubscribe", kind, coin))
+            for kind in (_BOOK, _BBO):
+                frames += self._change("unsubscribe", kind, coin)
         return frames
+
+    def _give_up_a_top(self, assets: Sequence[str]) -> list[str]:
+        """End the `bbo` of the coin used least recently: a book of one more coin is worth more."""
+        coin = next((coin for coin in reversed(assets) if (_BBO, coin) in self._open), None)
+        if coin is None:
+            return []
+        self._live[coin].top = None
+        return self._change("unsubscribe", _BBO, coin)
+
+    def _change(self, method: str, kind: str, coin: str) -> list[str]:
+        """The frame that subscribes or unsubscribes; none when that is so already."""
+        if ((kind, coin) in self._open) == (method == "subscribe"):
+            return []
+        (self._open.add if method == "subscribe" else self._open.discard)((kind, coin))
+        return [self._ask(method, kind, coin)]
 
     def _ask(self, method: str, kind: str, coin: str) -> str:
         self._asked.append((method, kind, coin))
         subscription: dict[str, object] = {"type": kind, "coin": coin}
-        if kind == "l2Book":
+        if kind == _BOOK:
             subscription["fast"] = True
         return msgspec.json.encode({"method": method, "subscription": subscription}).decode()
 

@@ -124,6 +124,38 @@ def test_both_feeds_of_a_coin_are_asked_for_once_and_ended_once() -> None:
     assert len(channel.assets) == 0
 
 
+def asked(frames: list[str]) -> list[tuple[str, str, str]]:
+    wires = [json.loads(frame) for frame in frames]
+    return [(wire["method"], wire["subscription"]["type"], wire["subscription"]["coin"]) for wire in wires]
+
+
+def test_a_book_of_one_more_coin_takes_the_place_of_the_best_prices_of_the_one_used_least_recently() -> None:
+    channel = HyperliquidBookChannel(subscriptions=5)
+    assert asked(channel.missing(["SOL", "ETH", "BTC"], 0.0)) == [
+        ("subscribe", "l2Book", "SOL"),
+        ("subscribe", "l2Book", "ETH"),
+        ("subscribe", "l2Book", "BTC"),
+        ("subscribe", "bbo", "SOL"),
+        ("subscribe", "bbo", "ETH"),
+    ]
+    assert asked(channel.missing(["NEW", "BTC", "SOL", "ETH"], 0.0)) == [
+        ("unsubscribe", "bbo", "ETH"),
+        ("subscribe", "l2Book", "NEW"),
+    ]
+    assert channel.missing(["ETH", "NEW", "BTC", "SOL"], 0.0) == [], "an order of use alone changes nothing"
+    assert asked(channel.drop(["BTC"])) == [("unsubscribe", "l2Book", "BTC")]
+    assert asked(channel.missing(["ETH", "NEW", "SOL"], 0.0)) == [("subscribe", "bbo", "ETH")]
+
+
+def test_a_best_bid_and_ask_that_is_followed_no_longer_is_not_used() -> None:
+    channel = HyperliquidBookChannel(subscriptions=2)
+    channel.missing(["BTC"], 0.0)
+    channel.receive(bbo(1_900, "98.5", "100.5"), 1.0)
+    channel.missing(["ETH", "BTC"], 1.0)
+    channel.receive(book(1_000, ["99"], ["101"]), 2.0)
+    assert prices(channel) == ([99], [101])
+
+
 def test_the_first_subscription_without_an_answer_is_suspected_when_the_venue_hangs_up() -> None:
     channel = HyperliquidBookChannel()
     assert channel.suspect() is None

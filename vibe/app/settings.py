@@ -28,7 +28,7 @@ class Settings(BaseSettings):
         int, Field(ge=120, description="request weight that the venue allows an address per minute, over all stages")
     ] = 1_200
     hyperliquid_book_subscriptions: Annotated[
-        int, Field(ge=0, le=1_000, description="of the venue's 1,000 subscriptions for live books, two a coin; 0 = off")
+        int, Field(ge=0, le=1_000, description="of the venue's 1,000 subscriptions, for live books; 0 = off")
     ] = 240
     polymarket_data_url: str = "https://data-api.polymarket.com"
     polymarket_gamma_url: str = "https://gamma-api.polymarket.com"
