@@ -163,9 +163,10 @@ def _facts_text(facts: Any) -> str:
             return f"due {rfc3339(facts.due_at)[11:23]}"
         case QuoteCaptured():
             bid, ask = facts.bids[:1], facts.asks[:1]
+            source = "requested" if facts.current_at is None else "live"
             return (
                 f"bid {_price(bid[0][0]) if bid else '-'} ask {_price(ask[0][0]) if ask else '-'}, "
-                f"{len(facts.bids)}+{len(facts.asks)} levels  {facts.quote_id}"
+                f"{len(facts.bids)}+{len(facts.asks)} levels, {source}  {facts.quote_id}"
             )
         case QuoteFailed():
             return f"{facts.reason}: {facts.detail}"
