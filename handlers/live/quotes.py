@@ -48,14 +48,19 @@ class VenueQuotes:
         self._requests = BookRequests(books, clock)
         self._listed: set[str] = set()
         self._unlisted_until: dict[str, float] = {}
+        self._lookup_error = ""
         self._lookups: dict[str, asyncio.Task[None]] = {}
 
     @property
     def problem(self) -> str | None:
-        """What an operator has to know: the live books are blind."""
-        if self._live is None or not self._live.blind:
+        """What an operator has to know: the live books are blind, or nothing can be subscribed."""
+        if self._live is None:
             return None
-        return f"no live book of {self._venue} comes: every quote is requested"
+        if self._live.blind:
+            return f"no live book of {self._venue} comes: every quote is requested"
+        if self._live.only_listed and self._lookup_error and not self._listed:
+            return f"no asset of {self._venue} can be looked up: {self._lookup_error}"
+        return None
 
     def want(self, asset: str) -> None:
         """Note that an asset is traded: its book should be live from now on."""
@@ -144,7 +149,7 @@ class VenueQuotes:
             listed = await self._books.terms(asset) is not None
         except (VenueUnavailableError, WireError) as error:
             log.info("quote.terms_unknown", venue=self._venue, asset=asset, error=str(error))
-            listed = False
+            listed, self._lookup_error = False, str(error)
         finally:
             del self._lookups[asset]
         if not self._live.only_listed:

@@ -100,7 +100,7 @@ async def run_alone(settings: Settings, nats_url: str, dsn: str, stages: tuple[s
     async with Process(settings, nats_url, dsn, stages) as process:
         runner = None
         if settings.http_port:
-            runner = await serve_health(settings.http_host, settings.http_port, lambda: _health(process, stages))
+            runner = await serve_health(settings.http_host, settings.http_port, lambda: health_of(process, stages))
         try:
             await process.run(Clock(), stop)
         finally:
@@ -108,6 +108,7 @@ async def run_alone(settings: Settings, nats_url: str, dsn: str, stages: tuple[s
                 await runner.cleanup()
 
 
-def _health(process: Process, stages: tuple[str, ...]) -> dict[str, object]:
+def health_of(process: Process, stages: tuple[str, ...]) -> dict[str, object]:
+    """The body of /healthz: a process that has a problem works on, and is not well."""
     problems = process.problems
     return {"ok": process.ready and not problems, "stages": list(stages), "problems": problems}

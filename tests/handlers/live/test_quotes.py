@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 import prometheus_client
+import stamina
 
 from domain.events import Venue
 from gateways.hyperliquid.adapter import HyperliquidAdapter
@@ -24,6 +25,7 @@ from handlers.live.book_requests import Priority
 from handlers.live.quotes import Quoted, VenueQuotes
 from tests.contracts.live_books import live_book
 from tests.contracts.test_live_books import fault
+from tests.contracts.venues import nowhere
 from vibe.app.settings import Settings
 
 COIN, OTHER = "L000", "L001"
@@ -180,6 +182,19 @@ async def test_blind_live_books_are_a_problem_with_a_name_until_they_see_again()
             await asyncio.wait_for(running, 5)
     finally:
         await sandbox.close()
+
+
+async def test_a_venue_that_does_not_list_what_is_traded_is_a_problem_with_a_name() -> None:
+    live = LiveBooks("hyperliquid", "ws://127.0.0.1:9", HastyChannel, RateLimiter(100, 100), capacity=5)
+    with stamina.set_testing(True, attempts=1):
+        async with InfoClient(nowhere()) as info:
+            quotes = VenueQuotes(Venue.HYPERLIQUID, VenueBooks(info), live, time.time_ns)
+            quotes.want(COIN)
+            await until(lambda: quotes.problem is not None)
+            assert quotes.problem is not None
+            assert quotes.problem.startswith(
+                f"no asset of hyperliquid can be looked up: the lot of {COIN} is not known"
+            )
 
 
 async def until(condition: Callable[[], bool]) -> None:
