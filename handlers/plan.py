@@ -6,7 +6,7 @@ Between decisions, portfolios are re-evaluated: resolved markets are settled, an
 as marks move, days end and operators reset them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -54,11 +54,18 @@ _PORTFOLIOS_PER_TICK = 200
 """Portfolios re-evaluated in one tick, so that decisions never wait long for them."""
 
 
+_PARTS = 16
+"""Parts of a partition in snapshots: of 200,000 subscribers each has some 200, which are encoded in a millisecond."""
+
+
 class Saved(Struct):
-    """What a snapshot keeps of a lane."""
+    """What a snapshot keeps of one part of a lane."""
 
     of: dict[str, Portfolio]
     queued: dict[str, CopyQueued]
+
+
+_SAVED = msgspec.msgpack.Decoder(Saved)
 
 
 class PlanState:
@@ -67,6 +74,14 @@ class PlanState:
     def __init__(self, portfolios: PortfolioSet, queued: dict[str, CopyQueued]) -> None:
         self.portfolios = portfolios
         self.queued = queued
+        self.parts: dict[str, list[str]] = {}
+        """The subscribers of each part that snapshots are made of."""
+        for subscriber_id in portfolios.of:
+            self.add_to_part(subscriber_id)
+
+    def add_to_part(self, subscriber_id: str) -> None:
+        """A subscriber has a portfolio from now on."""
+        self.parts.setdefault(_part_of(subscriber_id), []).append(subscriber_id)
 
 
 class Plan(Stage[PlanState]):
@@ -78,6 +93,7 @@ class Plan(Stage[PlanState]):
     state_patterns = ("executions.{}.>",)
     input_types = frozenset({"execution.requested"})
     schema = 5
+    saved_in_parts = True
 
     def __init__(self, configuration: LiveConfiguration, valuation: LiveMarkPrices) -> None:
         self._configuration = configuration
@@ -86,12 +102,25 @@ class Plan(Stage[PlanState]):
     def initial(self, lane: Lane) -> PlanState:
         return PlanState(PortfolioSet({}), {})
 
-    def dump(self, state: PlanState) -> bytes:
-        return msgspec.msgpack.encode(Saved(state.portfolios.of, state.queued))
+    def part_of(self, subject: str) -> str:
+        return subjects.part_of(subject, _PARTS)
 
-    def restore(self, payload: bytes, lane: Lane) -> PlanState:
-        saved = msgspec.msgpack.decode(payload, type=Saved)
-        return PlanState(PortfolioSet(saved.of), saved.queued)
+    def dump_part(self, state: PlanState, part: str) -> bytes:
+        portfolios = {subscriber_id: state.portfolios.of[subscriber_id] for subscriber_id in state.parts.get(part, ())}
+        queued = {
+            request_id: queued
+            for request_id, queued in state.queued.items()
+            if _part_of(queued.request.subscriber_id) == part
+        }
+        return msgspec.msgpack.encode(Saved(portfolios, queued))
+
+    def restore_parts(self, parts: Mapping[str, bytes], lane: Lane) -> PlanState:
+        of, queued = dict[str, Portfolio](), dict[str, CopyQueued]()
+        for payload in parts.values():
+            saved = _SAVED.decode(payload)
+            of.update(saved.of)
+            queued.update(saved.queued)
+        return PlanState(PortfolioSet(of), queued)
 
     def config_sequence(self) -> int:
         return self._configuration.sequence
@@ -117,6 +146,8 @@ class Plan(Stage[PlanState]):
         if isinstance(event, CopyQueued):
             state.queued[event.request.request_id] = event
             return
+        if event.subscriber_id not in state.portfolios.of:
+            state.add_to_part(event.subscriber_id)
         state.portfolios.evolve(event.subscriber_id, event)
         if isinstance(event, CopyDecided):
             state.queued.pop(event.request_id, None)
@@ -226,6 +257,10 @@ class Plan(Stage[PlanState]):
         return before_deciding(
             portfolio, subscriber_id, known.directory, self._valuation.marks, now=now, config_sequence=known.sequence
         )
+
+
+def _part_of(subscriber_id: str) -> str:
+    return subjects.part_of(subjects.executions(subscriber_id), _PARTS)
 
 
 def _queued(request: ExecutionRequested, policy: Policy, at: str, now: int) -> Output:

@@ -42,16 +42,15 @@ async def read_all(
     after: int = 0,
     batch: int = 5000,
     newest: bool = False,
+    description: str = "reads the history",
 ) -> AsyncIterator[list[Stored]]:
     """Everything stored behind `after` that matches, in order, in lists, up to what was the end when it began.
 
-    With `newest`, only the newest message of each subject; needs a filter.
+    With `newest`, only the newest message of each subject; needs a filter. `description` is in the reader's name.
     """
     state = (await connection.api(f"STREAM.INFO.{stream}"))["state"]
     end = int(state["last_seq"])
-    subscription = StreamSubscription(
-        connection, stream, filters, batch=batch, newest=newest, description="reads the history"
-    )
+    subscription = StreamSubscription(connection, stream, filters, batch=batch, newest=newest, description=description)
     # Only the leader knows where the end is: a consumer may be served by a replica that is still catching up, and the
     # number that such a replica counts as left to deliver is not to be relied on.
     reach = await _reach(connection, stream, subscription.server_filters, end)

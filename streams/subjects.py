@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 from typing import NamedTuple
+from zlib import crc32
 
 PARTITIONS = 64
 """Never changed: the partition is a part of the subject of every stored aggregate."""
@@ -31,6 +32,15 @@ def _partition(key: str) -> int:
 def partition_of(subject: str) -> str:
     """The partition token of a subject: the second one."""
     return subject.split(".", 2)[1]
+
+
+def part_of(subject: str, parts: int) -> str:
+    """The name of one of `parts` equal parts of a partition: that of the aggregates with this subject.
+
+    `subject` is of the form '<stream>.<partition>.<aggregate>'.
+    """
+    _, number, aggregate = subject.split(".", 2)
+    return f"{number}-{crc32(aggregate.encode()) % parts}"
 
 
 @lru_cache(maxsize=1 << 16)

@@ -5,7 +5,7 @@ A start, a restart after a crash and the takeover of a lane from another instanc
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -20,9 +20,11 @@ from streams.processing import snapshots
 from streams.processing.checkpoint import Checkpoint
 from streams.processing.commit import Committer
 from streams.processing.lane_state import LaneState
-from streams.processing.stage import Stage
+from streams.processing.snapshot_parts import PartStore
+from streams.processing.stage import Output, Stage
 from streams.processing.waiting import wait_unless_stopped
 from streams.reader import read_all
+from streams.retry import StoppedError
 from streams.shared_reader import SharedSubscription
 from streams.subjects import Lane
 from streams.topology import DEAD
@@ -32,6 +34,8 @@ log = structlog.get_logger()
 S = TypeVar("S")
 
 _FOLLOW = 1000
+_REPLAY = 1000
+"""Events folded at once while loading: so much the other lanes of the process wait."""
 _RETRIES = ("dead.retry.>",)
 """The lanes of a process read retries alone: DEAD may hold many large dead letters."""
 
@@ -49,11 +53,24 @@ class LoadedLane(Generic[S]):
     input: SharedSubscription
     retries: SharedSubscription
     followed: SharedSubscription | None
+    part_of: Callable[[str], str] | None
+    part_sequences: dict[str, int]
+    """Of a state that is saved in parts: the sequence of each saved part when the lane was loaded."""
+    changed: set[str]
+    """Of a state that is saved in parts: those that have changed since they were saved."""
 
     def follow(self) -> None:
         """Fold what other stages have written into the output stream since the last call."""
         while self.followed is not None and (taken := self.followed.take(_FOLLOW)):
             self.state.follow(taken)
+            if self.part_of is not None:
+                self.changed.update(self.part_of(stored.subject) for stored in taken)
+
+    def on_stored(self, output: Output, sequence: int) -> None:
+        """An output that was folded already is stored now."""
+        self.state.on_stored(output, sequence)
+        if self.part_of is not None:
+            self.changed.add(self.part_of(output.subject))
 
 
 class LaneLoader(Generic[S]):
@@ -97,11 +114,11 @@ class LaneLoader(Generic[S]):
                 await self._delete_consumer(superseded)
             reached = committer.reached
             await self._config_reached(reached.config_sequence)
-            snapshot_at, value = await self._restore()
+            snapshot_at, value, parts = await self._restore()
             # The state counts as folded up to the checkpoint even if nothing behind the snapshot belongs to it.
             folded_to = max(snapshot_at, committer.sequence)
             state = LaneState(self._codec, stage, lane, value, sequence=folded_to, stored=committer.sequence)
-            await self._replay(state, snapshot_at)
+            changed = await self._replay(state, snapshot_at, parts)
             followed = None
             if stage.follows:
                 followed = await self._subscribe(
@@ -133,7 +150,8 @@ class LaneLoader(Generic[S]):
                 snapshot=snapshot_at,
                 replayed=state.folded,
             )
-            yield LoadedLane(committer, reached, state, inputs, retries, followed)
+            part_of = stage.part_of if stage.saved_in_parts else None
+            yield LoadedLane(committer, reached, state, inputs, retries, followed, part_of, parts, changed)
 
     async def _config_reached(self, sequence: int) -> None:
         def report() -> None:
@@ -149,24 +167,50 @@ class LaneLoader(Generic[S]):
         except LogError as error:
             self._log.info("consumer.not_deleted", consumer=consumer, error=str(error))
 
-    async def _restore(self) -> tuple[int, S]:
-        """(sequence, state) of the newest snapshot that can be used; (0, the initial state) when none can."""
+    async def _restore(self) -> tuple[int, S, dict[str, int]]:
+        """(sequence, state, sequences of its parts) of the newest snapshot that can be used; (0, the initial state, no
+        parts) when none can."""
         stage, lane = self._stage, self._lane
-        if stage.schema:
-            found = await snapshots.load(self._connection, stage.name, lane, stage.schema, stage.writes.name)
-            if found is not None:
-                try:
-                    return found[0], stage.restore(found[1], lane)
-                except Exception as error:  # a snapshot is only a shortcut: a replay takes its place
-                    self._log.warning("snapshot.ignored", why=f"{type(error).__name__}: {error}")
-        return 0, stage.initial(lane)
+        try:
+            if stage.saved_in_parts:
+                parts = await PartStore(self._connection, stage.name, lane, stage.schema, stage.writes.name).load()
+                if parts is not None:
+                    return parts.sequence, stage.restore_parts(parts.states, lane), parts.sequences
+            elif stage.schema:
+                found = await snapshots.load(self._connection, stage.name, lane, stage.schema, stage.writes.name)
+                if found is not None:
+                    return found[0], stage.restore(found[1], lane), {}
+        except LogError:
+            raise
+        except Exception as error:  # a snapshot is only a shortcut: a replay takes its place
+            self._log.warning("snapshot.ignored", why=f"{type(error).__name__}: {error}")
+        return 0, stage.initial(lane), {}
 
-    async def _replay(self, state: LaneState[S], after: int) -> None:
-        """Fold what was stored behind `after`: the lane's own outputs, and those of others that belong to its state."""
-        if self._stage.state_patterns:
-            filters = self._lane.filters(*self._stage.state_patterns)
-            async for batch in read_all(self._connection, self._stage.writes.name, filters, after=after):
+    async def _replay(self, state: LaneState[S], after: int, parts: Mapping[str, int]) -> set[str]:
+        """Fold what was stored behind `after`: the lane's own outputs, and those of others that belong to its state.
+
+        Events that are in a saved part already are passed over. Returns the parts that others were folded into.
+        """
+        stage, changed = self._stage, set[str]()
+        if not stage.state_patterns:
+            return changed
+        filters = self._lane.filters(*stage.state_patterns)
+        description = f"loads {stage.name} {self._lane.name}"
+        async for batch in read_all(
+            self._connection, stage.writes.name, filters, after=after, batch=_REPLAY, description=description
+        ):
+            if self._stop.is_set():
+                raise StoppedError
+            end = batch[-1].sequence
+            if stage.saved_in_parts:
+                part_of = stage.part_of
+                batch = [stored for stored in batch if stored.sequence > parts.get(part_of(stored.subject), 0)]
+                changed.update(part_of(stored.subject) for stored in batch)
+            if batch:
                 state.replay(batch)
+            state.sequence = max(state.sequence, end)
+            await asyncio.sleep(0)
+        return changed
 
     async def _subscribe(
         self,

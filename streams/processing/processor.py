@@ -22,6 +22,7 @@ from streams.processing.commit import INSTANCE, FencedError, Outcome
 from streams.processing.effects import EffectRunner
 from streams.processing.folding import Folder
 from streams.processing.loading import LaneLoader, LoadedLane
+from streams.processing.part_saver import PartSaver
 from streams.processing.snapshot_saver import SnapshotSaver
 from streams.processing.stage import Stage
 from streams.reader import Stored
@@ -140,7 +141,9 @@ class LaneWorker(Generic[S]):
         stage, lane, connection = self._stage, self._lane, self._connection
         folder = Folder(connection, self._codec, stage, lane, loaded, self._clock, stop)
         effects = EffectRunner(self._wake)
-        saver = SnapshotSaver(connection, stage, lane, loaded)
+        saver: SnapshotSaver[S] | PartSaver[S] = SnapshotSaver(connection, stage, lane, loaded)
+        if stage.saved_in_parts:
+            saver = PartSaver(connection, stage, lane, loaded, self._wake)
         loop = _Loop(stage, loaded, folder, effects, saver, self._settings, self._wake, self._on_step)
         try:
             await loop.run(stop)
@@ -159,7 +162,7 @@ class _Loop(Generic[S]):
         loaded: LoadedLane[S],
         folder: Folder[S],
         effects: EffectRunner,
-        saver: SnapshotSaver[S],
+        saver: SnapshotSaver[S] | PartSaver[S],
         settings: LaneSettings,
         wake: asyncio.Event,
         on_step: Callable[[str], None],
@@ -198,7 +201,7 @@ class _Loop(Generic[S]):
             self._on_step("folded")
             await self._pass_on(outcomes, batch)
         await self._commit_done()
-        await self._snapshot(self._settings.snapshot_at_stop)
+        await self._snapshot(self._settings.snapshot_at_stop, stopping=True)
         await self._saver.finish()
 
     async def cancel(self) -> None:
@@ -219,8 +222,8 @@ class _Loop(Generic[S]):
         if timeout != 0.0:
             await loaded.input.wait(timeout)
 
-    async def _snapshot(self, every: int) -> None:
-        if self._saver.is_due(every):
+    async def _snapshot(self, every: int, *, stopping: bool = False) -> None:
+        if self._saver.is_due(every, stopping=stopping):
             await self._commit_done()
             await self._saver.save(every)
 
@@ -250,7 +253,7 @@ class _Loop(Generic[S]):
 
     async def _commit(self, outcomes: list[Outcome], batch: list[Stored]) -> None:
         loaded = self._loaded
-        await loaded.committer.commit(outcomes, self._stage.config_sequence(), loaded.state.on_stored)
+        await loaded.committer.commit(outcomes, self._stage.config_sequence(), loaded.on_stored)
         self._on_step("committed")
         if batch:
             await self._acknowledge(batch)

@@ -30,7 +30,7 @@ class SnapshotSaver(Generic[S]):
         self._saving: asyncio.Task[None] | None = None
         self._log = log.bind(stage=stage.name, lane=lane.name)
 
-    def is_due(self, every: int) -> bool:
+    def is_due(self, every: int, *, stopping: bool = False) -> bool:
         """True once `every` events were folded since the last snapshot and that one is saved."""
         saving = self._saving is not None and not self._saving.done()
         return bool(self._stage.schema) and self._loaded.state.folded >= every and not saving
@@ -38,24 +38,13 @@ class SnapshotSaver(Generic[S]):
     async def save(self, every: int) -> None:
         """Begin to save the state, unless it cannot be brought to one sequence now: then it is due again later.
 
-        The caller has no commit in flight. The snapshot must be the state as of one sequence: the lane has read back
-        what it wrote, and no other instance has committed for it. Raises FencedError.
+        The caller has no commit in flight. Raises FencedError.
         """
-        loaded, state = self._loaded, self._loaded.state
-        deadline = _now() + _CATCH_UP_SECONDS
-        while loaded.followed is not None and state.sequence < state.stored:
-            left = deadline - _now()
-            if left <= 0:
-                state.folded = every // 2
-                return
-            await loaded.followed.wait(left)
-            loaded.follow()
-        try:
-            await loaded.committer.confirm()
-        except UnavailableError:
+        state = self._loaded.state
+        sequence = await sequence_of_state(self._loaded)
+        if sequence is None:
             state.folded = every // 2
             return
-        sequence = state.sequence if loaded.followed is not None else max(state.sequence, loaded.committer.sequence)
         state.folded = 0
         try:
             payload = self._stage.dump(state.value)
@@ -83,6 +72,28 @@ class SnapshotSaver(Generic[S]):
             self._log.info("snapshot.saved", sequence=sequence, bytes=len(payload))
         except LogError as error:
             self._log.warning("snapshot.not_saved", error=str(error))
+
+
+async def sequence_of_state(loaded: LoadedLane[S]) -> int | None:
+    """The sequence of the output stream up to which all events are in the state and none behind it.
+
+    The lane has no commit in flight; here it waits until it has read back what it wrote, if it follows others, and
+    makes sure that no other instance has committed for it. None when that cannot be brought about now. Raises
+    FencedError.
+    """
+    state = loaded.state
+    deadline = _now() + _CATCH_UP_SECONDS
+    while loaded.followed is not None and state.sequence < state.stored:
+        left = deadline - _now()
+        if left <= 0:
+            return None
+        await loaded.followed.wait(left)
+        loaded.follow()
+    try:
+        await loaded.committer.confirm()
+    except UnavailableError:
+        return None
+    return state.sequence if loaded.followed is not None else max(state.sequence, loaded.committer.sequence)
 
 
 def _now() -> float:

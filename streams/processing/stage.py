@@ -49,6 +49,9 @@ class Stage(Generic[S]):
 
     schema: ClassVar[int] = 0
     """Version of the state's serialization in snapshots; 0 = never saved. Raise it with each change."""
+    saved_in_parts: ClassVar[bool] = False
+    """The state is saved by `part_of`, `dump_part` and `restore_parts`, only what has changed, instead of as a whole by
+    `dump` and `restore`: for states that take long to encode."""
 
     def initial(self, lane: Lane) -> S:
         raise NotImplementedError
@@ -81,6 +84,18 @@ class Stage(Generic[S]):
 
     def restore(self, payload: bytes, lane: Lane) -> S:
         """The inverse of `dump`. When it raises anything, the state is replayed instead."""
+        raise NotImplementedError
+
+    def part_of(self, subject: str) -> str:
+        """The part of the state that the events of a subject of the output stream are folded into; 'saved_in_parts'."""
+        raise NotImplementedError
+
+    def dump_part(self, state: S, part: str) -> bytes:
+        """One part of the state as bytes; called between two commits, and to take no longer than some milliseconds."""
+        raise NotImplementedError
+
+    def restore_parts(self, parts: Mapping[str, bytes], lane: Lane) -> S:
+        """The state of which these are all parts. When it raises anything, the state is replayed instead."""
         raise NotImplementedError
 
     def config_sequence(self) -> int:

@@ -71,16 +71,24 @@ class Folding(Generic[S]):
         self.outputs += outputs
         return [output.event for output in outputs]
 
+    def from_snapshot(self, state: S) -> S:
+        """What a snapshot keeps of a state of this lane."""
+        stage = self.stage
+        if not stage.saved_in_parts:
+            return stage.restore(stage.dump(state), Lane(0, 63))
+        names = {stage.part_of(output.subject) for output in self.outputs}
+        return stage.restore_parts({name: stage.dump_part(state, name) for name in sorted(names)}, Lane(0, 63))
+
     def replayed(self, *, snapshot_at: int = 0) -> "Folding[S]":
         """The same lane after a restart: a fresh state, or that of a snapshot after so many events, and the log."""
         again = Folding(self.stage)
         for number, (sequence, event) in enumerate(self.log):
             if snapshot_at and number == snapshot_at:
-                again.state = again.stage.restore(again.stage.dump(again.state), Lane(0, 63))
+                again.state = self.from_snapshot(again.state)
             stored = recorded(event, sequence)
             again.stage.evolve(again.state, stored.data, sequence)
         if snapshot_at and snapshot_at >= len(self.log):
-            again.state = again.stage.restore(again.stage.dump(again.state), Lane(0, 63))
+            again.state = self.from_snapshot(again.state)
         return again
 
 

@@ -11,7 +11,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -163,8 +163,8 @@ class ObservedPlan(Plan):
         self.states[lane] = super().initial(lane)
         return self.states[lane]
 
-    def restore(self, payload: bytes, lane: Lane) -> PlanState:
-        self.states[lane] = super().restore(payload, lane)
+    def restore_parts(self, parts: Mapping[str, bytes], lane: Lane) -> PlanState:
+        self.states[lane] = super().restore_parts(parts, lane)
         return self.states[lane]
 
 
