@@ -39,7 +39,7 @@ class Kind(StrEnum):
 
 ALL_KINDS = frozenset(Kind)
 
-_KIND_OF: dict[type[Event], Kind] = {
+KIND_OF: dict[type[Event], Kind] = {
     InfluencerConfigured: Kind.INFLUENCER,
     SubscriberConfigured: Kind.SUBSCRIBER,
     SubscriptionConfigured: Kind.SUBSCRIPTION,
@@ -47,6 +47,7 @@ _KIND_OF: dict[type[Event], Kind] = {
     PolicyMaterialized: Kind.POLICY,
     ControlChanged: Kind.CONTROL,
 }
+"""What each event of CONFIG configures."""
 
 T = TypeVar("T", bound=Hashable)
 
@@ -97,13 +98,14 @@ class Configuration:
 
     def evolve(self, event: Event, at: int, sequence: int = 0) -> None:
         """Fold one CONFIG event recorded at `at` (ns) under a sequence."""
-        if _KIND_OF.get(type(event)) not in self.kinds:
+        if KIND_OF.get(type(event)) not in self.kinds:
             return
+        event = self.compacted(event)
         match event:
             case InfluencerConfigured():
                 self._set_influencer(event)
             case SubscriberConfigured():
-                self.subscribers[event.id] = replace(event, actor=self._share(event.actor))
+                self.subscribers[event.id] = event
             case SubscriptionConfigured():
                 self._set_subscription(event, at)
             case GuardrailConfigured():
@@ -134,7 +136,6 @@ class Configuration:
             self._subscriptions_of[before.influencer_id].pop(event.id, None)
             del self.subscriptions[event.id]  # it is new to this influencer, and the last of its subscriptions
             before = None
-        event = self._compact(event)
         # One object for equal times: a file of 200,000 lines has one time.
         at = self._last_at = self._last_at if self._last_at == at else at
         self.subscriptions[event.id] = event
@@ -152,15 +153,23 @@ class Configuration:
         self, event: SubscriptionConfigured, active_since: int | None, resumed_at: int | None
     ) -> None:
         """Take over a subscription whose history was folded before; in the order of `subscriptions`."""
-        self.subscriptions[event.id] = self._compact(event)
+        self.subscriptions[event.id] = event = self._compacted(event)
         self._subscriptions_of.setdefault(event.influencer_id, {})[event.id] = None
         if active_since is not None:
             self.active_since[event.id] = active_since
         if resumed_at is not None:
             self.resumed_at[event.id] = resumed_at
 
-    def _compact(self, event: SubscriptionConfigured) -> SubscriptionConfigured:
-        """The same subscription, with one object for what it has in common with others."""
+    def compacted(self, event: Event) -> Event:
+        """The same event, with one object for what it has in common with entries that are known."""
+        match event:
+            case SubscriberConfigured():
+                return replace(event, actor=self._share(event.actor))
+            case SubscriptionConfigured():
+                return self._compacted(event)
+        return event
+
+    def _compacted(self, event: SubscriptionConfigured) -> SubscriptionConfigured:
         return SubscriptionConfigured(
             id=event.id,
             subscriber_id=self._id_of(self.subscribers, Kind.SUBSCRIBER, event.subscriber_id),

@@ -6,7 +6,7 @@ A batch is stored whole or not at all. A batch that was sent and not answered ha
 
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -17,6 +17,8 @@ from streams.errors import DuplicateError, RefusedError, UnavailableError, Unkno
 MAX_BATCH = 1000
 """Messages in one atomic batch: the server's default limit, and the one in nats.conf."""
 
+_BLOCK_BYTES = 4 * 1024 * 1024
+"""What is written of a large batch before waiting until the server has taken it."""
 _PREFIX = os.urandom(8).hex()
 _NUMBER = itertools.count()
 _LINE_BREAKS = str.maketrans("\r\n", "  ")
@@ -59,10 +61,16 @@ class Landed(NamedTuple):
 
 
 async def append(
-    connection: Connection, records: Sequence[Record], expected: ExpectedVersion | None = None, *, timeout: float = 5.0
+    connection: Connection,
+    records: Sequence[Record],
+    expected: ExpectedVersion | None = None,
+    *,
+    timeout: float = 5.0,
+    sent: Callable[[int], None] = lambda count: None,
 ) -> Landed:
     """Append 1..1000 records of one stream, all or nothing.
 
+    `sent` is called with the number of records that the server has taken so far, none of them stored before all are.
     A literal expected subject must be that of one of the records. Raises ConflictError (a subject was not at its
     expected version; the error names the first one, because the server does not report which), DuplicateError (a dedup
     id is stored already; a single record answers `duplicate` instead), RefusedError, UnavailableError (certainly not
@@ -79,12 +87,7 @@ async def append(
         headers["Nats-Batch-Commit"] = "1"
     try:
         if batch is not None:
-            await connection.publish_block(
-                [
-                    (record.subject, _block(_headers(record, versions.get(number), batch, number)), record.payload)
-                    for number, record in enumerate(records[:-1], 1)
-                ]
-            )
+            await _publish(connection, records[:-1], versions, batch, sent)
         answer = await connection.request(final.subject, final.payload, headers=headers or None, timeout=timeout)
     except UnavailableError as error:
         raise UnknownOutcomeError(str(error)) from error
@@ -93,6 +96,26 @@ async def append(
         named = expected or next(iter(versions.values()), ExpectedVersion(final.subject, 0))
         raise error_of(body["error"], named.subject, named.sequence)
     return Landed(body["seq"] - count + 1, body["seq"], bool(body.get("duplicate")))
+
+
+async def _publish(
+    connection: Connection,
+    records: Sequence[Record],
+    versions: Mapping[int, ExpectedVersion],
+    batch: str,
+    sent: Callable[[int], None],
+) -> None:
+    block: list[tuple[str, bytes, bytes]] = []
+    size = 0
+    for number, record in enumerate(records, 1):
+        block.append((record.subject, _block(_headers(record, versions.get(number), batch, number)), record.payload))
+        size += len(record.payload)
+        if size >= _BLOCK_BYTES:
+            await connection.publish_block(block)
+            await connection.flushed()
+            block, size = [], 0
+            sent(number)
+    await connection.publish_block(block)
 
 
 async def append_once(connection: Connection, records: Sequence[Record]) -> int:

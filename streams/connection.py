@@ -71,6 +71,11 @@ class Connection:
         """The connection's name, as `nats server report connections` shows it."""
         return str(self.client.options["name"])
 
+    @property
+    def max_payload(self) -> int:
+        """The largest message that the server takes, in bytes, headers included."""
+        return int(self.client.max_payload)
+
     async def api(self, subject: str, body: Mapping[str, Any] | None = None, *, timeout: float = 5.0) -> dict[str, Any]:
         """Call `$JS.API.<subject>`; returns the decoded answer. Raises UnavailableError or RefusedError."""
         payload = msgspec.json.encode(body) if body is not None else b""
@@ -144,6 +149,13 @@ class Connection:
                 raise RefusedError(f"{subject}: {size:,} bytes are more than the server's max_payload")
             commands.append(b"HPUB %b %d %d\r\n%b%b\r\n" % (subject.encode(), len(headers), size, headers, payload))
         await self._internals.write(b"".join(commands))
+
+    async def flushed(self, timeout: float = 10.0) -> None:
+        """Wait until the server has taken everything that was written. Raises UnavailableError."""
+        try:
+            await self.client.flush(timeout=int(timeout))
+        except (nats.errors.Error, TimeoutError) as error:
+            raise UnavailableError(f"the server takes nothing: {error or type(error).__name__}") from error
 
     async def subscribe(self, subject: str, callback: Callable[[Msg], Awaitable[None]]) -> Any:
         return await self.client.subscribe(

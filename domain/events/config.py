@@ -111,3 +111,12 @@ class PolicyMaterialized(Event, frozen=True, kw_only=True):
 
     hash: str
     values: dict[str, int]
+
+
+@stored("import.activated")
+class ImportActivated(Event, frozen=True, kw_only=True):
+    """The last event of a large import: it puts everything in force that was staged under `import_id` before it."""
+
+    import_id: str
+    events: int
+    actor: str

@@ -1,15 +1,17 @@
 """Following CONFIG: the stages of a process share one live configuration; a change takes effect without a restart."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import structlog
 
-from domain.configuration import ALL_KINDS, Configuration, Kind
+from domain.configuration import ALL_KINDS, KIND_OF, Configuration, Kind
+from domain.events import Event, ImportActivated
+from domain.events.catalogue import STORED_NAME
 from handlers.live import configuration_snapshot
 from handlers.live.stream_follower import StreamFollower
 from streams.connection import Connection
-from streams.envelope import Codec, nanoseconds
+from streams.envelope import Codec, Recorded, nanoseconds
 from streams.errors import UnprocessableError
 from streams.reader import Stored, StreamSubscription, read_all
 from streams.topology import CONFIG
@@ -17,13 +19,20 @@ from streams.topology import CONFIG
 log = structlog.get_logger()
 
 SNAPSHOT_EVERY = 5_000
-"""Messages of CONFIG behind the newest snapshot from which on another one is worth its time."""
+"""Events of CONFIG behind the newest snapshot from which on another one is worth its time."""
+IMPORT = "import"
+"""The second token of the subjects of large imports; that of other subjects is a kind."""
+
+_ACTIVATED = STORED_NAME[ImportActivated]
+_TYPES: dict[str, str] = {kind: STORED_NAME[event] for event, kind in KIND_OF.items()}
 
 
 class ConfigurationFold:
     """A configuration, and how far CONFIG is folded into it.
 
-    `begun` is how far each kind was folded when it was loaded from a snapshot: what is older is in it already.
+    What a large import has staged is kept aside until the event that activates it: a configuration as of any sequence
+    has all of an import or nothing of it. `begun` is how far each kind was folded when it was loaded from a snapshot:
+    what is older is in it already.
     """
 
     def __init__(self, codec: Codec, kinds: Collection[Kind] = ALL_KINDS) -> None:
@@ -31,24 +40,52 @@ class ConfigurationFold:
         self.directory = Configuration(kinds)
         self.begun: Mapping[Kind, int] = {}
         self.sequence = 0
+        self.folded = 0
+        """How many events were folded."""
+        self._types = frozenset({_ACTIVATED, *(_TYPES[kind] for kind in self.directory.kinds)})
+        self._staged: list[tuple[Event, int]] = []
+        self._staged_by = ""
 
     def fold(self, stored: Stored) -> None:
         """Fold one stored message. An unreadable one is skipped: it cannot be removed from the log."""
         self.sequence = stored.sequence
-        kind = _KIND_OF.get(stored.subject.split(".", 2)[1])
-        if kind is not None and (kind not in self.directory.kinds or stored.sequence <= self.begun.get(kind, 0)):
+        kind = stored.subject.split(".", 2)[1]
+        types = self._wanted(stored.sequence)
+        if kind != IMPORT and kind in _TYPES and _TYPES[kind] not in types:
             return
         try:
-            events = self._codec.decode(CONFIG.name, stored.sequence, stored.subject, stored.payload)
+            events = self._codec.decode(CONFIG.name, stored.sequence, stored.subject, stored.payload, types)
         except UnprocessableError as error:
             log.error("config.unreadable", sequence=stored.sequence, error=str(error))
             return
+        if kind == IMPORT:
+            self._stage(stored, events)
+        else:
+            self._evolve(((event.data, nanoseconds(event.time)) for event in events), stored.sequence)
+
+    def _evolve(self, events: Iterable[tuple[Event, int]], sequence: int) -> None:
+        for event, at in events:
+            self.directory.evolve(event, at, sequence)
+            self.folded += 1
+
+    def _wanted(self, sequence: int) -> frozenset[str]:
+        """The stored names of the events that are kept of a message."""
+        begun = self.begun
+        if sequence > max(begun.values(), default=0):
+            return self._types
+        return frozenset(
+            {_ACTIVATED, *(_TYPES[kind] for kind in self.directory.kinds if sequence > begun.get(kind, 0))}
+        )
+
+    def _stage(self, stored: Stored, events: list[Recorded]) -> None:
+        if stored.subject != self._staged_by:
+            self._staged, self._staged_by = [], stored.subject
         for event in events:
-            self.directory.evolve(event.data, nanoseconds(event.time), stored.sequence)
-
-
-_KIND_OF = {kind.value: kind for kind in Kind}
-"""By the second token of a subject."""
+            if isinstance(event.data, ImportActivated):
+                staged, self._staged, self._staged_by = self._staged, [], ""
+                self._evolve(staged, stored.sequence)
+            else:
+                self._staged.append((self.directory.compacted(event.data), nanoseconds(event.time)))
 
 
 async def configuration_fold(
@@ -76,11 +113,9 @@ async def configuration_fold(
     return fold
 
 
-async def save_if_long(
-    connection: Connection, begun: Mapping[Kind, int], directory: Configuration, sequence: int
-) -> None:
-    """Store a snapshot of the configuration as of a sequence when much has come since the one that it began with."""
-    if sequence - min((begun.get(kind, 0) for kind in directory.kinds), default=0) > SNAPSHOT_EVERY:
+async def save_if_long(connection: Connection, directory: Configuration, sequence: int, *, behind: int) -> None:
+    """Store a snapshot of the configuration as of a sequence when many events have come since the last one."""
+    if behind > SNAPSHOT_EVERY:
         await configuration_snapshot.save(connection, directory, sequence)
 
 
@@ -111,7 +146,7 @@ class LiveConfiguration:
         """Load CONFIG, then follow it. What took long to load is saved for the next start."""
         self._fold = fold = await configuration_fold(self._connection, self._codec, self.directory.kinds)
         self.directory, self.sequence = fold.directory, fold.sequence
-        await save_if_long(self._connection, fold.begun, fold.directory, fold.sequence)
+        await save_if_long(self._connection, fold.directory, fold.sequence, behind=fold.folded)
         await self._following.start(self.sequence)
 
     def on_change(self, listener: Callable[[], None]) -> None:

@@ -5,7 +5,7 @@ allowed. An export writes the same lines.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -43,19 +43,24 @@ _HINTS = {
 }
 
 
+_REPORTED_EVERY = 5_000
 _decode = json.JSONDecoder(parse_float=Decimal).decode
 
 
-def parse(lines: Iterable[str], configuration: Configuration, actor: str) -> tuple[list[Event], list[BadLine]]:
+def parse(
+    lines: Iterable[str], configuration: Configuration, actor: str, progress: Callable[[int], None] = lambda done: None
+) -> tuple[list[Event], list[BadLine]]:
     """The events of a file in its order, and everything that is wrong with it, against what is configured already.
 
-    Blank lines and lines that begin with # are skipped.
+    Blank lines and lines that begin with # are skipped. `progress` gets the number of lines that are checked.
     """
     events: list[Event] = []
     bad: list[BadLine] = []
     first_seen: dict[tuple[str, str], int] = {}
     numbered: list[tuple[int, Event]] = []
     for number, text in enumerate(lines, 1):
+        if number % _REPORTED_EVERY == 0:
+            progress(number)
         if not text.strip() or text.lstrip().startswith("#"):
             continue
         try:

@@ -1,7 +1,8 @@
 """Import of configuration: the lines of a file become CONFIG events, only those that change something."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -22,13 +23,20 @@ from domain.events import (
 )
 from handlers.live.configuration import configuration_fold, save_if_long
 from handlers.live.event_codec import codec
+from handlers.services.config_batch import kind_of, pack
 from handlers.services.config_file import BadLine, key_of, line_of, parse
 from streams import subjects
-from streams.append import MAX_BATCH, WHOLE, ExpectedVersion, Record, append
+from streams.append import WHOLE, ExpectedVersion, Record, append
 from streams.connection import Connection
 from streams.errors import ConflictError
 
 log = structlog.get_logger()
+
+_ANSWER_SECONDS = 60
+"""How long the server may take to store a batch: one of 400,000 lines takes it some seconds."""
+
+Progress = Callable[[int, int], None]
+"""Called with what is done and what there is to do in all."""
 
 
 class Imported(NamedTuple):
@@ -126,55 +134,49 @@ async def import_lines(
     actor: str,
     now: int,
     bankroll_micros: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = lambda done, of: None,
 ) -> Imported:
-    """Check every line, then write the changes; when one line is bad, nothing is written.
+    """Check every line, then store the changes in one atomic batch: all of them are in force, or none.
 
     Influencers that are enabled get their paper portfolios with this bankroll in micros; 0 = none. When another import
-    changes CONFIG meanwhile, the lines are checked again against that, and the changes still missing are written.
+    changes CONFIG meanwhile, the lines are checked again against that, and the changes still missing are stored.
+    `progress` counts every line twice: once when it is checked, once when it is stored. Raises RefusedError for more
+    than one batch holds (hundreds of megabytes), and UnknownOutcomeError when the server's answer is lost: a second
+    import then stores what is missing, if anything is.
     """
     lines = list(lines)
     now -= now % 1_000  # as precise as it is stored: the configuration that is saved is the one that others will read
-    written: dict[str, int] = {}
-    lines_written: set[tuple[str, str]] = set()
     while True:
         fold = await configuration_fold(connection, codec())
-        directory, sequence = fold.directory, fold.sequence
-        events, bad = parse(lines, directory, actor)
+        events, bad = parse(lines, fold.directory, actor, lambda done: progress(done, 2 * len(lines)))
         if bad:
-            return Imported(written, 0, bad, sequence)
-        changed = changes(directory, events, now, bankroll_micros)
-        try:
-            for start in range(0, len(changed), MAX_BATCH):
-                part = changed[start : start + MAX_BATCH]
-                expected = ExpectedVersion(WHOLE, sequence)
-                sequence = (await append(connection, _records(part, now), expected, timeout=10)).last
-                for event in part:
-                    written[_kind(event)] = written.get(_kind(event), 0) + 1
-                lines_written |= {key_of(event) for event in part if not isinstance(event, PolicyMaterialized)}
-                if progress is not None:
-                    progress(start + len(part), len(changed))
-        except ConflictError as error:
-            log.info("config.changed_meanwhile", why=str(error))
-            continue
-        await save_if_long(connection, fold.begun, directory, sequence)
-        return Imported(written, sum(key_of(event) not in lines_written for event in events), [], sequence)
+            return Imported({}, 0, bad, fold.sequence)
+        changed = changes(fold.directory, events, now, bankroll_micros)
+        sequence = fold.sequence
+        if changed:
+            records = pack(changed, now, actor=actor, after=sequence, largest=connection.max_payload)
+            sent = partial(_stored, progress, len(lines), len(records))
+            try:
+                landed = await append(
+                    connection,
+                    records,
+                    ExpectedVersion(WHOLE, sequence),
+                    timeout=_ANSWER_SECONDS,
+                    sent=sent,
+                )
+            except ConflictError as error:
+                log.info("config.changed_meanwhile", why=str(error))
+                continue
+            sequence = landed.last
+        progress(2 * len(lines), 2 * len(lines))
+        await save_if_long(connection, fold.directory, sequence, behind=fold.folded + len(changed))
+        written = Counter(kind_of(event) for event in changed)
+        of_lines = {key_of(event) for event in changed if not isinstance(event, PolicyMaterialized)}
+        return Imported(dict(written), sum(key_of(event) not in of_lines for event in events), [], sequence)
 
 
-def _kind(event: Event) -> str:
-    return "policy" if isinstance(event, PolicyMaterialized) else key_of(event)[0]
-
-
-def _records(part: Iterable[Event], now: int) -> list[Record]:
-    encoder = codec()
-    records = []
-    for event in part:
-        key = event.hash if isinstance(event, PolicyMaterialized) else key_of(event)[1]
-        payload = encoder.encode(
-            event, id=f"{_kind(event)}:{key}@{now}", source="vibe/config", time_ns=now, correlation=key
-        )
-        records.append(Record(subjects.config(_kind(event), key), payload))
-    return records
+def _stored(progress: Progress, lines: int, records: int, sent: int) -> None:
+    progress(lines + lines * sent // records, 2 * lines)
 
 
 async def store_control(

@@ -1,14 +1,16 @@
 """audit_log: every event of CONFIG, kept forever: who changed what and when, and the event itself.
 
-`kind` is the event's stored name, `target_id` what was changed: an id, the scope of a guardrail, the hash of a
-policy, or '<target>:<id>' of an operator switch. `actor` is empty for policies, which are computed.
+`sequence` and `index` are the event's place in CONFIG. `kind` is the event's stored name, `target_id` what was
+changed: an id, the scope of a guardrail, the hash of a policy, '<target>:<id>' of an operator switch, or the id of a
+large import. `actor` is empty for policies, which are computed. A large import is in force from its `import.activated`
+on; the log has all of its events or none.
 """
 
 from collections.abc import Iterator
 
 import msgspec
 
-from domain.events import ControlChanged, GuardrailConfigured, PolicyMaterialized
+from domain.events import ControlChanged, GuardrailConfigured, ImportActivated, PolicyMaterialized
 from projections.engine.projection import Projection
 from projections.engine.recorded_at import recorded_time
 from projections.engine.table import Change, Insert, Table
@@ -18,9 +20,10 @@ from streams.topology import CONFIG
 # Not partitioned by day: CONFIG is small.
 AUDIT_LOG = Table(
     "audit_log",
-    key=("sequence",),
+    key=("sequence", "index"),
     columns={
         "sequence": "bigint",
+        "index": "integer",
         "event_id": "text",
         "kind": "text",
         "target_id": "text",
@@ -44,6 +47,7 @@ class AuditLog(Projection):
             "guardrail.configured",
             "policy.materialized",
             "control.changed",
+            "import.activated",
         }
     )
     tables = (AUDIT_LOG,)
@@ -53,6 +57,7 @@ class AuditLog(Projection):
             AUDIT_LOG,
             {
                 "sequence": event.sequence,
+                "index": event.index,
                 "event_id": event.id,
                 "kind": event.type,
                 "target_id": _target(event.data),
@@ -71,4 +76,6 @@ def _target(data: object) -> str:
             return data.hash
         case ControlChanged():
             return f"{data.target.value}:{data.id}" if data.id else data.target.value
+        case ImportActivated():
+            return data.import_id
     return str(getattr(data, "id", ""))

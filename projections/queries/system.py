@@ -64,6 +64,7 @@ class AuditLine(Struct, frozen=True, kw_only=True):
     """One change of the configuration; `event` holds its facts."""
 
     sequence: int
+    index: int
     event_id: str
     kind: str
     target_id: str
@@ -146,19 +147,20 @@ async def checkpoints(db: Reader) -> list[Checkpoint]:
 
 
 async def audit_log(
-    db: Reader, *, target_id: str | None = None, before: int | None = None, limit: int = 50
+    db: Reader, *, target_id: str | None = None, before: int | None = None, before_index: int = 0, limit: int = 50
 ) -> list[AuditLine]:
-    """Changes of the configuration, newest first, before a sequence of CONFIG; of one target if `target_id` is
-    given."""
-    wanted = ["sequence < coalesce($1::bigint, 9223372036854775807)"]
+    """Changes of the configuration, newest first, before a sequence of CONFIG or an event of its message; of one target
+    if `target_id` is given."""
+    wanted = ["(sequence, index) < (coalesce($1::bigint, 9223372036854775807), $3::integer)"]
     if target_id is not None:
-        wanted.append("target_id = $3")
+        wanted.append("target_id = $4")
     return await many(
         db,
         AuditLine,
         f"SELECT {', '.join(AuditLine.__struct_fields__)} FROM audit_log WHERE {' AND '.join(wanted)} "
-        "ORDER BY sequence DESC LIMIT $2",
+        "ORDER BY sequence DESC, index DESC LIMIT $2",
         before,
         limit,
+        before_index,
         *([target_id] if target_id is not None else []),
     )

@@ -11,6 +11,7 @@ from domain.events import (
     ControlState,
     ControlTarget,
     GuardrailConfigured,
+    ImportActivated,
     PolicyMaterialized,
     PortfolioScope,
     Status,
@@ -30,7 +31,7 @@ from projections.queries.system import audit_log
 from tests.domain.facts import at, bought, influencer
 from tests.domain.facts import subscriber as subscribed
 from tests.domain.facts import subscription as subscription_of
-from tests.projections.model_tables import Session, recorded, stored, tables
+from tests.projections.model_tables import CODEC, Session, recorded, stored, tables
 
 NEEDED: tuple[Projection, ...] = (
     Influencers(),
@@ -160,3 +161,21 @@ async def test_a_status_is_that_of_the_newest_event(database: str, second: str) 
         await configured(session, influencer("ann"), influencer("ann", status=Status(second)))
         (found,) = await influencers(session)
         assert (found.status, found.since) == (second, timestamp(at(2000)))
+
+
+async def test_every_line_of_a_large_import_is_in_the_audit_log_and_can_be_paged(database: str) -> None:
+    events: list[tuple[str, Struct]] = [(f"e{number}", subscribed(f"s{number}")) for number in range(3)]
+    events.append(("imp_1", ImportActivated(import_id="imp_1", events=3, actor="ops")))
+    payload = CODEC.encode_commit(events, source="tests", time_ns=at(0))
+    async with tables(database, NEEDED) as session:
+        await stored(session, CODEC.decode("CONFIG", 7, "config.import.imp_1", payload), NEEDED)
+        lines = await audit_log(session)
+        assert [(line.sequence, line.index, line.target_id) for line in lines] == [
+            (7, 3, "imp_1"),
+            (7, 2, "s2"),
+            (7, 1, "s1"),
+            (7, 0, "s0"),
+        ]
+        assert [line.target_id for line in await audit_log(session, before=7, before_index=2)] == ["s1", "s0"]
+        assert await audit_log(session, before=7) == []
+        assert {line.subscriber_id for line in await subscribers(session)} == {"s0", "s1", "s2"}

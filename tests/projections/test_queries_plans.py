@@ -92,7 +92,7 @@ LARGE: dict[str, dict[str, str]] = {
     "subscription": {"subscription_id": "'u' || n", "influencer_id": WHOM, "subscriber_id": WHO},
     "subscriber": {"subscriber_id": "'sub-' || n"},
     "ledger_balance": {"subscriber_id": WHO, "asset": "'asset-' || n"},
-    "audit_log": {"sequence": "n", "target_id": WHO},
+    "audit_log": {"sequence": "n", "index": "0", "target_id": WHO},
 }
 
 

@@ -35,7 +35,8 @@ def config_import(
     json: Json = False,
     actor: str = "vibe config import",
 ) -> None:
-    """Import JSON lines. Running services follow at once. One bad line and nothing of the file is applied.
+    """Import JSON lines; running services follow at once. A file is in force whole or not at all: with one bad line,
+    nothing of it is applied.
 
     Example: vibe config import config.jsonl
 
@@ -103,8 +104,8 @@ async def run_config_import(settings: Settings, file: Path, actor: str, json: bo
     elif imported.bad:
         _show_bad_lines(file, imported)
     else:
-        wrote = ", ".join(f"{count} {kind}" for kind, count in sorted(imported.written.items())) or "nothing"
-        Console().print(f"wrote {wrote}; {imported.unchanged} lines changed nothing", highlight=False)
+        wrote = ", ".join(f"{count:,} {kind}" for kind, count in sorted(imported.written.items())) or "nothing"
+        Console().print(f"wrote {wrote}; {imported.unchanged:,} lines changed nothing", highlight=False)
     return 1 if imported.bad else 0
 
 

@@ -1,5 +1,6 @@
 """Snapshots of the configuration: a start from one knows the same as a start from the first event."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -183,3 +184,32 @@ async def test_an_import_saves_what_it_has_made(log: Connection, monkeypatch: py
     assert saved.begun == dict.fromkeys(ALL_KINDS, done.sequence)
     read = await configuration_fold(log, codec(), from_snapshot=False)
     assert known(saved.directory) == known(read.directory)
+
+
+async def test_a_large_import_is_loaded_from_a_snapshot_and_of_the_kinds_that_are_kept(log: Connection) -> None:
+    many = [f'{{"kind":"subscriber","id":"s{number}","deposit_usd":"1"}}' for number in range(6_000)]
+    done = await import_lines(log, [*LINES, *many], actor="tests", now=NOW, bankroll_micros=7)
+    saved = await configuration_fold(log, codec())
+    assert saved.begun == dict.fromkeys(ALL_KINDS, done.sequence)
+    read = await configuration_fold(log, codec(), from_snapshot=False)
+    assert known(saved.directory) == known(read.directory)
+    some = await configuration_fold(log, codec(), {Kind.INFLUENCER, Kind.SUBSCRIPTION}, from_snapshot=False)
+    assert some.directory.subscriptions == read.directory.subscriptions
+    assert some.directory.influencers == read.directory.influencers
+    assert some.folded < 10
+
+
+async def test_a_large_import_takes_effect_at_once_for_those_who_follow(log: Connection) -> None:
+    await import_lines(log, LINES, actor="tests", now=NOW)
+    configuration = LiveConfiguration(log, codec())
+    await configuration.start()
+    try:
+        seen: set[int] = set()
+        configuration.on_change(lambda: seen.add(len(configuration.directory.subscribers)))
+        many = [f'{{"kind":"subscriber","id":"s{number}","deposit_usd":"1"}}' for number in range(3_000)]
+        done = await import_lines(log, many, actor="tests", now=NOW + 1)
+        await asyncio.wait_for(configuration.reached(done.sequence), 10)
+        assert seen <= {2, 3_002}
+        assert len(configuration.directory.subscribers) == 3_002
+    finally:
+        await configuration.close()

@@ -6,14 +6,26 @@ import json
 import pytest
 
 from domain.configuration import Configuration
-from domain.events import ControlState, ControlTarget, PolicyMaterialized, PortfolioScope
+from domain.events import (
+    ControlState,
+    ControlTarget,
+    ImportActivated,
+    PolicyMaterialized,
+    PortfolioScope,
+    SubscriberConfigured,
+)
 from domain.reason_codes import Reason
 from handlers.live.configuration import directory_at
 from handlers.live.event_codec import codec
+from handlers.services.config_batch import pack
+from handlers.services.config_file import parse
 from handlers.services.config_import import export_lines, import_lines, store_control
+from streams import append as append_module
 from streams import subjects
+from streams.append import Record, append
 from streams.connection import Connection
 from streams.envelope import Recorded
+from streams.errors import RefusedError
 from streams.reader import read_all
 from tests.handlers.folding import LINES, NOW
 
@@ -174,25 +186,100 @@ async def test_an_operator_switch_applies_from_its_sequence_on(log: Connection) 
     assert controls.disabled("alice", "ann", "0xrace", "yes", sequence) is None
 
 
-async def test_thousands_of_lines_go_in_batches_with_progress(log: Connection) -> None:
-    lines = [json.dumps({"kind": "subscriber", "id": f"s{number}", "deposit_usd": "1"}) for number in range(2_500)]
+# --- large files -------------------------------------------------------------------------------------------
+
+
+def many(count: int, name: str = "s", deposit: str = "1") -> list[str]:
+    return [json.dumps({"kind": "subscriber", "id": f"{name}{n}", "deposit_usd": deposit}) for n in range(count)]
+
+
+async def test_a_large_file_is_staged_and_activated_by_its_last_event(log: Connection) -> None:
+    lines = [*LINES, *many(2_500)]
     reported: list[tuple[int, int]] = []
-    done = await import_lines(log, lines, actor="tests", now=NOW, progress=lambda *done: reported.append(done))
-    assert done.written == {"subscriber": 2_500}
-    assert reported == [(1_000, 2_500), (2_000, 2_500), (2_500, 2_500)]
-    assert [event.data.id for event in await written(log)] == [f"s{number}" for number in range(2_500)]
+    done = await import_lines(log, lines, actor="ann", now=NOW, progress=lambda *done: reported.append(done))
+    assert done.written == {"policy": 1, "guardrail": 1, "influencer": 1, "subscriber": 2_502, "subscription": 2}
+    assert done.unchanged == 0
+    events = await written(log)
+    assert {event.subject.split(".")[1] for event in events} == {"import"}
+    configured = [event.data.id for event in events if isinstance(event.data, SubscriberConfigured)]
+    assert configured == ["ann", "ben", *(f"s{number}" for number in range(2_500))]
+    activated = events[-1]
+    assert activated.data == ImportActivated(import_id=activated.id, events=2_507, actor="ann")
+    assert (activated.sequence, activated.subject) == (done.sequence, subjects.config("import", activated.id))
+    assert {event.correlation for event in events} == {activated.id}
+    assert reported[-1] == (2 * len(lines), 2 * len(lines))
+    again = await import_lines(log, lines, actor="ann", now=NOW + 1)
+    assert (again.written, again.unchanged, again.sequence) == ({}, len(lines), done.sequence)
+
+
+async def test_a_reader_has_all_of_a_large_file_or_nothing_as_of_any_sequence(log: Connection) -> None:
+    before = await import_lines(log, LINES, actor="ann", now=NOW)
+    done = await import_lines(log, many(1_700), actor="ann", now=NOW + 1)
+    assert done.sequence - before.sequence >= 4, "several messages, and the activation"
+    for sequence in range(before.sequence, done.sequence):
+        directory, _ = await directory_at(log, CODEC, sequence)
+        assert len(directory.subscribers) == 2
+    directory, _ = await directory_at(log, CODEC, done.sequence)
+    assert len(directory.subscribers) == 1_702
+
+
+async def test_an_import_that_dies_half_way_leaves_nothing_and_can_be_repeated(
+    log: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(append_module, "_BLOCK_BYTES", 10_000)
+
+    def dies(done: int, of: int) -> None:
+        if done > of // 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        await import_lines(log, many(1_700), actor="ann", now=NOW, progress=dies)
+    assert await written(log) == []
+    reported: list[int] = []
+    done = await import_lines(log, many(1_700), actor="ann", now=NOW, progress=lambda done, _: reported.append(done))
+    assert done.written == {"subscriber": 1_700}
+    assert any(1_700 < count < 3_400 for count in reported), "what the server has taken is reported"
+
+
+async def test_what_is_staged_and_never_activated_is_never_in_force(log: Connection) -> None:
+    def staged(import_id: str, deposit: str) -> list[Record]:
+        events, _ = parse(many(1_001, deposit=deposit), Configuration(), "eve")
+        return [
+            Record(subjects.config("import", import_id), record.payload)
+            for record in pack(events, NOW, actor="eve", after=0, largest=1_000_000)
+        ]
+
+    await append(log, staged("abandoned", "5")[:-1])
+    await append(log, staged("superseding", "6"))
+    await append(log, staged("abandoned-too", "7")[:-1])
+    directory, _ = await directory_at(log, CODEC)
+    assert {one.deposit_micros for one in directory.subscribers.values()} == {6_000_000}
+    assert (await import_lines(log, many(1_001, deposit="6"), actor="ann", now=NOW)).written == {}
+
+
+def test_events_are_packed_into_messages_that_the_server_takes() -> None:
+    events, _ = parse(many(3_000), Configuration(), "ann")
+    largest = 20_000
+    records = pack(events, NOW, actor="ann", after=0, largest=largest)
+    assert max(len(record.payload) for record in records) < largest
+    unpacked = [event for record in records for event in CODEC.decode("CONFIG", 1, record.subject, record.payload)]
+    assert [event.data for event in unpacked[:-1]] == events
+    with pytest.raises(
+        RefusedError, match=r"3,000 changes are .* bytes, more than one import can hold; split the file"
+    ):
+        pack(events, NOW, actor="ann", after=0, largest=4_096 + 500)
 
 
 async def test_concurrent_imports_lose_and_duplicate_nothing(log: Connection) -> None:
-    def lines_of(name: str) -> list[str]:
-        return [f'{{"kind":"subscriber","id":"{name}-{n}","deposit_usd":"100"}}' for n in range(1500)]
-
     done = await asyncio.gather(
-        *(import_lines(log, lines_of(name), actor=name, now=NOW + n) for n, name in enumerate("abc"))
+        *(import_lines(log, many(1_500, name), actor=name, now=NOW + n) for n, name in enumerate("abc"))
     )
     assert [one.written for one in done] == [{"subscriber": 1500}] * 3
     directory, sequence = await directory_at(log, codec())
-    assert len(directory.subscribers) == sequence == 4500
+    assert len(directory.subscribers) == 4500
+    assert sequence == max(one.sequence for one in done)
+    configured = [event.id for event in await written(log) if isinstance(event.data, SubscriberConfigured)]
+    assert len(configured) == len(set(configured)) == 4500
 
 
 async def test_a_line_that_a_concurrent_import_made_wrong_is_refused(log: Connection) -> None:
