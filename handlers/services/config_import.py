@@ -10,7 +10,7 @@ import structlog
 from msgspec import structs
 
 from domain import default_portfolios
-from domain.configuration import Configuration
+from domain.configuration import Configuration, Kind
 from domain.events import (
     ControlChanged,
     ControlState,
@@ -21,7 +21,7 @@ from domain.events import (
     PolicyMaterialized,
     SubscriptionConfigured,
 )
-from handlers.live.configuration import configuration_fold, save_if_long
+from handlers.live.configuration import ConfigurationFold, configuration_fold, save_if_long
 from handlers.live.event_codec import codec
 from handlers.services.config_batch import kind_of, pack
 from handlers.services.config_file import BadLine, key_of, line_of, parse
@@ -29,11 +29,15 @@ from streams import subjects
 from streams.append import WHOLE, ExpectedVersion, Record, append
 from streams.connection import Connection
 from streams.errors import ConflictError
+from streams.reader import read_all
+from streams.topology import CONFIG
 
 log = structlog.get_logger()
 
 _ANSWER_SECONDS = 60
 """How long the server may take to store a batch: one of 400,000 lines takes it some seconds."""
+
+_SWITCHES = subjects.config(Kind.CONTROL, "x").removesuffix("x")
 
 Progress = Callable[[int, int], None]
 """Called with what is done and what there is to do in all."""
@@ -152,27 +156,39 @@ async def import_lines(
         if bad:
             return Imported({}, 0, bad, fold.sequence)
         changed = changes(fold.directory, events, now, bankroll_micros)
-        sequence = fold.sequence
         if changed:
-            records = pack(changed, now, actor=actor, after=sequence, largest=connection.max_payload)
+            records = pack(changed, now, actor=actor, after=fold.sequence, largest=connection.max_payload)
             sent = partial(_stored, progress, len(lines), len(records))
-            try:
-                landed = await append(
-                    connection,
-                    records,
-                    ExpectedVersion(WHOLE, sequence),
-                    timeout=_ANSWER_SECONDS,
-                    sent=sent,
-                )
-            except ConflictError as error:
-                log.info("config.changed_meanwhile", why=str(error))
+            sequence = await _append(connection, records, fold, sent)
+            if sequence is None:
                 continue
-            sequence = landed.last
+        else:
+            sequence = fold.sequence
         progress(2 * len(lines), 2 * len(lines))
         await save_if_long(connection, fold.directory, sequence, behind=fold.folded + len(changed))
         written = Counter(kind_of(event) for event in changed)
         of_lines = {key_of(event) for event in changed if not isinstance(event, PolicyMaterialized)}
         return Imported(dict(written), sum(key_of(event) not in of_lines for event in events), [], sequence)
+
+
+async def _append(
+    connection: Connection, records: list[Record], fold: ConfigurationFold, sent: Callable[[int], None]
+) -> int | None:
+    """The CONFIG sequence of the last record; None when something else was configured meanwhile.
+
+    Operator switches that came meanwhile are folded: they change nothing of what lines mean.
+    """
+    while True:
+        try:
+            expected = ExpectedVersion(WHOLE, fold.sequence)
+            return (await append(connection, records, expected, timeout=_ANSWER_SECONDS, sent=sent)).last
+        except ConflictError as error:
+            log.info("config.changed_meanwhile", why=str(error))
+        async for batch in read_all(connection, CONFIG.name, after=fold.sequence):
+            for stored in batch:
+                if not stored.subject.startswith(_SWITCHES):
+                    return None
+                fold.fold(stored)
 
 
 def _stored(progress: Progress, lines: int, records: int, sent: int) -> None:

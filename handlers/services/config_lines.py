@@ -1,6 +1,7 @@
 """The lines of a configuration file: what each kind may hold, and the CONFIG event that it becomes."""
 
 import re
+from functools import lru_cache
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
@@ -28,6 +29,11 @@ MAX_DOLLARS = 1_000_000_000
 def _money(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ValueError('write it as a decimal string such as "10000" or "10000.50"')
+    return _amount(value)
+
+
+@lru_cache(maxsize=4096)  # files of many lines hold few different amounts
+def _amount(value: str | int) -> int:
     try:
         amount = dollars(value)
     except ArithmeticError as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
@@ -15,8 +16,10 @@ from domain.events import (
     SubscriberConfigured,
 )
 from domain.reason_codes import Reason
-from handlers.live.configuration import directory_at
+from handlers.live import configuration as live
+from handlers.live.configuration import configuration_fold, directory_at
 from handlers.live.event_codec import codec
+from handlers.services import config_import
 from handlers.services.config_batch import pack
 from handlers.services.config_file import parse
 from handlers.services.config_import import export_lines, import_lines, store_control
@@ -268,6 +271,33 @@ def test_events_are_packed_into_messages_that_the_server_takes() -> None:
         RefusedError, match=r"3,000 changes are .* bytes, more than one import can hold; split the file"
     ):
         pack(events, NOW, actor="ann", after=0, largest=4_096 + 500)
+
+
+async def test_an_operator_switch_meanwhile_does_not_make_an_import_check_its_lines_again(
+    log: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[int] = []
+    switched: list[bool] = []
+
+    async def switched_meanwhile(*args: Any, **options: Any) -> Any:
+        if not switched:
+            switched.append(True)
+            at = NOW + 1
+            await store_control(log, ControlTarget.ENGINE, "", ControlState.PAUSED, actor="eve", note="", now=at)
+        return await append(*args, **options)
+
+    def parsed(*args: Any) -> Any:
+        checked.append(1)
+        return parse(*args)
+
+    monkeypatch.setattr(config_import, "append", switched_meanwhile)
+    monkeypatch.setattr(config_import, "parse", parsed)
+    monkeypatch.setattr(live, "SNAPSHOT_EVERY", 1_000)
+    done = await import_lines(log, many(1_500), actor="ann", now=NOW + 5)
+    assert (done.written, sum(checked)) == ({"subscriber": 1_500}, 1)
+    saved = await configuration_fold(log, CODEC)
+    assert set(saved.begun.values()) == {done.sequence}
+    assert saved.directory.controls.engine(done.sequence) is ControlState.PAUSED
 
 
 async def test_concurrent_imports_lose_and_duplicate_nothing(log: Connection) -> None:
