@@ -45,6 +45,11 @@ FORBIDDEN: dict[str, tuple[tuple[str, str], ...]] = {
     "Read models do not import each other": (
         ("projections/models/position.py", "from projections.models.execution import EXECUTION"),
     ),
+    "The web process runs no stage, reaches no venue and appends only through services and dead letters": (
+        ("vibe/web/site.py", "from handlers.plan import Plan"),
+        ("vibe/web/api/control.py", "from streams.append import append"),
+        ("vibe/web/api/markets.py", "import gateways.registry"),
+    ),
     "Nothing in streams imports its processing, archive or eventsourcing": (
         ("streams/append.py", "import streams.processing.checkpoint"),
         ("streams/processing/stage.py", "import streams.archive.manifest"),

@@ -1,7 +1,7 @@
 """Import of configuration: the lines of a file become CONFIG events, only those that change something."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ from handlers.live.event_codec import codec
 from handlers.services.config_batch import kind_of, pack
 from handlers.services.config_file import BadLine, key_of, line_of, parse
 from streams import subjects
-from streams.append import WHOLE, ExpectedVersion, Record, append
+from streams.append import MAX_BATCH, WHOLE, ExpectedVersion, Record, append
 from streams.connection import Connection
 from streams.errors import ConflictError
 from streams.reader import read_all
@@ -166,9 +166,7 @@ async def import_lines(
             sequence = fold.sequence
         progress(2 * len(lines), 2 * len(lines))
         await save_if_long(connection, fold.directory, sequence, behind=fold.folded + len(changed))
-        written = Counter(kind_of(event) for event in changed)
-        of_lines = {key_of(event) for event in changed if not isinstance(event, PolicyMaterialized)}
-        return Imported(dict(written), sum(key_of(event) not in of_lines for event in events), [], sequence)
+        return _imported(events, changed, sequence)
 
 
 async def _append(
@@ -193,6 +191,43 @@ async def _append(
 
 def _stored(progress: Progress, lines: int, records: int, sent: int) -> None:
     progress(lines + lines * sent // records, 2 * lines)
+
+
+async def import_lines_at(
+    connection: Connection,
+    lines: Iterable[str],
+    *,
+    actor: str,
+    now: int,
+    expected: int,
+    bankroll_micros: int = 0,
+) -> Imported:
+    """Like `import_lines`, only as long as `expected` is the last sequence of CONFIG: what an operator has seen.
+
+    Raises ConflictError when CONFIG has moved, and writes nothing then; ValueError for more changes than one batch.
+    """
+    now -= now % 1_000
+    fold = await configuration_fold(connection, codec())
+    if fold.sequence != expected:
+        raise ConflictError(CONFIG.name, expected, fold.sequence)
+    events, bad = parse(lines, fold.directory, actor)
+    if bad:
+        return Imported({}, 0, bad, fold.sequence)
+    changed = changes(fold.directory, events, now, bankroll_micros)
+    sequence = fold.sequence
+    if changed:
+        records = pack(changed, now, actor=actor, after=sequence, largest=connection.max_payload)
+        if len(records) > MAX_BATCH:
+            raise ValueError(f"{len(changed):,} changes are more than what is stored at once; use: vibe config import")
+        unchanged = ExpectedVersion(WHOLE, sequence)
+        sequence = (await append(connection, records, unchanged, timeout=_ANSWER_SECONDS)).last
+    return _imported(events, changed, sequence)
+
+
+def _imported(events: Sequence[Event], changed: Sequence[Event], sequence: int) -> Imported:
+    written = Counter(kind_of(event) for event in changed)
+    of_lines = {key_of(event) for event in changed if not isinstance(event, PolicyMaterialized)}
+    return Imported(dict(written), sum(key_of(event) not in of_lines for event in events), [], sequence)
 
 
 async def store_control(

@@ -1,6 +1,7 @@
 """A session of `vibe up` or `vibe demo`: start everything, run until it ends, work everything off, report."""
 
 import asyncio
+import contextlib
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -15,6 +16,7 @@ from vibe.app.folder_lock import exclusive
 from vibe.app.settings import Settings, polymarket_settings
 from vibe.app.supervisor import Supervisor
 from vibe.app.system import NotDrainedError, RunningSystem, drain, prepared, ready, running_system, start_stages
+from vibe.app.web_process import WEB, WebChild
 from vibe.app.worker_process import stop_on_signals, unless_stopped
 
 SANDBOX = "sandbox"
@@ -45,27 +47,34 @@ async def run_up(
 ) -> Ended:
     """All stages on the configured venues until a signal, or for `seconds` and then until everything is drained.
 
-    Raises NotADemoError, FolderBusyError, BadConfigError, ServerError, and TimeoutError when a process does not start.
+    Raises NotADemoError, FolderBusyError, BadConfigError, PortTakenError, ServerError, and TimeoutError when a process
+    does not start.
     """
     if not (settings.nats_url and settings.dsn):
         demo.refuse_demo(settings.data_dir)
     with exclusive(settings.data_dir):
         stop = stop_on_signals(terminal=True)
+        web = WebChild(settings)
         progress(_starting(settings))
         async with AsyncExitStack() as stack:
-            system = await unless_stopped(stop, stack.enter_async_context(running_system(settings, progress)))
+            system = await unless_stopped(
+                stop, stack.enter_async_context(running_system(settings, progress, web.environment))
+            )
             if config is not None:
                 await unless_stopped(stop, _configure(system, config))
+            system.supervisor.start(WEB, [WEB], essential=False)
             start_stages(system.supervisor)
             await unless_stopped(stop, prepared(system.supervisor, progress))
             system.supervisor.go(0)
+            await unless_stopped(stop, _serving(system.supervisor))
+            progress(web.line())
             progress(_addresses(system))
             over = asyncio.create_task(_never() if seconds is None else asyncio.sleep(seconds))
             await _watch(system, f"vibe up on {settings.hyperliquid_api_url}", stop, over, watch)
             late = {
                 name: settings.data_dir / "logs" / f"{name}.log"
                 for name, child in system.supervisor.children.items()
-                if not child.ready.is_set()
+                if child.essential and not child.ready.is_set()
             }
             ended = await _end(system, progress, drained=seconds is not None and not stop.is_set())
             complete = ended.complete and not (late and seconds is not None)
@@ -75,16 +84,18 @@ async def run_up(
 async def run_demo(settings: Settings, seed: int, seconds: float | None, progress: Progress, watch: Watch) -> Ended:
     """The scenario of `seed` until a signal, or for `seconds` of its time and then until everything is drained.
 
-    Raises NotADemoError, FolderBusyError, ServerError, and TimeoutError when a process does not start.
+    Raises NotADemoError, FolderBusyError, PortTakenError, ServerError, and TimeoutError when a process does not start.
     """
     with exclusive(settings.data_dir):
         stop = stop_on_signals(terminal=True)
         scenario = demo.scenario(settings, seed)
+        web = WebChild(settings)
         port, polymarket_port = _free_port(), _free_port()
         environment = {
             "VIBE_HYPERLIQUID_WS_URL": f"ws://127.0.0.1:{port}/ws",
             "VIBE_HYPERLIQUID_API_URL": f"http://127.0.0.1:{port}",
             **polymarket_settings(f"http://127.0.0.1:{polymarket_port}"),
+            **web.environment,
         }
         arguments = [SANDBOX, "--port", str(port), "--polymarket-port", str(polymarket_port)]
         arguments += ["--seed", str(seed), "--origin-ns", str(demo.EPOCH_NS)]
@@ -98,6 +109,7 @@ async def run_demo(settings: Settings, seed: int, seconds: float | None, progres
             )
             supervisor = system.supervisor
             supervisor.start(SANDBOX, arguments)
+            supervisor.start(WEB, [WEB], essential=False)
             start_stages(supervisor)
             await unless_stopped(stop, prepared(supervisor, progress))
             offset = clock.start()
@@ -111,6 +123,8 @@ async def run_demo(settings: Settings, seed: int, seconds: float | None, progres
             assert not imported.bad, imported.bad
             supervisor.go(offset)
             await unless_stopped(stop, ready(supervisor, progress))
+            await unless_stopped(stop, _serving(supervisor))
+            progress(web.line())
             progress(_addresses(system))
             progress(f"seed {seed}, sandbox Hyperliquid on port {port} and Polymarket on port {polymarket_port}")
             over = asyncio.create_task(_never() if seconds is None else _played(supervisor))
@@ -132,6 +146,13 @@ async def _configure(system: RunningSystem, config: Path) -> None:
         raise BadConfigError(
             f"{config}: nothing was applied; {len(imported.bad)} bad lines\n" + "\n".join(map(str, imported.bad))
         )
+
+
+async def _serving(supervisor: Supervisor) -> None:
+    """Returns when the web process serves, or after five seconds: the stages do not need it."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(5):
+            await supervisor.children[WEB].ready.wait()
 
 
 async def _never() -> None:

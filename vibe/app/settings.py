@@ -47,6 +47,16 @@ class Settings(BaseSettings):
     replicas: Annotated[int, Field(ge=1, le=5, description="copies of every stream; 3 in a cluster")] = 1
     http_host: str = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65535, description="health and metrics of `vibe run`; 0 = off")] = 0
+    web_host: str = Field("127.0.0.1", description="where `vibe web` listens")
+    web_port: Annotated[
+        int | None, Field(ge=0, le=65535, description="port of the pages and the API; 8080, or a free one, unless set")
+    ] = None
+    web_token_file: Path | None = Field(None, description="receives the one-time token of the first sign-in")
+    web_public_url: str | None = Field(None, description="the address behind a proxy, such as https://copy.example")
+    web_trusted_proxies: list[str] = Field([], description="addresses whose X-Forwarded-For counts, as a JSON list")
+    web_requests_per_second: Annotated[
+        float, Field(gt=0, le=100_000, description="requests that a session, a key or an address may send")
+    ] = 20.0
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "text"] = "json"
 

@@ -20,10 +20,11 @@ _RESTARTS = RetryPolicy(first_delay=0.2, longest_delay=10.0)
 
 @dataclass
 class Child:
-    """One child process: its command and its status."""
+    """One child process: its command and its status. The start of the others waits for none that is not essential."""
 
     name: str
     arguments: list[str]
+    essential: bool = True
     process: asyncio.subprocess.Process | None = None
     prepared: asyncio.Event = field(default_factory=asyncio.Event)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
@@ -42,9 +43,9 @@ class Supervisor:
         self._offset: int | None = None
         self.children: dict[str, Child] = {}
 
-    def start(self, name: str, arguments: list[str]) -> Child:
+    def start(self, name: str, arguments: list[str], *, essential: bool = True) -> Child:
         """Start `vibe <arguments>` as a child; its log goes to logs/<name>.log."""
-        child = Child(name, arguments)
+        child = Child(name, arguments, essential)
         self.children[name] = child
         child.task = asyncio.create_task(self._keep(child))
         return child
@@ -142,12 +143,14 @@ class Supervisor:
         progress: Callable[[str], None],
         report_every: float = 2.0,
     ) -> None:
-        """Return when `event` is set for every child, and report each one that got there as having this `status`.
+        """Return when `event` is set for every essential child, and report each one that got there as having this
+        `status`.
 
         Reports every `report_every` seconds which it waits for. Raises TimeoutError with the names of those that are
         late and the ends of their logs.
         """
-        waiting = {asyncio.ensure_future(event(child).wait()): child.name for child in self.children.values()}
+        essential = [child for child in self.children.values() if child.essential]
+        waiting = {asyncio.ensure_future(event(child).wait()): child.name for child in essential}
         count, pending, deadline = len(waiting), set(waiting), asyncio.get_running_loop().time() + timeout
         try:
             while pending:

@@ -63,12 +63,14 @@ def _of_a_library(error: Exception) -> Failure | None:
     from vibe.app.demo import NotADemoError
     from vibe.app.folder_lock import FolderBusyError
     from vibe.app.session import BadConfigError
+    from vibe.app.web_process import PortTakenError
 
     expected = (
         BadConfigError,
         FolderBusyError,
         LogError,
         NotADemoError,
+        PortTakenError,
         ProjectionError,
         ServerError,
         UnprocessableError,

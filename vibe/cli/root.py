@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "demo": ("demo:demo", "Watch trades being copied: a sandbox venue, a demo configuration and all stages."),
     "up": ("demo:up", "Servers, all stages and the read models against the configured venue."),
+    "web": ("web:web", "The pages and the HTTP API in a browser."),
     "run": ("run:run", "Run stages in this process."),
     "sandbox": ("sandbox:sandbox", "Both venues on this machine, with the real wire formats."),
     "health": ("run:health", "Ask a running `vibe run` whether it is healthy."),

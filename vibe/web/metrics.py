@@ -1,0 +1,13 @@
+"""Metrics of the web process."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+REQUEST_SECONDS = Histogram(
+    "vibe_web_request_seconds",
+    "Time from a request to its answer, by path pattern",
+    ("path", "method"),
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0),
+)
+ANSWERS = Counter("vibe_web_answers_total", "Answers by status", ("status",))
+SOCKETS = Gauge("vibe_web_sockets", "Open sockets of updates")
+RESYNCS = Counter("vibe_web_resyncs_total", "Times a slow socket was sent the newest rows instead of every row")
