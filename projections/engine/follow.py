@@ -1,4 +1,8 @@
-"""Follows one stream live for every projection that reads it."""
+"""Follows one stream live for every projection that reads it.
+
+Under load, events are gathered into chunks, because a transaction costs as much as many rows; an event that comes alone
+is written at once. A chunk is bounded, so that its rows are not late, and folded while Postgres writes the last one.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +34,8 @@ from streams.topology import Stream
 log = structlog.get_logger()
 
 _BATCH = 2000
+GATHER_SECONDS = 0.05
+"""How long after the beginning of a chunk's transaction the next one may begin, unless a whole chunk waits already."""
 _DAYS_AHEAD = 2
 _MEASURE_SECONDS = 2.0
 
@@ -64,6 +70,13 @@ class ProjectionFollower:
             {each.name: each.location for each in projection_statuses}, self._projections
         )
         self._ahead: date | None = None
+        self._storing: asyncio.Task[None] | None = None
+        self._began = 0.0
+        names = [each.name for each in self._projections]
+        self._position_of = {name: metrics.POSITION.labels(name, self._stream) for name in names}
+        self._lag_of = {name: metrics.LAG.labels(name, self._stream) for name in names}
+        self._changes_of = {name: metrics.CHANGES.labels(name) for name in names}
+        self._events_read = metrics.READ.labels(self._stream)
         self._rate = 0.0
         self._counted = (0.0, 0)
         self._read = 0
@@ -88,40 +101,68 @@ class ProjectionFollower:
                 await session.execute(f"SET ROLE {schemas.WRITER}")
             await subscription.open(min(self._positions.values()))
             while not stop.is_set():
-                await subscription.wait()
+                await self._gather(subscription)
                 batch = subscription.take(_BATCH)
                 if batch:
-                    await self._store(session, batch)
-                    await subscription.ack(batch[-1])
+                    rows = await self._rows(batch)  # Postgres still writes the chunk before
+                    await self._stored()
+                    self._began = asyncio.get_running_loop().time()
+                    self._storing = asyncio.create_task(self._store(session, subscription, batch, rows))
+            await self._stored()
         finally:
             for helper in helpers:
                 helper.cancel()
+            if self._storing is not None:
+                self._storing.cancel()
+                await asyncio.gather(self._storing, return_exceptions=True)
             await subscription.close()
             session.terminate()
 
-    async def _store(self, session: asyncpg.Connection[Any], batch: list[Stored]) -> None:
+    async def _gather(self, subscription: StreamSubscription) -> None:
+        """Wait for events, and for more of them while the transaction before is young."""
+        if not subscription.waiting:
+            await self._stored()  # no more to fold meanwhile
+            await subscription.wait()
+        early = self._began + GATHER_SECONDS - asyncio.get_running_loop().time()
+        if early > 0 and subscription.waiting < _BATCH:
+            await asyncio.sleep(early)
+
+    async def _stored(self) -> None:
+        """Wait until the chunk before is written; raises what writing it raised."""
+        if (storing := self._storing) is not None:
+            await storing
+            self._storing = None
+
+    async def _store(
+        self,
+        session: asyncpg.Connection[Any],
+        subscription: StreamSubscription,
+        batch: list[Stored],
+        rows: RowBatch,
+    ) -> None:
         await self._make_ahead(session)
-        last = batch[-1].sequence
+        last, recorded = batch[-1].sequence, recorded_at(batch[-1].payload)
         self._count(len(batch))
         made: dict[str, set[date]] = {}
         try:
             async with session.transaction():
-                await self._move(session, batch[-1])
-                made = await self._write(session, await self._rows(batch))
+                await self._move(session, last, recorded)
+                made = await self._write(session, rows)
         except ROW_ERRORS as error:
             log.warning("projections.event_by_event", stream=self._stream, to=last, why=str(error))
             made = {}
             async with session.transaction():
-                await self._move(session, batch[-1])
+                await self._move(session, last, recorded)
                 for event, projections in await self._wanted(_block(batch)):
                     for projection in projections:
                         await self._write_alone(session, projection, event, made)
         self._partitions.made(made)
-        self._last_time = recorded_at(batch[-1].payload)
-        for projection in self._projections:
-            self._positions[projection.name] = max(self._positions[projection.name], last)
-            metrics.POSITION.labels(projection.name, self._stream).set(self._positions[projection.name])
-        metrics.READ.labels(self._stream).inc(len(batch))
+        self._last_time = recorded
+        for name, position in self._positions.items():
+            self._positions[name] = max(position, last)
+            self._position_of[name].set(self._positions[name])
+        self._events_read.inc(len(batch))
+        await subscription.ack(batch[-1])
 
     async def _rows(self, batch: list[Stored]) -> RowBatch:
         """The rows of a batch, mapped types a block at a time; events that cannot be folded are dead-lettered."""
@@ -135,7 +176,7 @@ class ProjectionFollower:
                 mapped = True
                 for each in made:
                     rows.take(each.mapped, each.rows)
-                    metrics.CHANGES.labels(each.projection).inc(len(each.rows))
+                    self._changes_of[each.projection].inc(len(each.rows))
         for event, projections in await self._wanted(left, mapped=mapped):
             for projection in projections:
                 await self._fold(projection, event, rows)
@@ -157,7 +198,7 @@ class ProjectionFollower:
 
     async def _fold(self, projection: Projection, event: Recorded, rows: RowBatch) -> None:
         try:
-            metrics.CHANGES.labels(projection.name).inc(rows.apply(projection.changes(event)))
+            self._changes_of[projection.name].inc(rows.apply(projection.changes(event)))
         except Exception as error:
             log.exception("projections.fold_failed", projection=projection.name, at=event.at)
             await self._reject(projection, event, error)
@@ -192,7 +233,7 @@ class ProjectionFollower:
             log.warning("projections.row_rejected", projection=projection.name, at=event.at, error=str(error))
             await self._reject(projection, event, error)
 
-    async def _move(self, session: asyncpg.Connection[Any], last: Stored) -> None:
+    async def _move(self, session: asyncpg.Connection[Any], last: int, recorded: datetime | None) -> None:
         await positions.move(
             session,
             self._schema,
@@ -200,10 +241,10 @@ class ProjectionFollower:
             {
                 name: (position, self._generations[name])
                 for name, position in self._positions.items()
-                if position < last.sequence
+                if position < last
             },
-            last.sequence,
-            event_time=recorded_at(last.payload),
+            last,
+            event_time=recorded,
             rate=self._rate,
         )
 
@@ -267,7 +308,7 @@ class ProjectionFollower:
                 continue
             end = found["state"]["last_seq"] if found else 0
             for name, position in self._positions.items():
-                metrics.LAG.labels(name, self._stream).set(max(0, end - position))
+                self._lag_of[name].set(max(0, end - position))
             behind = self._seconds_behind() if end > min(self._positions.values()) else 0.0
             metrics.BEHIND.labels(self._stream).set(behind)
 

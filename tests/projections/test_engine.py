@@ -14,12 +14,14 @@ import pytest
 from domain.events import CashDeposited, SignalRecorded
 from gateways.embedded import Addresses
 from handlers.live.event_codec import codec
+from projections.engine import positions
 from projections.engine.errors import LostPositionError, OtherLogError
-from projections.engine.follow import ProjectionFollower
+from projections.engine.follow import GATHER_SECONDS, ProjectionFollower
 from projections.engine.projection import Projection
 from projections.engine.runner import Engine
 from projections.engine.status import projection_statuses
 from projections.engine.table import Add, Change, Insert, Table, Update
+from projections.models.ledger_entry import LedgerEntries
 from streams import subjects
 from streams.append import Record, append
 from streams.connection import Connection
@@ -80,6 +82,24 @@ async def test_rows_appear_while_the_engine_runs_and_its_consumer_shows_the_lag(
             return int((await log.api("CONSUMER.INFO.EXECUTIONS.projections"))["num_pending"])
 
         await settled(waiting, lambda left: left == 0)
+
+
+async def test_events_that_come_one_by_one_are_stored_in_few_transactions(log: Connection, database: str) -> None:
+    moves: list[str] = []
+    async with engine(log, database, (LedgerEntries(),)) as running:
+        await running.ready.wait()
+        session = await asyncpg.connect(database)
+        await session.add_listener(positions.CHANNEL, lambda *notified: moves.append(notified[-1]))
+        begun = time.monotonic()
+        for number in range(60):
+            deposit = example(CashDeposited, deposit_id=f"d{number}", subscriber_id="sam")
+            await append_events(log, [("EXECUTIONS", subjects.executions("sam"), deposit)])
+        await caught_up(log, database, (LedgerEntries(),))
+        took = time.monotonic() - begun
+        await session.close()
+    assert len((await contents(database, (LedgerEntries(),)))["ledger_entry"]) == 60
+    # The first one at once, the others with pauses between.
+    assert 1 <= len(moves) <= took / GATHER_SECONDS + 2
 
 
 async def test_of_two_engines_one_is_in_standby_and_takes_over(
