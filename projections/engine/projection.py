@@ -4,10 +4,15 @@ from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import ClassVar
 
-from projections.engine.mapping import From, Mapped
+from msgspec import Struct
+
+from projections.engine.mapping import Beside, From, FromEach, Mapped
 from projections.engine.table import Change, Table, Upsert
 from streams.envelope import Recorded
 from streams.topology import Stream
+
+ANY = "*"
+"""The key of `maps` for the types that it does not name."""
 
 
 class Projection:
@@ -29,12 +34,23 @@ class Projection:
     """Stored names of the event types to process; empty for all."""
     tables: ClassVar[tuple[Table, ...]]
     maps: ClassVar[Mapping[str, tuple[Mapped, ...]]] = {}
-    """By stored name, all rows that events of this type make. Mapped types are read several times as fast as folded
-    ones."""
+    """By stored name (or ANY), all rows that events of this type make. Mapped types are read several times as fast as
+    folded ones."""
+    upserted_by_several: ClassVar[frozenset[str]] = frozenset()
+    """The tables whose rows `maps` upserts for more than one type: the last event wins, of whichever type."""
+
+    def maps_of(self, type: str) -> tuple[Mapped, ...] | None:
+        """The maps of a stored name; None when events of this type are folded."""
+        found = self.maps.get(type)
+        return self.maps.get(ANY) if found is None else found
+
+    def besides(self, event: type[Struct]) -> list[Mapped]:
+        """The maps whose rows also hold fields of this type of event, where it is in the same commit."""
+        return [mapped for maps in self.maps.values() for mapped in maps if mapped.fields_of(event)]
 
     def changes(self, event: Recorded) -> Iterable[Change]:
         """The changes that one event makes, by `maps` or by `fold`."""
-        maps = self.maps.get(event.type)
+        maps = self.maps_of(event.type)
         return self.fold(event) if maps is None else [mapped.change(event) for mapped in maps]
 
     def fold(self, event: Recorded) -> Iterable[Change]:
@@ -42,11 +58,8 @@ class Projection:
         raise NotImplementedError
 
     def __init_subclass__(cls) -> None:
-        declared = [mapped for maps in cls.maps.values() for mapped in maps]
-        for mapped in declared:
-            if mapped.kind is Upsert and sum(each.table is mapped.table for each in declared) > 1:
-                # The rows of one type are made together, so changes of one row by two types would lose their order.
-                raise ValueError(f"{cls.name}: {mapped.table.name} is upserted by several types; use a fold")
+        upserted = [mapped.table.name for maps in cls.maps.values() for mapped in maps if mapped.kind is Upsert]
+        cls.upserted_by_several = frozenset(name for name in upserted if upserted.count(name) > 1)
 
 
 def shape(projection: Projection) -> str:
@@ -63,7 +76,16 @@ def shape(projection: Projection) -> str:
 def _declared(mapped: Mapped) -> list[object]:
     sources = mapped.sources.items()
     # Only a function's name is known here: a change of its code needs a new `version`.
-    declared = [
-        (name, (it.field, it.then and it.then.__qualname__) if isinstance(it, From) else it) for name, it in sources
-    ]
+    declared = [(name, _source(source)) for name, source in sources]
     return [mapped.kind.__name__, mapped.table.name, declared]
+
+
+def _source(source: object) -> object:
+    match source:
+        case From(field, then):
+            return field, then and then.__qualname__
+        case FromEach(fields, then):
+            return fields, then.__qualname__
+        case Beside(event, on, field, then):
+            return event.__name__, on, field, then and then.__qualname__
+    return source

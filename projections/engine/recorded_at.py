@@ -30,7 +30,12 @@ def recorded_time(event: Recorded) -> datetime:
 
 def recorded_minute(event: Recorded) -> datetime:
     """The beginning of the minute in which a decoded event was recorded."""
-    return _minute(event.time[:16])
+    return minute_of(event.time)
+
+
+def minute_of(time: str) -> datetime:
+    """The beginning of the minute of an envelope's time."""
+    return _minute(time[:16])
 
 
 @lru_cache(maxsize=64)

@@ -44,6 +44,9 @@ class Table:
     """Rows are only inserted: the role that the engine writes as cannot update, delete or truncate them."""
     by_day: str | None = None
     """The timestamptz column of the key by whose UTC day the table is partitioned."""
+    fillfactor: int | None = None
+    """Percent of each page that new rows fill. A changed row stays in its page while that has space, and then no index
+    has to be changed."""
 
     def __post_init__(self) -> None:
         if self.by_day is not None and (self.by_day not in self.key or self.columns.get(self.by_day) != "timestamptz"):
@@ -85,8 +88,12 @@ class Table:
         columns = ", ".join(
             f"{name} {kind}" if kind.endswith(" NULL") else f"{name} {kind} NOT NULL" for name, kind in order
         )
-        partitioned = f" PARTITION BY RANGE ({self.by_day})" if self.by_day else ""
-        return f"CREATE TABLE {schema}.{self.name} ({columns}){partitioned}"
+        ending = f" PARTITION BY RANGE ({self.by_day})" if self.by_day else self._storage
+        return f"CREATE TABLE {schema}.{self.name} ({columns}){ending}"
+
+    @property
+    def _storage(self) -> str:
+        return f" WITH (fillfactor = {self.fillfactor})" if self.fillfactor else ""
 
     def primary_key(self, schema: str) -> str:
         """The statement that adds the primary key."""
@@ -113,7 +120,7 @@ class Table:
         """
         name, following = f"{parts}.{self.name}_{day:%Y%m%d}", day + timedelta(days=1)
         return [
-            f"CREATE TABLE {name} (LIKE {schema}.{self.name})",
+            f"CREATE TABLE {name} (LIKE {schema}.{self.name}){self._storage}",
             f"ALTER TABLE {schema}.{self.name} ATTACH PARTITION {name} "
             f"FOR VALUES FROM ('{day} 00:00:00+00') TO ('{following} 00:00:00+00')",
         ]

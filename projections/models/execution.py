@@ -41,6 +41,7 @@ EXECUTION = Table(
         "completed_at": "timestamptz NULL",
     },
     indexes=("attempt_id", "cloid", "subscriber_id, submitted_at DESC"),
+    fillfactor=90,
 )
 
 

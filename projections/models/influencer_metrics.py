@@ -5,10 +5,12 @@ shadow_entry (queries/round_trips.py). The day is that of the trade (`event_time
 decision, or of the fill. Trades older than an account snapshot (HISTORIC) are counted separately.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
+from typing import ClassVar
 
 from domain.events import CopyDecided, Decision, GapDetected, GroupClosed, OrderFilled, PositionState, SignalRecorded
+from projections.engine.mapping import From, add
 from projections.engine.projection import Projection
 from projections.engine.table import Add, Change, Table, timestamp
 from streams.envelope import Recorded
@@ -32,39 +34,53 @@ INFLUENCER_METRICS = Table(
         "copied_volume_micros": "numeric",
         "copied_fee_micros": "numeric",
     },
+    fillfactor=50,
 )
-
-
-class InfluencerMetrics(Projection):
-    name = "influencer_metrics"
-    reads = (SIGNALS, GROUPS, EXECUTIONS)
-    types = frozenset({"signal.recorded", "gap.detected", "group.closed", "copy.decided", "order.filled"})
-    tables = (INFLUENCER_METRICS,)
-
-    def fold(self, event: Recorded) -> Iterator[Change]:
-        match event.data:
-            case SignalRecorded() as signal:
-                if signal.position_state is PositionState.HISTORIC:
-                    amounts = {"historic_signals": 1}
-                else:
-                    fee = signal.fee_micros or 0
-                    amounts = {"signals": 1, "volume_micros": signal.notional_micros, "fee_micros": fee}
-                yield _add(signal.influencer_id, signal.event_time, amounts)
-            case GapDetected() as gap:
-                yield _add(gap.influencer_id, gap.event_time, {"gaps": 1})
-            case GroupClosed() as group:
-                yield _add(group.influencer_id, group.closed_at, {"groups": 1})
-            case CopyDecided() as decided:
-                outcome = "executed" if decided.decision is Decision.EXECUTE else "skipped"
-                yield _add(decided.influencer_id, decided.decided_at, {outcome: 1})
-            case OrderFilled() as fill:
-                copied = {"copied_volume_micros": fill.notional_micros, "copied_fee_micros": fill.fee_micros}
-                yield _add(fill.influencer_id, fill.filled_at, {"copied_fills": 1, **copied})
-
-
-def _add(influencer_id: str, at: int, amounts: dict[str, int]) -> Add:
-    return Add(INFLUENCER_METRICS, (influencer_id, _day(at)), amounts)
 
 
 def _day(at: int) -> date:
     return timestamp(at).date()
+
+
+def _is(decision: Decision) -> Callable[[str], int]:
+    return lambda decided: int(decided == decision)
+
+
+class InfluencerMetrics(Projection):
+    name = "influencer_metrics"
+    version = 2
+    reads = (SIGNALS, GROUPS, EXECUTIONS)
+    types = frozenset({"signal.recorded", "gap.detected", "group.closed", "copy.decided", "order.filled"})
+    tables = (INFLUENCER_METRICS,)
+    maps: ClassVar = {
+        "gap.detected": (add(INFLUENCER_METRICS, GapDetected, day=From("event_time", _day), gaps=1),),
+        "group.closed": (add(INFLUENCER_METRICS, GroupClosed, day=From("closed_at", _day), groups=1),),
+        "copy.decided": (
+            add(
+                INFLUENCER_METRICS,
+                CopyDecided,
+                day=From("decided_at", _day),
+                executed=From("decision", _is(Decision.EXECUTE)),
+                skipped=From("decision", _is(Decision.SKIP)),
+            ),
+        ),
+        "order.filled": (
+            add(
+                INFLUENCER_METRICS,
+                OrderFilled,
+                day=From("filled_at", _day),
+                copied_fills=1,
+                copied_volume_micros=From("notional_micros"),
+                copied_fee_micros=From("fee_micros"),
+                fee_micros=0,
+            ),
+        ),
+    }
+
+    def fold(self, event: Recorded) -> Iterator[Change]:
+        signal: SignalRecorded = event.data
+        amounts = {"historic_signals": 1}
+        if signal.position_state is not PositionState.HISTORIC:
+            fee = signal.fee_micros or 0
+            amounts = {"signals": 1, "volume_micros": signal.notional_micros, "fee_micros": fee}
+        yield Add(INFLUENCER_METRICS, (signal.influencer_id, _day(signal.event_time)), amounts)

@@ -35,6 +35,7 @@ INFLUENCER_POSITION = Table(
         "event_time": "timestamptz",
         "detect_time": "timestamptz",
     },
+    fillfactor=50,
 )
 INFLUENCER_HOLDING = Table(
     "influencer_holding",

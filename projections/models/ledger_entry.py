@@ -51,6 +51,7 @@ LEDGER_BALANCE = Table(
         "cash_micros": "numeric",
         "fee_micros": "numeric",
     },
+    fillfactor=50,
 )
 
 

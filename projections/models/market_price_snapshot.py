@@ -43,6 +43,7 @@ MARKET_PRICE = Table(
         "venue_time": "timestamptz",
         "marked_at": "timestamptz",
     },
+    fillfactor=50,
 )
 
 

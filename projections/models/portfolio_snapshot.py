@@ -5,13 +5,16 @@ subscribers like any other. Minutes without such an event, and SHADOW_USER, are 
 queries/shadows.py from ledger entries and marks.
 """
 
-from collections.abc import Iterator
+from datetime import datetime
+from typing import ClassVar
 
-from domain.events import BreakerReset, BreakerTripped, CopyDecided, EquityMarked
+from domain.events import BreakerReset, BreakerTripped, CopyDecided, EquityMarked, Event
+from projections.engine.mapping import SEQUENCE, From, Mapped, upsert
 from projections.engine.projection import Projection
-from projections.engine.table import Change, Table, Upsert, timestamp
-from streams.envelope import Recorded
+from projections.engine.table import Table, timestamp
 from streams.topology import EXECUTIONS
+
+MINUTE = 60_000_000_000
 
 PORTFOLIO_SNAPSHOT = Table(
     "portfolio_snapshot",
@@ -25,39 +28,30 @@ PORTFOLIO_SNAPSHOT = Table(
         "taken_at": "timestamptz",
     },
     by_day="minute",
+    fillfactor=70,
 )
+
+
+def _minute(nanoseconds: int) -> datetime:
+    return timestamp(nanoseconds - nanoseconds % MINUTE)
+
+
+def _taken(event: type[Event], source: str, at: str) -> Mapped:
+    """The row of an event that states an equity at the time `at`."""
+    return upsert(
+        PORTFOLIO_SNAPSHOT, event, minute=From(at, _minute), source=source, sequence=SEQUENCE, taken_at=From(at)
+    )
 
 
 class PortfolioSnapshots(Projection):
     name = "portfolio_snapshot"
+    version = 2
     reads = (EXECUTIONS,)
     types = frozenset({"copy.decided", "equity.marked", "breaker.tripped", "breaker.reset"})
     tables = (PORTFOLIO_SNAPSHOT,)
-
-    def fold(self, event: Recorded) -> Iterator[Change]:
-        match event.data:
-            case CopyDecided() as decided:
-                yield _taken(event, decided, "DECISION", decided.decided_at)
-            case EquityMarked() as marked:
-                yield _taken(event, marked, "MARK", marked.marked_at)
-            case BreakerTripped() as tripped:
-                yield _taken(event, tripped, "BREAKER_TRIPPED", tripped.tripped_at)
-            case BreakerReset() as reset:
-                yield _taken(event, reset, "BREAKER_RESET", reset.reset_at)
-
-
-def _taken(
-    event: Recorded, data: CopyDecided | EquityMarked | BreakerTripped | BreakerReset, source: str, at: int
-) -> Change:
-    taken_at = timestamp(at)
-    return Upsert(
-        PORTFOLIO_SNAPSHOT,
-        {
-            "subscriber_id": data.subscriber_id,
-            "minute": taken_at.replace(second=0, microsecond=0),
-            "equity_micros": data.equity_micros,
-            "source": source,
-            "sequence": event.sequence,
-            "taken_at": taken_at,
-        },
-    )
+    maps: ClassVar = {
+        "copy.decided": (_taken(CopyDecided, "DECISION", "decided_at"),),
+        "equity.marked": (_taken(EquityMarked, "MARK", "marked_at"),),
+        "breaker.tripped": (_taken(BreakerTripped, "BREAKER_TRIPPED", "tripped_at"),),
+        "breaker.reset": (_taken(BreakerReset, "BREAKER_RESET", "reset_at"),),
+    }

@@ -22,6 +22,7 @@ POSITION = Table(
         "sequence": "bigint",
         "changed_at": "timestamptz",
     },
+    fillfactor=50,
 )
 
 

@@ -28,6 +28,7 @@ SYSTEM_CHECKPOINT = Table(
         "sequence": "bigint",
         "reached_at": "timestamptz",
     },
+    fillfactor=50,
 )
 
 

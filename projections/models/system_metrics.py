@@ -7,7 +7,9 @@ including the paper latency model), record (detected -> in the log).
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import ClassVar
 
 from domain.events import (
     CopyDecided,
@@ -18,6 +20,7 @@ from domain.events import (
     RawReceived,
     SignalRecorded,
 )
+from projections.engine.mapping import MINUTE, AnyEvent, From, FromEach, add
 from projections.engine.projection import Projection
 from projections.engine.recorded_at import recorded_minute
 from projections.engine.table import Add, Change, Table
@@ -35,6 +38,7 @@ SYSTEM_METRICS = Table(
         "observations": "bigint",
         "gaps": "bigint",
         "groups": "bigint",
+        "grouped_signals": "bigint",
         "quotes": "bigint",
         "quotes_failed": "bigint",
         "requests": "bigint",
@@ -47,6 +51,7 @@ SYSTEM_METRICS = Table(
         "breakers_tripped": "bigint",
         "dead_letters": "bigint",
     },
+    fillfactor=50,
 )
 SYSTEM_LATENCY = Table(
     "system_latency",
@@ -58,6 +63,7 @@ SYSTEM_LATENCY = Table(
         "events": "bigint",
         "total_us": "bigint",
     },
+    fillfactor=50,
 )
 
 BUCKETS = tuple(step * 10**power for power in range(2, 10) for step in (1, 2, 5))[:-2]
@@ -65,13 +71,9 @@ BUCKETS = tuple(step * 10**power for power in range(2, 10) for step in (1, 2, 5)
 BEYOND = 10**15
 """The upper end of the bucket above all of them."""
 
-_COLUMN = {
-    "raw.received": "raw_events",
-    "signal.recorded": "signals",
+_COUNTED: dict[str, str] = {
     "fill.observed": "observations",
     "gap.detected": "gaps",
-    "group.closed": "groups",
-    "quote.captured": "quotes",
     "quote.failed": "quotes_failed",
     "execution.requested": "requests",
     "order.submitted": "orders",
@@ -81,38 +83,98 @@ _COLUMN = {
     "breaker.tripped": "breakers_tripped",
     DEAD_TYPE: "dead_letters",
 }
-
-
-class SystemMetrics(Projection):
-    name = "system_metrics"
-    reads = (RAW, SIGNALS, GROUPS, REQUESTS, EXECUTIONS, DEAD)
-    types = frozenset(_COLUMN) | {"copy.decided"}
-    tables = (SYSTEM_METRICS, SYSTEM_LATENCY)
-
-    def fold(self, event: Recorded) -> Iterator[Change]:
-        minute = recorded_minute(event)
-        column = _COLUMN.get(event.type)
-        hop, began, ended = "", 0, 0
-        match event.data:
-            case CopyDecided() as decided:
-                column = "executed" if decided.decision is Decision.EXECUTE else "skipped"
-                hop, began, ended = "decide", decided.detect_time, decided.decided_at
-            case SignalRecorded() as signal if signal.position_state is not PositionState.HISTORIC:
-                hop, began, ended = "detect", signal.event_time, signal.detect_time
-            case GroupClosed() as group:
-                hop, began, ended = "group", group.detect_time, group.closed_at
-            case QuoteCaptured() as quote:
-                hop, began, ended = "quote", quote.group.closed_at, quote.captured_at
-            case RawReceived() as raw:
-                hop, began, ended = "record", raw.detect_time, nanoseconds(event.time)
-        assert column is not None, f"{event.type} is not counted"
-        yield Add(SYSTEM_METRICS, (minute,), {column: 1})
-        if hop:
-            took = max(0, ended - began) // 1000
-            yield Add(SYSTEM_LATENCY, (minute, hop, bucket(took)), {"events": 1, "total_us": took})
+"""The columns that count the events of one type."""
 
 
 def bucket(microseconds: int) -> int:
     """The upper end of the bucket of a duration."""
     found = bisect_left(BUCKETS, microseconds)
     return BUCKETS[found] if found < len(BUCKETS) else BEYOND
+
+
+def _took(began: int, ended: int) -> int:
+    return max(0, ended - began) // 1000
+
+
+def _bucket(began: int, ended: int) -> int:
+    return bucket(_took(began, ended))
+
+
+def _took_from_close(group: GroupClosed, ended: int) -> int:
+    return _took(group.closed_at, ended)
+
+
+def _bucket_from_close(group: GroupClosed, ended: int) -> int:
+    return _bucket(group.closed_at, ended)
+
+
+def _is(decision: Decision) -> Callable[[str], int]:
+    return lambda decided: int(decided == decision)
+
+
+class SystemMetrics(Projection):
+    name = "system_metrics"
+    version = 2
+    reads = (RAW, SIGNALS, GROUPS, REQUESTS, EXECUTIONS, DEAD)
+    types = frozenset(_COUNTED) | {"raw.received", "signal.recorded", "group.closed", "quote.captured", "copy.decided"}
+    tables = (SYSTEM_METRICS, SYSTEM_LATENCY)
+    maps: ClassVar = {
+        **{name: (add(SYSTEM_METRICS, AnyEvent, minute=MINUTE, **{column: 1}),) for name, column in _COUNTED.items()},
+        "group.closed": (
+            add(SYSTEM_METRICS, GroupClosed, minute=MINUTE, groups=1, grouped_signals=From("signal_ids", len)),
+            add(
+                SYSTEM_LATENCY,
+                GroupClosed,
+                minute=MINUTE,
+                hop="group",
+                up_to_us=FromEach(("detect_time", "closed_at"), _bucket),
+                events=1,
+                total_us=FromEach(("detect_time", "closed_at"), _took),
+            ),
+        ),
+        "quote.captured": (
+            add(SYSTEM_METRICS, QuoteCaptured, minute=MINUTE, quotes=1),
+            add(
+                SYSTEM_LATENCY,
+                QuoteCaptured,
+                minute=MINUTE,
+                hop="quote",
+                up_to_us=FromEach(("group", "captured_at"), _bucket_from_close),
+                events=1,
+                total_us=FromEach(("group", "captured_at"), _took_from_close),
+            ),
+        ),
+        "copy.decided": (
+            add(
+                SYSTEM_METRICS,
+                CopyDecided,
+                minute=MINUTE,
+                executed=From("decision", _is(Decision.EXECUTE)),
+                skipped=From("decision", _is(Decision.SKIP)),
+            ),
+            add(
+                SYSTEM_LATENCY,
+                CopyDecided,
+                minute=MINUTE,
+                hop="decide",
+                up_to_us=FromEach(("detect_time", "decided_at"), _bucket),
+                events=1,
+                total_us=FromEach(("detect_time", "decided_at"), _took),
+            ),
+        ),
+    }
+
+    def fold(self, event: Recorded) -> Iterator[Change]:
+        minute = recorded_minute(event)
+        match event.data:
+            case SignalRecorded() as signal:
+                yield Add(SYSTEM_METRICS, (minute,), {"signals": 1})
+                if signal.position_state is not PositionState.HISTORIC:
+                    yield _latency(minute, "detect", _took(signal.event_time, signal.detect_time))
+            case RawReceived() as raw:
+                yield Add(SYSTEM_METRICS, (minute,), {"raw_events": 1})
+                yield _latency(minute, "record", _took(raw.detect_time, nanoseconds(event.time)))
+
+
+def _latency(minute: datetime, hop: str, took: int) -> Change:
+    return Add(SYSTEM_LATENCY, (minute, hop, bucket(took)), {"events": 1, "total_us": took})

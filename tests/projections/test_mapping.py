@@ -10,19 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from domain.events import CopyDecided, MarkCaptured, OrderFilled, PositionChanged
+from domain.events import CopyDecided, OrderFilled, OrderSubmitted
 from handlers.live.event_codec import ALL, codec
 from projections.engine.event_decoder import EventDecoder, Unreadable
 from projections.engine.mapping import CAUSE, SEQUENCE, From, add, insert, sequence_of, sequences_of, upsert
-from projections.engine.projection import Projection, shape
+from projections.engine.projection import ANY, Projection, shape
 from projections.engine.row_batch import RowBatch
 from projections.engine.table import Add, Change, Table, timestamp
 from projections.models import PROJECTIONS
 from projections.models.copy_attempt import CopyAttempts
 from projections.models.event_count import EventCounts
 from projections.models.executable_fill import EXECUTABLE_FILL, ExecutableFills
+from projections.models.execution import Executions
 from projections.models.ledger_entry import LEDGER_BALANCE
-from projections.models.position import POSITION, Positions
+from projections.models.portfolio_snapshot import PortfolioSnapshots
+from projections.models.position import Positions
 from streams.bulk_replay import Block
 from streams.envelope import Recorded
 from streams.topology import EXECUTIONS
@@ -65,7 +67,9 @@ def waiting(rows: RowBatch) -> dict[str, Any]:
 @pytest.mark.parametrize("projection", MAPPED, ids=lambda projection: projection.name)
 def test_rows_of_a_block_equal_rows_made_one_by_one(projection: Projection) -> None:
     chance = random.Random(projection.name)
-    payloads = history([*projection.maps, "execution.requested"], chance)
+    types = [name for name in projection.maps if name != ANY] or ["order.filled", "breaker.reset"]
+    others = {"execution.requested", "influencer.configured"} - projection.types
+    payloads = history([*types, *others], chance)
     decoder = EventDecoder(CODEC, "EXECUTIONS", [projection])
     alone, together = RowBatch(), RowBatch()
     for event, (wanting,) in decoder.events(zip(*block(payloads), strict=True), {projection.name: 0}):
@@ -84,16 +88,16 @@ def test_rows_of_a_block_equal_rows_made_one_by_one(projection: Projection) -> N
 
 
 def test_folding_projections_get_the_rest_of_a_block() -> None:
-    fills, counts = ExecutableFills(), EventCounts()
-    payloads = history(["order.filled", "position.changed"], random.Random(1))
-    decoder = EventDecoder(CODEC, "EXECUTIONS", [fills, counts, Positions()])
+    fills, orders = ExecutableFills(), Executions()
+    payloads = history(["order.filled", "order.submitted", "position.changed"], random.Random(1))
+    decoder = EventDecoder(CODEC, "EXECUTIONS", [fills, orders, Positions(), EventCounts()])
     made, left = decoder.mapped(block(payloads))
-    assert [each.mapped.table.name for each in made] == ["executable_fill", "position"]
-    assert left == block(payloads), "everything is counted"
-    decoded = list(
-        decoder.events(zip(*left, strict=True), {"executable_fill": 0, "event_count": 0, "position": 0}, folded=True)
-    )
-    assert [wanting for _, wanting in decoded] == [(counts,)] * len(payloads)
+    assert {each.mapped.table.name for each in made} == {"executable_fill", "position", "event_count"}
+    submitted = [payload for payload in payloads if b"order.submitted" in payload]
+    assert left.payloads == submitted
+    positions = dict.fromkeys(("executable_fill", "execution", "position", "event_count"), 0)
+    decoded = list(decoder.events(zip(*left, strict=True), positions, folded=True))
+    assert [wanting for _, wanting in decoded] == [(orders,)] * len(submitted)
 
 
 def test_a_block_with_an_invalid_event_is_not_mapped() -> None:
@@ -122,30 +126,55 @@ def test_every_event_of_a_commit_is_mapped() -> None:
 
 
 def test_an_event_that_only_its_maps_can_decode_is_mapped() -> None:
-    attempts, counts = CopyAttempts(), EventCounts()
+    attempts, whole = CopyAttempts(), Decisions()
     bad = stored(example(CopyDecided, levels=((1, 2),)), 1).replace(b'"levels":[[1,2]]', b'"levels":"none"')
-    decoder = EventDecoder(CODEC, "EXECUTIONS", [attempts, counts])
-    positions = {"copy_attempt": 0, "event_count": 0}
+    decoder = EventDecoder(CODEC, "EXECUTIONS", [attempts, whole])
+    positions = {"copy_attempt": 0, "decisions": 0}
     made, left = decoder.mapped(block([bad]))
     ((lost, wanting),) = decoder.events(zip(*left, strict=True), positions, folded=True)
     assert [each.projection for each in made] == ["copy_attempt"]
     assert isinstance(lost, Unreadable)
-    assert wanting == (counts,)
+    assert wanting == (whole,)
     (mapped, alone), (unreadable, others) = decoder.events(zip(*block([bad]), strict=True), positions)
     assert isinstance(mapped, Recorded)
     assert alone == (attempts,)
     assert isinstance(unreadable, Unreadable)
-    assert others == (counts,)
+    assert others == (whole,)
+
+
+def test_an_event_is_processed_by_the_projections_whose_fields_can_be_decoded() -> None:
+    attempts, snapshots, counts = CopyAttempts(), PortfolioSnapshots(), EventCounts()
+    bad = stored(example(CopyDecided), 1).replace(b'"asset":"the asset"', b'"asset":7')
+    decoder = EventDecoder(CODEC, "EXECUTIONS", [attempts, snapshots, counts])
+    with pytest.raises(msgspec.ValidationError):
+        decoder.mapped(block([bad]))
+    positions = dict.fromkeys(("copy_attempt", "portfolio_snapshot", "event_count"), 0)
+    found = list(decoder.events(zip(*block([bad]), strict=True), positions))
+    assert [(isinstance(event, Unreadable), wanting) for event, wanting in found] == [
+        (False, (snapshots,)),
+        (False, (counts,)),
+        (True, (attempts,)),
+    ]
+
+
+class Decisions(Projection):
+    """Folds whole decisions."""
+
+    name = "decisions"
+    reads = (EXECUTIONS,)
+    types = frozenset({"copy.decided"})
+    tables = ()
 
 
 THING = Table("thing", ("fill_id",), {"fill_id": "text", "number": "bigint", "note": "text NULL"}, append_only=True)
-SUMS = Table("sums", ("venue",), {"venue": "text", "fee_micros": "bigint", "fills": "bigint"})
+SUMS = Table("sums", ("venue",), {"venue": "text", "fee_micros": "bigint", "fills": "bigint", "late": "bigint"})
 LAST = Table("last", ("order_id",), {"order_id": "text", "filled_at": "timestamptz", "cause": "bigint"})
 
 
 def of(mapped: Any, **fields: Any) -> Change:
     payload = stored(example(OrderFilled, **fields), 1, "REQUESTS:12")
-    change: Change = mapped.change(CODEC.decode("EXECUTIONS", 41, "a.b", payload)[0])
+    (event,) = CODEC.decode("EXECUTIONS", 41, "a.b", payload)
+    change: Change = mapped.change(event)
     return change
 
 
@@ -162,7 +191,7 @@ def test_sources_of_columns() -> None:
         "filled_at": timestamp(5_000),
         "cause": 12,
     }
-    assert of(add(SUMS, OrderFilled, fills=1)) == Add(SUMS, ("hyperliquid",), {"fee_micros": 7, "fills": 1})
+    assert of(add(SUMS, OrderFilled, fills=1)) == Add(SUMS, ("hyperliquid",), {"fee_micros": 7, "fills": 1, "late": 0})
 
 
 def test_invalid_declarations_raise() -> None:
@@ -176,29 +205,26 @@ def test_invalid_declarations_raise() -> None:
         upsert(THING, OrderFilled, number=SEQUENCE)
     with pytest.raises(ValueError, match="rows of append-only tables are inserted"):
         insert(LEDGER_BALANCE, OrderFilled, entries=1)
-    with pytest.raises(ValueError, match="position is upserted by several types; use a fold"):
 
-        class Both(Projection):
-            name = "both"
-            reads = (EXECUTIONS,)
-            types = frozenset({"position.changed", "mark.captured"})
-            tables = (POSITION,)
-            maps: ClassVar = {
-                "position.changed": (upsert(POSITION, PositionChanged, sequence=SEQUENCE),),
-                "mark.captured": (
-                    upsert(
-                        POSITION,
-                        MarkCaptured,
-                        subscriber_id="",
-                        share_micros=0,
-                        cost_micros=0,
-                        average_price_micros=0,
-                        realized_micros=0,
-                        sequence=SEQUENCE,
-                        changed_at=From("marked_at"),
-                    ),
-                ),
-            }
+
+def test_of_several_types_that_upsert_a_row_the_last_event_wins() -> None:
+    class Both(Projection):
+        name = "both"
+        reads = (EXECUTIONS,)
+        types = frozenset({"order.filled", "order.submitted"})
+        tables = (LAST,)
+        maps: ClassVar = {
+            "order.filled": (upsert(LAST, OrderFilled, cause=SEQUENCE),),
+            "order.submitted": (upsert(LAST, OrderSubmitted, filled_at=From("submitted_at"), cause=SEQUENCE),),
+        }
+
+    submitted, filled = ([example(kind, order_id=order) for order in "ab"] for kind in (OrderSubmitted, OrderFilled))
+    order = [filled[0], submitted[0], submitted[1], filled[1]]
+    made, _ = EventDecoder(CODEC, "EXECUTIONS", [Both()]).mapped(block([stored(e, n) for n, e in enumerate(order)]))
+    rows = RowBatch()
+    for each in made:
+        rows.take(each.mapped, each.rows)
+    assert {key: row[2] for key, row in rows._whole["last"].items()} == {("a",): 2, ("b",): 4}
 
 
 def test_fold_is_not_called_for_mapped_types() -> None:

@@ -10,11 +10,11 @@ from projections.engine.event_decoder import EventDecoder, Unreadable
 from projections.engine.partial_structs import partial_struct
 from projections.engine.projection import Projection
 from projections.models.copy_attempt import CopyAttempts
-from projections.models.event_count import EventCounts
 from projections.models.executable_fill import ExecutableFills
 from projections.models.ledger_entry import LedgerEntries
 from projections.models.position import Positions
 from streams.envelope import Recorded
+from streams.topology import EXECUTIONS
 from tests.streams.examples import example
 
 CODEC = codec()
@@ -47,10 +47,19 @@ def test_partial_structs_give_the_rows_of_whole_events(projection: Projection, e
     assert list(projection.changes(found)) == list(projection.changes(whole))
 
 
+class Folding(Projection):
+    """Folds whole fills."""
+
+    name = "folding"
+    reads = (EXECUTIONS,)
+    types = frozenset({"order.filled"})
+    tables = ()
+
+
 def test_folding_projections_get_the_whole_event_beside_the_partial_one() -> None:
-    fills, counts = ExecutableFills(), EventCounts()
-    (whole, first), (partial, second) = events(stored(example(OrderFilled)), fills, counts)
-    assert (first, second) == ((counts,), (fills,))
+    fills, folding = ExecutableFills(), Folding()
+    (whole, first), (partial, second) = events(stored(example(OrderFilled)), fills, folding)
+    assert (first, second) == ((folding,), (fills,))
     assert isinstance(whole, Recorded)
     assert isinstance(whole.data, OrderFilled)
     assert isinstance(partial, Recorded)
@@ -58,11 +67,11 @@ def test_folding_projections_get_the_whole_event_beside_the_partial_one() -> Non
 
 
 def test_an_unknown_value_is_unreadable_once_for_all_projections() -> None:
-    fills, counts = ExecutableFills(), EventCounts()
+    fills, folding = ExecutableFills(), Folding()
     payload = stored(example(OrderFilled, venue=Venue.HYPERLIQUID)).replace(b'"hyperliquid"', b'"nowhere"')
-    ((found, wanting),) = events(payload, fills, counts)
+    ((found, wanting),) = events(payload, fills, folding)
     assert isinstance(found, Unreadable)
-    assert set(wanting) == {fills, counts}
+    assert set(wanting) == {fills, folding}
     ((alone, _),) = events(payload, fills)
     assert isinstance(alone, Unreadable)
 

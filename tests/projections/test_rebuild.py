@@ -184,7 +184,8 @@ async def test_grants_are_kept_and_a_rebuild_under_a_view_is_refused(
     await rebuilt(running, database, (Positions(),), resume=True)
     rights = "SELECT relacl::text FROM pg_class WHERE oid = 'position'::regclass"
     assert "=r/" in await session.fetchval(rights)
-    assert await session.fetchval("SELECT reloptions FROM pg_class WHERE oid = 'position'::regclass") is None
+    options = await session.fetchval("SELECT reloptions FROM pg_class WHERE oid = 'position'::regclass")
+    assert options == ["fillfactor=50"], "autovacuum is enabled again"
     await session.close()
 
 
