@@ -260,7 +260,7 @@ async def _counts(system: RunningSystem, sent: int) -> dict[str, Any]:
         "requests": requests,
         "decided": len(set(decisions)),
         "executed": have.decisions.get("EXECUTE", 0),
-        "ledger": have.ledger_entries,
+        "ledger": await pipeline_lag.ledger_rows(system.database),
         "lost": max(0, sent - signals) + max(0, requests - len(set(decisions))),
         "doubled": len(decisions) - len(set(decisions)) + len(fills) - len(set(fills)) + max(0, signals - sent),
         "dead_letters": have.of("event.dead_lettered"),
