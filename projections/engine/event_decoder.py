@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import compress
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
@@ -83,6 +84,9 @@ class EventDecoder:
             for name, part in self._parts.items()
         }
 
+    def _apart(self, mapped: Mapped, event: type[Struct]) -> Callable[[Values], bool]:
+        return mapped.apart(mapped.names(self._names_of[event], self._names_of))
+
     @cached_property
     def _names_of(self) -> dict[type[Struct], tuple[str, ...]]:
         """The fields of the partial structs, by event."""
@@ -141,7 +145,10 @@ class EventDecoder:
                         dict(zip(_in_commit(others, joined.on), tuples_of[joined.event], strict=True)) if others else {}
                     )
                     facts = [own + of.get(key, none) for own, key in zip(facts, keys, strict=True)]
-                rows = make(columns._replace(facts=facts))
+                columns = columns._replace(facts=facts)
+                if mapped.unless is not None:
+                    columns = _only(columns, map(self._apart(mapped, event), facts))
+                rows = make(columns)
                 if mapped.table.name in projection.upserted_by_several:
                     later = upserted.setdefault((projection.name, mapped.table.name), (mapped, []))[1]
                     later += zip(zip(columns.sequences, columns.indexes, strict=True), rows, strict=True)
@@ -291,3 +298,9 @@ def _behind(wanting: Wanting, positions: dict[str, int], sequence: int) -> Wanti
 def _in_commit(events: Events, field: str) -> Iterator[tuple[int, Any]]:
     """The sequence of each event and the value of a field: what joins events of one commit."""
     return zip(events.sequences, map(attrgetter(field), events.facts), strict=True)
+
+
+def _only(events: Events, chosen: Iterable[bool]) -> Events:
+    """The chosen ones of events."""
+    selectors = list(chosen)
+    return Events(*(list(compress(column, selectors)) for column in events))

@@ -109,9 +109,9 @@ Source = Place | From | FromEach | Beside | str | int
 """The source of a column; text and numbers are constants."""
 
 
-def insert(table: Table, event: type[Struct], **columns: Source) -> Mapped:
-    """A new row of an append-only table for each event."""
-    return Mapped(Insert, table, event, columns)
+def insert(table: Table, event: type[Struct], unless: Joined | None = None, **columns: Source) -> Mapped:
+    """A new row of an append-only table for each event; none for events beside which `unless` is in their commit."""
+    return Mapped(Insert, table, event, columns, unless)
 
 
 def upsert(table: Table, event: type[Struct], **columns: Source) -> Mapped:
@@ -140,13 +140,19 @@ class Mapped:
     """One row of one table for each event of a type. Raises ValueError for a column without a source."""
 
     def __init__(
-        self, kind: type[Insert | Upsert | Add], table: Table, event: type[Struct], columns: dict[str, Source]
+        self,
+        kind: type[Insert | Upsert | Add],
+        table: Table,
+        event: type[Struct],
+        columns: dict[str, Source],
+        unless: Joined | None = None,
     ) -> None:
         if (kind is Insert) != table.append_only:
             raise ValueError(f"{table.name}: rows of append-only tables are inserted, of others upserted or added to")
         if unknown := columns.keys() - table.columns.keys():
             raise ValueError(f"{table.name} has no column {', '.join(sorted(unknown))}")
         self.kind = kind
+        self.unless = unless
         self.table = table
         self.event = event
         self.sources = {name: _source(kind, table, event, name, columns.get(name)) for name in table.columns}
@@ -168,12 +174,16 @@ class Mapped:
     def joined(self) -> tuple[Joined, ...]:
         """The other events of the commit that the row needs."""
         beside = [source for source in self.sources.values() if isinstance(source, Beside)]
-        return tuple(dict.fromkeys(Joined(source.event, source.on) for source in beside))
+        found = [Joined(source.event, source.on) for source in beside]
+        return tuple(dict.fromkeys([*found, self.unless] if self.unless else found))
 
     def fields_of(self, event: type[Struct]) -> tuple[str, ...]:
         """The fields that the row needs of another event of the commit."""
         beside = [source for source in self.sources.values() if isinstance(source, Beside) and source.event is event]
-        return tuple(dict.fromkeys(name for source in beside for name in (source.field, source.on)))
+        names = [name for source in beside for name in (source.on, source.field)]
+        if self.unless is not None and self.unless.event is event:
+            names.append(self.unless.on)
+        return tuple(dict.fromkeys(names))
 
     def names(self, own: Sequence[str], names_of: Mapping[type[Struct], Sequence[str]]) -> list[str]:
         """What `bind` calls the values of an event with the fields `own`, followed by those of `joined` events."""
@@ -234,14 +244,23 @@ class Mapped:
 
         return rows
 
-    def change(self, event: Recorded) -> Change:
-        """The change for one event, as a fold would yield it."""
+    def apart(self, names: Sequence[str]) -> Callable[[Values], bool]:
+        """A test of the values that `names` names: whether the event makes a row."""
+        if self.unless is None:
+            return lambda values: True
+        place = names.index(_name_beside(self.unless.event, self.unless.on))
+        return lambda values: values[place] is None
+
+    def change(self, event: Recorded) -> Change | None:
+        """The change for one event, as a fold would yield it; None when it makes no row."""
         facts = self._decode(msgspec.json.encode(event.data)) if isinstance(event.data, self.event) else event.data
         values, names = astuple(facts), facts.__struct_fields__
         if self.joined:
             names = tuple(self.names(names, {each.event: self.fields_of(each.event) for each in self.joined}))
             for joined in self.joined:
                 values += self._beside(joined, getattr(facts, joined.on), event.payload)
+            if not self.apart(names)(values):
+                return None
         make = self._bound.get((names, event.stream, event.type))
         if make is None:
             make = self._bound[names, event.stream, event.type] = self.bind(names, event.stream, event.type)

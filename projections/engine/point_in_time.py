@@ -81,6 +81,7 @@ async def build_as_of(
         await staging.finish()
         for each in statuses:
             await schemas.enable_autovacuum(session, schema, each.projection)
+            await schemas.remake_views(session, schema, each.projection)
         if not shorten:
             now = await projection_statuses(connection, session, projections)
             check_not_truncated(found, {stream: extent for each in now for stream, extent in each.extents.items()})

@@ -7,7 +7,7 @@ from typing import ClassVar
 from msgspec import Struct
 
 from projections.engine.mapping import Beside, From, FromEach, Mapped
-from projections.engine.table import Change, Table, Upsert
+from projections.engine.table import Change, Table, Upsert, View
 from streams.envelope import Recorded
 from streams.topology import Stream
 
@@ -33,6 +33,8 @@ class Projection:
     types: ClassVar[frozenset[str]]
     """Stored names of the event types to process; empty for all."""
     tables: ClassVar[tuple[Table, ...]]
+    views: ClassVar[tuple[View, ...]] = ()
+    """Further read models, computed from the tables."""
     maps: ClassVar[Mapping[str, tuple[Mapped, ...]]] = {}
     """By stored name (or ANY), all rows that events of this type make. Mapped types are read several times as fast as
     folded ones."""
@@ -46,12 +48,15 @@ class Projection:
 
     def besides(self, event: type[Struct]) -> list[Mapped]:
         """The maps whose rows also hold fields of this type of event, where it is in the same commit."""
-        return [mapped for maps in self.maps.values() for mapped in maps if mapped.fields_of(event)]
+        found = [mapped for maps in self.maps.values() for mapped in maps]
+        return [mapped for mapped in found if any(joined.event is event for joined in mapped.joined)]
 
     def changes(self, event: Recorded) -> Iterable[Change]:
         """The changes that one event makes, by `maps` or by `fold`."""
         maps = self.maps_of(event.type)
-        return self.fold(event) if maps is None else [mapped.change(event) for mapped in maps]
+        if maps is None:
+            return self.fold(event)
+        return [change for mapped in maps if (change := mapped.change(event)) is not None]
 
     def fold(self, event: Recorded) -> Iterable[Change]:
         """The changes that an event makes whose type is not in `maps`."""
@@ -67,6 +72,7 @@ def shape(projection: Projection) -> str:
     declared = [
         [stream.name for stream in projection.reads],
         sorted(projection.types),
+        [view.create("") for view in projection.views],
         [(table.create(""), table.key, table.indexes, table.append_only, table.by_day) for table in projection.tables],
         [(name, [_declared(mapped) for mapped in maps]) for name, maps in sorted(projection.maps.items())],
     ]
@@ -77,7 +83,8 @@ def _declared(mapped: Mapped) -> list[object]:
     sources = mapped.sources.items()
     # Only a function's name is known here: a change of its code needs a new `version`.
     declared = [(name, _source(source)) for name, source in sources]
-    return [mapped.kind.__name__, mapped.table.name, declared]
+    unless = mapped.unless and (mapped.unless.event.__name__, mapped.unless.on)
+    return [mapped.kind.__name__, mapped.table.name, declared, unless]
 
 
 def _source(source: object) -> object:

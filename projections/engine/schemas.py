@@ -84,7 +84,7 @@ async def make_tables(
     """Create a projection's tables; the caller holds the transaction.
 
     Unless `whole`, append-only tables get neither key nor indexes yet and the others only their key, because loading
-    is faster without them; `StagingTables.finish` creates the rest.
+    is faster without them; `StagingTables.finish` creates the rest. Views are created only with `whole`.
     """
     await session.execute(f"CREATE SCHEMA IF NOT EXISTS {location.schema}")
     if any(table.by_day for table in projection.tables):
@@ -101,6 +101,21 @@ async def make_tables(
                 await session.execute(statement)
     if writer:
         await grant(session, location.schema, projection.tables)
+    if whole:
+        await make_views(session, location.schema, projection)
+
+
+async def make_views(session: asyncpg.Connection[Any], schema: str, projection: Projection) -> None:
+    """Create a projection's views on its tables in the same schema."""
+    for view in projection.views:
+        await session.execute(view.create(schema))
+
+
+async def remake_views(session: asyncpg.Connection[Any], schema: str, projection: Projection) -> None:
+    """Create a projection's views where an earlier build may have created them already."""
+    for view in projection.views:
+        await session.execute(f"DROP VIEW IF EXISTS {schema}.{view.name}")
+    await make_views(session, schema, projection)
 
 
 async def enable_autovacuum(session: asyncpg.Connection[Any], schema: str, projection: Projection) -> None:
@@ -110,8 +125,9 @@ async def enable_autovacuum(session: asyncpg.Connection[Any], schema: str, proje
             await session.execute(f"ALTER TABLE {schema}.{table.name} RESET (autovacuum_enabled)")
 
 
-async def missing_tables(session: asyncpg.Connection[Any], schema: str, tables: Iterable[Table]) -> list[str]:
-    names = [table.name for table in tables]
+async def missing_tables(session: asyncpg.Connection[Any], schema: str, projection: Projection) -> list[str]:
+    """The names of a projection's tables and views that do not exist."""
+    names = [*(table.name for table in projection.tables), *(view.name for view in projection.views)]
     rows = await session.fetch(
         "SELECT name FROM unnest($1::text[]) name WHERE to_regclass($2 || '.' || name) IS NULL", names, schema
     )

@@ -36,7 +36,7 @@ class ProjectionStatus:
     positions: Mapping[str, StoredPosition]
     extents: Mapping[str, Extent]
     missing: tuple[str, ...]
-    """The names of the projection's tables that do not exist."""
+    """The names of the projection's tables and views that do not exist."""
     outdated: str | None
     """Why the stored rows differ from what the code would build; None when they do not, or when nothing is stored."""
 
@@ -47,7 +47,8 @@ class ProjectionStatus:
     @property
     def absent(self) -> bool:
         """Neither positions nor tables exist."""
-        return not self.positions and len(self.missing) == len(self.projection.tables)
+        declared = len(self.projection.tables) + len(self.projection.views)
+        return not self.positions and len(self.missing) == declared
 
     @property
     def unread(self) -> bool:
@@ -125,7 +126,7 @@ async def projection_statuses(
     found = []
     for projection in projections:
         held = {stream: position for (name, stream), position in stored.items() if name == projection.name}
-        missing = await schemas.missing_tables(session, schema, projection.tables)
+        missing = await schemas.missing_tables(session, schema, projection)
         found.append(
             ProjectionStatus(
                 projection,

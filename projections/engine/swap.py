@@ -23,7 +23,7 @@ from projections.engine.parallel_load import ReportProgress
 from projections.engine.positions import TABLE
 from projections.engine.staging_tables import StagingTables
 from projections.engine.status import ProjectionStatus
-from projections.engine.table import Table
+from projections.engine.table import Table, View
 
 log = structlog.get_logger()
 
@@ -127,17 +127,25 @@ async def _exchange(session: asyncpg.Connection[Any], status: ProjectionStatus, 
     """Move the live tables to their generation's schema and the staging tables to the live schema."""
     live, old = status.schema, schemas.build_schema(status.name, status.generation)
     there = [table for table in status.projection.tables if await _exists(session, live, table)]
+    views = [view for view in status.projection.views if await _is_view(session, live, view)]
+    await _refuse_views(session, live, [*there, *views], {view.name for view in views})
+    granted = {view.name: await _grants(session, f"{live}.{view.name}") for view in views}
+    # Readers lock a view before its tables, too: in this order neither waits for the other for ever.
+    for view in views:
+        await session.execute(f"DROP VIEW {live}.{view.name}")
     if there:
         names = ", ".join(f"{live}.{table.name}" for table in there)
         await session.execute(f"LOCK TABLE ONLY {names} IN ACCESS EXCLUSIVE MODE")
-        await _refuse_views(session, live, there)
         await session.execute(f"CREATE SCHEMA IF NOT EXISTS {old}")
         for table in there:
-            await _copy_grants(session, f"{live}.{table.name}", f"{built}.{table.name}")
+            await _grant(session, f"{built}.{table.name}", await _grants(session, f"{live}.{table.name}"))
             await session.execute(f"DROP TABLE IF EXISTS {old}.{table.name}")
             await session.execute(f"ALTER TABLE {live}.{table.name} SET SCHEMA {old}")
     for table in status.projection.tables:
         await session.execute(f"ALTER TABLE {built}.{table.name} SET SCHEMA {live}")
+    await schemas.make_views(session, live, status.projection)
+    for name, rights in granted.items():
+        await _grant(session, f"{live}.{name}", rights)
     await schemas.enable_autovacuum(session, live, status.projection)
 
 
@@ -146,11 +154,28 @@ async def _exists(session: asyncpg.Connection[Any], schema: str, table: Table) -
     return found
 
 
-async def _refuse_views(session: asyncpg.Connection[Any], schema: str, tables: Sequence[Table]) -> None:
+async def _is_view(session: asyncpg.Connection[Any], schema: str, view: View) -> bool:
+    """Whether a projection's view exists. Raises RebuildError when something else has its name."""
+    name = f"{schema}.{view.name}"
+    kind: bytes | None = await session.fetchval("SELECT relkind FROM pg_class WHERE oid = to_regclass($1)", name)
+    if kind not in (None, b"v"):
+        raise RebuildError(
+            f"the view {view.name} cannot be created, because something else has its name: DROP TABLE {name}, and "
+            "rebuild with --resume"
+        )
+    return kind is not None
+
+
+async def _refuse_views(
+    session: asyncpg.Connection[Any], schema: str, relations: Sequence[Table | View], own: set[str]
+) -> None:
+    """Raises RebuildError when views other than the projection's `own` depend on its tables and views."""
     views = await session.fetch(
         "SELECT DISTINCT r.ev_class::regclass::text AS name FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid "
-        "WHERE d.classid = 'pg_rewrite'::regclass AND d.refobjid = ANY($1::text[]::regclass[]) ORDER BY 1",
-        [f"{schema}.{table.name}" for table in tables],
+        "WHERE d.classid = 'pg_rewrite'::regclass AND d.refobjid = ANY($1::text[]::regclass[]) "
+        "AND r.ev_class <> ALL($2::text[]::regclass[]) ORDER BY 1",
+        [f"{schema}.{each.name}" for each in relations],
+        [f"{schema}.{name}" for name in own],
     )
     if views:
         names = ", ".join(row["name"] for row in views)
@@ -159,17 +184,22 @@ async def _refuse_views(session: asyncpg.Connection[Any], schema: str, tables: S
         )
 
 
-async def _copy_grants(session: asyncpg.Connection[Any], old: str, new: str) -> None:
-    """Grant the privileges on the old table on the new one too."""
-    rows = await session.fetch(
+async def _grants(session: asyncpg.Connection[Any], relation: str) -> list[asyncpg.Record]:
+    """The privileges of others than the owner and the writer on a table or view."""
+    found: list[asyncpg.Record] = await session.fetch(
         "SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS grantee, "
         "string_agg(a.privilege_type, ', ') AS rights FROM pg_class c, aclexplode(c.relacl) a "
         "WHERE c.oid = $1::text::regclass AND a.grantee <> c.relowner AND pg_get_userbyid(a.grantee) <> $2 GROUP BY 1",
-        old,
+        relation,
         schemas.WRITER,
     )
-    for row in rows:
-        await session.execute(f"GRANT {row['rights']} ON {new} TO {row['grantee']}")
+    return found
+
+
+async def _grant(session: asyncpg.Connection[Any], relation: str, grants: Sequence[asyncpg.Record]) -> None:
+    """Grant what `_grants` found on a relation that takes the other's place."""
+    for row in grants:
+        await session.execute(f"GRANT {row['rights']} ON {relation} TO {row['grantee']}")
 
 
 async def _wait_for_snapshots(session: asyncpg.Connection[Any], progress: ReportProgress, seconds: float) -> None:

@@ -126,6 +126,21 @@ class Table:
         ]
 
 
+@dataclass(frozen=True)
+class View:
+    """A read model that is computed from tables of its projection when it is read. `columns` as in `Table`, `key` as
+    in a table: no two rows have the same. `query` names its tables with the placeholder {schema}."""
+
+    name: str
+    key: tuple[str, ...]
+    columns: Mapping[str, str]
+    query: str
+
+    def create(self, schema: str) -> str:
+        """The CREATE VIEW statement."""
+        return f"CREATE VIEW {schema}.{self.name} AS {self.query.format(schema=schema)}"
+
+
 class Insert(NamedTuple):
     """A new row; a second one with the same key is an error."""
 
