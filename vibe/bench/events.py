@@ -1,8 +1,8 @@
-"""A history of EXECUTIONS for benchmarks: the lives of subscribers as the stages write them, decision by decision."""
+"""A history of EXECUTIONS for benchmarks: the lives of subscribers as the stages write them, one commit a decision."""
 
 from collections.abc import Iterator
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from domain.events import (
     Action,
@@ -154,25 +154,28 @@ def decision(random: Random, number: int, at: int, seen: int) -> Iterator[tuple[
     )
 
 
-def history(codec: Codec, events: int, *, days: int = 10, seed: int = 7) -> Iterator[Record]:
-    """So many events, spread over so many days, as they are stored."""
+class Commit(NamedTuple):
+    """A message as it is stored, and how many events it holds."""
+
+    record: Record
+    events: int
+
+
+def history(codec: Codec, events: int, *, days: int = 10, seed: int = 7) -> Iterator[Commit]:
+    """So many events, spread over so many days, in a commit for each decision."""
     random, number, count, seen = Random(seed), 0, 0, 0
-    while True:
+    while count < events:
         at = _BEGIN + count * days * _DAY // events
         if number % _COPIERS == 0:
             seen = at - 800_000_000
-        for event_id, event in decision(random, number, at, seen):
-            if count == events:
-                return
-            payload = codec.encode(
-                event,
-                id=event_id,
-                source="vibe/bench",
-                time_ns=at,
-                correlation=derived("grp", number // _COPIERS),
-                causation=address(REQUESTS.name, number + 1),
-            )
-            who = f"subscriber-{number % SUBSCRIBERS}"
-            yield Record(subjects.executions(who), payload)
-            count += 1
+        made = list(decision(random, number, at, seen))[: events - count]
+        payload = codec.encode_commit(
+            made,
+            source="vibe/bench",
+            time_ns=at,
+            correlation=derived("grp", number // _COPIERS),
+            causation=address(REQUESTS.name, number // _COPIERS + 1, number % _COPIERS + 1),
+        )
+        yield Commit(Record(subjects.executions(f"subscriber-{number % SUBSCRIBERS}"), payload), len(made))
+        count += len(made)
         number += 1

