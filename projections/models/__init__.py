@@ -13,8 +13,6 @@ NAMES = (
     "market_price_snapshot",
     "market",
     "copy_attempt",
-    "executable_fill",
-    "execution",
     "position",
     "ledger_entry",
     "portfolio_snapshot",

@@ -1,4 +1,5 @@
-"""ledger_entry: the append-only ledger; and ledger_balance: its sums.
+"""booking: what moved a subscriber's cash or shares, one row for each deposit, fill and settlement; ledger_balance: the
+sums. On booking: ledger_entry, the append-only ledger, and executable_fill, the fills.
 
 A subscriber's cash is the sum of its cash deltas. ledger_balance splits shares, cash and fees by copied influencer and
 asset ('' for deposits), so that profit per influencer is cash + shares x mark. Both tables change in one transaction.
@@ -7,18 +8,44 @@ asset ('' for deposits), so that profit per influencer is cash + shares x mark. 
 from typing import ClassVar
 
 from domain.events import CashDeposited, OrderFilled, PositionSettled
-from domain.ids import ledger_entry_id
-from projections.engine.mapping import SEQUENCE, From, add, insert
+from projections.engine.mapping import INDEX, SEQUENCE, From, add, insert
 from projections.engine.projection import Projection
-from projections.engine.table import Table
+from projections.engine.table import Table, View
 from streams.topology import EXECUTIONS
 
-LEDGER_ENTRY = Table(
+BOOKING = Table(
+    "booking",
+    key=("sequence", "index", "booked_at"),
+    columns={
+        "sequence": "bigint",
+        "index": "integer",
+        "kind": "text",
+        "subscriber_id": "text",
+        "subscription_id": "text NULL",
+        "influencer_id": "text NULL",
+        "attempt_id": "text NULL",
+        "order_id": "text NULL",
+        "source_event_id": "text",
+        "venue": "text NULL",
+        "asset": "text NULL",
+        "share_delta_micros": "bigint",
+        "cash_delta_micros": "bigint",
+        "price_micros": "bigint",
+        "notional_micros": "bigint",
+        "fee_micros": "bigint",
+        "booked_at": "timestamptz",
+    },
+    indexes=("attempt_id", "source_event_id", "subscriber_id, booked_at DESC"),
+    append_only=True,
+    by_day="booked_at",
+)
+LEDGER_ENTRY = View(
     "ledger_entry",
-    key=("entry_id", "booked_at"),
+    key=("entry_id",),
     columns={
         "entry_id": "text",
         "sequence": "bigint",
+        "index": "integer",
         "kind": "text",
         "subscriber_id": "text",
         "subscription_id": "text NULL",
@@ -33,10 +60,41 @@ LEDGER_ENTRY = Table(
         "fee_micros": "bigint",
         "booked_at": "timestamptz",
     },
-    # Queries by source event use entry_id, which is derived from that event's id.
-    indexes=("attempt_id", "subscriber_id, booked_at DESC"),
-    append_only=True,
-    by_day="booked_at",
+    # The id as domain/ids makes it: led_abc for fil_abc.
+    query="""
+        SELECT 'led_' || substring(source_event_id from '[^_]*$') AS entry_id, sequence, index, kind, subscriber_id,
+            subscription_id, influencer_id, attempt_id, source_event_id, venue, asset, share_delta_micros,
+            cash_delta_micros, price_micros, fee_micros, booked_at
+        FROM {schema}.booking
+    """,
+)
+EXECUTABLE_FILL = View(
+    "executable_fill",
+    key=("fill_id",),
+    columns={
+        "fill_id": "text",
+        "sequence": "bigint",
+        "index": "integer",
+        "order_id": "text",
+        "attempt_id": "text",
+        "subscription_id": "text",
+        "subscriber_id": "text",
+        "influencer_id": "text",
+        "venue": "text",
+        "asset": "text",
+        "trade_side": "text",
+        "share_micros": "bigint",
+        "price_micros": "bigint",
+        "notional_micros": "bigint",
+        "fee_micros": "bigint",
+        "filled_at": "timestamptz",
+    },
+    query="""
+        SELECT source_event_id AS fill_id, sequence, index, order_id, attempt_id, subscription_id, subscriber_id,
+            influencer_id, venue, asset, CASE WHEN share_delta_micros < 0 THEN 'SELL' ELSE 'BUY' END AS trade_side,
+            abs(share_delta_micros) AS share_micros, price_micros, notional_micros, fee_micros, booked_at AS filled_at
+        FROM {schema}.booking WHERE kind = 'TRADE'
+    """,
 )
 LEDGER_BALANCE = Table(
     "ledger_balance",
@@ -61,21 +119,23 @@ def _deposit_or_withdrawal(cash_delta_micros: int) -> str:
 
 class LedgerEntries(Projection):
     name = "ledger_entry"
-    version = 5
+    version = 6
     reads = (EXECUTIONS,)
     types = frozenset({"cash.deposited", "order.filled", "position.settled"})
-    tables = (LEDGER_ENTRY, LEDGER_BALANCE)
+    tables = (BOOKING, LEDGER_BALANCE)
+    views = (LEDGER_ENTRY, EXECUTABLE_FILL)
     maps: ClassVar = {
         "cash.deposited": (
             insert(
-                LEDGER_ENTRY,
+                BOOKING,
                 CashDeposited,
-                entry_id=From("deposit_id", ledger_entry_id),
                 sequence=SEQUENCE,
+                index=INDEX,
                 kind=From("cash_delta_micros", _deposit_or_withdrawal),
                 source_event_id=From("deposit_id"),
                 share_delta_micros=0,
                 price_micros=0,
+                notional_micros=0,
                 fee_micros=0,
                 booked_at=From("deposited_at"),
             ),
@@ -86,17 +146,15 @@ class LedgerEntries(Projection):
                 venue="",
                 asset="",
                 entries=1,
-                share_micros=0,
                 cash_micros=From("cash_delta_micros"),
-                fee_micros=0,
             ),
         ),
         "order.filled": (
             insert(
-                LEDGER_ENTRY,
+                BOOKING,
                 OrderFilled,
-                entry_id=From("fill_id", ledger_entry_id),
                 sequence=SEQUENCE,
+                index=INDEX,
                 kind="TRADE",
                 source_event_id=From("fill_id"),
                 booked_at=From("filled_at"),
@@ -111,12 +169,13 @@ class LedgerEntries(Projection):
         ),
         "position.settled": (
             insert(
-                LEDGER_ENTRY,
+                BOOKING,
                 PositionSettled,
-                entry_id=From("settlement_id", ledger_entry_id),
                 sequence=SEQUENCE,
+                index=INDEX,
                 kind="SETTLEMENT",
                 source_event_id=From("settlement_id"),
+                notional_micros=0,
                 fee_micros=0,
                 booked_at=From("settled_at"),
             ),

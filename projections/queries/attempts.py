@@ -12,10 +12,12 @@ from projections.queries.fetch import Reader, many, one
 
 class Attempt(Struct, frozen=True, kw_only=True):
     """One decision in a list. `share_micros` is the size to trade (a magnitude), `equity_micros` the portfolio's
-    equity, `reasons` are codes of domain/reason_codes.py."""
+    equity, `vwap_micros` the average price of its fills (None without an order in its commit, 0 without a fill),
+    `reasons` are codes of domain/reason_codes.py. `sequence` and `index` are its address in EXECUTIONS."""
 
     attempt_id: str
     sequence: int
+    index: int
     subscription_id: str
     subscriber_id: str
     influencer_id: str
@@ -33,6 +35,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     share_micros: int
     limit_price_micros: int
     mid_micros: int
+    vwap_micros: int | None
     equity_micros: int
     event_time: datetime
     detect_time: datetime
@@ -45,6 +48,7 @@ class AttemptDetail(Attempt, frozen=True, kw_only=True):
 
     request_id: str
     request_sequence: int
+    request_index: int
     quote_id: str | None
     reduce_micros: int
     residual_micros: int
@@ -85,6 +89,7 @@ class Fill(Struct, frozen=True, kw_only=True):
     fill_id: str
     order_id: str
     sequence: int
+    index: int
     trade_side: str
     share_micros: int
     price_micros: int
@@ -172,7 +177,7 @@ async def orders_of_subscriber(
 async def fills_of_attempt(db: Reader, attempt_id: str) -> list[Fill]:
     """The fills of one decision, in order."""
     return await many(
-        db, Fill, f"SELECT {_FILL} FROM executable_fill WHERE attempt_id = $1 ORDER BY sequence", attempt_id
+        db, Fill, f"SELECT {_FILL} FROM executable_fill WHERE attempt_id = $1 ORDER BY sequence, index", attempt_id
     )
 
 

@@ -12,11 +12,12 @@ from projections.queries.fetch import Reader, many
 class LedgerLine(Struct, frozen=True, kw_only=True):
     """One ledger entry. `share_delta_micros` and `cash_delta_micros` are signed; `cash_delta_micros` includes the fee.
 
-    `kind`: DEPOSIT, WITHDRAWAL, TRADE or SETTLEMENT. `sequence` is that of EXECUTIONS.
+    `kind`: DEPOSIT, WITHDRAWAL, TRADE or SETTLEMENT. `sequence` and `index` are the address in EXECUTIONS.
     """
 
     entry_id: str
     sequence: int
+    index: int
     kind: str
     subscription_id: str | None
     influencer_id: str | None
@@ -45,18 +46,18 @@ class Balance(Struct, frozen=True, kw_only=True):
 
 
 async def ledger(
-    db: Reader, subscriber_id: str, *, after: tuple[datetime, int] | None = None, limit: int = 50
+    db: Reader, subscriber_id: str, *, after: tuple[datetime, int, int] | None = None, limit: int = 50
 ) -> list[LedgerLine]:
-    """A subscriber's entries, newest first, after the (booked_at, sequence) of the last entry of the page before.
+    """A subscriber's entries, newest first, after (booked_at, sequence, index) of the last entry of the page before.
 
-    Reads ledger_entry by its index on (subscriber_id, booked_at).
+    Reads booking by its index on (subscriber_id, booked_at).
     """
-    behind = "AND booked_at <= $3 AND (booked_at, sequence) < ($3, $4)" if after else ""
+    behind = "AND booked_at <= $3 AND (booked_at, sequence, index) < ($3, $4, $5)" if after else ""
     return await many(
         db,
         LedgerLine,
         f"SELECT {_LINE} FROM ledger_entry WHERE subscriber_id = $1 {behind} "
-        "ORDER BY booked_at DESC, sequence DESC LIMIT $2",
+        "ORDER BY booked_at DESC, sequence DESC, index DESC LIMIT $2",
         subscriber_id,
         limit,
         *(after or ()),
@@ -66,7 +67,7 @@ async def ledger(
 async def ledger_of_attempt(db: Reader, attempt_id: str) -> list[LedgerLine]:
     """The entries of one decision, in order."""
     return await many(
-        db, LedgerLine, f"SELECT {_LINE} FROM ledger_entry WHERE attempt_id = $1 ORDER BY sequence", attempt_id
+        db, LedgerLine, f"SELECT {_LINE} FROM ledger_entry WHERE attempt_id = $1 ORDER BY sequence, index", attempt_id
     )
 
 

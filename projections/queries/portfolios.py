@@ -89,7 +89,7 @@ SELECT p.venue, p.asset, p.share_micros, p.cost_micros, p.average_price_micros, 
     coalesce(o.price_micros, m.price_micros, (
         SELECT e.price_micros FROM ledger_entry e
         WHERE e.subscriber_id = $1 AND e.venue = p.venue AND e.asset = p.asset
-        ORDER BY e.booked_at DESC, e.sequence DESC LIMIT 1
+        ORDER BY e.booked_at DESC, e.sequence DESC, e.index DESC LIMIT 1
     ), p.average_price_micros) AS mark_micros,
     coalesce(o.detect_time, m.marked_at) AS marked_at
 FROM position p LEFT JOIN market_price m USING (venue, asset) LEFT JOIN outcome_payout o USING (venue, asset)
@@ -190,6 +190,6 @@ LEFT JOIN LATERAL (
     SELECT price_micros FROM ledger_entry l
     WHERE l.subscriber_id = $1 AND l.venue = b.venue AND l.asset = b.asset AND l.booked_at < $2
         AND l.booked_at >= coalesce(m.minute + interval '1 minute', '-infinity')
-    ORDER BY booked_at DESC, sequence DESC LIMIT 1
+    ORDER BY booked_at DESC, sequence DESC, index DESC LIMIT 1
 ) e ON true
 """

@@ -178,7 +178,7 @@ SELECT b.influencer_id, sum(b.entries) AS entries, sum(b.fee_micros) AS fee_micr
     sum(b.cash_micros + div(b.share_micros * coalesce(o.price_micros, m.price_micros, (
         SELECT e.price_micros FROM ledger_entry e
         WHERE e.subscriber_id = $1 AND e.venue = b.venue AND e.asset = b.asset
-        ORDER BY e.booked_at DESC, e.sequence DESC LIMIT 1
+        ORDER BY e.booked_at DESC, e.sequence DESC, e.index DESC LIMIT 1
     ), 0), 1000000)) AS profit_micros
 FROM ledger_balance b
 LEFT JOIN market_price m USING (venue, asset) LEFT JOIN outcome_payout o USING (venue, asset)

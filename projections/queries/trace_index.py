@@ -7,15 +7,15 @@ from typing import Any
 
 import asyncpg
 
-from domain.ids import derived, ledger_entry_id
+from domain.ids import derived
 from projections.queries.fetch import Reader
 
 _ATTEMPTS = """
 SELECT attempt_id, 'decision' AS found_as FROM copy_attempt WHERE attempt_id = $1
 UNION ALL SELECT attempt_id, 'request' FROM copy_attempt WHERE attempt_id = $2
 UNION ALL SELECT attempt_id, 'order' FROM execution WHERE order_id = $1 OR cloid = $1
-UNION ALL SELECT attempt_id, 'fill' FROM executable_fill WHERE fill_id = $1
-UNION ALL SELECT attempt_id, 'ledger entry' FROM ledger_entry WHERE entry_id = $1 AND attempt_id IS NOT NULL
+UNION ALL SELECT attempt_id, 'fill' FROM booking WHERE source_event_id = $1 AND attempt_id IS NOT NULL
+UNION ALL SELECT attempt_id, 'ledger entry' FROM booking WHERE source_event_id = ANY($3) AND attempt_id IS NOT NULL
 """
 _GROUP = """
 SELECT closed_sequence, 'signal group' AS found_as FROM signal_group WHERE group_id = $1
@@ -41,7 +41,7 @@ class PostgresTraceIndex:
         self._database = database
 
     async def find_attempts(self, wanted: str) -> tuple[str, list[str]] | None:
-        rows = await self._find(_ATTEMPTS, wanted, derived("att", wanted))
+        rows = await self._find(_ATTEMPTS, wanted, derived("att", wanted), _booked_by(wanted))
         return (rows[0]["found_as"], [row["attempt_id"] for row in rows]) if rows else None
 
     async def find_group(self, wanted: str) -> tuple[str, int] | None:
@@ -54,8 +54,8 @@ class PostgresTraceIndex:
         return (rows[0]["found_as"], trades) if rows else None
 
     async def find_cash_entry(self, wanted: str) -> int | None:
-        query = "SELECT sequence FROM ledger_entry WHERE entry_id IN ($1, $2)"
-        rows = await self._find(query, wanted, ledger_entry_id(wanted))
+        query = "SELECT sequence FROM booking WHERE source_event_id = ANY($1) AND attempt_id IS NULL"
+        rows = await self._find(query, [wanted, *_booked_by(wanted)])
         return rows[0]["sequence"] if rows else None
 
     async def groups_of_signals(self, signal_ids: list[str]) -> list[int]:
@@ -97,12 +97,22 @@ class PostgresTraceIndex:
 
     async def ledger(self, attempt_id: str) -> list[dict[str, Any]]:
         rows = await self._database.fetch(
-            "SELECT * FROM ledger_entry WHERE attempt_id = $1 ORDER BY sequence", attempt_id
+            "SELECT * FROM ledger_entry WHERE attempt_id = $1 ORDER BY sequence, index", attempt_id
         )
         return [dict(row) for row in rows]
 
-    async def _find(self, query: str, *wanted: str) -> Sequence[Any]:
+    async def _find(self, query: str, *wanted: object) -> Sequence[Any]:
         try:
             return await self._database.fetch(query, *wanted)
         except asyncpg.UndefinedTableError:
             return ()
+
+
+_BOOKED = ("fil", "dep", "set")
+"""The kinds of the ids of events that ledger entries book."""
+
+
+def _booked_by(entry_id: str) -> list[str]:
+    """The ids that the event of a ledger entry can have: fil_abc, dep_abc or set_abc for led_abc."""
+    kind, _, rest = entry_id.partition("_")
+    return [f"{of}_{rest}" for of in _BOOKED] if kind == "led" else []

@@ -15,8 +15,6 @@ from projections.engine.rebuild import Rebuilt, rebuild
 from projections.engine.runner import Engine
 from projections.models.copy_attempt import CopyAttempts
 from projections.models.event_count import EventCounts
-from projections.models.executable_fill import ExecutableFills
-from projections.models.execution import Executions
 from projections.models.ledger_entry import LedgerEntries
 from projections.models.position import Positions
 from projections.models.signal_group import SignalGroups
@@ -24,14 +22,14 @@ from projections.models.trade_event import TradeEvents
 from streams.connection import Connection
 from streams.dead_letters import DeadLettered, decode
 from streams.reader import read_all
+from tests.projections.fills import Fills
 from tests.streams.deadlines import settled
 
 CORE: tuple[Projection, ...] = (
     TradeEvents(),
     SignalGroups(),
     CopyAttempts(),
-    ExecutableFills(),
-    Executions(),
+    Fills(),
     Positions(),
     LedgerEntries(),
     EventCounts(),

@@ -31,6 +31,19 @@ def recorded(event: Struct, stream: str, sequence: int, *, at: int = 0, cause: s
     return CODEC.decode(stream, sequence, "a.b", payload)[0]
 
 
+def recorded_commit(
+    events: Sequence[Struct], stream: str, sequence: int, *, cause: str | None = None
+) -> list[Recorded]:
+    """The events of one commit as a reader of the log gets them."""
+    payload = CODEC.encode_commit(
+        [(f"{stream}.{sequence}.{index}", event) for index, event in enumerate(events)],
+        source="tests",
+        time_ns=0,
+        causation=cause,
+    )
+    return CODEC.decode(stream, sequence, "a.b", payload)
+
+
 @asynccontextmanager
 async def tables(dsn: str, projections: Sequence[Projection] = PROJECTIONS) -> AsyncIterator[Session]:
     """A session on a database that has the projections' empty tables."""

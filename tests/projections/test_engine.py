@@ -54,7 +54,7 @@ async def test_all_read_models_are_built_and_a_second_run_continues(log: Connect
         "quote": 60,
         "group_fan_out": 60,
         "copy_attempt": 60,
-        "executable_fill": sum(n % 3 for n in executed),
+        "fill": sum(n % 3 for n in executed),
         "execution": len(executed),
         "position": len({(n % 7, n % 3) for n in executed}),
         "ledger_entry": 6 + sum(n % 3 for n in executed),

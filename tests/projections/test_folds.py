@@ -19,7 +19,6 @@ from domain.events import (
     QuoteCaptured,
     QuoteFailed,
     SignalRecorded,
-    TradeSide,
 )
 from domain.reason_codes import Reason
 from handlers.live.event_codec import ALL, codec
@@ -27,15 +26,14 @@ from projections.engine.mapping import sequence_of
 from projections.engine.projection import Projection
 from projections.engine.table import Add, Change, Insert, Update, Upsert, timestamp
 from projections.models import PROJECTIONS
-from projections.models.copy_attempt import COPY_ATTEMPT, CopyAttempts
+from projections.models.copy_attempt import COPY_ATTEMPT, LATER_ORDER, LATER_RESULT, CopyAttempts
 from projections.models.event_count import EVENT_COUNT, EventCounts
-from projections.models.executable_fill import EXECUTABLE_FILL, ExecutableFills
-from projections.models.execution import EXECUTION, Executions
-from projections.models.ledger_entry import LEDGER_BALANCE, LEDGER_ENTRY, LedgerEntries
+from projections.models.ledger_entry import BOOKING, LEDGER_BALANCE, LedgerEntries
 from projections.models.position import POSITION, Positions
 from projections.models.signal_group import FAN_OUT, QUOTE, SIGNAL_GROUP, SignalGroups
 from projections.models.trade_event import TRADE_EVENT, TradeEvents
 from streams.envelope import Recorded
+from tests.projections.model_tables import recorded_commit
 from tests.streams.examples import example
 
 CODEC = codec()
@@ -113,44 +111,47 @@ def test_copy_attempt() -> None:
     assert change.row["decided_at"] == AT
 
 
-def test_executable_fill() -> None:
-    event = example(OrderFilled, fill_id="f", order_id="o", trade_side=TradeSide.SELL, share_delta_micros=-7)
-    change = folded(ExecutableFills(), recorded(event))
-    assert isinstance(change, Insert)
-    assert change.table is EXECUTABLE_FILL
-    assert change.row.keys() == EXECUTABLE_FILL.columns.keys()
-    assert (change.row["fill_id"], change.row["order_id"], change.row["sequence"]) == ("f", "o", 41)
-    assert (change.row["trade_side"], change.row["share_micros"], change.row["filled_at"]) == ("SELL", 7, AT)
+def test_an_order_of_the_commit_of_its_decision_is_in_its_row() -> None:
+    of = {"attempt_id": "a", "order_id": "o"}
+    events = [
+        example(CashDeposited),
+        example(CopyDecided, attempt_id="a"),
+        example(OrderSubmitted, share_micros=9, **of),
+        example(OrderFilled, **of),
+        example(ExecutionCompleted, filled_micros=8, reasons=(Reason.PARTIAL_FILL,), **of),
+        example(CopyDecided, attempt_id="b", decision=Decision.SKIP),
+    ]
+    commit = recorded_commit(events, "EXECUTIONS", 41, cause="REQUESTS:7.3")
+    (ordered,), (skipped,) = (CopyAttempts().changes(commit[place]) for place in (1, 5))
+    assert isinstance(ordered, Insert)
+    assert isinstance(skipped, Insert)
+    place = ("sequence", "index", "request_sequence", "request_index")
+    assert [[change.row[name] for name in place] for change in (ordered, skipped)] == [[41, 1, 7, 3], [41, 5, 7, 3]]
+    order = ("order_id", "order_share_micros", "filled_micros", "vwap_micros", "order_reasons", "completed_at")
+    assert [ordered.row[name] for name in order] == ["o", 9, 8, 7, '["PARTIAL_FILL"]', AT]
+    assert [skipped.row[name] for name in order] == [None] * 6
+    assert [list(CopyAttempts().changes(commit[place])) for place in (2, 4)] == [[], []]
 
 
-def test_execution_is_submitted() -> None:
-    change = folded(Executions(), recorded(example(OrderSubmitted, order_id="o")))
-    assert isinstance(change, Insert)
-    assert change.table is EXECUTION
-    assert change.row.keys() | {"completed_sequence", "completed_at", "reasons"} == EXECUTION.columns.keys()
-    assert (change.row["order_id"], change.row["status"], change.row["filled_micros"]) == ("o", "SUBMITTED", 0)
-
-
-@pytest.mark.parametrize(
-    ("filled", "requested", "status"),
-    [(0, 10, "UNFILLED"), (4, 10, "PARTIAL"), (10, 10, "FILLED"), (0, 0, "UNFILLED")],
-)
-def test_execution_is_completed(filled: int, requested: int, status: str) -> None:
-    event = example(ExecutionCompleted, order_id="o", filled_micros=filled, requested_micros=requested)
-    assert folded(Executions(), recorded(event)) == Update(
-        EXECUTION,
-        ("o",),
-        {
-            "completed_sequence": 41,
-            "status": status,
-            "filled_micros": filled,
-            "notional_micros": 7,
-            "fee_micros": 7,
-            "average_price_micros": 7,
-            "reasons": f'["{next(iter(Reason)).value}"]',
-            "completed_at": AT,
-        },
-    )
+def test_an_order_of_another_commit_has_a_row_of_its_own() -> None:
+    submitted = folded(CopyAttempts(), recorded(example(OrderSubmitted, order_id="o")))
+    assert isinstance(submitted, Insert)
+    assert submitted.table is LATER_ORDER
+    assert (submitted.row["order_id"], submitted.row["sequence"]) == ("o", 41)
+    completed = folded(CopyAttempts(), recorded(example(ExecutionCompleted, order_id="o", filled_micros=3)))
+    assert isinstance(completed, Insert)
+    assert completed.table is LATER_RESULT
+    assert completed.row == {
+        "order_id": "o",
+        "sequence": 41,
+        "requested_micros": 7,
+        "filled_micros": 3,
+        "notional_micros": 7,
+        "fee_micros": 7,
+        "average_price_micros": 7,
+        "reasons": f'["{next(iter(Reason)).value}"]',
+        "completed_at": AT,
+    }
 
 
 def test_position() -> None:
@@ -181,17 +182,18 @@ def test_ledger_entry_of_cash(amount: int, kind: str) -> None:
         {"entries": 1, "share_micros": 0, "cash_micros": amount, "fee_micros": 0},
     )
     assert entry == Insert(
-        LEDGER_ENTRY,
-        dict.fromkeys(LEDGER_ENTRY.columns)
+        BOOKING,
+        dict.fromkeys(BOOKING.columns)
         | {
-            "entry_id": "led_d",
             "sequence": 41,
+            "index": 0,
             "kind": kind,
             "subscriber_id": "ann",
             "source_event_id": "d",
             "share_delta_micros": 0,
             "cash_delta_micros": amount,
             "price_micros": 0,
+            "notional_micros": 0,
             "fee_micros": 0,
             "booked_at": AT,
         },
@@ -207,11 +209,11 @@ def test_ledger_entry_of_a_trade() -> None:
         ("ann", "the influencer_id", "hyperliquid", "the asset"),
         {"entries": 1, "share_micros": -2, "cash_micros": 9, "fee_micros": 7},
     )
-    assert change.row.keys() == LEDGER_ENTRY.columns.keys()
+    assert change.row.keys() == BOOKING.columns.keys()
     assert {
-        key: change.row[key] for key in ("entry_id", "kind", "source_event_id", "share_delta_micros")
+        key: change.row[key] for key in ("order_id", "kind", "source_event_id", "share_delta_micros")
     } | {"cash": change.row["cash_delta_micros"]} == {
-        "entry_id": "led_f",
+        "order_id": "the order_id",
         "kind": "TRADE",
         "source_event_id": "f",
         "share_delta_micros": -2,

@@ -10,24 +10,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from domain.events import CopyDecided, OrderFilled, OrderSubmitted
+from domain.events import CashDeposited, CopyDecided, ExecutionCompleted, OrderFilled, OrderSubmitted
 from handlers.live.event_codec import ALL, codec
 from projections.engine.event_decoder import EventDecoder, Unreadable
-from projections.engine.mapping import CAUSE, SEQUENCE, From, add, insert, sequence_of, sequences_of, upsert
+from projections.engine.mapping import CAUSE, INDEX, SEQUENCE, From, add, insert, sequence_of, sequences_of, upsert
 from projections.engine.projection import ANY, Projection, shape
 from projections.engine.row_batch import RowBatch
 from projections.engine.table import Add, Change, Table, timestamp
 from projections.models import PROJECTIONS
-from projections.models.copy_attempt import CopyAttempts
+from projections.models.copy_attempt import COPY_ATTEMPT, CopyAttempts
 from projections.models.event_count import EventCounts
-from projections.models.executable_fill import EXECUTABLE_FILL, ExecutableFills
-from projections.models.execution import Executions
-from projections.models.ledger_entry import LEDGER_BALANCE
+from projections.models.ledger_entry import LEDGER_BALANCE, LedgerEntries
 from projections.models.portfolio_snapshot import PortfolioSnapshots
 from projections.models.position import Positions
 from streams.bulk_replay import Block
 from streams.envelope import Recorded
 from streams.topology import EXECUTIONS
+from tests.projections.fills import FILL, Fills
 from tests.streams.examples import example
 
 CODEC = codec()
@@ -88,21 +87,21 @@ def test_rows_of_a_block_equal_rows_made_one_by_one(projection: Projection) -> N
 
 
 def test_folding_projections_get_the_rest_of_a_block() -> None:
-    fills, orders = ExecutableFills(), Executions()
+    fills, orders = Fills(), Orders()
     payloads = history(["order.filled", "order.submitted", "position.changed"], random.Random(1))
     decoder = EventDecoder(CODEC, "EXECUTIONS", [fills, orders, Positions(), EventCounts()])
     made, left = decoder.mapped(block(payloads))
-    assert {each.mapped.table.name for each in made} == {"executable_fill", "position", "event_count"}
+    assert {each.mapped.table.name for each in made} == {"fill", "position", "event_count"}
     submitted = [payload for payload in payloads if b"order.submitted" in payload]
     assert left.payloads == submitted
-    positions = dict.fromkeys(("executable_fill", "execution", "position", "event_count"), 0)
+    positions = dict.fromkeys(("fill", "orders", "position", "event_count"), 0)
     decoded = list(decoder.events(zip(*left, strict=True), positions, folded=True))
     assert [wanting for _, wanting in decoded] == [(orders,)] * len(submitted)
 
 
 def test_a_block_with_an_invalid_event_is_not_mapped() -> None:
     payloads = history(["order.filled"], random.Random(2), 5)
-    decoder = EventDecoder(CODEC, "EXECUTIONS", [ExecutableFills()])
+    decoder = EventDecoder(CODEC, "EXECUTIONS", [Fills()])
     for bad in (payloads[2].replace(b'"BUY"', b'"UP"'), stored(example(OrderFilled, filled_at=10**30), 3)):
         with pytest.raises((msgspec.MsgspecError, OverflowError)):
             decoder.mapped(block([*payloads, bad]))
@@ -110,16 +109,16 @@ def test_a_block_with_an_invalid_event_is_not_mapped() -> None:
 
 def test_payloads_with_other_white_space_are_mapped_in_order() -> None:
     ours, theirs = stored(example(OrderFilled), 1), b" " + stored(example(OrderFilled), 2)
-    decoder = EventDecoder(CODEC, "EXECUTIONS", [ExecutableFills()])
+    decoder = EventDecoder(CODEC, "EXECUTIONS", [Fills()])
     made, left = decoder.mapped(block([ours, theirs]))
-    assert [(each.projection, len(each.rows)) for each in made] == [("executable_fill", 2)]
+    assert [(each.projection, len(each.rows)) for each in made] == [("fill", 2)]
     assert left.payloads == []
 
 
 def test_every_event_of_a_commit_is_mapped() -> None:
     events = [(f"fill-{number}", example(OrderFilled, fill_id=f"fill-{number}")) for number in range(3)]
     payload = CODEC.encode_commit(events, source="s", time_ns=1, causation="REQUESTS:7.1")
-    made, _ = EventDecoder(CODEC, "EXECUTIONS", [ExecutableFills()]).mapped(block([payload]))
+    made, _ = EventDecoder(CODEC, "EXECUTIONS", [Fills()]).mapped(block([payload]))
     ((_, mapped, rows),) = made
     column = list(mapped.table.columns).index("fill_id")
     assert [row[column] for row in rows] == ["fill-0", "fill-1", "fill-2"]
@@ -157,6 +156,15 @@ def test_an_event_is_processed_by_the_projections_whose_fields_can_be_decoded() 
     ]
 
 
+class Orders(Projection):
+    """Folds whole orders."""
+
+    name = "orders"
+    reads = (EXECUTIONS,)
+    types = frozenset({"order.submitted"})
+    tables = ()
+
+
 class Decisions(Projection):
     """Folds whole decisions."""
 
@@ -176,6 +184,47 @@ def of(mapped: Any, **fields: Any) -> Change:
     (event,) = CODEC.decode("EXECUTIONS", 41, "a.b", payload)
     change: Change = mapped.change(event)
     return change
+
+
+def test_rows_of_a_block_of_commits_equal_rows_made_one_by_one() -> None:
+    """Decisions with and without an order in their commit, two in one commit, and orders of earlier decisions."""
+    chance = random.Random(4)
+    payloads = []
+    for number in range(0, 120, 2):
+        events: list[Struct] = [example(CashDeposited, deposit_id=f"d{number}")]
+        for attempt in (f"a{number}", f"a{number + 1}"):
+            of = {"attempt_id": attempt, "order_id": f"o-{attempt}"}
+            kinds: list[type[Struct]] = [CopyDecided, OrderSubmitted, OrderFilled, ExecutionCompleted]
+            chosen = [kind for kind in kinds if chance.random() < 0.7]
+            fields: list[dict[str, Any]] = [
+                of if kind is not CopyDecided else {"attempt_id": attempt} for kind in chosen
+            ]
+            events += [
+                example(kind, **own, decided_at=number * 10**9) if kind is CopyDecided else example(kind, **own)
+                for kind, own in zip(chosen, fields, strict=True)
+            ]
+        chance.shuffle(events)
+        ids = [(f"{number}.{place}", event) for place, event in enumerate(events)]
+        payloads.append(CODEC.encode_commit(ids, source="s", time_ns=number, causation=f"REQUESTS:{number}.5"))
+    attempts = CopyAttempts()
+    decoder = EventDecoder(CODEC, "EXECUTIONS", [attempts, LedgerEntries(), EventCounts()])
+    alone, together = RowBatch(), RowBatch()
+    positions = dict.fromkeys(("copy_attempt", "ledger_entry", "event_count"), 0)
+    for event, wanting in decoder.events(zip(*block(payloads), strict=True), positions):
+        assert isinstance(event, Recorded)
+        for each in wanting:
+            alone.merge(each.changes(event))
+    for made in decoder.mapped(block(payloads))[0]:
+        together.take(made.mapped, made.rows)
+    for rows in (alone, together):
+        for appended in rows._appended.values():
+            appended.sort(key=repr)
+    assert waiting(together) == waiting(alone)
+    assert {name for name, rows in alone._appended.items() if rows} == {
+        "copy_attempt", "later_order", "later_result", "booking",
+    }  # fmt: skip
+    ordered = [row for row in alone._appended["copy_attempt"] if row[list(COPY_ATTEMPT.columns).index("order_id")]]
+    assert 0 < len(ordered) < len(alone._appended["copy_attempt"])
 
 
 def test_sources_of_columns() -> None:
@@ -228,19 +277,19 @@ def test_of_several_types_that_upsert_a_row_the_last_event_wins() -> None:
 
 
 def test_fold_is_not_called_for_mapped_types() -> None:
-    class Observer(ExecutableFills):
+    class Observer(Fills):
         def fold(self, event: Recorded) -> Iterator[Change]:
             raise AssertionError(event)
 
     (event,) = CODEC.decode("EXECUTIONS", 1, "a.b", stored(example(OrderFilled), 1))
-    assert list(Observer().changes(event)) == list(ExecutableFills().changes(event))
+    assert list(Observer().changes(event)) == list(Fills().changes(event))
 
 
 def test_a_changed_map_changes_the_shape() -> None:
-    class Other(ExecutableFills):
-        maps: ClassVar = {"order.filled": (insert(EXECUTABLE_FILL, OrderFilled, sequence=CAUSE),)}
+    class Other(Fills):
+        maps: ClassVar = {"order.filled": (insert(FILL, OrderFilled, sequence=CAUSE, index=INDEX),)}
 
-    assert shape(Other()) != shape(ExecutableFills())
+    assert shape(Other()) != shape(Fills())
 
 
 @given(st.lists(st.one_of(st.none(), st.from_regex(r"\A([1-3A:]{0,4}:)?[0-9]{1,2}(\.[0-9]{1,2})?\Z"), st.just(""))))

@@ -129,7 +129,7 @@ async def test_pages_of_the_ledger_hold_every_entry_once_newest_first(database: 
         await booked(session, structs.replace(deposited(id="other"), subscriber_id="eve"), first=100)
         seen: list[LedgerLine] = []
         while page := await ledger(
-            session, "sam", after=(seen[-1].booked_at, seen[-1].sequence) if seen else None, limit=limit
+            session, "sam", after=(seen[-1].booked_at, seen[-1].sequence, seen[-1].index) if seen else None, limit=limit
         ):
             assert len(page) <= limit
             seen += page

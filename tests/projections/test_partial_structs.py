@@ -10,17 +10,17 @@ from projections.engine.event_decoder import EventDecoder, Unreadable
 from projections.engine.partial_structs import partial_struct
 from projections.engine.projection import Projection
 from projections.models.copy_attempt import CopyAttempts
-from projections.models.executable_fill import ExecutableFills
 from projections.models.ledger_entry import LedgerEntries
 from projections.models.position import Positions
 from streams.envelope import Recorded
 from streams.topology import EXECUTIONS
+from tests.projections.fills import Fills
 from tests.streams.examples import example
 
 CODEC = codec()
 EVENTS = [
     (CopyAttempts(), example(CopyDecided, reasons=(Reason.NO_QUOTE, Reason.SPREAD_TOO_WIDE))),
-    (ExecutableFills(), example(OrderFilled)),
+    (Fills(), example(OrderFilled)),
     (LedgerEntries(), example(OrderFilled, venue=Venue.HYPERLIQUID)),
     (Positions(), example(PositionChanged)),
 ]
@@ -57,7 +57,7 @@ class Folding(Projection):
 
 
 def test_folding_projections_get_the_whole_event_beside_the_partial_one() -> None:
-    fills, folding = ExecutableFills(), Folding()
+    fills, folding = Fills(), Folding()
     (whole, first), (partial, second) = events(stored(example(OrderFilled)), fills, folding)
     assert (first, second) == ((folding,), (fills,))
     assert isinstance(whole, Recorded)
@@ -67,7 +67,7 @@ def test_folding_projections_get_the_whole_event_beside_the_partial_one() -> Non
 
 
 def test_an_unknown_value_is_unreadable_once_for_all_projections() -> None:
-    fills, folding = ExecutableFills(), Folding()
+    fills, folding = Fills(), Folding()
     payload = stored(example(OrderFilled, venue=Venue.HYPERLIQUID)).replace(b'"hyperliquid"', b'"nowhere"')
     ((found, wanting),) = events(payload, fills, folding)
     assert isinstance(found, Unreadable)

@@ -21,6 +21,7 @@ from projections.queries import (
     shadows,
     subscribers,
     system,
+    trace_index,
 )
 from projections.queries.fetch import Reader
 from tests.conftest import Databases
@@ -39,13 +40,12 @@ AT = f"'{BEGIN}'::timestamptz + n * interval '{DAYS} days' / {ROWS}"
 WHO = f"'sub-' || n % {INFLUENCERS}"
 WHOM = f"'inf-' || n % {INFLUENCERS}"
 LARGE: dict[str, dict[str, str]] = {
-    "ledger_entry": {
-        "entry_id": "'e' || n",
+    "booking": {
+        "source_event_id": "'f' || n",
         "attempt_id": "'a' || n / 2",
         "subscriber_id": WHO,
         "influencer_id": WHOM,
         "sequence": "n",
-        "source_event_id": "'f' || n",
         "booked_at": AT,
     },
     "copy_attempt": {
@@ -55,13 +55,6 @@ LARGE: dict[str, dict[str, str]] = {
         "subscriber_id": WHO,
         "sequence": "n",
         "decided_at": AT,
-    },
-    "executable_fill": {
-        "fill_id": "'f' || n",
-        "attempt_id": "'a' || n",
-        "subscriber_id": WHO,
-        "sequence": "n",
-        "filled_at": AT,
     },
     "portfolio_snapshot": {"subscriber_id": WHO, "minute": f"date_trunc('minute', {AT})", "taken_at": AT},
     "trade_event": {
@@ -167,7 +160,7 @@ Asked = Callable[[Reader], Awaitable[Any]]
 
 PAGES: dict[str, Asked] = {
     "ledger": lambda db: ledger.ledger(db, "sub-7"),
-    "ledger, later": lambda db: ledger.ledger(db, "sub-7", after=(NOON, 5)),
+    "ledger, later": lambda db: ledger.ledger(db, "sub-7", after=(NOON, 5, 0)),
     "ledger of an attempt": lambda db: ledger.ledger_of_attempt(db, "a77"),
     "balances": lambda db: ledger.balances(db, "sub-7"),
     "attempts of a group": lambda db: attempts.attempts_of_group(db, "g77"),
@@ -176,6 +169,10 @@ PAGES: dict[str, Asked] = {
     "attempts": lambda db: attempts.attempts(db),
     "attempts, later": lambda db: attempts.attempts(db, after=(NOON, 5)),
     "attempt": lambda db: attempts.attempt(db, "a77"),
+    "orders of an attempt": lambda db: attempts.orders_of_attempt(db, "a77"),
+    "orders of a subscriber": lambda db: attempts.orders_of_subscriber(db, "sub-7"),
+    "trace of an order": lambda db: trace_index.PostgresTraceIndex(db).find_attempts("o77"),
+    "trace of a ledger entry": lambda db: trace_index.PostgresTraceIndex(db).find_cash_entry("led_77"),
     "fills of an attempt": lambda db: attempts.fills_of_attempt(db, "a77"),
     "snapshots of a day": lambda db: portfolios.snapshots(db, "sub-7", NOON, NOON + DAY),
     "portfolio": lambda db: portfolios.portfolio(db, "sub-7"),
@@ -206,7 +203,7 @@ async def test_a_page_is_read_by_an_index(large: Session, page: str) -> None:
 async def test_a_sequential_scan_is_detected(large: Session) -> None:
     db = Explaining(large)
     await db.fetch("SELECT count(*) FROM ledger_entry WHERE price_micros = 3")
-    assert scanned(db.plans[0]) == {"ledger_entry"}
+    assert scanned(db.plans[0]) == {"booking"}
 
 
 async def test_a_time_span_reads_only_the_partitions_of_its_days(large: Session) -> None:

@@ -13,8 +13,6 @@ from domain.micros import MICRO, times
 from projections.engine.projection import Projection
 from projections.engine.table import timestamp
 from projections.models.copy_attempt import CopyAttempts
-from projections.models.executable_fill import ExecutableFills
-from projections.models.execution import Executions
 from projections.models.ledger_entry import LedgerEntries
 from projections.models.market import Markets
 from projections.models.market_price_snapshot import MarketPriceSnapshots
@@ -36,8 +34,6 @@ from tests.streams.examples import example
 
 NEEDED: tuple[Projection, ...] = (
     CopyAttempts(),
-    ExecutableFills(),
-    Executions(),
     LedgerEntries(),
     Positions(),
     SignalGroups(),

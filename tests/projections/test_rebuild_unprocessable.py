@@ -10,12 +10,12 @@ from gateways.embedded import Addresses
 from handlers.live.event_codec import codec
 from projections.engine.errors import UnprocessableRowError
 from projections.engine.point_in_time import build_as_of
-from projections.models.executable_fill import ExecutableFills
 from projections.models.position import Positions
 from streams.append import Record, append
 from streams.connection import Connection
 from tests.projections.engines import built, contents, dead_letters, rebuilt
 from tests.projections.example_log import append_events, flows
+from tests.projections.fills import Fills
 from tests.projections.notes import Notes, deposit
 from tests.streams.examples import example
 
@@ -77,13 +77,13 @@ async def test_an_unprocessable_event_of_a_mapped_type_is_named(
         return "EXECUTIONS", "executions.1.ann", example(OrderFilled, fill_id=f"fil_{number}", **fields)
 
     await append_events(log, [fill(1), fill(2, **bad), fill(3)])
-    await built(log, database, (ExecutableFills(),))
-    before = await contents(database, (ExecutableFills(),))
-    assert [row[0] for row in before["executable_fill"]] == ["fil_1", "fil_3"]
+    await built(log, database, (Fills(),))
+    before = await contents(database, (Fills(),))
+    assert [row[0] for row in before["fill"]] == ["fil_1", "fil_3"]
     assert [dead_letter.sequence for dead_letter in await dead_letters(log)] == [2]
     with pytest.raises(UnprocessableRowError, match=r"the event EXECUTIONS:2 \(order.filled EXECUTIONS.1\)"):
-        await rebuilt(running, database, (ExecutableFills(),))
-    assert await contents(database, (ExecutableFills(),)) == before
+        await rebuilt(running, database, (Fills(),))
+    assert await contents(database, (Fills(),)) == before
 
 
 async def test_an_unreadable_event_stops_only_projections_that_process_every_type(

@@ -27,4 +27,4 @@ def test_a_read_model(tmp_path: Path) -> None:
     specs = [path for path in touched if path.startswith("tests/")]
     run(tree, "-m", "pytest", "-q", "-p", "no:cacheprovider", *specs, *GENERIC)
     listed = run(tree, "-c", "from projections.models import PROJECTIONS; print([each.name for each in PROJECTIONS])")
-    assert "'copy_attempt', 'skip_reason', 'executable_fill'" in listed
+    assert "'copy_attempt', 'skip_reason', 'position'" in listed

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import vibe.cli.exported_rows as rows_module
-from projections.engine.table import Table
+from projections.engine.table import Table, View
 from vibe.cli.exported_rows import Format, NothingToExportError, What, complete_file, export_rows
 from vibe.cli.time_arguments import BadTimeError, time_argument
 
@@ -23,6 +23,7 @@ LARGEST = 2**63 - 1
 VALUES: dict[str, Any] = {
     "text": 'a "quoted", \u2713 text\nin two lines',
     "bigint": -LARGEST,
+    "integer": -(2**31),
     "timestamptz": NOON,
     "text[]": ["ONE", "TWO"],
     "json": '{"checks": [1, 2]}',
@@ -31,31 +32,31 @@ VALUES: dict[str, Any] = {
 }
 
 
-def row(table: Table, number: int, time_column: str) -> dict[str, Any]:
+def row(table: Table | View, number: int, time_column: str) -> dict[str, Any]:
     made = {
         name: None if kind.endswith(" NULL") and number % 2 else VALUES[kind.removesuffix(" NULL")]
         for name, kind in table.columns.items()
     }
     made["sequence"] = number
-    made[table.key[0]] = f"id_{number:05d}"
+    made[next(iter(table.columns))] = f"id_{number:05d}"
     made[time_column] = NOON.replace(day=number % 28 + 1)
     return made
 
 
-def created(table: Table) -> str:
+def created(table: Table | View) -> str:
     return f"CREATE TABLE {table.name} ({', '.join(f'{name} {kind}' for name, kind in table.columns.items())})"
 
 
 async def filled(dsn: str, what: What, count: int) -> "asyncpg.Connection[Any]":
     """A database with a read model of so many rows."""
-    table, time_column = rows_module.TABLES[what]
+    table, time_column, projection = rows_module.TABLES[what]
     database: asyncpg.Connection[Any] = await asyncpg.connect(dsn)
     await database.execute(created(table))
     await database.execute("CREATE TABLE projection_position (projection text, stream text, position bigint)")
     rows = [row(table, number, time_column) for number in range(count, 0, -1)]
     records = [tuple(one.values()) for one in rows]
     await database.copy_records_to_table(table.name, records=records, columns=list(table.columns))
-    await database.execute("INSERT INTO projection_position VALUES ($1, 'EXECUTIONS', 77)", table.name)
+    await database.execute("INSERT INTO projection_position VALUES ($1, 'EXECUTIONS', 77)", projection)
     return database
 
 
@@ -70,7 +71,7 @@ async def exported(database: "asyncpg.Connection[Any]", what: What, form: Format
 @pytest.mark.parametrize("what", ["ledger", "attempts", "fills"])
 async def test_every_column_comes_out_exactly(database: str, what: What) -> None:
     connection = await filled(database, what, 3)
-    table, time_column = rows_module.TABLES[what]
+    table, time_column, _ = rows_module.TABLES[what]
     expected = [row(table, number, time_column) for number in (1, 2, 3)]
     read = pq.read_table(io.BytesIO(await exported(connection, what, "parquet")))
     assert read.column_names == list(table.columns)

@@ -14,21 +14,21 @@ import asyncpg
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from projections.engine.table import Table, timestamp
+from projections.engine.table import Table, View, timestamp
 from projections.models.copy_attempt import COPY_ATTEMPT
-from projections.models.executable_fill import EXECUTABLE_FILL
-from projections.models.ledger_entry import LEDGER_ENTRY
+from projections.models.ledger_entry import EXECUTABLE_FILL, LEDGER_ENTRY
 from vibe.cli.errors import CommandError, errors_about
 
 What = Literal["ledger", "attempts", "fills"]
 Format = Literal["parquet", "csv"]
 FORMATS = get_args(Format)
 
-TABLES: dict[What, tuple[Table, str]] = {
-    "ledger": (LEDGER_ENTRY, "booked_at"),
-    "attempts": (COPY_ATTEMPT, "decided_at"),
-    "fills": (EXECUTABLE_FILL, "filled_at"),
+TABLES: dict[What, tuple[Table | View, str, str]] = {
+    "ledger": (LEDGER_ENTRY, "booked_at", "ledger_entry"),
+    "attempts": (COPY_ATTEMPT, "decided_at", "copy_attempt"),
+    "fills": (EXECUTABLE_FILL, "filled_at", "ledger_entry"),
 }
+"""The rows, the column of their time, and the projection that builds them."""
 BATCH_ROWS = 10_000
 _TYPES = {
     "text": pa.string(),
@@ -70,16 +70,16 @@ async def export_rows(
     `since` is the first sequence or time to export, `until` the first that is not exported any more: each is (sequence
     of EXECUTIONS, None) or (None, nanoseconds) of the row's own time. Raises NothingToExportError.
     """
-    table, time_column = TABLES[what]
+    table, time_column, projection = TABLES[what]
     async with database.transaction(isolation="repeatable_read", readonly=True):
         if await database.fetchval("SELECT to_regclass($1)", table.name) is None:
             raise NothingToExportError(
                 f"the read model {table.name} is not built yet; `vibe up` or `vibe run projections` builds it"
             )
-        position = await _position(database, table.name)
+        position = await _position(database, projection)
         conditions, values = _conditions(time_column, since, until)
         total = await database.fetchval(f"SELECT count(*) FROM {table.name} {conditions}", *values)
-        order = f"ORDER BY sequence, {', '.join(table.key)}"
+        order = f"ORDER BY sequence, index, {', '.join(table.key)}"
         progress(0, total)
         if form == "csv":
             query = f"SELECT {', '.join(_csv_columns(table))} FROM {table.name} {conditions} {order}"
@@ -119,7 +119,7 @@ def _conditions(
     return f"WHERE {' AND '.join(conditions)}" if conditions else "", values
 
 
-def _csv_columns(table: Table) -> list[str]:
+def _csv_columns(table: Table | View) -> list[str]:
     columns = []
     for name, kind in table.columns.items():
         match kind.removesuffix(" NULL"):
@@ -135,7 +135,7 @@ def _csv_columns(table: Table) -> list[str]:
     return columns
 
 
-def _parquet_columns(table: Table) -> list[str]:
+def _parquet_columns(table: Table | View) -> list[str]:
     return [
         f"(extract(epoch FROM {name}) * 1000000)::bigint AS {name}" if kind.startswith("timestamptz") else name
         for name, kind in table.columns.items()
@@ -144,7 +144,7 @@ def _parquet_columns(table: Table) -> list[str]:
 
 async def _parquet(
     database: "asyncpg.Connection[Any]",
-    table: Table,
+    table: Table | View,
     query: str,
     values: list[Any],
     file: IO[bytes],
