@@ -114,9 +114,9 @@ async def get_subscriber(call: Call, asked: BySubscriber) -> SubscriberDetail:
 @routes.get("/subscribers/{subscriber_id}/ledger", "listLedger", reads=("ledger_entry",))
 async def list_ledger(call: Call, asked: OfSubscriber) -> Page[LedgerLine]:
     """A subscriber's ledger entries, newest first."""
-    after = decode(asked.cursor, tuple[datetime, int])
+    after = decode(asked.cursor, tuple[datetime, int, int])
     items = await ledger(call.site.pool, asked.subscriber_id, after=after, limit=asked.limit)
-    behind = encode(items[-1].booked_at, items[-1].sequence) if len(items) == asked.limit else None
+    behind = encode(items[-1].booked_at, items[-1].sequence, items[-1].index) if len(items) == asked.limit else None
     names = await asset_names(call.site.pool, {one.asset for one in items if one.asset})
     return Page(items=items, next=behind, names=names)
 
