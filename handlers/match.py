@@ -1,15 +1,22 @@
 """GROUPS -> REQUESTS: one execution request per subscription that wants a quoted group, and a summary of the rest."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from domain.configuration import Configuration
+from domain.events import ExecutionRequested
+from domain.ids import derived
 from domain.matching import match
+from domain.requests import own_part, shared_part
 from handlers.live.configuration import LiveConfiguration
 from streams import subjects
 from streams.envelope import Recorded
 from streams.processing.stage import Output, Stage
 from streams.subjects import Lane
 from streams.topology import GROUPS, REQUESTS
+
+_CHUNK = 200
+"""Requests in one commit at most: some 40 kB, which a lane decides in a few milliseconds."""
 
 
 class Match(Stage[None]):
@@ -43,6 +50,20 @@ class Match(Stage[None]):
 
 def _matched(directory: Configuration, event: Recorded, config_sequence: int) -> Iterator[Output]:
     requests, summary = match(directory, event.data, config_sequence)
-    for request in requests:
-        yield Output(subjects.requests(request.subscriber_id), request, request.request_id, request.group_id)
+    yield from _requested(requests)
     yield Output(subjects.matched(summary.influencer_id), summary, f"{summary.group_id}.matched", summary.group_id)
+
+
+def _requested(requests: list[ExecutionRequested]) -> Iterator[Output]:
+    """The requests of a group, at most `_CHUNK` in one commit, each for the subscribers of one class of partitions."""
+    of_class: defaultdict[int, list[ExecutionRequested]] = defaultdict(list)
+    for request in requests:
+        of_class[subjects.class_of(request.subscriber_id)].append(request)
+    for first_partition, members in sorted(of_class.items()):
+        for start in range(0, len(members), _CHUNK):
+            first, group_id = members[0], members[0].group_id
+            subject = subjects.requests(first_partition, first.influencer_id)
+            shared_id = derived("grr", group_id, first.quote.quote_id if first.quote else "", first_partition, start)
+            yield Output(subject, shared_part(first), shared_id, group_id, begins=True)
+            for request in members[start : start + _CHUNK]:
+                yield Output(subject, own_part(request), request.request_id, group_id)

@@ -25,6 +25,7 @@ from domain.events import (
     Event,
     ExecutionCompleted,
     ExecutionRequested,
+    GroupRequested,
     OrderFilled,
     OrderSubmitted,
     PortfolioScope,
@@ -37,6 +38,7 @@ from domain.paper_execution import execute_on_paper, position_after
 from domain.portfolio import Portfolio
 from domain.portfolio_maintenance import before_deciding, payouts
 from domain.portfolio_set import PortfolioSet
+from domain.requests import put_together
 from domain.venues import VENUES
 from handlers.live.configuration import LiveConfiguration
 from handlers.live.mark_prices import LiveMarkPrices
@@ -91,7 +93,7 @@ class Plan(Stage[PlanState]):
     writes = EXECUTIONS
     input_patterns = ("requests.{}.>",)
     state_patterns = ("executions.{}.>",)
-    input_types = frozenset({"execution.requested"})
+    input_types = frozenset({"group.requested", "execution.requested"})
     schema = 5
     saved_in_parts = True
 
@@ -130,10 +132,12 @@ class Plan(Stage[PlanState]):
 
     async def ready(self, events: list[Recorded]) -> None:
         if events:
-            await self._configuration.reached(max(event.data.config_sequence for event in events))
+            await self._configuration.reached(max(event.head.config_sequence for event in events))
 
     def handle(self, state: PlanState, event: Recorded, now: int) -> Iterator[Output]:
-        request: ExecutionRequested = event.data
+        if isinstance(event.data, GroupRequested):
+            return  # the requests behind it in its commit name it as their head
+        request = put_together(event.id, event.head, event.data)
         policy = self._policy_of(request)
         if request.subscriber_id not in self._configuration.directory.subscribers:
             raise UnprocessableError(f"subscriber {request.subscriber_id!r} is not in CONFIG")

@@ -13,6 +13,10 @@ LANE_COUNTS = (1, 2, 4, 8)
 MAX_TOKEN = 200
 """Characters; encoded they may be twelve times as many, and the server takes 4,096 bytes a line."""
 
+CLASS_WIDTH = 8
+"""Partitions in a class: the requests of a group are stored once a class, not once a subscriber. A lane holds whole
+classes."""
+
 _SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-:@#/")
 
 
@@ -27,6 +31,11 @@ def _partition(key: str) -> int:
     for byte in key.encode():
         value = ((value ^ byte) * 0x01000193) & 0xFFFFFFFF
     return value % PARTITIONS
+
+
+def class_of(key: str) -> int:
+    """The first partition of the class that a key's partition is in: 0, 8, ... 56."""
+    return partition(key) // CLASS_WIDTH * CLASS_WIDTH
 
 
 def partition_of(subject: str) -> str:
@@ -104,8 +113,9 @@ def marks(venue: str, key: str) -> str:
     return f"marks.{token(venue)}.{token(key)}"
 
 
-def requests(subscriber: str) -> str:
-    return f"requests.{partition(subscriber)}.{token(subscriber)}"
+def requests(first_partition: int, influencer: str) -> str:
+    """The subject of an influencer's requests for the subscribers of one class of partitions, named by its first."""
+    return f"requests.{first_partition}.{token(influencer)}"
 
 
 def matched(influencer: str) -> str:

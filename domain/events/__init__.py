@@ -47,7 +47,14 @@ from domain.events.groups import (
     SignalGrouped,
 )
 from domain.events.raw import RawReceived
-from domain.events.requests import ExecutionRequested, GroupMatched, RequestedQuote, Sizing
+from domain.events.requests import (
+    CopyRequested,
+    ExecutionRequested,
+    GroupMatched,
+    GroupRequested,
+    RequestedQuote,
+    Sizing,
+)
 from domain.events.signals import (
     AccountSeeded,
     FillObserved,
@@ -86,6 +93,7 @@ __all__ = [
     "ControlTarget",
     "CopyDecided",
     "CopyQueued",
+    "CopyRequested",
     "Decision",
     "EquityMarked",
     "Event",
@@ -97,6 +105,7 @@ __all__ = [
     "GapKind",
     "GroupClosed",
     "GroupMatched",
+    "GroupRequested",
     "GuardrailConfigured",
     "ImportActivated",
     "InfluencerConfigured",

@@ -7,8 +7,8 @@ import msgspec
 from msgspec import Struct
 
 
-class Event(Struct, frozen=True, kw_only=True):
-    """A fact. Its sequence, time, correlation and causation belong to the log."""
+class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A fact. Its sequence, time, correlation and causation belong to the log. Default values are not stored."""
 
 
 CATALOGUE: dict[str, type[Event]] = {}

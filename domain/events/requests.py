@@ -1,4 +1,9 @@
-"""Events of REQUESTS: which subscriptions are to decide on a group."""
+"""Events of REQUESTS: which subscriptions are to decide on a group.
+
+A commit of REQUESTS holds the requests of one group for the subscribers of one class of partitions: `group.requested`
+with what they share, then one `execution.requested` each. `ExecutionRequested` is both put together
+(domain/requests.py).
+"""
 
 from msgspec import Struct
 
@@ -8,7 +13,7 @@ from domain.reason_codes import Reason
 from domain.venues import Venue
 
 
-class Sizing(Struct, frozen=True, gc=False):
+class Sizing(Struct, frozen=True, gc=False, omit_defaults=True):
     """How much of a group a subscription copies; the field that the mode names is set, the others are zero."""
 
     mode: str
@@ -16,7 +21,7 @@ class Sizing(Struct, frozen=True, gc=False):
     notional_micros: int = 0
 
 
-class RequestedQuote(Struct, frozen=True):
+class RequestedQuote(Struct, frozen=True, omit_defaults=True):
     """The captured book as one side of it matters: best of both sides and the levels that the copy would take.
 
     `venue_time` is when the book is known to have been the venue's: the venue's time, where that states when it
@@ -42,8 +47,45 @@ class RequestedQuote(Struct, frozen=True):
         return (self.bid_micros + self.ask_micros) // 2
 
 
+@stored("group.requested")
+class GroupRequested(Event, frozen=True, kw_only=True):
+    """What the requests of a group share: the net effect of its window and the book that was captured for it."""
+
+    influencer_id: str
+    group_id: str
+    venue: Venue
+    asset: str
+    market: str
+    action: Action
+    trade_side: TradeSide
+    before_micros: int
+    after_micros: int
+    notional_micros: int
+    price_micros: int
+    event_time: int
+    detect_time: int
+    quote: RequestedQuote | None
+    quote_reason: Reason | None
+    config_sequence: int
+    position_state: PositionState = PositionState.KNOWN
+    influencer_equity_micros: int | None = None
+
+
 @stored("execution.requested")
-class ExecutionRequested(Event, frozen=True, kw_only=True):
+class CopyRequested(Event, frozen=True, kw_only=True):
+    """One subscription that is to decide on the group of its commit's first event. The event's id is the request's."""
+
+    subscription_id: str
+    subscriber_id: str
+    mode: Mode
+    sizing: Sizing
+    policy_hash: str
+    scope: PortfolioScope = PortfolioScope.SUBSCRIBER
+    opening_blocked: str | None = None
+    """The filter that wants no opening; what reduces a position goes through."""
+
+
+class ExecutionRequested(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One (subscription, group) pair to decide, with everything the decision needs but the portfolio."""
 
     request_id: str
@@ -70,7 +112,6 @@ class ExecutionRequested(Event, frozen=True, kw_only=True):
     config_sequence: int
     scope: PortfolioScope = PortfolioScope.SUBSCRIBER
     opening_blocked: str | None = None
-    """The filter that wants no opening; what reduces a position goes through."""
     position_state: PositionState = PositionState.KNOWN
     influencer_equity_micros: int | None = None
 

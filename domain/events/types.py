@@ -67,7 +67,7 @@ Level = tuple[int, int]
 """One book level: (price_micros, share_micros)."""
 
 
-class Terms(Struct, frozen=True):
+class Terms(Struct, frozen=True, omit_defaults=True):
     """A venue's terms for orders in one asset.
 
     `fee_rate_micros` r means a taker fee of r x shares x p x (1 - p) (Polymarket); None means the policy's share of

@@ -18,10 +18,12 @@ from domain.decision_inputs import decision_inputs_of
 from domain.events import (
     CopyDecided,
     CopyQueued,
+    CopyRequested,
     ExecutionRequested,
 )
 from domain.mark_prices import MarkPrices
 from domain.portfolio import Portfolio
+from domain.requests import put_together
 from handlers.live.configuration import configuration_fold
 from handlers.live.event_codec import codec, readable
 from handlers.live.mark_prices import all_marks
@@ -76,8 +78,8 @@ class RequestReader:
                 return None
             for stored in batch:
                 for event in readable(self._codec, REQUESTS.name, stored):
-                    if isinstance(event.data, ExecutionRequested):
-                        self._waiting[event.data.request_id] = event.data
+                    if isinstance(event.data, CopyRequested):
+                        self._waiting[event.id] = put_together(event.id, event.head, event.data)
         return self._waiting.pop(request_id)
 
     async def _read(self) -> AsyncIterator[list[Stored]]:
@@ -211,4 +213,7 @@ async def _request_of(connection: Connection, decision: Recorded) -> ExecutionRe
         return None
     stored = await get(connection, REQUESTS.name, place.sequence)
     events = readable(codec(), REQUESTS.name, stored) if stored is not None else []
-    return next((event.data for event in events if event.index == place.index), None)
+    request = next((event for event in events if event.index == place.index), None)
+    if request is None or not isinstance(request.data, CopyRequested):
+        return None
+    return put_together(request.id, request.head, request.data)

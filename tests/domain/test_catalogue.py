@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from domain.events import CATALOGUE, STORED_NAME, Event, stored
+from domain.requests import own_part, put_together, shared_part
 from tests.domain.catalogue_snapshot import changed, current, freeze, frozen
 from tests.domain.facts import captured, decided, deposited, group_closed, requested, seeded, signal, subscription
 
@@ -48,8 +49,9 @@ def test_a_stored_name_is_taken_once() -> None:
         seeded(("BTC", "1"), leverage=20),
         group_closed(),
         captured(),
-        requested(),
-        requested(quote=None),
+        shared_part(requested()),
+        shared_part(requested(quote=None)),
+        own_part(requested()),
         decided(),
         deposited(),
         subscription(limits={"spread_bps": 3}),
@@ -59,6 +61,11 @@ def test_a_stored_name_is_taken_once() -> None:
 def test_an_event_comes_back_as_it_was_stored(event: Event) -> None:
     stored_bytes = msgspec.json.encode(event)
     assert msgspec.json.decode(stored_bytes, type=CATALOGUE[STORED_NAME[type(event)]]) == event
+
+
+def test_a_request_is_its_two_stored_parts() -> None:
+    for request in (requested(), requested(quote=None), requested(opening_blocked="paused")):
+        assert put_together(request.request_id, shared_part(request), own_part(request)) == request
 
 
 def test_no_event_holds_a_float() -> None:

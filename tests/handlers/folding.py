@@ -8,7 +8,8 @@ import msgspec
 from msgspec import Raw
 
 from domain.configuration import Configuration
-from domain.events import Event, RawReceived, TradeSide, Venue
+from domain.events import Event, ExecutionRequested, RawReceived, TradeSide, Venue
+from domain.requests import own_part, shared_part
 from gateways.hyperliquid.parsing import TradeHead, raw_id
 from handlers.live.configuration import LiveConfiguration
 from handlers.live.event_codec import codec
@@ -34,6 +35,17 @@ def recorded(event: Event, sequence: int = 1, *, stream: str = "RAW") -> Recorde
     return CODEC.decode(stream, sequence, "a.subject", payload)[0]
 
 
+def request_payload(request: ExecutionRequested) -> bytes:
+    """The commit of one request, as match stores it."""
+    events = [("shared", shared_part(request)), (request.request_id, own_part(request))]
+    return CODEC.encode_commit(events, source="tests", time_ns=NOW)
+
+
+def requested(request: ExecutionRequested, sequence: int = 1, *, stream: str = "RAW") -> Recorded:
+    """A request as it is read from the log."""
+    return CODEC.decode(stream, sequence, "a.subject", request_payload(request))[1]
+
+
 class Folding(Generic[S]):
     """One lane of a stage, folded in memory. `log` is the output stream: its own events and those of others."""
 
@@ -52,9 +64,10 @@ class Folding(Generic[S]):
             self.stage.evolve(self.state, event, place)
         return self
 
-    def when(self, event: Event, *, sequence: int = 1, now: int = NOW) -> list[Any]:
+    def when(self, event: Event | ExecutionRequested, *, sequence: int = 1, now: int = NOW) -> list[Any]:
         """The events that an input leads to, folded as the processor does; stored right away."""
-        outputs = list(self.stage.handle(self.state, recorded(event, sequence), now))
+        found = requested(event, sequence) if isinstance(event, ExecutionRequested) else recorded(event, sequence)
+        outputs = list(self.stage.handle(self.state, found, now))
         return self._folded(outputs)
 
     def when_time_passes(self, now: int) -> list[Any]:

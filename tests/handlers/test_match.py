@@ -6,14 +6,16 @@ from msgspec import structs
 
 from domain.events import (
     Action,
-    ExecutionRequested,
+    CopyRequested,
     GroupClosed,
     GroupMatched,
+    GroupRequested,
     QuoteCaptured,
     QuoteFailed,
     TradeSide,
     Venue,
 )
+from domain.ids import derived
 from domain.reason_codes import Reason
 from handlers.live.configuration import LiveConfiguration
 from handlers.live.event_codec import codec
@@ -21,6 +23,7 @@ from handlers.match import Match
 from handlers.services.config_import import import_lines
 from streams import subjects
 from streams.connection import Connection
+from streams.processing.commit import messages
 from tests.handlers.folding import LINES, NOW, Folding, configured, recorded
 from tests.streams.examples import example
 
@@ -56,7 +59,7 @@ def test_every_subscription_gets_a_request_or_is_counted_with_the_reason() -> No
     ]
     configuration = configured(lines, sequence=42)
     lane = Folding(Match(configuration))
-    *requests, summary = lane.when(CAPTURED)
+    shared, *requests, summary = lane.when(CAPTURED)
     assert [(request.subscription_id, request.subscriber_id) for request in requests] == [
         ("ann-alice", "ann"),
         ("more-4", "ann"),
@@ -73,24 +76,24 @@ def test_every_subscription_gets_a_request_or_is_counted_with_the_reason() -> No
             "SUBSCRIPTION_PAUSED": 1,
         },
     )
-    request: ExecutionRequested = requests[0]
-    assert request.quote is not None
-    assert (request.quote.bid_micros, request.quote.ask_micros, request.quote.levels) == (99, 101, ((101, 2), (102, 3)))
-    assert request.config_sequence == 42
-    assert configuration.directory.policy_named(request.policy_hash) is not None
-    assert [output.subject for output in lane.outputs] == [
-        subjects.requests("ann"),
-        subjects.requests("ann"),
-        subjects.matched("alice"),
-    ]
-    assert [output.id for output in lane.outputs] == [*(request.request_id for request in requests), "g.matched"]
+    assert isinstance(shared, GroupRequested)
+    assert shared.quote is not None
+    assert (shared.quote.bid_micros, shared.quote.ask_micros, shared.quote.levels) == (99, 101, ((101, 2), (102, 3)))
+    assert shared.config_sequence == 42
+    assert configuration.directory.policy_named(requests[0].policy_hash) is not None
+    of_ann = subjects.requests(subjects.class_of("ann"), "alice")
+    assert [output.subject for output in lane.outputs] == [of_ann, of_ann, of_ann, subjects.matched("alice")]
+    assert [len(commit) for commit in messages(lane.outputs)] == [3, 1], "one commit for all requests of a class"
+    ids = [output.id for output in lane.outputs]
+    assert ids[1:] == [derived("req", "ann-alice", "g"), derived("req", "more-4", "g"), "g.matched"]
     assert {output.correlation for output in lane.outputs} == {"g"}
 
 
 def test_a_reducing_group_matches_subscriptions_that_open_no_positions() -> None:
     lines = [*LINES, subscription(1, filters='{"sides":["BUY"]}'), subscription(2, status='"closed"')]
     closing = structs.replace(GROUP, action=Action.CLOSE, trade_side=TradeSide.SELL, before_micros=5, after_micros=0)
-    *requests, summary = Folding(Match(configured(lines))).when(structs.replace(CAPTURED, group=closing))
+    events = Folding(Match(configured(lines))).when(structs.replace(CAPTURED, group=closing))
+    requests, summary = [event for event in events if isinstance(event, CopyRequested)], events[-1]
     assert {request.subscription_id: request.opening_blocked for request in requests} == {
         "ann-alice": None,
         "ben-alice": "SUBSCRIBER_PAUSED",
@@ -101,8 +104,8 @@ def test_a_reducing_group_matches_subscriptions_that_open_no_positions() -> None
 
 def test_a_failed_quote_leads_to_requests_too() -> None:
     failed = example(QuoteFailed, quote_id="q", group=GROUP, reason=Reason.NO_QUOTE)
-    request, _ = Folding(Match(configured())).when(failed)
-    assert (request.quote, request.quote_reason) == (None, Reason.NO_QUOTE)
+    shared, _, _ = Folding(Match(configured())).when(failed)
+    assert (shared.quote, shared.quote_reason) == (None, Reason.NO_QUOTE)
 
 
 def test_an_unknown_influencer_matches_no_subscription() -> None:
@@ -128,3 +131,23 @@ async def test_the_second_part_of_a_fan_out_uses_the_configuration_of_the_first(
         assert len(now) == len(first) + 2, "and without that it would be another fan-out"
     finally:
         await configuration.close()
+
+
+def test_requests_go_in_classes_of_partitions_and_in_chunks() -> None:
+    lines = [f'{{"kind":"subscriber","id":"many{n}","deposit_usd":"1"}}' for n in range(900)]
+    lines += [
+        f'{{"kind":"subscription","id":"many{n}-alice","subscriber_id":"many{n}","influencer_id":"alice",'
+        '"sizing":{"mode":"copy_percent","percent":"10"}}'
+        for n in range(900)
+    ]
+    lane = Folding(Match(configured([*LINES, *lines])))
+    events = lane.when(CAPTURED)
+    commits = messages(lane.outputs)[:-1]
+    assert max(len(commit) for commit in commits) <= 201
+    for commit in commits:
+        shared, *own = [output.event for output in commit]
+        assert isinstance(shared, GroupRequested)
+        (first_partition,) = {subjects.class_of(one.subscriber_id) for one in own}  # type: ignore[attr-defined]
+        assert {output.subject for output in commit} == {f"requests.{first_partition}.alice"}
+    assert sum(len(commit) - 1 for commit in commits) == events[-1].matched
+    assert len({output.id for output in lane.outputs}) == len(lane.outputs)

@@ -57,7 +57,7 @@ from streams.processing.commit import messages
 from streams.processing.processor import LaneWorker
 from streams.reader import read_all
 from streams.subjects import Lane
-from tests.handlers.folding import CODEC, LINES, NOW, SECOND, Folding, configured, valued
+from tests.handlers.folding import CODEC, LINES, NOW, SECOND, Folding, configured, request_payload, valued
 from tests.streams.deadlines import settled
 from tests.streams.examples import example
 
@@ -481,7 +481,7 @@ def test_a_request_of_exec_global_is_queued() -> None:
     wanted = for_everyone(configuration, 1, "alice", 0)
     (queued,) = lane.when(wanted, sequence=77)
     due = due_of(configuration, wanted)
-    assert queued == CopyQueued(request=wanted, request_at="RAW:77.0", due_at=due, queued_at=NOW)
+    assert queued == CopyQueued(request=wanted, request_at="RAW:77.1", due_at=due, queued_at=NOW)
     assert due == NOW + (250 + 1_000 + 250) * MS, "the window, the longest latency, and the margin"
     assert lane.outputs[0].id == "req1.queued"
     assert lane.stage.due(lane.state) == due
@@ -493,7 +493,7 @@ def test_a_request_of_exec_global_is_queued() -> None:
         PortfolioScope.EXEC_GLOBAL,
         due,
     )
-    assert {output.cause for output in lane.outputs[1:]} == {"RAW:77.0"}
+    assert {output.cause for output in lane.outputs[1:]} == {"RAW:77.1"}
     assert lane.state.queued == {}
     assert lane.when_time_passes(due + SECOND) == []
 
@@ -510,9 +510,9 @@ def test_first_in_first_out_is_by_detection_for_all_influencers() -> None:
     decided = [event for event in events if isinstance(event, CopyDecided)]
     assert [one.request_id for one in decided] == ["req4", "req2", "req3"], "the one that is not due waits"
     assert [output.cause for output in lane.outputs if isinstance(output.event, CopyDecided)] == [
-        "RAW:73.0",
-        "RAW:71.0",
-        "RAW:72.0",
+        "RAW:73.1",
+        "RAW:71.1",
+        "RAW:72.1",
     ]
     last = the_decision(lane.when_time_passes(due_of(configuration, wanted[0])))
     assert last.request_id == "req1"
@@ -633,8 +633,7 @@ async def test_a_request_of_a_later_configuration_does_not_keep_a_worker_from_st
     configuration = LiveConfiguration(log, CODEC)
     await configuration.start()
     wanted = request(configuration, config_sequence=1_000_000)
-    payload = CODEC.encode(wanted, id="r", source="tests", time_ns=NOW)
-    await append(log, [Record(subjects.requests("ann"), payload)])
+    await append(log, [Record(subjects.requests(subjects.class_of("ann"), "alice"), request_payload(wanted))])
     stop = asyncio.Event()
     worker = LaneWorker(log, CODEC, Plan(configuration, valued()), LANE, lambda: NOW)
     task = asyncio.create_task(worker.run(stop))
@@ -683,8 +682,7 @@ async def test_a_lane_that_moves_to_a_process_with_older_configuration_books_a_d
     async def ask(number: int) -> None:
         """A request of a match stage that is behind too."""
         wanted = request(configuration, number, config_sequence=first.sequence, mode=Mode.RECORD_ONLY)
-        payload = CODEC.encode(wanted, id=wanted.request_id, source="tests", time_ns=NOW)
-        await append(log, [Record(subjects.requests("ann"), payload)])
+        await append(log, [Record(subjects.requests(subjects.class_of("ann"), "alice"), request_payload(wanted))])
 
     async def work(known: LiveConfiguration, number: int, *, catches_up: bool = False) -> list[Any]:
         stop = asyncio.Event()

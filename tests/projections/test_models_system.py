@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from msgspec import structs
 
-from domain.events import Decision, Event, ExecutionRequested, OrderSubmitted, PositionState, RawReceived
+from domain.events import CopyRequested, Decision, Event, OrderSubmitted, PositionState, RawReceived
 from projections.engine.projection import Projection
 from projections.engine.table import timestamp
 from projections.models.system_checkpoint import SystemCheckpoints
@@ -36,7 +36,7 @@ async def test_counts_per_minute(database: str) -> None:
             (example(RawReceived), "RAW", 0),
             (signal(), "SIGNALS", 1),
             (signal("s2"), "SIGNALS", 2),
-            (example(ExecutionRequested), "REQUESTS", 3),
+            (example(CopyRequested), "REQUESTS", 3),
             (decided(), "EXECUTIONS", MINUTE),
             (skip, "EXECUTIONS", MINUTE),
             (example(OrderSubmitted), "EXECUTIONS", MINUTE),

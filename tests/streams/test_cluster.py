@@ -248,7 +248,8 @@ CODEC = Codec({"test.asked": Asked, "test.answered": Answered, CHECKPOINT_TYPE: 
 async def ask(connection: Connection, number: int) -> None:
     """Append one question; it is asked again, under the same id, until the log has it."""
     asked = CODEC.encode(Asked(number), id=f"asked-{number}", source="test", time_ns=time.time_ns())
-    record = Record(subjects.requests(f"asker-{number % 7}"), asked, f"asked-{number}")
+    asker = f"asker-{number % 7}"
+    record = Record(subjects.requests(subjects.partition(asker), asker), asked, f"asked-{number}")
     while True:
         try:
             await append(connection, [record], timeout=1.0)

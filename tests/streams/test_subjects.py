@@ -101,7 +101,8 @@ def test_one_subject_for_each_kind_of_aggregate() -> None:
     assert subjects.signals("whale.1", "hyperliquid", "a.b") == f"signals.{p}.hyperliquid.whale%2E1.a%2Eb"
     assert subjects.groups("whale.1", "hyperliquid", "BTC") == f"groups.{p}.hyperliquid.whale%2E1.BTC"
     assert subjects.quotes("whale.1", "hyperliquid", "BTC") == f"quotes.{p}.hyperliquid.BTC"
-    assert subjects.requests("whale.1") == f"requests.{p}.whale%2E1"
+    assert subjects.requests(8, "whale.1") == "requests.8.whale%2E1"
+    assert subjects.class_of("whale.1") == p - p % 8
     assert subjects.executions("whale.1") == f"executions.{p}.whale%2E1"
     assert subjects.matched("whale.1") == "requests.matched.whale%2E1"
     assert subjects.config("influencer", "whale.1") == "config.influencer.whale%2E1"

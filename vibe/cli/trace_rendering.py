@@ -12,9 +12,9 @@ from rich.text import Text
 from domain.events import (
     BreakerTripped,
     CopyDecided,
+    CopyRequested,
     Decision,
     ExecutionCompleted,
-    ExecutionRequested,
     FillObserved,
     GapDetected,
     GroupClosed,
@@ -173,8 +173,8 @@ def _facts_text(facts: Any) -> str:
         case GroupMatched():
             why = ", ".join(f"{count} {reason}" for reason, count in facts.filtered.items())
             return f"{facts.matched} subscriptions matched{f', filtered: {why}' if why else ''}"
-        case ExecutionRequested():
-            return f"{facts.subscription_id} ({facts.sizing.mode})  {facts.request_id}"
+        case CopyRequested():
+            return f"{facts.subscription_id} ({facts.sizing.mode})  {facts.subscriber_id}"
         case CopyDecided():
             return _decision(facts)
         case OrderSubmitted():

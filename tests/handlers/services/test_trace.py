@@ -6,6 +6,7 @@ import pytest
 from msgspec import structs
 
 from domain.events import Event, GroupMatched, OrderSubmitted, RawReceived
+from domain.requests import own_part, shared_part
 from handlers.live.event_codec import codec
 from handlers.services.trace import Trace, Tracer, first_time
 from streams.append import Record, append
@@ -78,9 +79,9 @@ async def store_pipeline(log: Connection) -> None:
     await store(log, "signals.1.x", signal("s2"), cause="RAW:2.0")
     await store(log, "groups.1.x", group_closed())
     await store(log, "quotes.1.x", captured())
-    await store(log, "requests.1.x", requested())
+    await store(log, "requests.1.x", shared_part(requested()), own_part(requested()))
     await store(log, "requests.matched.x", example(GroupMatched, group_id="grp-1"))
-    await store(log, "executions.1.x", deposited(), decided(), cause="REQUESTS:1.0")
+    await store(log, "executions.1.x", deposited(), decided(), cause="REQUESTS:1.1")
     order = example(OrderSubmitted, order_id="ord-1", attempt_id="att-1")
     await store(log, "executions.1.x", order, fill, completed("att-1", order_id="ord-1"), cause="EXECUTIONS:1.1")
     await store(log, "executions.1.x", bought("BTC", "1", "100", attempt="another"))
@@ -93,7 +94,7 @@ def places(trace: Trace | None) -> list[str]:
 
 
 PIPELINE = ["RAW:1.0", "SIGNALS:1.0", "GROUPS:1.0", "GROUPS:2.0", "GROUPS:2.0", "REQUESTS:2.0"]
-ATTEMPT = ["REQUESTS:1.0", "EXECUTIONS:1.1", "EXECUTIONS:2.0", "EXECUTIONS:2.1", "EXECUTIONS:2.2"]
+ATTEMPT = ["REQUESTS:1.1", "EXECUTIONS:1.1", "EXECUTIONS:2.0", "EXECUTIONS:2.1", "EXECUTIONS:2.2"]
 
 
 @pytest.mark.parametrize(

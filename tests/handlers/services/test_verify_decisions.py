@@ -22,6 +22,7 @@ from streams.envelope import Recorded
 from streams.reader import last
 from tests.domain.facts import at, bought, completed, deposited, requested
 from tests.domain.facts import decided as an_order
+from tests.handlers.folding import request_payload
 
 REQUEST = requested()
 POLICY = Policy()
@@ -48,11 +49,12 @@ async def a_log(log: Connection, decision: CopyDecided, *before: Event, with_req
     subscriber = REQUEST.subscriber_id
     request = 1_000  # no longer there
     if with_request:
-        request = await store(log, subjects.requests(subscriber), REQUEST, REQUEST.request_id)
+        subject = subjects.requests(subjects.class_of(subscriber), REQUEST.influencer_id)
+        request = (await append(log, [Record(subject, request_payload(REQUEST))])).last
     subject = subjects.executions(subscriber)
     for number, event in enumerate(before):
         await store(log, subject, event, f"before-{number}")
-    await store(log, subject, decision, decision.attempt_id, f"REQUESTS:{request}.0")
+    await store(log, subject, decision, decision.attempt_id, f"REQUESTS:{request}.1")
     stored = await last(log, "EXECUTIONS", subject)
     assert stored is not None
     return codec().decode("EXECUTIONS", stored.sequence, stored.subject, stored.payload)[0]
