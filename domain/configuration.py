@@ -73,6 +73,8 @@ class Configuration:
     active_since: dict[str, int]
     resumed_at: dict[str, int]
     """When each subscription began, and when it last became active; ns."""
+    influencers_resumed_at: dict[str, int]
+    """When each influencer that was not active last became active again; ns."""
 
     def __init__(self, kinds: Collection[Kind] = ALL_KINDS) -> None:
         self.kinds = frozenset(kinds)
@@ -84,6 +86,7 @@ class Configuration:
         self.controls = self._kept(Kind.CONTROL, Controls())
         self.active_since = self._kept(Kind.SUBSCRIPTION, {})
         self.resumed_at = self._kept(Kind.SUBSCRIPTION, {})
+        self.influencers_resumed_at = self._kept(Kind.INFLUENCER, {})
         self._of_portfolio: dict[str, Policy] = {}
         self.follows: dict[tuple[Venue, str], str] = {}
         """The influencer of each followed (venue, address)."""
@@ -103,7 +106,7 @@ class Configuration:
         event = self.compacted(event)
         match event:
             case InfluencerConfigured():
-                self._set_influencer(event)
+                self._set_influencer(event, at)
             case SubscriberConfigured():
                 self.subscribers[event.id] = event
             case SubscriptionConfigured():
@@ -118,7 +121,7 @@ class Configuration:
             case ControlChanged():
                 self.controls.evolve(event, at, sequence)
 
-    def _set_influencer(self, event: InfluencerConfigured) -> None:
+    def _set_influencer(self, event: InfluencerConfigured, at: int) -> None:
         before = self.influencers.get(event.id)
         if before is not None:
             for address in before.addresses:
@@ -126,7 +129,9 @@ class Configuration:
                 if self.follows.get((before.venue, address)) == event.id:
                     del self.follows[before.venue, address]
         self.influencers[event.id] = event
-        if event.status is Status.ACTIVE:
+        if before is not None and before.status is not Status.ACTIVE and event.status is Status.ACTIVE:
+            self.influencers_resumed_at[event.id] = at
+        if not event.is_abandoned:  # its exits are copied, whether or not anything is opened
             for address in event.addresses:
                 self.follows[event.venue, address] = event.id
 
@@ -140,7 +145,7 @@ class Configuration:
         at = self._last_at = self._last_at if self._last_at == at else at
         self.subscriptions[event.id] = event
         self._subscriptions_of.setdefault(event.influencer_id, {})[event.id] = None
-        if event.status is Status.CLOSED:
+        if event.is_abandoned:
             self.active_since.pop(event.id, None)
         elif event.status is Status.ACTIVE and (before is None or before.status is not Status.ACTIVE):
             self.resumed_at[event.id] = at
@@ -179,6 +184,7 @@ class Configuration:
             filters=self._share(event.filters),
             status=event.status,
             actor=self._share(event.actor),
+            on_close=event.on_close,
         )
 
     def _id_of(self, known: Mapping[str, _Named], kind: Kind, name: str) -> str:

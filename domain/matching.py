@@ -1,7 +1,8 @@
 """Matching: which subscriptions want a group, and why the others do not (docs/design.md, matching).
 
-Filters and pauses concern what opens. A group that reduces the influencer's position is requested all the same, with
-the filter's name, so that no subscriber keeps what the influencer gave up. Closed subscriptions request nothing.
+Filters, pauses and closures concern what opens. A group that reduces the influencer's position is requested all the
+same, with the filter's name, so that no subscriber keeps what the influencer gave up. What was closed with `abandon`
+requests nothing.
 """
 
 from enum import StrEnum
@@ -34,7 +35,11 @@ class Filtered(StrEnum):
     SUBSCRIPTION_INACTIVE = "SUBSCRIPTION_INACTIVE"
     SUBSCRIBER_INACTIVE = "SUBSCRIBER_INACTIVE"
     BEFORE_SUBSCRIPTION = "BEFORE_SUBSCRIPTION"
+    INFLUENCER_CLOSED = "INFLUENCER_CLOSED"
+    INFLUENCER_PAUSED = "INFLUENCER_PAUSED"
+    SUBSCRIPTION_CLOSED = "SUBSCRIPTION_CLOSED"
     SUBSCRIPTION_PAUSED = "SUBSCRIPTION_PAUSED"
+    SUBSCRIBER_CLOSED = "SUBSCRIBER_CLOSED"
     SUBSCRIBER_PAUSED = "SUBSCRIBER_PAUSED"
     ASSET_NOT_ALLOWED = "ASSET_NOT_ALLOWED"
     ASSET_BLOCKED = "ASSET_BLOCKED"
@@ -63,16 +68,26 @@ def filter_of(
     """None when the subscription wants the group."""
     influencer = configuration.influencers.get(group.influencer_id)
     subscriber = configuration.subscribers.get(subscription.subscriber_id)
-    if influencer is None or influencer.status is not Status.ACTIVE:
+    if influencer is None or influencer.is_abandoned:
         return Filtered.INFLUENCER_INACTIVE
-    if subscription.status is Status.CLOSED:
+    if subscription.is_abandoned:
         return Filtered.SUBSCRIPTION_INACTIVE
-    if subscriber is None or subscriber.status is Status.CLOSED:
+    if subscriber is None or subscriber.is_abandoned:
         return Filtered.SUBSCRIBER_INACTIVE
     if group.event_time < configuration.active_since.get(subscription.id, 0):
         return Filtered.BEFORE_SUBSCRIPTION
+    if influencer.status is Status.CLOSED:
+        return Filtered.INFLUENCER_CLOSED
+    if influencer.status is Status.PAUSED or group.event_time < configuration.influencers_resumed_at.get(
+        influencer.id, 0
+    ):
+        return Filtered.INFLUENCER_PAUSED  # paused now, or when it traded
+    if subscription.status is Status.CLOSED:
+        return Filtered.SUBSCRIPTION_CLOSED
     if subscription.status is Status.PAUSED or group.event_time < configuration.resumed_at.get(subscription.id, 0):
         return Filtered.SUBSCRIPTION_PAUSED  # paused now, or when the influencer traded
+    if subscriber.status is Status.CLOSED:
+        return Filtered.SUBSCRIBER_CLOSED
     if subscriber.status is Status.PAUSED:
         return Filtered.SUBSCRIBER_PAUSED
     return _opening_filter(subscription.filters, group)

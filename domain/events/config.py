@@ -16,6 +16,14 @@ class Status(StrEnum):
     CLOSED = "closed"
 
 
+class OnClose(StrEnum):
+    """What becomes of open copies when an influencer, subscriber or subscription is closed: they follow the exits of
+    the influencer, or they are left as they are."""
+
+    FOLLOW_EXITS = "follow_exits"
+    ABANDON = "abandon"
+
+
 @stored("influencer.configured")
 class InfluencerConfigured(Event, frozen=True, kw_only=True):
     id: str
@@ -24,6 +32,12 @@ class InfluencerConfigured(Event, frozen=True, kw_only=True):
     label: str
     status: Status
     actor: str
+    on_close: OnClose = OnClose.FOLLOW_EXITS
+
+    @property
+    def is_abandoned(self) -> bool:
+        """True when even its exits are not copied."""
+        return self.status is Status.CLOSED and self.on_close is OnClose.ABANDON
 
 
 @stored("subscriber.configured")
@@ -34,6 +48,12 @@ class SubscriberConfigured(Event, frozen=True, kw_only=True, gc=False):
     status: Status
     actor: str
     scope: PortfolioScope = PortfolioScope.SUBSCRIBER
+    on_close: OnClose = OnClose.FOLLOW_EXITS
+
+    @property
+    def is_abandoned(self) -> bool:
+        """True when even exits are not copied for it."""
+        return self.status is Status.CLOSED and self.on_close is OnClose.ABANDON
 
 
 class Filters(Struct, frozen=True, gc=False):
@@ -62,6 +82,12 @@ class SubscriptionConfigured(Event, frozen=True, kw_only=True, gc=False):
     filters: Filters
     status: Status
     actor: str
+    on_close: OnClose = OnClose.FOLLOW_EXITS
+
+    @property
+    def is_abandoned(self) -> bool:
+        """True when even exits are not copied by it."""
+        return self.status is Status.CLOSED and self.on_close is OnClose.ABANDON
 
 
 @stored("guardrail.configured")

@@ -22,6 +22,7 @@ from domain.events import (
     GuardrailConfigured,
     InfluencerConfigured,
     Mode,
+    OnClose,
     PortfolioScope,
     Sizing,
     Status,
@@ -42,7 +43,7 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 _EVERYTHING = Lane(0, PARTITIONS - 1)
-_LAYOUT = 1
+_LAYOUT = 2
 """Raised with every change of what the columns hold; changed events and guardrails are noticed by themselves."""
 
 
@@ -56,6 +57,7 @@ class Column(Struct, Generic[T], gc=False):
 class Influencers(Struct):
     events: list[InfluencerConfigured]
     follows: list[tuple[Venue, str, str]]
+    resumed_at: dict[str, int]
 
 
 class Subscribers(Struct):
@@ -65,6 +67,7 @@ class Subscribers(Struct):
     statuses: Column[Status]
     actors: Column[str]
     scopes: Column[PortfolioScope]
+    on_close: Column[OnClose]
 
 
 class Subscriptions(Struct):
@@ -76,6 +79,7 @@ class Subscriptions(Struct):
     filters: Column[Filters]
     statuses: Column[Status]
     actors: Column[str]
+    on_close: Column[OnClose]
     active_since: Column[int | None]
     resumed_at: Column[int | None]
 
@@ -174,7 +178,7 @@ def _values(columns: Iterable[Column[Any]]) -> Iterator[Iterator[Any]]:
 
 def _dump_influencers(directory: Configuration) -> Influencers:
     follows = [(venue, address, name) for (venue, address), name in directory.follows.items()]
-    return Influencers(list(directory.influencers.values()), follows)
+    return Influencers(list(directory.influencers.values()), follows, directory.influencers_resumed_at)
 
 
 def _restore_influencers(directory: Configuration, stored: Influencers) -> None:
@@ -182,6 +186,7 @@ def _restore_influencers(directory: Configuration, stored: Influencers) -> None:
         directory.influencers[event.id] = event
     for venue, address, name in stored.follows:
         directory.follows[venue, address] = name
+    directory.influencers_resumed_at.update(stored.resumed_at)
 
 
 def _dump_subscribers(directory: Configuration) -> Subscribers:
@@ -193,14 +198,15 @@ def _dump_subscribers(directory: Configuration) -> Subscribers:
         statuses=_column(one.status for one in known),
         actors=_column(one.actor for one in known),
         scopes=_column(one.scope for one in known),
+        on_close=_column(one.on_close for one in known),
     )
 
 
 def _restore_subscribers(directory: Configuration, stored: Subscribers) -> None:
-    columns = (stored.modes, stored.deposits, stored.statuses, stored.actors, stored.scopes)
-    for name, mode, deposit, status, actor, scope in zip(stored.ids, *_values(columns), strict=True):
+    columns = (stored.modes, stored.deposits, stored.statuses, stored.actors, stored.scopes, stored.on_close)
+    for name, mode, deposit, status, actor, scope, on_close in zip(stored.ids, *_values(columns), strict=True):
         directory.subscribers[name] = SubscriberConfigured(
-            id=name, mode=mode, deposit_micros=deposit, status=status, actor=actor, scope=scope
+            id=name, mode=mode, deposit_micros=deposit, status=status, actor=actor, scope=scope, on_close=on_close
         )
 
 
@@ -215,6 +221,7 @@ def _dump_subscriptions(directory: Configuration) -> Subscriptions:
         filters=_column(one.filters for one in known),
         statuses=_column(one.status for one in known),
         actors=_column(one.actor for one in known),
+        on_close=_column(one.on_close for one in known),
         active_since=_column(directory.active_since.get(one.id) for one in known),
         resumed_at=_column(directory.resumed_at.get(one.id) for one in known),
     )
@@ -228,10 +235,11 @@ def _restore_subscriptions(directory: Configuration, stored: Subscriptions) -> N
         stored.filters,
         stored.statuses,
         stored.actors,
+        stored.on_close,
         stored.active_since,
         stored.resumed_at,
     )
-    for name, subscriber, influencer, sizing, limits, filters, status, actor, since, resumed in zip(
+    for name, subscriber, influencer, sizing, limits, filters, status, actor, on_close, since, resumed in zip(
         stored.ids, stored.subscribers, *_values(columns), strict=True
     ):
         event = SubscriptionConfigured(
@@ -243,6 +251,7 @@ def _restore_subscriptions(directory: Configuration, stored: Subscriptions) -> N
             filters=filters,
             status=status,
             actor=actor,
+            on_close=on_close,
         )
         directory.restore_subscription(event, since, resumed)
 

@@ -17,6 +17,7 @@ from domain.events import (
     Event,
     GuardrailConfigured,
     InfluencerConfigured,
+    OnClose,
     PortfolioScope,
     SubscriberConfigured,
     SubscriptionConfigured,
@@ -163,7 +164,7 @@ def line_of(event: Event) -> dict[str, Any]:
                 "venue": event.venue.value,
                 "addresses": list(event.addresses),
                 "label": event.label,
-                "status": event.status.value,
+                **_status(event),
             }
         case SubscriberConfigured():
             line = {
@@ -171,7 +172,7 @@ def line_of(event: Event) -> dict[str, Any]:
                 "id": event.id,
                 "mode": event.mode.value,
                 "deposit_usd": decimal_text(event.deposit_micros),
-                "status": event.status.value,
+                **_status(event),
             }
             return line if event.scope is PortfolioScope.SUBSCRIBER else {**line, "portfolio": event.scope.value}
         case SubscriptionConfigured():
@@ -197,8 +198,13 @@ def line_of(event: Event) -> dict[str, Any]:
                 "sizing": {"mode": event.sizing.mode, parameter.name: amount},
                 "limits": event.limits,
                 "filters": {name: value for name, value in filters.items() if value},
-                "status": event.status.value,
+                **_status(event),
             }
         case GuardrailConfigured():
             return {"kind": "guardrail", "scope": event.scope, "values": event.values}
     raise TypeError(f"{type(event).__name__} is not configuration")
+
+
+def _status(event: InfluencerConfigured | SubscriberConfigured | SubscriptionConfigured) -> dict[str, str]:
+    status = {"status": event.status.value}
+    return status if event.on_close is OnClose.FOLLOW_EXITS else {**status, "on_close": event.on_close.value}

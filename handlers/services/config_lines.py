@@ -11,6 +11,7 @@ from domain.events import (
     GuardrailConfigured,
     InfluencerConfigured,
     Mode,
+    OnClose,
     PortfolioScope,
     Sizing,
     Status,
@@ -83,6 +84,7 @@ class InfluencerLine(_Line):
     addresses: Annotated[list[Address], Field(min_length=1, max_length=100)]
     label: Annotated[str, Field(max_length=200)] = ""
     status: Status = Status.ACTIVE
+    on_close: OnClose = OnClose.FOLLOW_EXITS
 
     def event(self, actor: str) -> InfluencerConfigured:
         return InfluencerConfigured(
@@ -91,6 +93,7 @@ class InfluencerLine(_Line):
             addresses=tuple(dict.fromkeys(self.addresses)),
             label=self.label or self.id,
             status=self.status,
+            on_close=self.on_close,
             actor=actor,
         )
 
@@ -101,6 +104,7 @@ class SubscriberLine(_Line):
     mode: Mode = Mode.PAPER
     deposit_usd: Money
     status: Status = Status.ACTIVE
+    on_close: OnClose = OnClose.FOLLOW_EXITS
     portfolio: Literal["SUBSCRIBER", "EXEC_USER", "EXEC_GLOBAL"] = "SUBSCRIBER"
 
     def event(self, actor: str) -> SubscriberConfigured:
@@ -109,6 +113,7 @@ class SubscriberLine(_Line):
             mode=self.mode,
             deposit_micros=self.deposit_usd,
             status=self.status,
+            on_close=self.on_close,
             actor=actor,
             scope=PortfolioScope(self.portfolio),
         )
@@ -184,6 +189,7 @@ class SubscriptionLine(_Line):
     limits: Guardrails = {}
     filters: FilterLine = FilterLine()
     status: Status = Status.ACTIVE
+    on_close: OnClose = OnClose.FOLLOW_EXITS
 
     def event(self, actor: str) -> SubscriptionConfigured:
         return SubscriptionConfigured(
@@ -194,6 +200,7 @@ class SubscriptionLine(_Line):
             limits=dict(sorted(self.limits.items())),
             filters=self.filters.filters(),
             status=self.status,
+            on_close=self.on_close,
             actor=actor,
         )
 

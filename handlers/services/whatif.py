@@ -192,6 +192,7 @@ async def _other_configuration(
         # Every subscription applies to everything recorded, whatever the time at which it really became active.
         directory.active_since.clear()
         directory.resumed_at.clear()
+        directory.influencers_resumed_at.clear()
     return directory, bad
 
 

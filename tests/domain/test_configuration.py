@@ -14,6 +14,7 @@ from domain.events import (
     ControlTarget,
     Event,
     GuardrailConfigured,
+    OnClose,
     Status,
     Venue,
 )
@@ -42,11 +43,26 @@ def test_an_influencer_is_followed_only_on_its_venue() -> None:
     assert known.followed(Venue.POLYMARKET) == {ANN: "eve"}
 
 
-def test_a_paused_influencer_is_not_followed_and_comes_back() -> None:
-    known = configuration(influencer(), influencer(status=Status.PAUSED))
-    assert known.followed(Venue.HYPERLIQUID) == {}
-    known.evolve(influencer(), at(0))
+@pytest.mark.parametrize("status", Status)
+def test_an_influencer_is_followed_whatever_its_status_because_its_exits_are_copied(status: Status) -> None:
+    known = configuration(influencer(), influencer(status=status))
     assert known.followed(Venue.HYPERLIQUID) == {ANN: "ann"}
+
+
+def test_an_influencer_that_was_closed_with_abandon_is_not_followed_and_comes_back() -> None:
+    known = configuration(influencer(), influencer(status=Status.CLOSED, on_close=OnClose.ABANDON))
+    assert known.followed(Venue.HYPERLIQUID) == {}
+    known.evolve(influencer(on_close=OnClose.ABANDON), at(0))
+    assert known.followed(Venue.HYPERLIQUID) == {ANN: "ann"}
+
+
+def test_an_influencer_is_resumed_when_it_becomes_active_again() -> None:
+    known = configuration(influencer())
+    resumed = []
+    for ms, status in enumerate(("active", "paused", "paused", "active", "active", "closed", "active")):
+        known.evolve(influencer(status=Status(status)), at(ms))
+        resumed.append(known.influencers_resumed_at.get("ann"))
+    assert resumed == [None, None, None, at(3), at(3), at(3), at(6)]
 
 
 def test_configuring_again_replaces_the_addresses() -> None:
@@ -101,8 +117,16 @@ def test_a_subscription_is_active_since_it_began_and_resumed_when_it_last_became
         known.evolve(subscription(status=Status(status)), at(ms))
         since.append(known.active_since.get("sam-ann"))
         resumed.append(known.resumed_at["sam-ann"])
-    assert since == [at(0), at(0), at(0), at(0), None, None, at(6)]
+    assert since == [at(0)] * 7, "what was closed may still hold copies"
     assert resumed == [at(0), at(0), at(0), at(3), at(3), at(3), at(6)]
+
+
+def test_a_subscription_that_was_closed_with_abandon_begins_again() -> None:
+    known = configuration(subscription(), ms=0)
+    known.evolve(subscription(status=Status.CLOSED, on_close=OnClose.ABANDON), at(1))
+    assert known.active_since == {}
+    known.evolve(subscription(), at(2))
+    assert known.active_since["sam-ann"] == known.resumed_at["sam-ann"] == at(2)
 
 
 def test_a_subscription_that_was_never_active_has_no_since() -> None:
@@ -266,11 +290,12 @@ def test_every_address_follows_its_owner_whatever_the_order_of_the_lines(
         status = dict(zip(NAMES, statuses, strict=True))
         for who in order:
             addresses = [address for address, of in owner.items() if of == who]
-            known.evolve(influencer(who, *addresses or [f"0x{NAMES.index(who):040}"], status=status[who]), at(0))
+            own = addresses or [f"0x{NAMES.index(who):040}"]
+            known.evolve(influencer(who, *own, status=status[who], on_close=OnClose.ABANDON), at(0))
         followed = known.followed(Venue.HYPERLIQUID)
-        expected = {address: who for address, who in owner.items() if status[who] is Status.ACTIVE}
+        expected = {address: who for address, who in owner.items() if status[who] is not Status.CLOSED}
         assert {address: who for address, who in followed.items() if address in (ANN, BOB, THIRD)} == expected
-        assert all(status[who] is Status.ACTIVE for who in followed.values())
+        assert all(status[who] is not Status.CLOSED for who in followed.values())
 
 
 subscriptions = st.builds(

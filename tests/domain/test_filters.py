@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from domain.events import (
     Event,
     Filters,
+    OnClose,
     Status,
 )
 from domain.matching import OPENING_ONLY, Filtered, filter_of, match
@@ -33,10 +34,13 @@ def test_filters_nothing_of_an_active_subscription_without_any() -> None:
         assert filter_of(known, subscription(), group) is None
 
 
-@pytest.mark.parametrize("status", [Status.PAUSED, Status.CLOSED])
-def test_filters_status_of_the_influencer(status: Status) -> None:
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [(Status.PAUSED, Filtered.INFLUENCER_PAUSED), (Status.CLOSED, Filtered.INFLUENCER_CLOSED)],
+)
+def test_filters_status_of_the_influencer(status: Status, why: Filtered) -> None:
     known = configuration(influencer(status=status), subscriber(), subscription())
-    assert filter_of(known, subscription(), group_closed()) is Filtered.INFLUENCER_INACTIVE
+    assert filter_of(known, subscription(), group_closed()) is why
 
 
 def test_filters_unknown_influencer() -> None:
@@ -46,7 +50,7 @@ def test_filters_unknown_influencer() -> None:
 
 @pytest.mark.parametrize(
     ("status", "why"),
-    [(Status.PAUSED, Filtered.SUBSCRIPTION_PAUSED), (Status.CLOSED, Filtered.SUBSCRIPTION_INACTIVE)],
+    [(Status.PAUSED, Filtered.SUBSCRIPTION_PAUSED), (Status.CLOSED, Filtered.SUBSCRIPTION_CLOSED)],
 )
 def test_filters_status_of_the_subscription(status: Status, why: Filtered) -> None:
     changed = subscription(status=status)
@@ -55,7 +59,7 @@ def test_filters_status_of_the_subscription(status: Status, why: Filtered) -> No
 
 @pytest.mark.parametrize(
     ("status", "why"),
-    [(Status.PAUSED, Filtered.SUBSCRIBER_PAUSED), (Status.CLOSED, Filtered.SUBSCRIBER_INACTIVE)],
+    [(Status.PAUSED, Filtered.SUBSCRIBER_PAUSED), (Status.CLOSED, Filtered.SUBSCRIBER_CLOSED)],
 )
 def test_filters_status_of_the_subscriber(status: Status, why: Filtered) -> None:
     known = configuration(influencer(), subscriber(status=status), subscription())
@@ -73,6 +77,22 @@ def test_filters_what_happened_before_a_resume_was_paused_and_still_reduces() ->
     known.evolve(subscription(), at(200))
     assert filter_of(known, subscription(), group_closed(ms=199)) is Filtered.SUBSCRIPTION_PAUSED
     assert Filtered.SUBSCRIPTION_PAUSED in OPENING_ONLY
+
+
+def test_filters_what_an_influencer_traded_before_it_was_resumed_was_paused() -> None:
+    known = configuration(*EVERYONE, ms=0)
+    known.evolve(influencer(status=Status.PAUSED), at(100))
+    known.evolve(influencer(), at(200))
+    assert filter_of(known, subscription(), group_closed(ms=199)) is Filtered.INFLUENCER_PAUSED
+    assert filter_of(known, subscription(), group_closed(ms=200)) is None
+
+
+def test_filters_what_was_closed_and_opened_again_still_follows_exits_from_before() -> None:
+    known = configuration(*EVERYONE, ms=0)
+    known.evolve(subscription(status=Status.CLOSED), at(100))
+    known.evolve(subscription(), at(200))
+    assert filter_of(known, subscription(), group_closed(ms=150)) is Filtered.SUBSCRIPTION_PAUSED
+    assert filter_of(known, subscription(), group_closed(ms=200)) is None
     assert filter_of(known, subscription(), group_closed(ms=200)) is None
 
 
@@ -169,6 +189,10 @@ def test_filters_know_every_weekday(when: datetime) -> None:
 
 
 NOT_NOW = {
+    Filtered.INFLUENCER_PAUSED: (influencer(status=Status.PAUSED),),
+    Filtered.INFLUENCER_CLOSED: (influencer(status=Status.CLOSED),),
+    Filtered.SUBSCRIPTION_CLOSED: (subscription(status=Status.CLOSED),),
+    Filtered.SUBSCRIBER_CLOSED: (subscriber(status=Status.CLOSED),),
     Filtered.SUBSCRIPTION_PAUSED: (subscription(status=Status.PAUSED),),
     Filtered.SUBSCRIBER_PAUSED: (subscriber(status=Status.PAUSED),),
     Filtered.ASSET_NOT_ALLOWED: (subscription(filters=Filters(allowed_assets=("ETH",))),),
@@ -180,9 +204,9 @@ NOT_NOW = {
     Filtered.HOUR_NOT_WANTED: (subscription(filters=Filters(hours=((1200, 1210),))),),
 }
 NEVER = {
-    Filtered.INFLUENCER_INACTIVE: (influencer(status=Status.PAUSED),),
-    Filtered.SUBSCRIPTION_INACTIVE: (subscription(status=Status.CLOSED),),
-    Filtered.SUBSCRIBER_INACTIVE: (subscriber(status=Status.CLOSED),),
+    Filtered.INFLUENCER_INACTIVE: (influencer(status=Status.CLOSED, on_close=OnClose.ABANDON),),
+    Filtered.SUBSCRIPTION_INACTIVE: (subscription(status=Status.CLOSED, on_close=OnClose.ABANDON),),
+    Filtered.SUBSCRIBER_INACTIVE: (subscriber(status=Status.CLOSED, on_close=OnClose.ABANDON),),
 }
 
 
@@ -207,7 +231,7 @@ def test_filters_let_reductions_through_and_are_named(why: Filtered) -> None:
 
 
 @pytest.mark.parametrize("why", NEVER)
-def test_filters_of_what_is_closed_let_nothing_through(why: Filtered) -> None:
+def test_filters_of_what_was_abandoned_let_nothing_through(why: Filtered) -> None:
     for before, after in (("0", "1"), ("2", "1"), ("1", "0"), ("1", "-1")):
         assert asking(NEVER[why], why, before, after) == ([], {why.value: 1})
 

@@ -91,6 +91,7 @@ def test_every_subscription_gets_a_request_or_is_counted_with_the_reason() -> No
 
 def test_a_reducing_group_matches_subscriptions_that_open_no_positions() -> None:
     lines = [*LINES, subscription(1, filters='{"sides":["BUY"]}'), subscription(2, status='"closed"')]
+    lines.append(subscription(3, status='"closed"', on_close='"abandon"'))
     closing = structs.replace(GROUP, action=Action.CLOSE, trade_side=TradeSide.SELL, before_micros=5, after_micros=0)
     events = Folding(Match(configured(lines))).when(structs.replace(CAPTURED, group=closing))
     requests, summary = [event for event in events if isinstance(event, CopyRequested)], events[-1]
@@ -98,6 +99,7 @@ def test_a_reducing_group_matches_subscriptions_that_open_no_positions() -> None
         "ann-alice": None,
         "ben-alice": "SUBSCRIBER_PAUSED",
         "more-1": "SIDE_NOT_WANTED",
+        "more-2": "SUBSCRIPTION_CLOSED",
     }
     assert summary.filtered == {"SUBSCRIPTION_INACTIVE": 1}
 

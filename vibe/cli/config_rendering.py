@@ -9,7 +9,7 @@ import msgspec
 from rich.console import Console
 
 from domain.configuration import Configuration
-from domain.events import Sizing, SubscriptionConfigured
+from domain.events import InfluencerConfigured, Sizing, SubscriberConfigured, SubscriptionConfigured
 from domain.guardrails import GLOBAL, GUARDRAILS, evaluate
 from domain.micros import MICRO, decimal_text
 from handlers.services.config_file import line_of
@@ -35,7 +35,7 @@ def _show_influencers(console: Console, configuration: Configuration, limit: int
         for known in influencers[:limit]:
             if known.venue is venue:
                 copied = sum(1 for _ in configuration.subscriptions_of(known.id))
-                made.add_row(known.id, "\n".join(known.addresses), f"{copied:,}", known.status.value)
+                made.add_row(known.id, "\n".join(known.addresses), f"{copied:,}", status_text(known))
         if made.rows:
             _line(console, f"followed on {venue.value}", style="bold")
             show(made, console)
@@ -44,7 +44,7 @@ def _show_influencers(console: Console, configuration: Configuration, limit: int
 
 
 def _show_subscribers(console: Console, configuration: Configuration) -> None:
-    kinds = Counter((known.mode.value, known.status.value) for known in configuration.subscribers.values())
+    kinds = Counter((known.mode.value, status_text(known)) for known in configuration.subscribers.values())
     for (mode, status), count in sorted(kinds.items()):
         _line(console, f"{count:,} subscriber{'' if count == 1 else 's'}: {mode}, {status}")
 
@@ -54,7 +54,7 @@ def _show_subscriptions(console: Console, configuration: Configuration, limit: i
     made = table("subscriber", "influencer", "sizing", "limits and filters", "status", text=("limits and filters",))
     subscriptions = sorted(configuration.subscriptions.values(), key=lambda one: (one.subscriber_id, one.influencer_id))
     for one in subscriptions[:limit]:
-        made.add_row(one.subscriber_id, one.influencer_id, sizing_text(one.sizing), _own_rules(one), one.status.value)
+        made.add_row(one.subscriber_id, one.influencer_id, sizing_text(one.sizing), _own_rules(one), status_text(one))
     show(made, console)
     _hidden(console, len(subscriptions) - limit, "subscriptions")
     console.print()
@@ -71,6 +71,11 @@ def sizing_text(sizing: Sizing) -> str:
             return f"{decimal_text(sizing.percent_micros)} % of equity"
     parameter = f" {decimal_text(sizing.percent_micros)} %" if sizing.percent_micros else ""
     return f"{sizing.mode}{parameter}"
+
+
+def status_text(one: InfluencerConfigured | SubscriberConfigured | SubscriptionConfigured) -> str:
+    """active, paused, closed, or abandoned: closed, and exits are not copied either."""
+    return "abandoned" if one.is_abandoned else one.status.value
 
 
 def _own_rules(one: SubscriptionConfigured) -> str:

@@ -6,6 +6,7 @@ from domain.events import (
     Filters,
     InfluencerConfigured,
     Mode,
+    OnClose,
     Status,
     SubscriberConfigured,
     SubscriptionConfigured,
@@ -17,15 +18,33 @@ from tests.domain.facts.values import ANN, at
 
 
 def influencer(
-    id: str = "ann", *addresses: str, status: Status = Status.ACTIVE, venue: Venue = Venue.HYPERLIQUID
+    id: str = "ann",
+    *addresses: str,
+    status: Status = Status.ACTIVE,
+    on_close: OnClose = OnClose.FOLLOW_EXITS,
+    venue: Venue = Venue.HYPERLIQUID,
 ) -> InfluencerConfigured:
     return InfluencerConfigured(
-        id=id, venue=venue, addresses=addresses or (ANN,), label=id.title(), status=status, actor="ops"
+        id=id,
+        venue=venue,
+        addresses=addresses or (ANN,),
+        label=id.title(),
+        status=status,
+        actor="ops",
+        on_close=on_close,
     )
 
 
-def subscriber(id: str = "sam", *, mode: Mode = Mode.PAPER, status: Status = Status.ACTIVE) -> SubscriberConfigured:
-    return SubscriberConfigured(id=id, mode=mode, deposit_micros=micros("10000"), status=status, actor="ops")
+def subscriber(
+    id: str = "sam",
+    *,
+    mode: Mode = Mode.PAPER,
+    status: Status = Status.ACTIVE,
+    on_close: OnClose = OnClose.FOLLOW_EXITS,
+) -> SubscriberConfigured:
+    return SubscriberConfigured(
+        id=id, mode=mode, deposit_micros=micros("10000"), status=status, actor="ops", on_close=on_close
+    )
 
 
 def subscription(
@@ -34,6 +53,7 @@ def subscription(
     subscriber: str = "sam",
     influencer: str = "ann",
     status: Status = Status.ACTIVE,
+    on_close: OnClose = OnClose.FOLLOW_EXITS,
     filters: Filters | None = None,
     limits: dict[str, int] | None = None,
 ) -> SubscriptionConfigured:
@@ -46,6 +66,7 @@ def subscription(
         filters=filters or Filters(),
         status=status,
         actor="ops",
+        on_close=on_close,
     )
 
 

@@ -36,7 +36,10 @@ async def following(log: Connection) -> AsyncIterator[LiveConfiguration]:
 
 
 def influencer(name: str, address: str, status: str = "active") -> str:
-    return f'{{"kind":"influencer","id":"{name}","venue":"hyperliquid","addresses":["{address}"],"status":"{status}"}}'
+    return (
+        f'{{"kind":"influencer","id":"{name}","venue":"hyperliquid","addresses":["{address}"],"status":"{status}",'
+        '"on_close":"abandon"}'
+    )
 
 
 async def test_changes_take_effect_while_it_runs(log: Connection) -> None:
@@ -47,11 +50,11 @@ async def test_changes_take_effect_while_it_runs(log: Connection) -> None:
         assert configuration.sequence == first.sequence
         assert configuration.directory.followed(Venue.HYPERLIQUID) == {ALICE: "alice"}
         second = await import_lines(
-            log, [influencer("alice", ALICE, "paused"), influencer("bob", BOB)], actor="tests", now=NOW + 1
+            log, [influencer("alice", ALICE, "closed"), influencer("bob", BOB)], actor="tests", now=NOW + 1
         )
         await asyncio.wait_for(configuration.reached(second.sequence), 10)
         assert configuration.directory.followed(Venue.HYPERLIQUID) == {BOB: "bob"}
-        assert configuration.directory.influencers["alice"].status is Status.PAUSED
+        assert configuration.directory.influencers["alice"].status is Status.CLOSED
         await eventually(lambda: heard[-1:] == [second.sequence], what="the listener")
 
         before = await configuration.at(first.sequence)
@@ -90,6 +93,7 @@ async def test_a_start_loads_the_same_as_following(log: Connection) -> None:
                 "policies",
                 "active_since",
                 "resumed_at",
+                "influencers_resumed_at",
             )
             for part in parts:
                 assert getattr(fresh.directory, part) == getattr(live.directory, part)

@@ -15,6 +15,7 @@ from domain.events import (
     Event,
     Filters,
     GuardrailConfigured,
+    OnClose,
     PolicyMaterialized,
     Status,
 )
@@ -41,7 +42,7 @@ def known(directory: Configuration) -> dict[str, Any]:
         "of": {name: [one.id for one in directory.subscriptions_of(name)] for name in NAMES},
         "guardrails": directory.guardrails,
         "policies": directory.policies,
-        "since": (directory.active_since, directory.resumed_at),
+        "since": (directory.active_since, directory.resumed_at, directory.influencers_resumed_at),
         "followed": directory.follows,
         "switches": (directory.controls.switches, directory.controls.resets),
         "evaluated": [directory.policy_of(one) for one in directory.subscriptions.values()],
@@ -50,16 +51,24 @@ def known(directory: Configuration) -> dict[str, Any]:
 
 name = st.sampled_from(NAMES)
 status = st.sampled_from(Status)
+on_close = st.sampled_from(OnClose)
 values = st.dictionaries(st.sampled_from(["spread_bps", "latency_ms"]), st.integers(0, 9), max_size=2)
 events: st.SearchStrategy[Event] = st.one_of(
-    st.builds(lambda who, address, status: influencer(who, address, status=status), name, name, status),
-    st.builds(lambda who, status: subscriber(who, status=status), name, status),
     st.builds(
-        lambda id, who, of, status, limits, asset: subscription(
+        lambda who, address, status, on_close: influencer(who, address, status=status, on_close=on_close),
+        name,
+        name,
+        status,
+        on_close,
+    ),
+    st.builds(lambda who, status, on_close: subscriber(who, status=status, on_close=on_close), name, status, on_close),
+    st.builds(
+        lambda id, who, of, status, on_close, limits, asset: subscription(
             id,
             subscriber=who,
             influencer=of,
             status=status,
+            on_close=on_close,
             limits=limits,
             filters=Filters(blocked_assets=(asset,), hours=((60, 120),)) if asset == "bob" else None,
         ),
@@ -67,6 +76,7 @@ events: st.SearchStrategy[Event] = st.one_of(
         name,
         name,
         status,
+        on_close,
         values,
         name,
     ),

@@ -20,6 +20,7 @@ from tests.handlers.services.configuration_lines import GUARDRAIL, INFLUENCER, c
 
 names = st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9_.:@#/-]{0,8}\Z")
 statuses = st.sampled_from([status.value for status in Status])
+closures = st.sampled_from(["follow_exits", "abandon"])
 usd = st.integers(0, 10**15).map(lambda value: f"{value // 10**6}.{value % 10**6:06d}")
 percents = st.integers(1, 10**9).map(lambda value: f"{value // 10**6}.{value % 10**6:06d}")
 amounts = st.integers(1, 10**15).map(lambda value: f"{value // 10**6}.{value % 10**6:06d}")
@@ -50,7 +51,9 @@ filters = st.fixed_dictionaries(
 modes = st.sampled_from(list(Mode))
 scopes = st.sampled_from(["SUBSCRIBER", "EXEC_USER", "EXEC_GLOBAL"])
 limits: st.SearchStrategy[Any] = guardrails
-options = st.fixed_dictionaries({}, optional={"limits": limits, "filters": filters, "status": statuses})
+options = st.fixed_dictionaries(
+    {}, optional={"limits": limits, "filters": filters, "status": statuses, "on_close": closures}
+)
 
 
 @st.composite
@@ -60,12 +63,20 @@ def files(draw: st.DrawFn) -> list[dict[str, Any]]:
     subscribers = draw(st.lists(names, unique=True, min_size=1, max_size=4))
     for number, id in enumerate(influencers):
         addresses = [f"0x{number:02x}{end:038x}" for end in draw(st.sets(st.integers(0, 9), min_size=1, max_size=3))]
-        optional = draw(st.fixed_dictionaries({}, optional={"label": st.text(max_size=20), "status": statuses}))
+        optional = draw(
+            st.fixed_dictionaries(
+                {}, optional={"label": st.text(max_size=20), "status": statuses, "on_close": closures}
+            )
+        )
         lines.append(INFLUENCER | {"id": id, "addresses": addresses} | optional)
         if draw(st.booleans()):
             lines.append(GUARDRAIL | {"scope": f"influencer:{id}", "values": draw(guardrails)})
     for id in subscribers:
-        optional = draw(st.fixed_dictionaries({}, optional={"mode": modes, "status": statuses, "portfolio": scopes}))
+        optional = draw(
+            st.fixed_dictionaries(
+                {}, optional={"mode": modes, "status": statuses, "on_close": closures, "portfolio": scopes}
+            )
+        )
         lines.append({"kind": "subscriber", "id": id, "deposit_usd": draw(usd)} | optional)
         if draw(st.booleans()):
             lines.append(GUARDRAIL | {"scope": f"subscriber:{id}", "values": draw(guardrails)})

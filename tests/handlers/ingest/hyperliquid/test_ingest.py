@@ -268,7 +268,12 @@ async def test_the_followed_addresses_change_while_it_runs(log: Connection) -> N
     async with ingesting(log) as running:
         await running.inject(frame(trade(1)))
         await running.trades(1)
-        await import_lines(log, [LINES[0].replace("}", ', "status": "paused"}')], actor="tests", now=ORIGIN_NS + 1)
+        paused = LINES[0].replace("}", ', "status": "paused"}')
+        await import_lines(log, [paused], actor="tests", now=ORIGIN_NS + 1)
+        await running.inject(frame(trade(2)))
+        await running.trades(2)
+        abandoned = paused.replace("paused", "closed").replace("}", ', "on_close": "abandon"}')
+        await import_lines(log, [abandoned], actor="tests", now=ORIGIN_NS + 2)
         await settled(lambda: not_followed(running), bool, 10)
 
 
