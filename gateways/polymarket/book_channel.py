@@ -24,7 +24,7 @@ _REPAIR_SECONDS = 5.0
 """Between two new subscriptions of a token."""
 _QUIET_SECONDS = 10.0
 """A connection that brought data this recently also proves that an unchanged book is current."""
-_UNCHANGED_SECONDS = 60.0
+_UNCHANGED_SECONDS = 20.0
 """But not one that did not change for this long: a market that has ended sends nothing any more."""
 
 
@@ -44,6 +44,7 @@ class _Event(Struct):
     bids: list[WireLevel] | None = None
     asks: list[WireLevel] | None = None
     price_changes: list[_Change] = []
+    assets_ids: list[str] = []
 
 
 _EVENT, _EVENTS = msgspec.json.Decoder(_Event), msgspec.json.Decoder(list[_Event])
@@ -63,6 +64,10 @@ class _Live:
 
     def replace(self, bids: Iterable[tuple[int, int]], asks: Iterable[tuple[int, int]]) -> None:
         self.bids, self.asks, self.whole = dict(bids), dict(asks), True
+
+    def end(self) -> None:
+        """The market has ended: there is no book any more, and none that a new subscription would bring."""
+        self.whole, self.hole_at = False, 0.0
 
     def best(self) -> tuple[int | None, int | None]:
         return max(self.bids, default=None), min(self.asks, default=None)
@@ -131,6 +136,11 @@ class PolymarketBookChannel:
                         self._change(live, change, event, at)
             case "tick_size_change":
                 self._on_terms(event.asset_id)
+            case "market_resolved":
+                for token in event.assets_ids:
+                    self._on_terms(token)
+                    if token in self._live:
+                        self._live[token].end()
 
     def _book(self, live: _Live, event: _Event, at: float) -> None:
         try:
@@ -199,7 +209,8 @@ def _time(event: _Event) -> int:
 
 
 def _subscription(tokens: Sequence[str]) -> str:
-    return msgspec.json.encode({"assets_ids": list(tokens), "type": "market"}).decode()
+    wire = {"assets_ids": list(tokens), "type": "market", "custom_feature_enabled": True}
+    return msgspec.json.encode(wire).decode()
 
 
 def _operation(operation: str, tokens: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ QUOTES = Counter(
 )
 FALLBACKS = Counter(
     "vibe_quote_fallbacks_total",
-    "Quotes without a live book, by why: off, unsubscribed, disconnected, hole, stale, shallow",
+    "Quotes without a live book, by why: off, unsubscribed, disconnected, hole, stale, shallow, ending",
     ["venue", "why"],
 )
 EXPIRED = Counter("vibe_quotes_expired_total", "Openings that were too old before their book was requested", ["venue"])

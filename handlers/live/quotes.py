@@ -23,7 +23,7 @@ log = structlog.get_logger()
 _SECOND = 1_000_000_000
 _UNLISTED_SECONDS = 60.0
 """How long an asset that the venue does not list is not looked up again."""
-_OFF, _SHALLOW = "off", "shallow"
+_OFF, _SHALLOW, _ENDING = "off", "shallow", "ending"
 
 
 class Quoted(NamedTuple):
@@ -132,6 +132,8 @@ class VenueQuotes:
             return found.value
         if terms is None:
             return Lack.UNSUBSCRIBED.value
+        if not terms.accepting or (terms.closes_at is not None and self._clock() >= terms.closes_at):
+            return _ENDING  # a socket only falls silent when a market ends, a request says so
         if found.is_truncated and not enough(found.book):
             return _SHALLOW
         metrics.AGE.labels(self._venue).observe(found.age_seconds)

@@ -142,22 +142,22 @@ def test_pongs_alone_prove_nothing_for_long() -> None:
     assert found.as_of == 1.0
 
 
-def test_a_book_that_did_not_change_for_a_minute_is_to_be_checked() -> None:
+def test_a_book_that_did_not_change_for_long_is_to_be_checked() -> None:
     channel = listening(OPENING, tokens=(YES, NO))
-    channel.receive(json.dumps(book([(".4", "1")], [(".6", "1")], NO)), 61.5)
-    found = channel.newest(YES, 62.0)
+    channel.receive(json.dumps(book([(".4", "1")], [(".6", "1")], NO)), 21.5)
+    found = channel.newest(YES, 22.0)
     assert found is not None
     assert found.as_of == 1.0
-    other = channel.newest(NO, 62.0)
+    other = channel.newest(NO, 22.0)
     assert other is not None
-    assert other.as_of == 61.5
+    assert other.as_of == 21.5
 
 
 def test_tokens_are_subscribed_many_at_a_time() -> None:
     channel = PolymarketBookChannel()
     tokens = [str(number) for number in range(70)]
     (first,) = channel.missing(tokens, 0.0)
-    assert json.loads(first) == {"assets_ids": tokens[:50], "type": "market"}
+    assert json.loads(first) == {"assets_ids": tokens[:50], "type": "market", "custom_feature_enabled": True}
     (second,) = channel.missing(tokens, 0.0)
     assert json.loads(second) == {"operation": "subscribe", "assets_ids": tokens[50:]}
     assert channel.missing(tokens, 0.0) == []
@@ -179,3 +179,14 @@ def test_a_new_tick_makes_the_terms_of_its_token_old() -> None:
     }
     channel.receive(json.dumps(event), 1.0)
     assert changed == [YES]
+
+
+def test_a_market_that_has_ended_has_no_book_and_none_is_asked_for() -> None:
+    changed: list[str] = []
+    channel = PolymarketBookChannel(changed.append)
+    channel.missing([YES], 0.0)
+    channel.receive(json.dumps(OPENING), 1.0)
+    channel.receive(json.dumps({"event_type": "market_resolved", "market": "0x1", "assets_ids": [YES, NO]}), 2.0)
+    assert cents(channel) is None
+    assert channel.missing([YES], 60.0) == []
+    assert changed == [YES, NO]

@@ -14,19 +14,22 @@ from gateways.hyperliquid.adapter import HyperliquidAdapter
 from gateways.hyperliquid.book_channel import LEVELS, HyperliquidBookChannel
 from gateways.hyperliquid.books import VenueBooks
 from gateways.hyperliquid.info_client import InfoClient
-from gateways.live_books import LiveBooks
+from gateways.live_books import LiveBook, LiveBooks
+from gateways.polymarket.adapter import PolymarketAdapter
 from gateways.rate_limit import RateLimiter
 from gateways.reconnecting_websocket import Backoff
 from gateways.sandbox.hyperliquid import Sandbox, serve
 from gateways.sandbox.hyperliquid.load_source import LoadSource
+from gateways.sandbox.polymarket.markets import BRIEF
 from gateways.venue_adapter import Purpose
 from gateways.venue_types import Book
 from handlers.live.book_requests import Priority
 from handlers.live.quotes import Quoted, VenueQuotes
 from tests.contracts.live_books import live_book
 from tests.contracts.test_live_books import fault
-from tests.contracts.venues import nowhere
-from vibe.app.settings import Settings
+from tests.contracts.venues import Clock as SandboxClock
+from tests.contracts.venues import nowhere, polymarket
+from vibe.app.settings import Settings, polymarket_settings
 
 COIN, OTHER = "L000", "L001"
 
@@ -102,6 +105,7 @@ async def test_an_asset_that_was_never_subscribed_is_requested() -> None:
         assert quoted.current_at is None
         assert subject.sandbox.usage.requests["l2Book"] == 1
         assert counted("vibe_quote_fallbacks_total", why="disconnected") == before + 1
+        await live_book(subject.live, COIN)  # from then on
 
 
 async def test_without_live_books_everything_is_requested() -> None:
@@ -149,6 +153,31 @@ async def test_a_coin_that_the_venue_does_not_list_is_never_subscribed_and_looke
         assert subject.sandbox.usage.requests["meta"] == 2
         assert subject.sandbox.usage.connections == 1, "the venue would have hung up"
         await live_book(subject.live, COIN)
+
+
+async def test_a_market_past_its_listed_end_is_requested_and_given_up_once_it_has_no_book() -> None:
+    clock = SandboxClock(9.5)
+    async with polymarket(clock) as sandbox:
+        urls = {name.removeprefix("VIBE_").lower(): url for name, url in polymarket_settings(sandbox.url).items()}
+        settings = Settings(_env_file=None, **urls)  # type: ignore[arg-type]
+        async with PolymarketAdapter().connect(settings, Purpose.QUOTE) as clients:
+            live, stop = clients.live_books(), asyncio.Event()
+            assert live is not None
+            quotes = VenueQuotes(Venue.POLYMARKET, clients.books(), live, clock)
+            running = asyncio.create_task(quotes.run(stop))
+            token = BRIEF.tokens[0]
+            quotes.want(token)
+            await live_book(live, token)
+            before = await quotes.capture(token, clock(), priority=Priority.REDUCES)
+            assert before.current_at is not None
+            clock.advance(0.6)
+            assert isinstance(live.newest(token), LiveBook), "the socket says nothing about the end"
+            after = await quotes.capture(token, clock(), priority=Priority.REDUCES)
+            assert after.captured is None
+            await until(lambda: live.subscribed == 0)
+            stop.set()
+            await asyncio.wait_for(running, 5)
+            await quotes.close()
 
 
 class HastyChannel(HyperliquidBookChannel):
