@@ -47,8 +47,7 @@ class ProjectionStatus:
     @property
     def absent(self) -> bool:
         """Neither positions nor tables exist."""
-        declared = len(self.projection.tables) + len(self.projection.views)
-        return not self.positions and len(self.missing) == declared
+        return not self.positions and _all(self.missing, self.projection)
 
     @property
     def unread(self) -> bool:
@@ -140,11 +139,15 @@ async def projection_statuses(
     return found
 
 
+def _all(missing: Sequence[str], projection: Projection) -> bool:
+    return len(missing) == len(projection.tables) + len(projection.views)
+
+
 def _outdated(projection: Projection, held: Mapping[str, StoredPosition], missing: Sequence[str]) -> str | None:
     if not held:
-        return None if len(missing) == len(projection.tables) else "its tables have no stored position"
+        return None if _all(missing, projection) else "its tables have no stored position"
     if missing:
-        return f"the table {missing[0]} is missing"
+        return f"{missing[0]} is missing"
     for position in held.values():
         if position.version != projection.version:
             return f"it was built by version {position.version}, the code is version {projection.version}"

@@ -90,18 +90,18 @@ async def built(connection: Connection, dsn: str, projections: Sequence[Projecti
 
 
 async def contents(dsn: str, projections: Sequence[Projection] = CORE) -> dict[str, list[tuple[Any, ...]]]:
-    """Every row of every table of the read models, in the order of its key."""
+    """Every row of every table and view of the read models, in the order of its key."""
     session = await asyncpg.connect(dsn)
     try:
         return {
-            table.name: [
+            each.name: [
                 tuple(row)
                 for row in await session.fetch(
-                    f"SELECT {', '.join(table.columns)} FROM {table.name} ORDER BY {', '.join(table.key)}"
+                    f"SELECT {', '.join(each.columns)} FROM {each.name} ORDER BY {', '.join(each.key)}"
                 )
             ]
             for projection in projections
-            for table in projection.tables
+            for each in (*projection.tables, *projection.views)
         }
     finally:
         await session.close()

@@ -189,6 +189,29 @@ async def test_grants_are_kept_and_a_rebuild_under_a_view_is_refused(
     await session.close()
 
 
+async def test_views_are_swapped_with_their_tables(log: Connection, running: Addresses, database: str) -> None:
+    chosen = (CopyAttempts(), LedgerEntries())
+    await append_events(log, flows(1, 20))
+    await built(log, database, chosen)
+    before = await contents(database, chosen)
+    session = await asyncpg.connect(database)
+    await session.execute("GRANT SELECT ON execution TO PUBLIC")
+    async with constant_reader(database, "execution", "ledger_entry", "executable_fill"):
+        await rebuilt(running, database, chosen)
+    assert "=r/" in await session.fetchval("SELECT relacl::text FROM pg_class WHERE oid = 'execution'::regclass")
+    await session.execute("CREATE VIEW mine AS SELECT * FROM execution")
+    with pytest.raises(RebuildError, match="the views mine would be lost"):
+        await rebuilt(running, database, chosen)
+    await session.execute("DROP VIEW mine, execution")
+    await rebuilt(running, database, chosen, resume=True)
+    assert await contents(database, chosen) == before, "a missing view is created again"
+    await session.execute("DROP VIEW execution")
+    await session.execute("CREATE TABLE execution (order_id text)")
+    with pytest.raises(RebuildError, match="the view execution cannot be created, because something else has its name"):
+        await rebuilt(running, database, chosen, resume=True)
+    await session.close()
+
+
 async def test_a_rebuild_of_all_builds_from_another_log(log: Connection, running: Addresses, database: str) -> None:
     await append_events(log, flows(1, 30))
     await built(log, database)

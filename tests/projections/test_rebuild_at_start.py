@@ -73,7 +73,7 @@ async def test_a_missing_table_is_built_again(log: Connection, database: str) ->
     await built(log, database)
     before = await contents(database)
     session = await asyncpg.connect(database)
-    await session.execute("DROP TABLE copy_attempt")
+    await session.execute("DROP TABLE copy_attempt CASCADE")
     async with engine(log, database):
         await settled(lambda: table_exists(session), lambda found: found)
         await caught_up(log, database)
@@ -104,7 +104,7 @@ async def test_each_day_has_a_partition_and_rows_cannot_be_changed(log: Connecti
         (f"rm_copy_attempt_1.copy_attempt_{date}", 2) for date in ("20261118", "20261119", "20261120", "20261121")
     ]
     today = time.strftime("%Y%m%d", time.gmtime())
-    assert await session.fetchval("SELECT to_regclass($1) IS NOT NULL", f"rm_ledger_entry_1.ledger_entry_{today}")
+    assert await session.fetchval("SELECT to_regclass($1) IS NOT NULL", f"rm_ledger_entry_1.booking_{today}")
     await session.execute(f"SET ROLE {schemas.WRITER}")
     for statement in ("UPDATE copy_attempt SET market = ''", "DELETE FROM ledger_entry", "TRUNCATE trade_event"):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
