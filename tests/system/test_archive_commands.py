@@ -32,7 +32,7 @@ async def folder(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Path
         for number in (1, 2):
             row = {
                 **dict.fromkeys(LEDGER_ENTRY.columns),
-                **{name: 0 for name, kind in LEDGER_ENTRY.columns.items() if kind == "bigint"},
+                **{name: 0 for name, kind in LEDGER_ENTRY.columns.items() if kind in ("bigint", "integer")},
                 **{name: name for name, kind in LEDGER_ENTRY.columns.items() if kind == "text"},
                 "entry_id": f"led_{number}",
                 "sequence": number,
