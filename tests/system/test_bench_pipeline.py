@@ -7,7 +7,19 @@ from tests.system.command import vibe
 
 
 async def test_a_small_load_is_copied_exactly_once(tmp_path: Path) -> None:
-    load = ("--rate", "8", "--fanout", "3", "--influencers", "8", "--subscribers", "6", "--seconds", "3")
+    load = (
+        "--rate",
+        "8",
+        "--fanout",
+        "3",
+        "--influencers",
+        "8",
+        "--subscribers",
+        "6",
+        "--seconds",
+        "3",
+        "--venue-limits",
+    )
     ended = await vibe(tmp_path, "bench", "pipeline", *load, "--json")
     assert ended.code == 0, ended.err
     found = json.loads(ended.out)
@@ -22,4 +34,6 @@ async def test_a_small_load_is_copied_exactly_once(tmp_path: Path) -> None:
     assert found["row_p99_ms"] > 0
     assert found["bytes_per_request"]["EXECUTIONS"] > 0
     assert found["messages_per_commit"] > 1
+    assert found["venue"]["requests_refused"] == 0
+    assert found["venue"]["weight"] < 300, "books come from the socket"
     assert not list(tmp_path.glob("**/bench-pipeline-*")), "the servers' folder is removed"

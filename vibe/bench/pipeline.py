@@ -1,9 +1,9 @@
 """`vibe bench pipeline`: the whole pipeline under a steady load, from a venue's trade to the committed ledger row.
 
-A venue in another process plays trades of influencers; every trade is copied by `fanout`
-subscribers on the paper venue, with the latency model off. The system under test is what `vibe up` runs: servers,
-stages and read models on folders of their own, fsync always. CPU per request is the figure to compare between runs on
-a shared machine; it leaves the venue and the bench itself out.
+A venue in another process plays trades of influencers; every trade is copied by `fanout` subscribers on the paper
+venue, with the latency model off. The venue enforces its request weight only when that is asked for. The system under
+test is what `vibe up` runs: servers, stages and read models on folders of their own, fsync always. CPU per request is
+the figure to compare between runs on a shared machine; it leaves the venue and the bench itself out.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import asyncio
 import os
 import platform
 import shutil
-import sys
 import time
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -38,6 +37,7 @@ from vibe.app.settings import Settings
 from vibe.app.system import RunningSystem, prepared, ready, running_system, start_stages
 from vibe.bench import log
 from vibe.bench.processes import Usage, flushes, usage
+from vibe.bench.venue_process import VenueProcess, load_venue
 
 COINS = 100
 _KNOWN_SECONDS, _DRAIN_SECONDS = 120.0, 300.0
@@ -55,6 +55,8 @@ class Load(NamedTuple):
     influencers: int
     subscribers: int
     seconds: float
+    venue_limits: bool = False
+    """True when the venue's request weight is enforced."""
 
 
 async def measure(settings: Settings, load: Load, *, progress: Callable[[str], None]) -> dict[str, Any]:
@@ -67,7 +69,10 @@ async def measure(settings: Settings, load: Load, *, progress: Callable[[str], N
     folder = settings.data_dir / f"bench-pipeline-{os.getpid()}"
     own = settings.model_copy(update={"data_dir": folder, "nats_url": None, "postgres_dsn": None})
     try:
-        async with _venue(load) as venue, running_system(own, progress, venue.environment) as system:
+        async with (
+            _venue(load) as (venue, environment),
+            running_system(own, progress, environment) as system,
+        ):
             measured = await _run(system, venue, load, progress)
             progress("bare limits of the same machine")
             await system.supervisor.stop()
@@ -83,59 +88,30 @@ async def measure(settings: Settings, load: Load, *, progress: Callable[[str], N
     }
 
 
-class _Venue:
-    """The load venue's process."""
-
-    def __init__(self, process: asyncio.subprocess.Process, environment: dict[str, str]) -> None:
-        self.process = process
-        self.environment = environment
-
-    def begin(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(b"begin\n")
-
-    async def sent(self) -> int:
-        """How many trades it played, once it has played all."""
-        return int((await _message(self.process))["sent"])
-
-
 @asynccontextmanager
-async def _venue(load: Load) -> AsyncIterator[_Venue]:
-    arguments = [str(each) for each in (load.rate, load.influencers, min(COINS, load.influencers), load.seconds)]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "vibe.bench.load_venue",
-        *arguments,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        urls = await _message(process)
-        yield _Venue(
-            process,
-            {
-                "VIBE_HYPERLIQUID_WS_URL": urls["ws_url"],
-                "VIBE_HYPERLIQUID_API_URL": urls["url"],
-                "VIBE_HYPERLIQUID_WEIGHT_PER_MINUTE": "10000000",
-                "VIBE_PAPER_BANKROLL_USD": "0",
-            },
-        )
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+async def _venue(load: Load) -> AsyncIterator[tuple[VenueProcess, dict[str, str]]]:
+    """The venue's process, and the settings of a system that uses it."""
+    coins = min(COINS, load.influencers)
+    async with load_venue(
+        rate=load.rate,
+        influencers=load.influencers,
+        coins=coins,
+        seconds=load.seconds,
+        real_limits=load.venue_limits,
+    ) as venue:
+        settings = {
+            "VIBE_HYPERLIQUID_WS_URL": venue.ws_url,
+            "VIBE_HYPERLIQUID_API_URL": venue.url,
+            "VIBE_PAPER_BANKROLL_USD": "0",
+        }
+        if not load.venue_limits:
+            settings["VIBE_HYPERLIQUID_WEIGHT_PER_MINUTE"] = "10000000"
+        yield venue, settings
 
 
-async def _message(process: asyncio.subprocess.Process) -> Any:
-    assert process.stdout is not None
-    line = await process.stdout.readline()
-    if not line:
-        raise RuntimeError("the load venue ended before it was asked to")
-    return msgspec.json.decode(line)
-
-
-async def _run(system: RunningSystem, venue: _Venue, load: Load, progress: Callable[[str], None]) -> dict[str, Any]:
+async def _run(
+    system: RunningSystem, venue: VenueProcess, load: Load, progress: Callable[[str], None]
+) -> dict[str, Any]:
     imported = await import_lines(system.connection, _lines(load), actor="vibe bench", now=time.time_ns())
     assert not imported.bad, imported.bad
     start_stages(system.supervisor)
@@ -147,24 +123,25 @@ async def _run(system: RunningSystem, venue: _Venue, load: Load, progress: Calla
         lambda: _recorded(system, SIGNALS.name, load.influencers), _KNOWN_SECONDS, "not all positions are known"
     )
     names = {child.process.pid: name for name, child in system.supervisor.children.items() if child.process}
-    names[venue.process.pid] = "venue"
+    names[venue.pid] = "venue"
     progress(f"{load.rate:g} signals/s x {load.fanout} for {load.seconds:g} s")
     async with _row_times(system.addresses.postgres_dsn) as rows:
         before, flushed, began = usage(names), flushes(), time.perf_counter()
         venue.begin()
-        sent, loads = await venue.sent(), os.getloadavg()
+        reported, loads = await venue.report(), os.getloadavg()
         input_ended = time.perf_counter()
         drained = await _drained(system, progress)
         ended = time.perf_counter()
         after = usage(names)
         lasted = ended - began
         return {
-            **await _counts(system, sent),
+            **await _counts(system, int(reported["sent"])),
             "seconds": round(lasted, 1),
             "drain_s": round(ended - input_ended, 1),
             "lag": 0 if drained else sum(lag.waiting for lag in await pipeline_lag.lags(system.connection)),
             **await _figures(system, before, after, lasted, flushed),
             **await _latencies(system, rows),
+            "venue": reported["usage"],
             "load_average": round(loads[0], 2),
         }
 

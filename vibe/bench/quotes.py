@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any, NamedTuple
 
-import msgspec
 import prometheus_client
 
 from domain.events import Venue
@@ -28,7 +26,7 @@ from gateways.venue_errors import VenueUnavailableError, WireError
 from handlers.live.book_requests import ExpiredError, Priority
 from handlers.live.quotes import Quoted, VenueQuotes
 from vibe.app.settings import Settings
-from vibe.bench.load_venue import REAL_LIMITS
+from vibe.bench.venue_process import load_venue
 
 LISTENERS = 2
 _LATENCY_NS, _JITTER_NS = 750_000_000, 250_000_000
@@ -47,7 +45,10 @@ class QuoteLoad(NamedTuple):
 async def measure(load: QuoteLoad, *, progress: Callable[[str], None]) -> dict[str, Any]:
     """All figures: where the quotes came from, how old they were, and what of the venue's limits they took."""
     async with AsyncExitStack() as stack:
-        venue = await stack.enter_async_context(_venue(load))
+        # It plays a trade for each group, and goes on until it is asked to end.
+        venue = await stack.enter_async_context(
+            load_venue(rate=load.rate, influencers=load.coins, coins=load.coins, seconds=3600, real_limits=True)
+        )
         stop = asyncio.Event()
         settings = Settings(_env_file=None, hyperliquid_api_url=venue.url, hyperliquid_ws_url=venue.ws_url)
         clients = await stack.enter_async_context(HyperliquidAdapter().connect(settings, Purpose.QUOTE))
@@ -56,14 +57,14 @@ async def measure(load: QuoteLoad, *, progress: Callable[[str], None]) -> dict[s
         coins = [coin.name for coin in load_coins(load.coins)]
         running += [asyncio.create_task(_listen(venue.ws_url, coins, stop)) for _ in range(LISTENERS)]
         try:
-            venue.write("begin")
+            venue.begin()
             progress(f"{load.rate:g} groups a second on {load.coins} coins for {load.seconds:g} s")
             before, cpu = _sources(), time.process_time()
             outcomes = await _groups(quotes, coins, load)
             cpu = time.process_time() - cpu
             sources = {name: round(count - before[name]) for name, count in _sources().items()}
-            venue.write("end")
-            used = (await venue.message())["usage"]
+            venue.end()
+            used = (await venue.report())["usage"]
         finally:
             stop.set()
             await asyncio.gather(*running)
@@ -156,46 +157,3 @@ def _age_ms(quoted: Quoted) -> float:
 
 def _percentile(ordered: list[float], share: float) -> float:
     return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 1) if ordered else 0.0
-
-
-class _Venue:
-    """The venue's process."""
-
-    def __init__(self, process: asyncio.subprocess.Process, urls: dict[str, str]) -> None:
-        self.url, self.ws_url = urls["url"], urls["ws_url"]
-        self._process = process
-
-    def write(self, word: str) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{word}\n".encode())
-
-    async def message(self) -> dict[str, Any]:
-        return cast(dict[str, Any], await _message(self._process))
-
-
-@asynccontextmanager
-async def _venue(load: QuoteLoad) -> AsyncIterator[_Venue]:
-    # It plays a trade for each group, and goes on until it is asked to end.
-    arguments = [str(load.rate), str(load.coins), str(load.coins), "3600", REAL_LIMITS]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "vibe.bench.load_venue",
-        *arguments,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield _Venue(process, await _message(process))
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-
-
-async def _message(process: asyncio.subprocess.Process) -> Any:
-    assert process.stdout is not None
-    line = await process.stdout.readline()
-    if not line:
-        raise RuntimeError("the load venue ended before it was asked to")
-    return msgspec.json.decode(line)

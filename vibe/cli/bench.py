@@ -57,6 +57,7 @@ def bench_pipeline(
     influencers: AtLeastOne = 50,
     subscribers: AtLeastOne = 200,
     seconds: Positive = 30.0,
+    venue_limits: bool = False,
     json: Json = False,
 ) -> None:
     """The whole pipeline under a steady load, from a venue's trade to the committed ledger entry.
@@ -78,10 +79,12 @@ def bench_pipeline(
         how many copy; the fan-out is spread over them
     seconds
         how long the load lasts
+    venue_limits
+        enforce the request weight of Hyperliquid; it lets 400 influencers' positions be known in time
     """
     if fanout > subscribers:
         raise UsageError(f"--fanout {fanout} needs at least as many --subscribers, not {subscribers}")
-    run_command(run_bench_pipeline, pipeline.Load(rate, fanout, influencers, subscribers, seconds), json)
+    run_command(run_bench_pipeline, pipeline.Load(rate, fanout, influencers, subscribers, seconds, venue_limits), json)
 
 
 @app.command(name="quotes")
