@@ -13,6 +13,7 @@ from handlers.live.event_codec import codec
 from projections.engine.projection import Projection
 from projections.engine.rebuild import Rebuilt, rebuild
 from projections.engine.runner import Engine
+from projections.engine.table import Table, View
 from projections.models.copy_attempt import CopyAttempts
 from projections.models.event_count import EventCounts
 from projections.models.ledger_entry import LedgerEntries
@@ -92,6 +93,9 @@ async def built(connection: Connection, dsn: str, projections: Sequence[Projecti
 async def contents(dsn: str, projections: Sequence[Projection] = CORE) -> dict[str, list[tuple[Any, ...]]]:
     """Every row of every table and view of the read models, in the order of its key."""
     session = await asyncpg.connect(dsn)
+    shown: list[Table | View] = []
+    for projection in projections:
+        shown += [*projection.tables, *projection.views]
     try:
         return {
             each.name: [
@@ -100,8 +104,7 @@ async def contents(dsn: str, projections: Sequence[Projection] = CORE) -> dict[s
                     f"SELECT {', '.join(each.columns)} FROM {each.name} ORDER BY {', '.join(each.key)}"
                 )
             ]
-            for projection in projections
-            for each in (*projection.tables, *projection.views)
+            for each in shown
         }
     finally:
         await session.close()
