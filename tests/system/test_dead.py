@@ -98,12 +98,12 @@ async def test_an_operator_lists_retries_and_drops(broken: tuple[Path, Ends]) ->
 
     shown = await listed(folder)
     by_event = {row["event"]: row for row in shown}
-    assert set(by_event) == {"RAW:0", "RAW:1", "RAW:2"}
+    assert set(by_event) == {"RAW:0", "RAW:1.0", "RAW:2.0"}
     assert {row["stage"] for row in await listed(folder, "--stage", "ingest")} == {"ingest"}
-    first = by_event["RAW:1"]
-    assert (first["id"], first["state"], first["stage"]) == ("normalize:RAW:1", "open", "normalize")
+    first = by_event["RAW:1.0"]
+    assert (first["id"], first["state"], first["stage"]) == ("normalize:RAW:1.0", "open", "normalize")
     assert first["subject"].endswith(f".hyperliquid.trades.{WHALE.address}")
-    number, second, frame = (str(by_event[event]["number"]) for event in ("RAW:1", "RAW:2", "RAW:0"))
+    number, second, frame = (str(by_event[event]["number"]) for event in ("RAW:1.0", "RAW:2.0", "RAW:0"))
 
     table, whole, as_text, unknown = await asyncio.gather(
         run(folder, "list"),
@@ -142,7 +142,7 @@ async def test_an_operator_lists_retries_and_drops(broken: tuple[Path, Ends]) ->
         await until(lambda: in_state(at, "retried", 1), 10)
         await until(lambda: in_state(at, "open", 3), 10, "the new dead letter")
     fresh = {row["id"]: row for row in await listed(folder)}
-    assert set(fresh) == {f"normalize:RAW:1~{by_number[number]['retry']}", "normalize:RAW:2", "ingest:RAW:0"}
+    assert set(fresh) == {f"normalize:RAW:1.0~{by_number[number]['retry']}", "normalize:RAW:2.0", "ingest:RAW:0"}
 
     dropped = await run(folder, "drop", frame, second, "--why", "a test [frame]", "--json")
     assert dropped.code == 0, dropped.err
