@@ -43,7 +43,7 @@ FORBIDDEN: dict[str, tuple[tuple[str, str], ...]] = {
         ("projections/models/position.py", "import projections.queries.portfolios"),
     ),
     "Read models do not import each other": (
-        ("projections/models/position.py", "from projections.models.execution import EXECUTION"),
+        ("projections/models/position.py", "from projections.models.copy_attempt import COPY_ATTEMPT"),
     ),
     "The web process runs no stage, reaches no venue and appends only through services and dead letters": (
         ("vibe/web/site.py", "from handlers.plan import Plan"),

@@ -122,7 +122,7 @@ def assert_exactly_once(events: dict[str, list[Recorded]]) -> None:
         ids = [event.id for event in found]
         assert len(ids) == len(set(ids)), f"{name} holds an id twice"
     decided = [event.data.request_id for event in events["copy.decided"]]
-    requested = [event.data.request_id for event in events["execution.requested"]]
+    requested = [event.id for event in events["execution.requested"]]
     assert sorted(decided) == sorted(requested)
     assert len(set(decided)) == len(decided)
     # Every report of a trade made its signal, or confirmed one that was recorded before.

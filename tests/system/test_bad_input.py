@@ -19,6 +19,7 @@ VALID: dict[str, tuple[str, ...]] = {
     "bench log": (),
     "bench pipeline": (),
     "bench projections": (),
+    "bench quotes": ("--rate", "1", "--coins", "1", "--seconds", "1"),
     "config export": (),
     "config import": ("/dev/null",),
     "config show": (),
@@ -52,11 +53,22 @@ VALID: dict[str, tuple[str, ...]] = {
     "trace": ("att_none",),
     "up": ("--seconds", "1"),
     "verify-decisions": (),
+    "web": ("--port", "0"),
     "whatif": ("--config", "/dev/null"),
 }
 """Arguments of each command that it takes."""
-WITHOUT_DATA = {"health", "sandbox"}
-CREATING = {"bench log", "bench pipeline", "bench projections", "config import", "demo", "run", "streams apply", "up"}
+WITHOUT_DATA = {"bench quotes", "health", "sandbox"}
+CREATING = {
+    "bench log",
+    "bench pipeline",
+    "bench projections",
+    "config import",
+    "demo",
+    "run",
+    "streams apply",
+    "up",
+    "web",
+}
 """Commands that make a data folder when there is none."""
 READING = sorted(VALID.keys() - WITHOUT_DATA - CREATING)
 
@@ -180,7 +192,8 @@ async def test_servers_that_do_not_answer(vibes: Commands, tmp_path: Path) -> No
         assert "VIBE_NATS_URL: expected a NATS server to answer" in outcome.err
 
 
-QUIET = sorted(VALID.keys() - {"bench log", "bench pipeline", "bench projections", "demo", "run", "sandbox", "up"})
+LASTING = {"bench log", "bench pipeline", "bench projections", "bench quotes", "demo", "run", "sandbox", "up", "web"}
+QUIET = sorted(VALID.keys() - LASTING)
 
 
 async def test_a_reader_that_goes_away(vibes: Commands, configured: Path) -> None:

@@ -28,7 +28,7 @@ def shell(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("VIBE_LANES", "5", "VIBE_LANES=5: 5 lanes do not divide 64"),
+        ("VIBE_LANES", "5", "VIBE_LANES=5: a stage has 1, 2, 4 or 8 lanes, not 5"),
         ("VIBE_LANES", "many", "VIBE_LANES=many: Input should be a valid integer"),
         ("VIBE_HTTP_PORT", "99999", "VIBE_HTTP_PORT=99999: Input should be less than or equal to 65535"),
         ("VIBE_LOG_LEVEL", "loud", "VIBE_LOG_LEVEL=loud: Input should be"),

@@ -350,7 +350,7 @@ async def test_the_live_table_shows_the_log_and_names_markets(twice: list[tuple[
         snapshot = await Dashboard(system, "a demo").read(10_000)
     rows = {row.stage: row.events for row in snapshot.stages}
     assert rows["normalize"] == run.json["signals"]
-    assert rows["execute"] == run.json["fills"]
+    assert rows[""] == run.json["fills"]
     assert len(snapshot.decisions) == rows["plan"] == sum(run.json["decisions"].values())
     assert [one.decided_at for one in snapshot.decisions] == sorted(
         (one.decided_at for one in snapshot.decisions), reverse=True
@@ -365,7 +365,7 @@ async def test_lag_and_streams_of_a_finished_demo(twice: list[tuple[Path, Ended]
     folder, _ = twice[0]
     lag = await vibe(folder, "lag", "--json")
     consumers = {(row["stream"], row["consumer"]): row["waiting"] for row in lag.json}
-    assert consumers["EXECUTIONS", "execute-00-15"] == 0
+    assert consumers["REQUESTS", "plan-00-15"] == 0
     assert ("RAW", "normalize-48-63") in consumers
     assert not any(consumers.values())
     shown = await vibe(folder, "streams", "show", "--json")

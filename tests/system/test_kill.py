@@ -4,8 +4,9 @@ import asyncio
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
-from domain.events import Venue
+from domain.events import CopyRequested, Venue
 from streams.envelope import Recorded
 from tests.system.command import assert_exactly_once, ends, start, until, vibe
 
@@ -68,14 +69,21 @@ async def test_a_killed_demo_continues_where_it_was(tmp_path: Path) -> None:
         for each in (events, undisturbed)
     )
     # Polymarket's windows close by when its data comes, which a stop of everything delays: the other venue's are equal.
-    for name, key in (("group.closed", "group_id"), ("execution.requested", "request_id")):
-        wanted = {getattr(e.data, key) for e in undisturbed[name] if of_perpetuals(e) and e.data.event_time <= horizon}
-        found = {getattr(e.data, key) for e in events[name] if of_perpetuals(e) and e.data.event_time <= horizon}
+    for name in ("group.closed", "execution.requested"):
+        found, wanted = (
+            {event.id for event in each[name] if of_perpetuals(event) and facts_of(event).event_time <= horizon}
+            for each in (events, undisturbed)
+        )
         assert found == wanted
 
 
+def facts_of(event: Recorded) -> Any:
+    """The facts of an event; of a request, those that it shares with the others of its group."""
+    return event.head if isinstance(event.data, CopyRequested) else event.data
+
+
 def of_perpetuals(event: Recorded) -> bool:
-    return bool(event.data.venue is Venue.HYPERLIQUID)
+    return bool(facts_of(event).venue is Venue.HYPERLIQUID)
 
 
 async def started(folder: Path, times: int) -> bool:
