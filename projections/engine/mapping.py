@@ -338,7 +338,7 @@ def _column(source: Source | None, kind: str, names: Sequence[str], stream: str,
         case Place.CAUSE_INDEX:
             return lambda events: map(index_of, events.causes)
         case Place.MINUTE:
-            return lambda events: map(minute_of, events.times)
+            return lambda events: _minutes(events.times)
         case Place.STREAM | Place.TYPE:
             constant = stream if source is Place.STREAM else type
             return lambda events: repeat(constant, len(events.facts))
@@ -352,6 +352,13 @@ def _column(source: Source | None, kind: str, names: Sequence[str], stream: str,
             fields = [itemgetter(names.index(field)) for field in source.fields]
             return lambda events: map(source.then, *(map(field, events.facts) for field in fields))
     return lambda events: repeat(source, len(events.facts))
+
+
+def _minutes(times: Sequence[str]) -> Iterable[Any]:
+    """The minutes of envelopes' times; nearly always one, whose text all of a block begin with."""
+    if times and minute_of(min(times)) == minute_of(max(times)):
+        return repeat(minute_of(times[0]), len(times))
+    return map(minute_of, times)
 
 
 def _time(value: int | None) -> Any:

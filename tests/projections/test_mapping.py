@@ -34,7 +34,7 @@ MAPPED = [each for each in PROJECTIONS if each.maps]
 
 
 def stored(event: Struct, number: int, cause: str | None = "REQUESTS:7") -> bytes:
-    return CODEC.encode(event, id=f"id-{number}", source="s", time_ns=number, causation=cause)
+    return CODEC.encode(event, id=f"id-{number}", source="s", time_ns=number * 7 * 10**9, causation=cause)
 
 
 def block(payloads: list[bytes]) -> Block:
