@@ -88,7 +88,7 @@ class ReasonText(Struct, frozen=True, kw_only=True):
     text: str
 
 
-@routes.get("/attempts", "listAttempts", reads=("copy_attempt", "execution"))
+@routes.get("/attempts", "listAttempts", reads=("copy_attempt",))
 async def list_attempts(call: Call, asked: ListedAttempts) -> Page[Copy]:
     """Decisions with what was filled, executed and skipped in one list, newest first."""
     after = decode(asked.cursor, tuple[datetime, int])
@@ -129,7 +129,7 @@ async def count_attempts(call: Call, asked: CountedAttempts) -> Counted:
     )
 
 
-@routes.get("/attempts/{attempt_id}", "getAttempt", reads=("copy_attempt", "execution", "ledger_entry"))
+@routes.get("/attempts/{attempt_id}", "getAttempt", reads=("copy_attempt", "ledger_entry"))
 async def get_attempt(call: Call, asked: ByAttempt) -> Decision:
     """One decision with its checks, orders, fills and ledger entries."""
     db, attempt_id = call.site.pool, asked.attempt_id
@@ -145,7 +145,7 @@ async def get_attempt(call: Call, asked: ByAttempt) -> Decision:
     )
 
 
-@routes.get("/trades", "listTrades", reads=("signal_group", "copy_attempt", "execution"))
+@routes.get("/trades", "listTrades", reads=("signal_group", "copy_attempt"))
 async def list_trades(call: Call, asked: ListedTrades) -> Page[CopiedTrade]:
     """Trades of influencers with how many copies of each were executed and skipped, newest first."""
     after = decode(asked.cursor, tuple[datetime, int])
@@ -162,7 +162,7 @@ async def list_trades(call: Call, asked: ListedTrades) -> Page[CopiedTrade]:
     return Page(items=items, next=behind, names=await asset_names(call.site.pool, {one.asset for one in items}))
 
 
-@routes.get("/trades/{group_id}/copies", "listCopiesOfTrade", reads=("copy_attempt", "execution"))
+@routes.get("/trades/{group_id}/copies", "listCopiesOfTrade", reads=("copy_attempt",))
 async def list_copies_of_trade(call: Call, asked: ByGroup) -> Page[Copy]:
     """The decisions about one trade, in the order of the log."""
     return Page(items=await copies_of_group(call.site.pool, asked.group_id))

@@ -162,7 +162,7 @@ async def _followed(site: Site) -> list[Followed]:
 @routes.get(
     "/influencers/{influencer_id}",
     "getInfluencer",
-    reads=("influencer", "influencer_metrics", "guardrail", "copy_attempt", "execution", "shadow_entry"),
+    reads=("influencer", "influencer_metrics", "guardrail", "copy_attempt", "shadow_entry"),
     minutely=True,
 )
 async def get_influencer(call: Call, asked: SpannedInfluencer) -> InfluencerDetail:
@@ -279,7 +279,7 @@ def _fraction(change: int, base: int) -> int | None:
 @routes.get(
     "/influencers/{influencer_id}/distributions",
     "getInfluencerDistributions",
-    reads=("copy_attempt", "execution"),
+    reads=("copy_attempt",),
     minutely=True,
 )
 async def get_distributions(call: Call, asked: SpannedInfluencer) -> Distributions:

@@ -121,7 +121,7 @@ async def list_ledger(call: Call, asked: OfSubscriber) -> Page[LedgerLine]:
     return Page(items=items, next=behind, names=names)
 
 
-@routes.get("/subscribers/{subscriber_id}/orders", "listOrders", reads=("execution",))
+@routes.get("/subscribers/{subscriber_id}/orders", "listOrders", reads=("copy_attempt",))
 async def list_orders(call: Call, asked: OfSubscriber) -> Page[Order]:
     """A subscriber's orders, newest first."""
     before = decode(asked.cursor, tuple[datetime])
