@@ -1,5 +1,6 @@
 """booking: what moved a subscriber's cash or shares, one row for each deposit, fill and settlement; ledger_balance: the
-sums. On booking: ledger_entry, the append-only ledger, and executable_fill, the fills.
+sums. On booking: ledger_entry, the append-only ledger; executable_fill, the fills; and ledger_line, the ledger with the
+fee of a TRADE as a line of its own, of kind FEE.
 
 A subscriber's cash is the sum of its cash deltas. ledger_balance splits shares, cash and fees by copied influencer and
 asset ('' for deposits), so that profit per influencer is cash + shares x mark. Both tables change in one transaction.
@@ -96,6 +97,33 @@ EXECUTABLE_FILL = View(
         FROM {schema}.booking WHERE kind = 'TRADE'
     """,
 )
+LEDGER_LINE = View(
+    "ledger_line",
+    key=("entry_id", "kind"),
+    columns={
+        "entry_id": "text",
+        "sequence": "bigint",
+        "index": "integer",
+        "kind": "text",
+        "subscriber_id": "text",
+        "influencer_id": "text NULL",
+        "attempt_id": "text NULL",
+        "venue": "text NULL",
+        "asset": "text NULL",
+        "share_delta_micros": "bigint",
+        "cash_delta_micros": "bigint",
+        "booked_at": "timestamptz",
+    },
+    query="""
+        SELECT 'led_' || substring(b.source_event_id from '[^_]*$') AS entry_id, b.sequence, b.index, line.kind,
+            b.subscriber_id, b.influencer_id, b.attempt_id, b.venue, b.asset, line.share_delta_micros,
+            line.cash_delta_micros, b.booked_at
+        FROM {schema}.booking b CROSS JOIN LATERAL (
+            SELECT b.kind, b.share_delta_micros, b.cash_delta_micros + b.fee_micros AS cash_delta_micros
+            UNION ALL SELECT 'FEE', 0, -b.fee_micros WHERE b.fee_micros <> 0
+        ) line
+    """,
+)
 LEDGER_BALANCE = Table(
     "ledger_balance",
     key=("subscriber_id", "influencer_id", "venue", "asset"),
@@ -123,7 +151,7 @@ class LedgerEntries(Projection):
     reads = (EXECUTIONS,)
     types = frozenset({"cash.deposited", "order.filled", "position.settled"})
     tables = (BOOKING, LEDGER_BALANCE)
-    views = (LEDGER_ENTRY, EXECUTABLE_FILL)
+    views = (LEDGER_ENTRY, EXECUTABLE_FILL, LEDGER_LINE)
     maps: ClassVar = {
         "cash.deposited": (
             insert(

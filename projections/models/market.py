@@ -1,4 +1,5 @@
-"""market, outcome_asset and outcome_payout: markets with their names, outcomes and payouts.
+"""market_description, outcome_asset and outcome_payout: markets with their names, outcomes and payouts. On them:
+market, the descriptions with the time of the resolution.
 
 A market is described in GROUPS when a followed address first trades one of its tokens, on venues whose markets have
 names and ends (Polymarket). Tick, minimum and fee rate are micros; `closes_at` is the listed end. A payout is the final
@@ -10,12 +11,12 @@ from collections.abc import Iterator
 
 from domain.events import MarketDescribed, MarketResolved
 from projections.engine.projection import Projection
-from projections.engine.table import Change, Table, Upsert, timestamp
+from projections.engine.table import Change, Table, Upsert, View, timestamp
 from streams.envelope import Recorded
 from streams.topology import GROUPS
 
-MARKET = Table(
-    "market",
+MARKET_DESCRIPTION = Table(
+    "market_description",
     key=("venue", "market"),
     columns={
         "venue": "text",
@@ -60,18 +61,34 @@ OUTCOME_PAYOUT = Table(
 )
 
 
+MARKET = View(
+    "market",
+    key=("venue", "market"),
+    columns={**MARKET_DESCRIPTION.columns, "resolved_at": "timestamptz NULL"},
+    query="""
+        SELECT d.*, (
+            SELECT max(p.resolved_at) FROM {schema}.outcome_asset a JOIN {schema}.outcome_payout p USING (venue, asset)
+            WHERE a.venue = d.venue AND a.market = d.market
+        ) AS resolved_at
+        FROM {schema}.market_description d
+    """,
+)
+
+
 class Markets(Projection):
     name = "market"
+    version = 2
     reads = (GROUPS,)
     types = frozenset({"market.described", "market.resolved"})
-    tables = (MARKET, OUTCOME_ASSET, OUTCOME_PAYOUT)
+    tables = (MARKET_DESCRIPTION, OUTCOME_ASSET, OUTCOME_PAYOUT)
+    views = (MARKET,)
 
     def fold(self, event: Recorded) -> Iterator[Change]:
         match event.data:
             case MarketDescribed() as described:
                 of = {"venue": described.venue.value, "market": described.market, "sequence": event.sequence}
                 yield Upsert(
-                    MARKET,
+                    MARKET_DESCRIPTION,
                     {
                         **of,
                         "question": described.question,

@@ -228,3 +228,19 @@ async def test_two_influencers_on_one_asset_are_kept_apart(database: str) -> Non
         found = {one.influencer_id: (one.share_micros, one.cash_micros, one.fee_micros, one.entries)
                  for one in await balances(session, "sam")}  # fmt: skip
         assert found == {"ann": (MICRO, -100 * MICRO, 0, 1), "bob": (-3 * MICRO, 330 * MICRO - 7, 7, 1)}
+
+
+async def test_fees_are_lines_of_their_own_and_the_lines_add_up_to_the_ledger(database: str) -> None:
+    async with tables(database, NEEDED) as session:
+        await booked(session, deposited("1000"), bought("BTC", "2", "100", fee="1"), sold("BTC", "1", "120"))
+        rows = await session.fetch(
+            "SELECT kind, share_delta_micros, cash_delta_micros FROM ledger_line ORDER BY sequence, index, kind DESC"
+        )
+        assert [tuple(row) for row in rows] == [
+            ("DEPOSIT", 0, micros("1000")),
+            ("TRADE", micros("2"), micros("-200")),
+            ("FEE", 0, micros("-1")),
+            ("TRADE", micros("-1"), micros("120")),
+        ]
+        sums = "SELECT sum(cash_delta_micros), sum(share_delta_micros) FROM "
+        assert await session.fetch(sums + "ledger_line") == await session.fetch(sums + "ledger_entry")

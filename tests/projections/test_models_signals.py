@@ -239,6 +239,8 @@ async def test_a_market_with_prices_and_payouts(database: str) -> None:
         assert found is not None
         assert [one.payout_micros for one in found.outcomes] == [MICRO, 0]
         assert (found.resolved_at, found.closes_at) == (timestamp(at(10)), timestamp(at(30)))
+        rows = await session.fetch("SELECT market, resolved_at FROM market ORDER BY market")
+        assert [tuple(row) for row in rows] == [("aaa", None), ("race", timestamp(at(10)))]
         begin = timestamp(at(0))
         series = await marks(session, "polymarket", "yes", begin + timedelta(days=1), begin + timedelta(days=2))
         assert [one.price_micros for one in series] == [600_000, 700_000]
