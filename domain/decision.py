@@ -1,58 +1,35 @@
 """The decision: whether and how one subscriber copies one group, with every check that was made (docs/design.md,
 decisions).
+
+What the decisions on a group have in common is worked out once; what is left for each subscriber is its portfolio, its
+sizing and its policy.
 """
 
 from msgspec import Struct
 
+from domain.assessment import Assessment, Band, Limits, limits_of
 from domain.breakers import REASON
 from domain.checks import (
-    MARKET_CHECKS,
-    OPENING_CHECKS,
-    Band,
     Case,
     Checklist,
+    Made,
+    Outcome,
     Sized,
-    band_of,
-    check_engine,
     check_mode,
-    check_quote,
     check_recording,
     check_reduction,
     check_target,
+    made_for,
 )
 from domain.decision_inputs import DecisionInputs
-from domain.events import (
-    Action,
-    CopyDecided,
-    Decision,
-    ExecutionRequested,
-    Level,
-    PortfolioScope,
-    RequestedQuote,
-)
+from domain.events import Action, CopyDecided, Decision, ExecutionRequested, PortfolioScope
 from domain.guardrails import Policy
 from domain.ids import derived
-from domain.mark_prices import Asset
 from domain.micros import fraction, times
-from domain.paper_fills import beyond, worth
-from domain.portfolio import (
-    NOTHING,
-    Portfolio,
-    Residual,
-    equity,
-    expected_copied,
-)
+from domain.portfolio import NOTHING, Portfolio, Residual, expected_copied
 from domain.reason_codes import Reason
-from domain.sizing import (
-    Reduction,
-    clamp,
-    opening,
-    opening_notional,
-    reduction,
-    target,
-)
+from domain.sizing import Group, Reduction, clamp, lots_of, opening, reduction, target
 from domain.valuation import Exposure
-from domain.venues import VENUES
 
 RULES = 3
 """The version of the rules below. Raised whenever the same case would be decided, sized or checked otherwise."""
@@ -66,6 +43,46 @@ _CAPS = frozenset(
         *REASON.values(),
     }
 )
+_STILL_WAITS = frozenset({Reason.ACCUMULATED, Reason.RECORD_ONLY})
+"""What is too small for now waits, what is only recorded counts as sent; what was refused is not copied later."""
+
+
+class Assessments:
+    """One group at a time `now` (ns) with these inputs, assessed once for each set of limits that policies have."""
+
+    def __init__(self, group: Group, inputs: DecisionInputs, now: int) -> None:
+        self.group = group
+        self.inputs = inputs
+        self.now = now
+        self._by_limits: dict[Limits, tuple[Assessment, Made]] = {}
+        self._by_policy: dict[str, tuple[Assessment, Made]] = {}
+
+    def decide(
+        self, portfolio: Portfolio, request: ExecutionRequested, policy: Policy, disabled: Reason | None
+    ) -> CopyDecided:
+        """EXECUTE or SKIP for one request for the group, whose policy hash names `policy`.
+
+        `disabled` is why an operator lets it open nothing. Takes as long for an empty portfolio as for a full one.
+        """
+        found = self._by_policy.get(request.policy_hash)
+        if found is None:
+            found = self._by_policy[request.policy_hash] = self._assessed(limits_of(policy))
+        assessment, made = found
+        return _decided(assessment, made, portfolio, request, policy, disabled)
+
+    def _assessed(self, limits: Limits) -> tuple[Assessment, Made]:
+        found = self._by_limits.get(limits)
+        if found is None:
+            assessment = Assessment(self.group, limits, self.inputs, self.now)
+            found = self._by_limits[limits] = assessment, made_for(assessment)
+        return found
+
+
+def decide(
+    portfolio: Portfolio, request: ExecutionRequested, policy: Policy, inputs: DecisionInputs, *, now: int
+) -> CopyDecided:
+    """EXECUTE or SKIP for one request; the same arguments decide the same, so the log alone can recompute it."""
+    return Assessments(request, inputs, now).decide(portfolio, request, policy, inputs.disabled)
 
 
 class Order(Struct, frozen=True):
@@ -77,104 +94,104 @@ class Order(Struct, frozen=True):
     residual: Residual = NOTHING
 
 
-def decide(
-    portfolio: Portfolio, request: ExecutionRequested, policy: Policy, inputs: DecisionInputs, *, now: int
+def _decided(
+    group: Assessment,
+    made: Made,
+    portfolio: Portfolio,
+    request: ExecutionRequested,
+    policy: Policy,
+    disabled: Reason | None,
 ) -> CopyDecided:
-    """EXECUTE or SKIP for one request; pure, so that the log alone can recompute it."""
-    asset: Asset = (request.venue.value, request.asset)
-    waiting = shrunk(request, portfolio.residuals.get((request.subscription_id, asset), NOTHING))
-    case = Case(
-        request, portfolio, policy, inputs, equity(portfolio, inputs.marks, inputs.marks_sequence), waiting, now
-    )
+    facts, inputs, band = group.group, group.inputs, group.band
+    equity = portfolio.cash_micros + portfolio.valuation.at(inputs.marks, inputs.marks_sequence).worth_micros
+    before = portfolio.residuals.get((request.subscription_id, group.asset), NOTHING)
+    waiting = before if before is NOTHING else shrunk(facts, before)
+    case = Case(group, request, portfolio, policy, disabled, equity, waiting, lots_of(facts, policy))
     copy, opening_checks = Checklist(), Checklist()
-    order = Order(residual=case.waiting)
-    check_mode(copy, case)
-    quote = check_quote(copy, case) if check_engine(copy, case) else None
-    band = band_of(case, quote) if quote is not None else None
-    if quote is not None and band is not None:
-        for check in MARKET_CHECKS:
-            check(copy, case, quote, band)
-        order = sized(copy, opening_checks, case, quote, band)
+    check_mode(copy, request)
+    copy.add(made.copy)
+    order = Order(residual=waiting) if band is None else sized(copy, opening_checks, case, band, made)
     share = order.reduce_micros + order.open_micros
     if not share and not copy.failed and not opening_checks.failed:
         copy.require(False, Reason.BELOW_MINIMUM, "order_share_micros", 0, 1)
     if share > 0 and not copy.failed:
         check_recording(copy, case)
 
-    reasons = [*copy.failed, *opening_checks.failed]
-    if request.scope is PortfolioScope.EXEC_GLOBAL and _CAPS.intersection(reasons):
-        reasons.insert(0, Reason.RISK_CAP_GLOBAL)
-    execute = not copy.failed and share > 0
-    if not execute:
-        share = 0
-        # What is too small for now waits, what is only recorded counts as sent; what was refused is not copied later.
-        waits = not set(copy.failed) - {Reason.ACCUMULATED, Reason.RECORD_ONLY}
-        order = Order(target_micros=order.target_micros, residual=order.residual if waits else waiting)
+    failed = copy.failed + opening_checks.failed
+    reasons = tuple(dict.fromkeys(failed)) if failed else ()
+    if request.scope is PortfolioScope.EXEC_GLOBAL and not _CAPS.isdisjoint(reasons):
+        reasons = (Reason.RISK_CAP_GLOBAL, *reasons)
+    execute = band is not None and share > 0 and not copy.failed
+    residual = order.residual if _STILL_WAITS.issuperset(copy.failed) else waiting
     reserved = 0
-    if execute and band is not None and VENUES[request.venue].paid_in_full:
-        reserved = case.fees.most(band.limit_micros, order.open_micros)
-    quote = request.quote  # a decision names its quote even where the engine was stopped
+    if execute and band is not None and order.open_micros and group.paid_in_full:
+        reserved = group.fees.most(band.limit_micros, order.open_micros)
+    quote = facts.quote  # a decision names its quote even where the engine was stopped
     return CopyDecided(
         attempt_id=derived("att", request.request_id),
         request_id=request.request_id,
         subscription_id=request.subscription_id,
         subscriber_id=request.subscriber_id,
-        influencer_id=request.influencer_id,
-        group_id=request.group_id,
+        influencer_id=facts.influencer_id,
+        group_id=facts.group_id,
         quote_id=quote.quote_id if quote else None,
         mode=request.mode,
-        venue=request.venue,
-        asset=request.asset,
-        market=request.market,
-        action=request.action,
-        trade_side=request.trade_side,
+        venue=facts.venue,
+        asset=facts.asset,
+        market=facts.market,
+        action=facts.action,
+        trade_side=facts.trade_side,
         decision=Decision.EXECUTE if execute else Decision.SKIP,
-        reasons=tuple(dict.fromkeys(reasons)),
+        reasons=reasons,
         checks=(*copy.checks, *opening_checks.checks),
         target_notional_micros=order.target_micros,
-        share_micros=share,
-        reduce_micros=order.reduce_micros,
+        share_micros=share if execute else 0,
+        reduce_micros=order.reduce_micros if execute else 0,
         limit_price_micros=band.limit_micros if band else 0,
-        mid_micros=quote.mid_micros if quote else 0,
-        levels=needed(band.levels, share) if band and execute else (),
-        equity_micros=case.equity_micros,
+        mid_micros=group.mid_micros,
+        levels=band.book.reached(share) if band is not None and execute else (),
+        equity_micros=equity,
         policy_hash=request.policy_hash,
         config_sequence=inputs.config_sequence,
-        event_time=request.event_time,
-        detect_time=request.detect_time,
-        decided_at=now,
+        event_time=facts.event_time,
+        detect_time=facts.detect_time,
+        decided_at=group.now,
         marks_sequence=inputs.marks_sequence,
-        residual_micros=order.residual.notional_micros,
-        residual_share_micros=order.residual.share_micros,
+        residual_micros=residual.notional_micros,
+        residual_share_micros=residual.share_micros,
         terms=quote.terms if quote else None,
         scope=request.scope,
-        reserved_micros=reserved if order.open_micros else 0,
+        reserved_micros=reserved,
         rules=RULES,
     )
 
 
-def sized(copy: Checklist, opening_checks: Checklist, case: Case, quote: RequestedQuote, band: Band) -> Order:
+def sized(copy: Checklist, opening_checks: Checklist, case: Case, band: Band, made: Made) -> Order:
     """What to reduce and what to open, in whole lots; records the checks of both."""
-    request, policy = case.request, case.policy
-    copied = expected_copied(case.portfolio, request.subscription_id, case.asset)
-    given_up = reduction(request, copied, band.best_micros, case.equity_micros, case.waiting, policy)
-    if not case.opens:
+    group, request, policy, waiting, lots = case.group, case.request, case.policy, case.waiting, case.lots
+    facts, equity = group.group, case.equity_micros
+    copied = expected_copied(case.portfolio, request.subscription_id, group.asset)
+    by_notional = bool(policy.reduce_by_notional)
+    given_up = reduction(
+        facts, request.sizing, copied, band.best_micros, equity, waiting, lots, by_notional=by_notional
+    )
+    if not group.opens:
         check_reduction(copy, case, band, copied, given_up)
-        residual = Residual(case.waiting.notional_micros, given_up.residual_micros)
-        return Order(given_up.share_micros, 0, 0, residual)
-    waiting = case.waiting
-    wanted = target(request, opening_notional(request), case.equity_micros)
+        return Order(given_up.share_micros, residual=Residual(waiting.notional_micros, given_up.residual_micros))
+    wanted = target(facts, request.sizing, group.opening_notional_micros, equity)
     if not check_target(opening_checks, case, wanted) or wanted is None:
-        return Order(given_up.share_micros, 0, 0, waiting)
-    at_risk = left_at_risk(case, quote, given_up)
-    ceiling = clamp(request, case.equity_micros, policy, at_risk)
-    book = band.levels or ((band.best_micros, 0),)
-    left = beyond(book, given_up.share_micros) or book[-1:]
-    opened = opening(request, wanted, left, ceiling, waiting, policy)
-    notional = worth(book, given_up.share_micros + opened.share_micros)
-    sized_opening = Sized(case, quote, band, at_risk, opened, notional, alone=not copy.failed)
-    for check in OPENING_CHECKS:
-        check(opening_checks, sized_opening)
+        return Order(given_up.share_micros, residual=waiting)
+    at_risk = left_at_risk(case, given_up)
+    ceiling = clamp(facts.venue, equity, policy, at_risk)
+    opened = opening(group.sign, wanted, band.book, given_up.share_micros, ceiling, waiting, lots)
+    worth = band.book.worth(given_up.share_micros + opened.share_micros)
+    added = times(group.mid_micros, opened.share_micros)
+    sized_opening = Sized(case, band, at_risk, opened, added, worth, alone=not copy.failed)
+    for check in made.opening:
+        if isinstance(check, Outcome):
+            opening_checks.add(check)
+        else:
+            check(opening_checks, sized_opening)
     if opening_checks.failed:
         waits = opened.residual_micros if opening_checks.failed == [Reason.ACCUMULATED] else waiting.notional_micros
         return Order(given_up.share_micros, 0, wanted, Residual(waits, given_up.residual_micros))
@@ -182,11 +199,13 @@ def sized(copy: Checklist, opening_checks: Checklist, case: Case, quote: Request
     return Order(given_up.share_micros, opened.share_micros, wanted, residual)
 
 
-def left_at_risk(case: Case, quote: RequestedQuote, given_up: Reduction) -> Exposure:
+def left_at_risk(case: Case, given_up: Reduction) -> Exposure:
     """The exposure after the reduction: what a flip closes no longer counts against what it opens."""
-    request = case.request
-    now = case.portfolio.valuation.exposure(case.asset, request.market, request.influencer_id)
-    released = times(quote.mid_micros, given_up.share_micros)
+    group = case.group
+    now = case.portfolio.valuation.exposure(group.asset, group.group.market, group.group.influencer_id)
+    if not given_up.share_micros:
+        return now
+    released = times(group.mid_micros, given_up.share_micros)
     return Exposure(
         max(0, now.total_micros - released),
         max(0, now.market_micros - released),
@@ -194,23 +213,11 @@ def left_at_risk(case: Case, quote: RequestedQuote, given_up: Reduction) -> Expo
     )
 
 
-def shrunk(request: ExecutionRequested, waiting: Residual) -> Residual:
-    """The residual after this request: what waits to be opened shrinks as the influencer's position does."""
-    if waiting == NOTHING or request.action in (Action.OPEN, Action.INCREASE):
+def shrunk(group: Group, waiting: Residual) -> Residual:
+    """The residual after this group: what waits to be opened shrinks as the influencer's position does."""
+    if group.action in (Action.OPEN, Action.INCREASE):
         return waiting
-    if request.action in (Action.CLOSE, Action.FLIP):
+    if group.action in (Action.CLOSE, Action.FLIP):
         return NOTHING
-    left = fraction(waiting.notional_micros, abs(request.after_micros), max(1, abs(request.before_micros)))
+    left = fraction(waiting.notional_micros, abs(group.after_micros), max(1, abs(group.before_micros)))
     return Residual(left, waiting.share_micros)
-
-
-def needed(levels: tuple[Level, ...], share_micros: int) -> tuple[Level, ...]:
-    """The levels that an order of this size can reach."""
-    reached = []
-    left = share_micros
-    for level in levels:
-        if left <= 0:
-            break
-        reached.append(level)
-        left -= level[1]
-    return tuple(reached)

@@ -1,7 +1,8 @@
 """Paper fills: walk the captured book level by level inside the price band, with the venue's fees (docs/design.md,
 paper fills).
 
-The same walk estimates before the decision and fills after it, so an order costs what its decision estimated.
+A decision estimates with the prefix sums of the same walk (domain/order_book.py), so an order costs what its decision
+estimated.
 """
 
 from typing import NamedTuple
@@ -44,19 +45,16 @@ class Fees(NamedTuple):
         return notional + self.of(dearest, share_micros, notional) + _FEE_STEP
 
 
-_FREE = Fees(None, 0)
-
-
 def fees(terms: Terms | None, policy: Policy) -> Fees:
     """The fees of an asset under a policy."""
     return Fees(terms.fee_rate_micros if terms else None, policy.taker_fee_micros)
 
 
 def inside(levels: tuple[Level, ...], trade_side: TradeSide, limit_micros: int) -> tuple[Level, ...]:
-    """The levels whose price is not worse than the limit."""
+    """The levels whose price is not worse than the limit; one that holds nothing is none."""
     if trade_side is TradeSide.BUY:
-        return tuple(level for level in levels if level[0] <= limit_micros)
-    return tuple(level for level in levels if level[0] >= limit_micros)
+        return tuple(level for level in levels if level[0] <= limit_micros and level[1])
+    return tuple(level for level in levels if level[0] >= limit_micros and level[1])
 
 
 def venue_price(limit_micros: int, trade_side: TradeSide, terms: Terms) -> int:
@@ -72,40 +70,6 @@ def venue_price(limit_micros: int, trade_side: TradeSide, terms: Terms) -> int:
     down = limit_micros - limit_micros % step
     # A sell that rounds up to the next power of ten has one digit there, so it is a price on both sides of it.
     return down if trade_side is TradeSide.BUY or down == limit_micros else down + step
-
-
-def depth(levels: tuple[Level, ...]) -> int:
-    """Notional in micros that the levels hold."""
-    return sum(times(price, size) for price, size in levels)
-
-
-def beyond(levels: tuple[Level, ...], share_micros: int) -> tuple[Level, ...]:
-    """What is left of the levels when `share_micros` were taken from them in order."""
-    rest, left = [], share_micros
-    for price, size in levels:
-        taken = min(left, size)
-        left -= taken
-        if size > taken:
-            rest.append((price, size - taken))
-    return tuple(rest)
-
-
-def worth(levels: tuple[Level, ...], share_micros: int) -> int:
-    """Notional in micros of taking `share_micros` from the levels in order; past their end, at the last price."""
-    total = sum(taken.notional_micros for taken in walk(levels, share_micros, _FREE))
-    missing = share_micros - sum(size for _, size in levels)
-    return total + times(levels[-1][0], missing) if missing > 0 and levels else total
-
-
-def affordable(levels: tuple[Level, ...], notional_micros: int) -> int:
-    """The shares that a notional is worth, taken from the levels in order; past their end, at the last price."""
-    shares, left = 0, notional_micros
-    for price, size in levels:
-        if left < times(price, size):
-            return shares + left * MICRO // price
-        shares += size
-        left -= times(price, size)
-    return shares + (left * MICRO // levels[-1][0] if levels else 0)
 
 
 def walk(levels: tuple[Level, ...], share_micros: int, fees: Fees) -> tuple[Taken, ...]:

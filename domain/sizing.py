@@ -9,16 +9,21 @@ added up (the policy's `accumulate`).
 from collections.abc import Callable
 from typing import NamedTuple
 
-from domain.events import Action, ExecutionRequested, Level, Sizing
+from msgspec import Struct
+
+from domain.events import Action, ExecutionRequested, Sizing
 from domain.guardrails import Policy
 from domain.micros import MICRO, fraction, times
-from domain.paper_fills import affordable, worth
+from domain.order_book import Book
 from domain.portfolio import Residual
 from domain.valuation import Exposure
-from domain.venues import VENUES
+from domain.venues import VENUES, Venue
+
+Group = ExecutionRequested
+"""The facts of a group with its quote: those that every request for it has."""
 
 
-class Base(NamedTuple):
+class Base(Struct, frozen=True, gc=False):
     """What a mode works on, in micros: the influencer's notional and equity (None = not known), the copier's equity."""
 
     notional_micros: int
@@ -72,14 +77,14 @@ SIZING_MODES: dict[str, SizingMode] = {
 """Every mode that a subscription may have, by the name that configuration uses."""
 
 
-class Clamp(NamedTuple):
+class Clamp(Struct, frozen=True, gc=False):
     """A ceiling of an opening: which guardrail, and how much it leaves, in micros of notional."""
 
     name: str
     limit_micros: int
 
 
-class Opening(NamedTuple):
+class Opening(Struct, frozen=True):
     """Shares to open, in whole lots, and what they cost; the target with what waited, what that was clamped to, and
     what waits afterwards (signed)."""
 
@@ -92,7 +97,7 @@ class Opening(NamedTuple):
     accumulated: bool
 
 
-class Reduction(NamedTuple):
+class Reduction(Struct, frozen=True, gc=False):
     """Shares to give up, in whole lots, and the shares that wait afterwards; `wanted` is both before any minimum."""
 
     share_micros: int
@@ -101,125 +106,129 @@ class Reduction(NamedTuple):
     accumulated: bool
 
 
-def opening_notional(request: ExecutionRequested) -> int:
+def opening_notional(group: Group) -> int:
     """The part of the influencer's notional that opened or added, in micros; 0 when it only reduced."""
-    match request.action:
+    match group.action:
         case Action.OPEN | Action.INCREASE:
-            return request.notional_micros
+            return group.notional_micros
         case Action.FLIP:
-            moved = abs(request.before_micros) + abs(request.after_micros)
-            return fraction(request.notional_micros, abs(request.after_micros), moved)
+            moved = abs(group.before_micros) + abs(group.after_micros)
+            return fraction(group.notional_micros, abs(group.after_micros), moved)
     return 0
 
 
-def target(request: ExecutionRequested, notional_micros: int, equity_micros: int) -> int | None:
-    """The target of the subscription's mode, in micros; None when something that the mode needs is not known."""
-    base = Base(notional_micros, request.influencer_equity_micros, equity_micros)
-    found = SIZING_MODES[request.sizing.mode].target(request.sizing, base)
+def target(group: Group, sizing: Sizing, notional_micros: int, equity_micros: int) -> int | None:
+    """The target of a subscription's mode, in micros; None when something that the mode needs is not known."""
+    base = Base(notional_micros, group.influencer_equity_micros, equity_micros)
+    found = SIZING_MODES[sizing.mode].target(sizing, base)
     return None if found is None else max(0, found)
 
 
-def clamp(request: ExecutionRequested, equity_micros: int, policy: Policy, at_risk: Exposure) -> Clamp:
-    """The lowest ceiling of an opening."""
+def clamp(venue: Venue, equity_micros: int, policy: Policy, at_risk: Exposure) -> Clamp:
+    """The lowest ceiling of an opening; of equal ones the first."""
     equity = max(0, equity_micros)
-    clamps = [
-        Clamp("max_notional", policy.max_notional_micros),
-        Clamp("max_equity_fraction", fraction(equity, policy.max_equity_fraction_micros, MICRO)),
-    ]
+    lowest = Clamp("max_notional", policy.max_notional_micros)
+    of_equity = fraction(equity, policy.max_equity_fraction_micros, MICRO)
+    if of_equity < lowest.limit_micros:
+        lowest = Clamp("max_equity_fraction", of_equity)
     if policy.notional_cap_micros:
-        clamps.append(Clamp("notional_cap", max(0, policy.notional_cap_micros - at_risk.market_micros)))
+        left = max(0, policy.notional_cap_micros - at_risk.market_micros)
+        if left < lowest.limit_micros:
+            lowest = Clamp("notional_cap", left)
     if policy.max_leverage_micros:
-        left = fraction(equity, policy.max_leverage_micros, MICRO) - at_risk.total_micros
-        clamps.append(Clamp("max_leverage", max(0, left)))
+        left = max(0, fraction(equity, policy.max_leverage_micros, MICRO) - at_risk.total_micros)
+        if left < lowest.limit_micros:
+            lowest = Clamp("max_leverage", left)
     if policy.max_loss_micros:
         # An outcome token can lose all that it cost; a perpetual is assumed to lose this part at most.
-        move = VENUES[request.venue].worst_move_micros or max(1, policy.assumed_move_micros)
-        clamps.append(Clamp("max_loss", policy.max_loss_micros * MICRO // move))
-    return min(clamps, key=lambda found: found.limit_micros)
+        move = VENUES[venue].worst_move_micros or max(1, policy.assumed_move_micros)
+        loses = policy.max_loss_micros * MICRO // move
+        if loses < lowest.limit_micros:
+            lowest = Clamp("max_loss", loses)
+    return lowest
 
 
-def minimum_notional(request: ExecutionRequested, policy: Policy) -> int:
-    """The smallest order worth sending, in micros: the policy's minimum or the venue's, whichever is larger."""
-    terms = request.quote.terms if request.quote else None
-    of_venue = VENUES[request.venue].min_notional_micros
-    return max(policy.min_notional_micros, of_venue, terms.min_notional_micros if terms else 0)
+class Lots(Struct, frozen=True, gc=False):
+    """What an order must be: whole lots of the venue, at least its number of shares, worth the minimum; in micros.
+
+    Below the minimum, targets wait until they have added up where `accumulate` is true.
+    """
+
+    step_micros: int
+    min_share_micros: int
+    min_notional_micros: int
+    accumulate: bool
+
+
+def lots_of(group: Group, policy: Policy) -> Lots:
+    """The rules of an order. Its minimum is the policy's, the venue's or the market's, whichever is largest."""
+    quote = group.quote
+    of_venue = VENUES[group.venue].min_notional_micros
+    if quote is None or quote.terms is None:
+        step, fewest, minimum = quote.size_step_micros if quote else 1, 0, of_venue
+    else:
+        step, fewest = quote.size_step_micros, quote.terms.min_share_micros
+        minimum = max(of_venue, quote.terms.min_notional_micros)
+    return Lots(step, fewest, max(policy.min_notional_micros, minimum), bool(policy.accumulate))
 
 
 def opening(
-    request: ExecutionRequested,
-    target_micros: int,
-    levels: tuple[Level, ...],
-    ceiling: Clamp,
-    waiting: Residual,
-    policy: Policy,
+    sign: int, target_micros: int, book: Book, given_up_micros: int, ceiling: Clamp, waiting: Residual, lots: Lots
 ) -> Opening:
-    """What to open by taking from the levels, together with what waits from before; never for more than the ceiling."""
-    sign, minimum, step = request.trade_side.sign, minimum_notional(request, policy), size_step(request)
+    """What to open together with what waits from before, taken from what the reduction leaves of the book; never for
+    more than the ceiling. `sign` is that of the trade side."""
 
-    def lots(notional_micros: int) -> tuple[int, int, bool]:
-        shares = whole_lots(affordable(levels, notional_micros), step)
-        cost = worth(levels, shares)
-        return shares, cost, cost >= minimum and shares >= min_share(request)
+    def bought(notional_micros: int) -> tuple[int, int, bool]:
+        shares = whole_lots(book.affordable(notional_micros, given_up_micros), lots.step_micros)
+        cost = book.worth(shares, given_up_micros)
+        return shares, cost, cost >= lots.min_notional_micros and shares >= lots.min_share_micros
 
     wanted = target_micros + sign * waiting.notional_micros
     clamped = max(0, min(wanted, ceiling.limit_micros))
-    shares, cost, enough = lots(clamped)
+    shares, cost, enough = bought(clamped)
     if enough:
         return Opening(shares, cost, wanted, clamped, ceiling, 0, accumulated=False)
     # What a ceiling keeps below the minimum would wait for ever.
-    if policy.accumulate and target_micros > 0 and lots(ceiling.limit_micros)[2]:
+    if lots.accumulate and target_micros > 0 and bought(ceiling.limit_micros)[2]:
         return Opening(0, 0, wanted, clamped, ceiling, sign * wanted, accumulated=True)
     return Opening(shares, cost, wanted, clamped, ceiling, waiting.notional_micros, accumulated=False)
 
 
 def reduction(
-    request: ExecutionRequested,
+    group: Group,
+    sizing: Sizing,
     copied_micros: int,
     price_micros: int,
     equity_micros: int,
     waiting: Residual,
-    policy: Policy,
+    lots: Lots,
+    *,
+    by_notional: bool,
 ) -> Reduction:
-    """What to give up of the signed shares that were copied; nothing when the group does not point against them."""
-    held = abs(copied_micros)
-    if copied_micros * request.trade_side.sign >= 0 or request.action in (Action.OPEN, Action.INCREASE):
+    """What to give up of the signed shares that were copied; nothing when the group does not point against them.
+
+    `by_notional` makes DECREASE and CLOSE give up what the mode makes of the influencer's notional.
+    """
+    if copied_micros * group.trade_side.sign >= 0 or group.action in (Action.OPEN, Action.INCREASE):
         return Reduction(0, 0, waiting.share_micros, accumulated=False)
-    by_notional = bool(policy.reduce_by_notional)
-    if request.action is Action.FLIP or (request.action is Action.CLOSE and not by_notional):
-        return Reduction(whole_lots(held, size_step(request)), held, 0, accumulated=False)
+    held = abs(copied_micros)
+    if group.action is Action.FLIP or (group.action is Action.CLOSE and not by_notional):
+        return Reduction(whole_lots(held, lots.step_micros), held, 0, accumulated=False)
     already = min(held, waiting.share_micros)
-    wanted = min(
-        held, already + _given_up(request, held - already, price_micros, equity_micros, by_notional=by_notional)
-    )
-    shares = whole_lots(wanted, size_step(request))
-    if shares == held or times(price_micros, shares) >= minimum_notional(request, policy):
+    notional = target(group, sizing, group.notional_micros, equity_micros) if by_notional else None
+    if notional is not None:
+        now = notional * MICRO // price_micros
+    else:
+        closed = abs(group.before_micros) - abs(group.after_micros)
+        now = fraction(held - already, closed, abs(group.before_micros))
+    wanted = min(held, already + now)
+    shares = whole_lots(wanted, lots.step_micros)
+    if shares == held or times(price_micros, shares) >= lots.min_notional_micros:
         return Reduction(shares, wanted, 0, accumulated=False)
     # A part of a position must be worth the venue's minimum; a whole one may always be closed.
-    if policy.accumulate:
+    if lots.accumulate:
         return Reduction(0, wanted, wanted, accumulated=True)
     return Reduction(0, wanted, waiting.share_micros, accumulated=False)
-
-
-def _given_up(
-    request: ExecutionRequested, held: int, price_micros: int, equity_micros: int, *, by_notional: bool
-) -> int:
-    if by_notional:
-        notional = target(request, request.notional_micros, equity_micros)
-        if notional is not None:
-            return notional * MICRO // price_micros
-    closed = abs(request.before_micros) - abs(request.after_micros)
-    return fraction(held, closed, abs(request.before_micros))
-
-
-def size_step(request: ExecutionRequested) -> int:
-    """The venue's lot, in micros of shares."""
-    return request.quote.size_step_micros if request.quote else 1
-
-
-def min_share(request: ExecutionRequested) -> int:
-    """The smallest order that the venue takes, in micros of shares."""
-    terms = request.quote.terms if request.quote else None
-    return terms.min_share_micros if terms else 0
 
 
 def whole_lots(share_micros: int, size_step_micros: int) -> int:

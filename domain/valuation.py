@@ -7,7 +7,8 @@ holdings at the same marks, to the micro.
 
 from collections.abc import Iterable, Mapping
 from itertools import islice, takewhile
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from domain.holding import Holding, Part
 from domain.mark_prices import Asset, Mark, MarkPrices
@@ -15,7 +16,7 @@ from domain.micros import times
 from domain.position import Position
 
 
-class Exposure(NamedTuple):
+class Exposure(Struct, frozen=True, gc=False):
     """|shares x price| in micros, pending orders that open included: in total, in one market (all its assets), and
     copied from one influencer."""
 
@@ -24,7 +25,7 @@ class Exposure(NamedTuple):
     influencer_micros: int
 
 
-class Line(NamedTuple):
+class Line(Struct, frozen=True, gc=False):
     """What one asset counts for: the price of what is held and of what is ordered, the signed worth of what is held,
     what is at risk, and its market."""
 
@@ -121,7 +122,7 @@ class Valuation:
         holding = self._holdings.get(asset)
         if holding is not None:
             after = self._lines[asset] = line_of(holding, mark)
-            if after[:2] != before[:2]:
+            if after.price_micros != before.price_micros or after.mid_micros != before.mid_micros:
                 self._repricings += 1
                 self._repriced.pop(asset, None)
                 self._repriced[asset] = self._repricings

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from msgspec import Struct, structs
 
-from domain.decision import needed
 from domain.events import (
     BreakerLimit,
     Check,
@@ -113,9 +112,6 @@ def test_an_opening_of_a_short_takes_the_bids() -> None:
 def test_the_levels_of_a_decision_are_those_that_the_order_can_reach() -> None:
     asks = levels("100.05 x 0.3", "100.06 x 0.1", "100.07 x 0.2", "100.08 x 9")
     assert the(deciding(requested(asks=asks))).levels == asks[:3]
-    assert needed(asks, micros("0.3")) == asks[:1]
-    assert needed(asks, micros("0.300001")) == asks[:2]
-    assert needed(asks, 0) == ()
 
 
 def test_a_decrease_gives_up_the_same_fraction() -> None:

@@ -29,7 +29,7 @@ from domain.guardrails import Policy, allowance
 from domain.mark_prices import Asset, Mark, MarkPrices
 from domain.micros import MICRO, fraction
 from domain.paper_execution import fill_on_paper
-from domain.paper_fills import beyond, fees, inside, walk, worth
+from domain.paper_fills import fees, inside, walk
 from domain.portfolio import NOTHING, Portfolio, equity, expected_copied, free_cash, part_of
 from domain.position import Position
 from domain.reason_codes import Reason
@@ -38,6 +38,7 @@ from domain.testing import given
 from tests.domain.decision_specs import tripped
 from tests.domain.facts import BUY, PORTFOLIO, SELL, at, decided, deposited, executed, filled, fixed, inputs, requested
 from tests.domain.portfolio_specs import marked
+from tests.domain.reference.order_book import beyond, worth
 
 
 def mostly(usual: int, *others: int) -> st.SearchStrategy[int]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from domain.events import Level, Terms, TradeSide
 from domain.guardrails import Policy
 from domain.micros import MICRO, micros, times
-from domain.paper_fills import Fees, Taken, affordable, beyond, depth, fees, inside, venue_price, walk, worth
+from domain.paper_fills import Fees, Taken, fees, inside, venue_price, walk
 from tests.domain.facts import ASKS, BIDS, BUY, SELL, levels, terms
 
 FEE = Fees(None, 450)  # 4.5 bps
@@ -54,36 +54,9 @@ def test_paper_inside_keeps_the_levels_that_are_not_worse_than_the_limit() -> No
     assert inside(BIDS, SELL, micros("99.96")) == ()
 
 
-def test_paper_depth_is_what_the_levels_are_worth() -> None:
-    assert depth(ASKS[:2]) == micros("1501.25")
-    assert depth(()) == 0
-
-
-@pytest.mark.parametrize(
-    ("share", "left"),
-    [
-        ("0", ASKS),
-        ("2", levels("100.05 x 3", *("100.10 x 10", "100.20 x 20"))),
-        ("5", ASKS[1:]),
-        ("35", ()),
-        ("99", ()),
-    ],
-)
-def test_paper_beyond_is_what_an_order_leaves(share: str, left: tuple[Level, ...]) -> None:
-    assert beyond(ASKS, micros(share)) == left
-
-
-def test_paper_worth_is_what_an_order_takes_and_past_the_end_at_the_last_price() -> None:
-    assert worth(ASKS, micros("6")) == micros("600.35")
-    assert worth(ASKS[:1], micros("6")) == micros("600.3")
-    assert worth(ASKS, 0) == worth((), micros("1")) == 0
-
-
-def test_paper_affordable_is_what_a_notional_takes_and_past_the_end_at_the_last_price() -> None:
-    assert affordable(ASKS, micros("600.35")) == micros("6")
-    assert affordable(ASKS, micros("600.349999")) == micros("5.999999")
-    assert affordable(ASKS[:1], micros("600.3")) == micros("6")
-    assert affordable(ASKS, 0) == affordable((), micros("1")) == 0
+def test_paper_a_level_that_holds_nothing_is_none() -> None:
+    book = levels("100.05 x 0", "100.10 x 2", "100.20 x 0")
+    assert inside(book, BUY, micros("101")) == inside(book, SELL, micros("99")) == book[1:2]
 
 
 # --- fees --------------------------------------------------------------------------------------------------
@@ -229,13 +202,3 @@ def test_paper_what_holds_of_every_walk(book: tuple[Level, ...], asked: int, par
         assert fill.notional_micros == times(price, fill.share_micros)
         assert fill.fee_micros == fill.notional_micros * part // 1_000_000
     assert all(fill.share_micros == size for fill, (_, size) in zip(fills[:-1], book, strict=False))
-    rest = beyond(book, asked)
-    assert sum(size for _, size in rest) == sum(size for _, size in book) - got
-    assert [price for price, _ in rest] == [price for price, _ in book][len(book) - len(rest) :]
-
-
-@given_any(books.filter(bool), st.integers(0, 10**12))
-def test_paper_what_a_notional_affords_is_worth_no_more_and_hardly_less(book: tuple[Level, ...], notional: int) -> None:
-    shares = affordable(book, notional)
-    assert worth(book, shares) <= notional
-    assert worth(book, shares + 1 + len(book)) + len(book) + 1 >= notional - book[-1][0] // MICRO

@@ -10,16 +10,19 @@ import pytest
 from hypothesis import given as given_any
 from hypothesis import strategies as st
 
-from domain.events import Sizing, Terms, Venue
+from domain.events import ExecutionRequested, Level, Sizing, Terms, Venue
 from domain.guardrails import Policy
 from domain.micros import MICRO, decimal_text, micros
-from domain.paper_fills import worth
+from domain.order_book import Book
+from domain.paper_fills import Fees
 from domain.portfolio import NOTHING, Residual
 from domain.sizing import (
     SIZING_MODES,
     Clamp,
+    Opening,
+    Reduction,
     clamp,
-    minimum_notional,
+    lots_of,
     opening,
     opening_notional,
     reduction,
@@ -36,6 +39,46 @@ OPEN_END = Clamp("max_notional", RICH)
 ALL_OR_NOTHING = Policy(accumulate=0, min_notional_micros=0)
 
 
+def worth(book: tuple[Level, ...], share_micros: int) -> int:
+    return Book(book, Fees(None, 0)).worth(share_micros)
+
+
+def target_of(request: ExecutionRequested, notional_micros: int, equity_micros: int) -> int | None:
+    return target(request, request.sizing, notional_micros, equity_micros)
+
+
+def opened_by(
+    request: ExecutionRequested,
+    target_micros: int,
+    book: tuple[Level, ...],
+    ceiling: Clamp,
+    waiting: Residual,
+    policy: Policy,
+) -> Opening:
+    lots = lots_of(request, policy)
+    return opening(request.trade_side.sign, target_micros, Book(book, Fees(None, 0)), 0, ceiling, waiting, lots)
+
+
+def given_up_by(
+    request: ExecutionRequested,
+    copied_micros: int,
+    price_micros: int,
+    equity_micros: int,
+    waiting: Residual,
+    policy: Policy,
+) -> Reduction:
+    return reduction(
+        request,
+        request.sizing,
+        copied_micros,
+        price_micros,
+        equity_micros,
+        waiting,
+        lots_of(request, policy),
+        by_notional=bool(policy.reduce_by_notional),
+    )
+
+
 def percent(mode: str, text: str) -> Sizing:
     return Sizing(mode, percent_micros=micros(text))
 
@@ -45,19 +88,19 @@ def percent(mode: str, text: str) -> Sizing:
 
 def test_sizing_copy_percent_takes_a_share_of_the_influencers_notional_rounded_down() -> None:
     one = requested(sizing=percent("copy_percent", "1"))
-    assert target(one, micros("300.03"), RICH) == micros("3.0003")
-    assert target(one, 199, RICH) == 1
-    assert target(one, 99, RICH) == 0
+    assert target_of(one, micros("300.03"), RICH) == micros("3.0003")
+    assert target_of(one, 199, RICH) == 1
+    assert target_of(one, 99, RICH) == 0
 
 
 def test_sizing_fixed_notional_takes_the_amount() -> None:
-    assert target(requested(sizing=fixed("50")), micros("1"), RICH) == micros("50")
+    assert target_of(requested(sizing=fixed("50")), micros("1"), RICH) == micros("50")
 
 
 def test_sizing_percent_of_equity_takes_a_share_of_the_copiers_equity() -> None:
     half = requested(sizing=percent("percent_of_equity", "0.5"))
-    assert target(half, micros("1"), micros("8000")) == micros("40")
-    assert target(half, micros("1"), micros("-8000")) == 0, "never less than nothing"
+    assert target_of(half, micros("1"), micros("8000")) == micros("40")
+    assert target_of(half, micros("1"), micros("-8000")) == 0, "never less than nothing"
 
 
 @pytest.mark.parametrize(
@@ -74,18 +117,18 @@ def test_sizing_proportional_applies_the_influencers_fraction_of_its_own_equity(
     percents: str, theirs: str, mine: str, expected: str
 ) -> None:
     request = requested(sizing=percent("proportional", percents), influencer_equity_micros=micros(theirs))
-    assert target(request, micros("100"), micros(mine)) == micros(expected)
+    assert target_of(request, micros("100"), micros(mine)) == micros(expected)
 
 
 @pytest.mark.parametrize("equity", [None, 0, -1])
 def test_sizing_proportional_has_no_target_without_the_influencers_equity(equity: int | None) -> None:
     request = requested(sizing=percent("proportional", "100"), influencer_equity_micros=equity)
-    assert target(request, micros("100"), RICH) is None
+    assert target_of(request, micros("100"), RICH) is None
 
 
 def test_sizing_proportional_stays_within_what_can_be_stored() -> None:
     request = requested(sizing=percent("proportional", "100"), influencer_equity_micros=micros("0.01"))
-    assert target(request, micros("10000000"), micros("10000")) == 10**18 < 2**63
+    assert target_of(request, micros("10000000"), micros("10000")) == 10**18 < 2**63
 
 
 def test_sizing_every_mode_has_a_spec() -> None:
@@ -125,7 +168,7 @@ def test_sizing_works_on_the_part_of_the_influencers_notional_that_opens(before:
     ],
 )
 def test_clamp_is_250_usd_and_three_quarters_of_a_percent_of_equity(equity: str, name: str, limit: str) -> None:
-    assert clamp(requested(), micros(equity), Policy(), NO_RISK) == Clamp(name, micros(limit))
+    assert clamp(Venue.HYPERLIQUID, micros(equity), Policy(), NO_RISK) == Clamp(name, micros(limit))
 
 
 FREE = {"max_notional_micros": RICH, "max_equity_fraction_micros": MICRO, "max_leverage_micros": 0}
@@ -143,18 +186,18 @@ FREE = {"max_notional_micros": RICH, "max_equity_fraction_micros": MICRO, "max_l
     ],
 )
 def test_clamp_by_guardrail(policy: dict[str, int], at_risk: Exposure, name: str, limit: str) -> None:
-    found = clamp(requested(), micros("10000"), Policy(**(FREE | policy)), at_risk)
+    found = clamp(Venue.HYPERLIQUID, micros("10000"), Policy(**(FREE | policy)), at_risk)
     assert found == Clamp(name, micros(limit))
 
 
 def test_clamp_max_loss_of_an_outcome_is_all_that_it_costs() -> None:
     policy = Policy(**FREE, max_loss_micros=micros("10"))
-    assert clamp(on_polymarket(), micros("10000"), policy, NO_RISK) == Clamp("max_loss", micros("10"))
+    assert clamp(Venue.POLYMARKET, micros("10000"), policy, NO_RISK) == Clamp("max_loss", micros("10"))
 
 
 def test_clamp_zero_switches_the_optional_ones_off() -> None:
     off = Policy(**FREE, notional_cap_micros=0, max_loss_micros=0)
-    assert clamp(requested(), RICH * 9, off, Exposure(RICH, RICH, RICH)) == Clamp("max_notional", RICH)
+    assert clamp(Venue.HYPERLIQUID, RICH * 9, off, Exposure(RICH, RICH, RICH)) == Clamp("max_notional", RICH)
 
 
 def test_clamp_shapes_the_order_and_is_recorded() -> None:
@@ -169,7 +212,7 @@ def test_clamp_holds_for_every_level_that_is_taken() -> None:
     """250 USD at the best of 0.05 would cost 300 where most is offered at 0.06."""
     book = levels("0.05 x 10", "0.06 x 100000")
     request = on_polymarket(asks=book, sizing=fixed("1000"))
-    opened = opening(request, micros("1000"), book, Clamp("max_notional", micros("250")), NOTHING, Policy())
+    opened = opened_by(request, micros("1000"), book, Clamp("max_notional", micros("250")), NOTHING, Policy())
     assert opened.share_micros == micros("4168.33")  # 10 for 0.50, the rest for 249.4998
     assert opened.worth_micros == micros("249.9998") == worth(book, opened.share_micros)
 
@@ -187,7 +230,7 @@ def test_clamp_holds_for_every_level_that_is_taken() -> None:
 def test_clamp_minimum_is_the_policys_or_the_venues_whichever_is_larger(
     request_: Any, policy: Policy, minimum: str
 ) -> None:
-    assert minimum_notional(request_, policy) == micros(minimum)
+    assert lots_of(request_, policy).min_notional_micros == micros(minimum)
 
 
 @given_any(st.integers(0, 10**15), st.integers(0, 7).map(lambda places: 10**places))
@@ -212,7 +255,7 @@ def test_clamp_is_never_exceeded_and_little_is_left_out(
     assert request.quote is not None
     request = requested(venue=Venue.POLYMARKET, asks=book, lot=decimal_text(lot))
     policy = Policy(accumulate=int(accumulate), min_notional_micros=0)
-    opened = opening(request, wanted, book, Clamp("max_notional", limit), Residual(waits), policy)
+    opened = opened_by(request, wanted, book, Clamp("max_notional", limit), Residual(waits), policy)
     assert opened.worth_micros == worth(book, opened.share_micros) <= max(0, min(limit, wanted + waits))
     assert opened.share_micros % lot == 0
     assert not (opened.accumulated and opened.share_micros)
@@ -251,7 +294,7 @@ PRICE = micros("100")
 def test_reductions_of_a_perpetual_are_by_the_fraction_that_the_influencer_closed(
     before: str, after: str, copied: str, given_up: str
 ) -> None:
-    found = reduction(requested(before=before, after=after), micros(copied), PRICE, RICH, NOTHING, ALL_OR_NOTHING)
+    found = given_up_by(requested(before=before, after=after), micros(copied), PRICE, RICH, NOTHING, ALL_OR_NOTHING)
     assert (found.share_micros, found.residual_micros) == (micros(given_up), 0)
 
 
@@ -272,7 +315,7 @@ def test_reductions_by_notional_are_capped_by_the_position(
 ) -> None:
     request = on_polymarket(before="1000", after=after, sizing=sizing)
     policy = Policy(accumulate=0, reduce_by_notional=1)
-    found = reduction(request, micros(held), micros("0.49"), micros("10000"), NOTHING, policy)
+    found = given_up_by(request, micros(held), micros("0.49"), micros("10000"), NOTHING, policy)
     assert found.share_micros == micros(given_up)
 
 
@@ -293,18 +336,18 @@ def test_reductions_give_up_the_fraction_that_the_influencer_gave_up_in_every_mo
     outcome_tokens = on_polymarket(before="1000", after=after, sizing=sizing, terms=terms(min_share_micros=0))
     perpetuals = requested(before="1000", after=after, sizing=sizing)
     for request, price in ((outcome_tokens, "0.49"), (perpetuals, "100")):
-        found = reduction(request, micros("200"), micros(price), micros("10000"), NOTHING, never)
+        found = given_up_by(request, micros("200"), micros(price), micros("10000"), NOTHING, never)
         assert found.wanted_micros == micros(given_up)
 
 
 def test_reductions_of_a_part_must_be_worth_the_minimum_but_all_may_always_be_closed() -> None:
     never = Policy(accumulate=0)
-    part = reduction(requested(before="2", after="1"), micros("0.199"), PRICE, RICH, NOTHING, never)
+    part = given_up_by(requested(before="2", after="1"), micros("0.199"), PRICE, RICH, NOTHING, never)
     assert (part.share_micros, part.wanted_micros) == (0, micros("0.0995"))
-    closed = reduction(requested(before="2", after="0"), micros("0.001"), PRICE, RICH, NOTHING, never)
+    closed = given_up_by(requested(before="2", after="0"), micros("0.001"), PRICE, RICH, NOTHING, never)
     assert closed.share_micros == micros("0.001")
     rest = on_polymarket(before="1000", after="0", sizing=fixed("50"))
-    assert reduction(rest, micros("2"), micros("0.49"), RICH, NOTHING, never).share_micros == micros("2")
+    assert given_up_by(rest, micros("2"), micros("0.49"), RICH, NOTHING, never).share_micros == micros("2")
 
 
 def test_reductions_close_before_a_flip_opens() -> None:
@@ -326,7 +369,7 @@ def test_reductions_never_exceed_what_is_held(
         return
     venue = Venue.POLYMARKET if on_polymarket_ else Venue.HYPERLIQUID
     request = requested(before=decimal_text(before), after=decimal_text(after), venue=venue)
-    given_up = reduction(request, copied, PRICE, RICH, Residual(0, waits), Policy())
+    given_up = given_up_by(request, copied, PRICE, RICH, Residual(0, waits), Policy())
     assert 0 <= given_up.share_micros <= given_up.wanted_micros <= abs(copied)
     assert given_up.residual_micros in (0, waits, given_up.wanted_micros)
     if given_up.share_micros:

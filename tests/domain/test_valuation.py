@@ -8,12 +8,13 @@ from hypothesis import given as given_any
 from hypothesis import strategies as st
 from msgspec import structs
 
-from domain.events import CopyDecided, Event, OrderFilled, Venue
+from domain.events import CopyDecided, Event, ExecutionCompleted, OrderFilled, Venue
 from domain.mark_prices import Asset, Mark, MarkPrices
 from domain.portfolio import Portfolio, copy, equity, evolve, expected_copied, free_cash
+from domain.valuation import Exposure
 from tests.domain.facts import at, bought, deposited, executed, sold
-from tests.domain.full_sums import full_equity, full_expected, full_exposure, full_reserved
 from tests.domain.portfolio_specs import BTC, ETH, YES, after, mark_captured
+from tests.domain.reference.portfolio import full_equity, full_expected, full_exposure, full_reserved
 from tests.domain.strategies import ASSETS, Drawn, drawn, life
 
 INFLUENCERS = {"sam-ann": "ann", "sam-bob": "bob", "sam-ann-2": "ann"}
@@ -54,7 +55,7 @@ def varied(events: list[Event]) -> list[Event]:
     attempts = {event.attempt_id: event for event in made if isinstance(event, CopyDecided)}
     return [
         structs.replace(event, subscription_id=attempts[event.attempt_id].subscription_id)
-        if isinstance(event, OrderFilled)
+        if isinstance(event, OrderFilled | ExecutionCompleted)
         else event
         for event in made
     ]
@@ -154,7 +155,7 @@ def test_what_is_closed_leaves_no_sums_behind() -> None:
             portfolio.valuation.at(marks).exposure(ETH, "ETH", "ann")
     assert portfolio.holdings == {}
     assert memory_of(portfolio, marks) == empty
-    assert portfolio.valuation.exposure(YES, "race", "ann") == (0, 0, 0)
+    assert portfolio.valuation.exposure(YES, "race", "ann") == Exposure(0, 0, 0)
 
 
 def memory_of(portfolio: Portfolio, marks: MarkPrices) -> list[int]:
