@@ -36,9 +36,16 @@ def decision_inputs_of(
     return DecisionInputs(
         controls.engine(config_sequence),
         controls.engine_stops(request.detect_time, config_sequence),
-        controls.disabled(request.influencer_id, request.subscriber_id, request.market, request.asset, config_sequence),
+        disabled_of(request, controls, config_sequence),
         marks.resolution(asset, marks_sequence) is not None,
         marks,
         config_sequence,
         marks_sequence,
+    )
+
+
+def disabled_of(request: ExecutionRequested, controls: Controls, config_sequence: int) -> Reason | None:
+    """Why an operator lets a request open nothing, as of a sequence of CONFIG; None when nothing is disabled."""
+    return controls.disabled(
+        request.influencer_id, request.subscriber_id, request.market, request.asset, config_sequence
     )

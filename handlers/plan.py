@@ -13,8 +13,8 @@ import msgspec
 from msgspec import Struct
 
 from domain import portfolio as portfolios
-from domain.decision import decide
-from domain.decision_inputs import decision_inputs_of
+from domain.decision import Assessments
+from domain.decision_inputs import DecisionInputs, decision_inputs_of, disabled_of
 from domain.events import (
     BreakerReset,
     BreakerTripped,
@@ -100,6 +100,8 @@ class Plan(Stage[PlanState]):
     def __init__(self, configuration: LiveConfiguration, valuation: LiveMarkPrices) -> None:
         self._configuration = configuration
         self._valuation = valuation
+        self._last: tuple[GroupRequested, Assessments] | None = None
+        """The group of the last request, and what its requests have in common."""
 
     def initial(self, lane: Lane) -> PlanState:
         return PlanState(PortfolioSet({}), {})
@@ -144,7 +146,8 @@ class Plan(Stage[PlanState]):
         if request.scope is PortfolioScope.EXEC_GLOBAL:
             yield _queued(request, policy, event.at, now)
         else:
-            yield from self._decided(state, state.portfolios.of.get(request.subscriber_id), request, policy, now)
+            portfolio = state.portfolios.of.get(request.subscriber_id)
+            yield from self._decided(portfolio, request, policy, self._assessments_of(event.head, request, now))
 
     def evolve(self, state: PlanState, event: Any, sequence: int) -> None:
         if isinstance(event, CopyQueued):
@@ -167,35 +170,49 @@ class Plan(Stage[PlanState]):
             )
         return policy
 
+    def _assessments_of(self, group: GroupRequested, request: ExecutionRequested, now: int) -> Assessments:
+        """What the requests of one commit have in common: they are decided at one time, that of the first."""
+        if self._last is not None and self._last[0] is group:
+            known = self._last[1]
+            read = (known.inputs.config_sequence, known.inputs.marks_sequence)
+            if read == (self._configuration.sequence, self._valuation.marks.sequence):
+                return known
+        made = Assessments(request, self._inputs_of(request), now)
+        self._last = group, made
+        return made
+
     def _decided(
         self,
-        state: PlanState,
         portfolio: Portfolio | None,
         request: ExecutionRequested,
         policy: Policy,
-        now: int,
+        assessments: Assessments,
         cause: str | None = None,
     ) -> Iterator[Output]:
         """A decision and what it leads to on paper, after the events that are due to the portfolio before it."""
-        portfolio = portfolio or Portfolio()
+        portfolio, now = portfolio or Portfolio(), assessments.now
         before = list(self._before(portfolio, request.subscriber_id, now))
         if before:
             portfolio = portfolios.copy(portfolio)
         for event in before:
             portfolios.evolve(portfolio, event)
             yield _output(event, cause, request.group_id)
-        inputs = decision_inputs_of(
+        known = self._configuration
+        disabled = disabled_of(request, known.directory.controls, known.sequence)
+        decision = assessments.decide(portfolio, request, policy, disabled)
+        correlation = decision.group_id
+        yield _output(decision, cause, correlation)
+        for event in execute_on_paper(portfolio, decision, policy, now=now):
+            yield _output(event, cause, correlation)
+
+    def _inputs_of(self, request: ExecutionRequested) -> DecisionInputs:
+        return decision_inputs_of(
             request,
             self._configuration.directory.controls,
             self._valuation.marks,
             config_sequence=self._configuration.sequence,
             marks_sequence=self._valuation.marks.sequence,
         )
-        decision = decide(portfolio, request, policy, inputs, now=now)
-        correlation = decision.group_id
-        yield _output(decision, cause, correlation)
-        for event in execute_on_paper(portfolio, decision, policy, now=now):
-            yield _output(event, cause, correlation)
 
     def _due_decisions(self, state: PlanState, now: int) -> Iterator[Output]:
         """The queued requests that are due, and all that were detected before them, first in, first out."""
@@ -215,7 +232,8 @@ class Plan(Stage[PlanState]):
                 held = state.portfolios.of.get(request.subscriber_id, Portfolio())
                 portfolio = portfolio_of[request.subscriber_id] = portfolios.copy(held)
             cause = queued.request_at
-            for output in list(self._decided(state, portfolio, request, self._policy_of(request), now, cause)):
+            assessments = Assessments(request, self._inputs_of(request), now)
+            for output in list(self._decided(portfolio, request, self._policy_of(request), assessments, cause)):
                 portfolios.evolve(portfolio, output.event)  # type: ignore[arg-type]
                 yield output
 

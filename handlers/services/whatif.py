@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from domain import portfolio as portfolios
 from domain.configuration import Configuration
-from domain.decision import decide
-from domain.decision_inputs import decision_inputs_of
+from domain.decision import Assessments
+from domain.decision_inputs import decision_inputs_of, disabled_of
 from domain.events import (
     CopyDecided,
     CopyQueued,
@@ -122,18 +122,22 @@ class Simulation:
         now = outcome.captured_at if isinstance(outcome, QuoteCaptured) else outcome.failed_at
         sequence = self._directory.controls.sequence_at(now)
         requests, _ = match(self._directory, outcome, sequence)
+        assessments: Assessments | None = None
         for request in requests:
             policy_hash, policy = self._directory.policy_of(self._directory.subscriptions[request.subscription_id])
             assert policy_hash == request.policy_hash
             portfolio = self._before(request.subscriber_id, now, sequence)
-            inputs = decision_inputs_of(
-                request,
-                self._directory.controls,
-                self._marks,
-                config_sequence=sequence,
-                marks_sequence=self._marks.sequence,
-            )
-            decision = decide(portfolio, request, policy, inputs, now=now)
+            if assessments is None:
+                inputs = decision_inputs_of(
+                    request,
+                    self._directory.controls,
+                    self._marks,
+                    config_sequence=sequence,
+                    marks_sequence=self._marks.sequence,
+                )
+                assessments = Assessments(request, inputs, now)
+            disabled = disabled_of(request, self._directory.controls, sequence)
+            decision = assessments.decide(portfolio, request, policy, disabled)
             self.totals.add_decision(decision)
             executed = execute_on_paper(portfolio, decision, policy, now=now)
             for event in (decision, *executed):

@@ -35,10 +35,10 @@ def recorded(event: Event, sequence: int = 1, *, stream: str = "RAW") -> Recorde
     return CODEC.decode(stream, sequence, "a.subject", payload)[0]
 
 
-def request_payload(request: ExecutionRequested) -> bytes:
-    """The commit of one request, as match stores it."""
-    events = [("shared", shared_part(request)), (request.request_id, own_part(request))]
-    return CODEC.encode_commit(events, source="tests", time_ns=NOW)
+def request_payload(*requests: ExecutionRequested) -> bytes:
+    """The commit of requests for one group, as match stores it."""
+    own = [(request.request_id, own_part(request)) for request in requests]
+    return CODEC.encode_commit([("shared", shared_part(requests[0])), *own], source="tests", time_ns=NOW)
 
 
 def requested(request: ExecutionRequested, sequence: int = 1, *, stream: str = "RAW") -> Recorded:

@@ -57,7 +57,7 @@ from streams.processing.commit import messages
 from streams.processing.processor import LaneWorker
 from streams.reader import read_all
 from streams.subjects import Lane
-from tests.handlers.folding import CODEC, LINES, NOW, SECOND, Folding, configured, request_payload, valued
+from tests.handlers.folding import CODEC, LINES, NOW, SECOND, Folding, configured, request_payload, requested, valued
 from tests.streams.deadlines import settled
 from tests.streams.examples import example
 
@@ -206,6 +206,25 @@ def test_a_decision_names_its_inputs() -> None:
     moves(valuation, mark(101))
     second = the_decision(lane.when(request(configuration, 2)))
     assert second.marks_sequence == 30
+
+
+def test_the_requests_of_one_commit_are_decided_at_one_time_unless_what_they_use_changes() -> None:
+    configuration, valuation = configured(), valued(mark(99), mark(100))
+    lane = planning(configuration, valuation)
+    together = [request(configuration, number, group_id="g") for number in range(4)]
+    _, *found = CODEC.decode("REQUESTS", 1, "a.subject", request_payload(*together))
+
+    def decided(number: int, now: int) -> CopyDecided:
+        outputs = list(lane.stage.handle(lane.state, found[number], now))
+        return the_decision([output.event for output in outputs])
+
+    alone = [the_decision(planning(configuration, valuation).when(one, now=NOW)) for one in together]
+    assert [decided(0, NOW), decided(1, NOW + 5)] == alone[:2]
+    moves(valuation, mark(101))
+    later = decided(2, NOW + 9)
+    assert (later.decided_at, later.marks_sequence) == (NOW + 9, 30)
+    *_, apart = lane.stage.handle(lane.state, requested(together[3]), NOW + 11)
+    assert apart.event.changed_at == NOW + 11  # type: ignore[attr-defined]
 
 
 def test_what_is_executed_on_paper_is_filled_in_the_same_commit() -> None:
