@@ -24,7 +24,7 @@ from domain.checks import (
 from domain.decision_inputs import DecisionInputs
 from domain.events import Action, CopyDecided, Decision, ExecutionRequested, PortfolioScope
 from domain.guardrails import Policy
-from domain.ids import derived
+from domain.ids import related
 from domain.micros import fraction, times
 from domain.portfolio import NOTHING, Portfolio, Residual, expected_copied
 from domain.reason_codes import Reason
@@ -128,7 +128,7 @@ def _decided(
         reserved = group.fees.most(band.limit_micros, order.open_micros)
     quote = facts.quote  # a decision names its quote even where the engine was stopped
     return CopyDecided(
-        attempt_id=derived("att", request.request_id),
+        attempt_id=related("att", request.request_id),
         request_id=request.request_id,
         subscription_id=request.subscription_id,
         subscriber_id=request.subscriber_id,

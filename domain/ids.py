@@ -3,6 +3,8 @@
 from hashlib import blake2b
 
 _DIGITS = "abcdefghijklmnopqrstuvwxyz234567"
+_BASE32 = bytes(b"0123456789abcdefghijklmnopqrstuv"[max(0, _DIGITS.find(chr(byte)))] for byte in range(256))
+"""For each byte of an id the digit that `int` reads in base 32."""
 _PAIRS = tuple(first + second for first in _DIGITS for second in _DIGITS)
 """Two base32 digits, by the 10 bits that they encode."""
 
@@ -20,14 +22,31 @@ def derived(kind: str, *parts: object) -> str:
     )
 
 
+def related(kind: str, id: str) -> str:
+    """The id of another kind with the same digits: the decision att_abc and the order ord_abc of the request req_abc.
+
+    What one request leads to shares the digest of the request.
+    """
+    return f"{kind}_{id.rpartition('_')[2]}"
+
+
+def fill_id(order_id: str, number: int) -> str:
+    """The id of an order's fill: fil_abc.0 for the first of ord_abc."""
+    return f"{related('fil', order_id)}.{number}"
+
+
 def ledger_entry_id(source_event_id: str) -> str:
     """The id of the ledger entry that books a fill, deposit or settlement: led_abc for fil_abc."""
-    return f"led_{source_event_id.rpartition('_')[2]}"
+    return related("led", source_event_id)
 
 
 def cloid(attempt_id: str) -> str:
-    """The client order id of a decision, 0x and 128 bits (docs/venues/hyperliquid.md, client order ids)."""
-    return f"0x{blake2b(attempt_id.encode(), digest_size=16).hexdigest()}"
+    """The client order id of a decision, 0x and 128 bits (docs/venues/hyperliquid.md, client order ids).
+
+    It holds the 100 bits that the 20 digits of the id encode; of an id of another form, bits of its last characters.
+    """
+    digits = attempt_id.rpartition("_")[2].encode()[-25:].translate(_BASE32)
+    return f"0x{int(digits, 32):032x}"
 
 
 def jitter(seed: str, bound: int) -> int:

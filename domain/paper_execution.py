@@ -14,7 +14,7 @@ from domain.events import (
     PositionSettled,
 )
 from domain.guardrails import Policy
-from domain.ids import cloid, derived
+from domain.ids import cloid, fill_id, related
 from domain.micros import MICRO, nearest
 from domain.paper_fills import fees, walk
 from domain.portfolio import Portfolio, part_of
@@ -59,7 +59,7 @@ def fill_on_paper(
     `position` is the subscriber's in the asset, over all its subscriptions; `copied_micros` the signed part of it that
     this subscription holds. The reducing part never exceeds that.
     """
-    order_id = derived("ord", decision.attempt_id)
+    order_id = related("ord", decision.attempt_id)
     sign = decision.trade_side.sign
     held = max(0, -sign * copied_micros)
     reduce_micros = min(decision.reduce_micros, held)
@@ -85,7 +85,7 @@ def fill_on_paper(
     for number, fill in enumerate(taken):
         events.append(
             OrderFilled(
-                fill_id=derived("fil", order_id, number),
+                fill_id=fill_id(order_id, number),
                 order_id=order_id,
                 attempt_id=decision.attempt_id,
                 subscription_id=decision.subscription_id,

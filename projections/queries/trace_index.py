@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 
-from domain.ids import derived
+from domain.ids import related
 from projections.queries.fetch import Reader
 
 _ATTEMPTS = """
@@ -41,7 +41,7 @@ class PostgresTraceIndex:
         self._database = database
 
     async def find_attempts(self, wanted: str) -> tuple[str, list[str]] | None:
-        rows = await self._find(_ATTEMPTS, wanted, derived("att", wanted), _booked_by(wanted))
+        rows = await self._find(_ATTEMPTS, wanted, _decision_on(wanted), _booked_by(wanted))
         return (rows[0]["found_as"], [row["attempt_id"] for row in rows]) if rows else None
 
     async def find_group(self, wanted: str) -> tuple[str, int] | None:
@@ -110,6 +110,11 @@ class PostgresTraceIndex:
 
 _BOOKED = ("fil", "dep", "set")
 """The kinds of the ids of events that ledger entries book."""
+
+
+def _decision_on(wanted: str) -> str:
+    """The id of the decision on a request: att_abc for req_abc."""
+    return related("att", wanted) if wanted.startswith("req_") else ""
 
 
 def _booked_by(entry_id: str) -> list[str]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given as given_any
 from hypothesis import strategies as st
 
-from domain.ids import cloid, derived, jitter
+from domain.ids import cloid, derived, fill_id, jitter, ledger_entry_id, related
 from tests.domain.facts import ANN
 
 FROZEN = {
@@ -14,9 +14,6 @@ FROZEN = {
     ("grp", "ann", "sig_3u"): "grp_mudnvsoe2shvmwuwf2br",
     ("quo", "grp_1"): "quo_mrzc5ugg2p3bxfoewfsq",
     ("req", "sam-ann", "grp_1"): "req_urjwh3lvjadweultttkl",
-    ("att", "req_1"): "att_msxp3akmwc5pl46xks3f",
-    ("ord", "att_1"): "ord_4jv77apuquskkj62uot5",
-    ("fil", "ord_1", 0): "fil_cgiya5sqtzshth2xjqpy",
     ("dep", "sam", "req_1"): "dep_fzbg2gnmewhjravuc3ah",
 }
 
@@ -28,8 +25,29 @@ def test_an_id_never_changes(of: tuple[str, *tuple[object, ...]], id: str) -> No
 
 
 def test_a_client_order_id_never_changes() -> None:
-    assert cloid("att_1") == "0x417c9cf6fb95648953bd85828bd09bda"
-    assert len(cloid("att_2")) == 34
+    assert cloid("att_urjwh3lvjadweultttkl") == "0x0000000a45363ed7548076251739cd4b"
+
+
+def test_what_a_request_leads_to_has_its_digits() -> None:
+    request = derived("req", "sam-ann", "grp_1")
+    order = related("ord", related("att", request))
+    assert order == "ord_urjwh3lvjadweultttkl"
+    assert [fill_id(order, number) for number in (0, 11)] == [
+        "fil_urjwh3lvjadweultttkl.0",
+        "fil_urjwh3lvjadweultttkl.11",
+    ]
+    assert ledger_entry_id(fill_id(order, 0)) == "led_urjwh3lvjadweultttkl.0"
+
+
+@given_any(st.sets(st.text(), min_size=2, max_size=9))
+def test_two_decisions_never_have_one_client_order_id(parts: set[str]) -> None:
+    attempts = {derived("att", part) for part in parts}
+    assert len({cloid(attempt) for attempt in attempts}) == len(attempts)
+    assert all(len(cloid(attempt)) == 34 for attempt in attempts)
+
+
+def test_a_client_order_id_of_an_odd_id_is_one_too() -> None:
+    assert len(cloid("att-1")) == len(cloid(f"att_{'é' * 90}")) == 34
 
 
 def test_a_jitter_never_changes() -> None:

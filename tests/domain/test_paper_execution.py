@@ -17,7 +17,7 @@ from domain.events import (
     Venue,
 )
 from domain.guardrails import Policy
-from domain.ids import cloid, derived
+from domain.ids import cloid, fill_id, related
 from domain.micros import micros
 from domain.paper_execution import fill_on_paper
 from domain.position import Position, fill_position
@@ -44,7 +44,7 @@ def filling(
     return fill_on_paper(decision, position, held, policy or Policy(), now=at(1000))
 
 
-ORDER = derived("ord", "att-1")
+ORDER = related("ord", "att-1")
 
 
 def test_an_order_that_fills_on_two_levels() -> None:
@@ -65,7 +65,7 @@ def test_an_order_that_fills_on_two_levels() -> None:
             submitted_at=at(1000),
         ),
         OrderFilled(
-            fill_id=derived("fil", ORDER, 0),
+            fill_id=fill_id(ORDER, 0),
             order_id=ORDER,
             attempt_id="att-1",
             subscription_id="sam-ann",
@@ -84,7 +84,7 @@ def test_an_order_that_fills_on_two_levels() -> None:
         ),
         like(
             OrderFilled,
-            fill_id=derived("fil", ORDER, 1),
+            fill_id=fill_id(ORDER, 1),
             share_micros=micros("1"),
             price_micros=micros("100.10"),
             fee_micros=micros("0.045045"),
@@ -283,7 +283,7 @@ def test_what_holds_of_every_order(
 
     orders = [fill for fill in fills if isinstance(fill, OrderFilled)]
     assert len(orders) == len(fills)
-    assert [fill.fill_id for fill in orders] == [derived("fil", ORDER, number) for number in range(len(orders))]
+    assert [fill.fill_id for fill in orders] == [fill_id(ORDER, number) for number in range(len(orders))]
     assert completed.filled_micros == sum(fill.share_micros for fill in orders) <= submitted.share_micros
     assert completed.notional_micros == sum(fill.notional_micros for fill in orders)
     assert completed.fee_micros == sum(fill.fee_micros for fill in orders)

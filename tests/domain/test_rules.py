@@ -56,7 +56,7 @@ def requests() -> Iterator[ExecutionRequested]:
 
 def decisions() -> Iterator[CopyDecided]:
     for portfolio, policy, request in itertools.product(portfolios_of_the_cases(), POLICIES, requests()):
-        yield replace(decide(portfolio, request, policy, inputs(), now=at(1000)), rules=0)
+        yield replace(decide(portfolio, request, policy, inputs(), now=at(1000)), attempt_id="", rules=0)
 
 
 def digest() -> str:

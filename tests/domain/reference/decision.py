@@ -7,7 +7,7 @@ from domain.decision import RULES
 from domain.decision_inputs import DecisionInputs
 from domain.events import Action, CopyDecided, Decision, ExecutionRequested, PortfolioScope, RequestedQuote
 from domain.guardrails import Policy
-from domain.ids import derived
+from domain.ids import related
 from domain.mark_prices import Asset
 from domain.micros import fraction, times
 from domain.portfolio import NOTHING, Portfolio, Residual
@@ -93,7 +93,7 @@ def decide(
         reserved = case.fees.most(band.limit_micros, order.open_micros)
     quote = request.quote  # a decision names its quote even where the engine was stopped
     return CopyDecided(
-        attempt_id=derived("att", request.request_id),
+        attempt_id=related("att", request.request_id),
         request_id=request.request_id,
         subscription_id=request.subscription_id,
         subscriber_id=request.subscriber_id,
