@@ -58,17 +58,8 @@ VALID: dict[str, tuple[str, ...]] = {
 }
 """Arguments of each command that it takes."""
 WITHOUT_DATA = {"bench quotes", "health", "sandbox"}
-CREATING = {
-    "bench log",
-    "bench pipeline",
-    "bench projections",
-    "config import",
-    "demo",
-    "run",
-    "streams apply",
-    "up",
-    "web",
-}
+BENCHES = {name for name in VALID if name.startswith("bench ")}
+CREATING = {*BENCHES, "config import", "demo", "run", "streams apply", "up", "web"}
 """Commands that make a data folder when there is none."""
 READING = sorted(VALID.keys() - WITHOUT_DATA - CREATING)
 
@@ -192,7 +183,7 @@ async def test_servers_that_do_not_answer(vibes: Commands, tmp_path: Path) -> No
         assert "VIBE_NATS_URL: expected a NATS server to answer" in outcome.err
 
 
-LASTING = {"bench log", "bench pipeline", "bench projections", "bench quotes", "demo", "run", "sandbox", "up", "web"}
+LASTING = {*BENCHES, "demo", "run", "sandbox", "up", "web"}
 QUIET = sorted(VALID.keys() - LASTING)
 
 
