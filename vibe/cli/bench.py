@@ -10,7 +10,7 @@ from cyclopts.validators import Number
 
 from gateways.embedded import servers
 from vibe.app.settings import Settings, nats_conf
-from vibe.bench import log, pipeline, projections, quotes
+from vibe.bench import decisions, log, pipeline, projections, quotes
 from vibe.cli.command import AtLeastOne, Json, run_command
 from vibe.cli.errors import UsageError
 from vibe.cli.output import print_json, progress_reporter, show, table
@@ -19,6 +19,15 @@ app = App(name="bench", help="How fast this machine is, beside the bare limits o
 
 Events = Annotated[int, Parameter(validator=Number(gte=1000))]
 Positive = Annotated[float, Parameter(validator=Number(gt=0))]
+
+
+@app.command(name="decisions")
+def bench_decisions(*, json: Json = False) -> None:
+    """What a decision costs with 0 to 5,000 held positions and with 1,000 pending orders, in CPU time.
+
+    Example: vibe bench decisions --json
+    """
+    run_command(run_bench_decisions, json)
 
 
 @app.command(name="log")
@@ -107,6 +116,12 @@ def bench_quotes(
         how long the load lasts
     """
     run_command(run_bench_quotes, quotes.QuoteLoad(rate, coins, seconds), json)
+
+
+async def run_bench_decisions(settings: Settings, json: bool) -> int:
+    figures = decisions.measure()
+    print_json(figures) if json else _show(figures)
+    return 0
 
 
 async def run_bench_log(settings: Settings, json: bool, events: int) -> int:
