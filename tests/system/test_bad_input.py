@@ -16,6 +16,7 @@ VALID: dict[str, tuple[str, ...]] = {
     "archive query": ("SELECT 1",),
     "archive run": (),
     "archive status": (),
+    "bench decisions": (),
     "bench log": (),
     "bench pipeline": (),
     "bench projections": (),
