@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
 from functools import cached_property
-from itertools import repeat
+from itertools import islice, repeat
 from operator import concat, itemgetter
 from typing import Any, NamedTuple
 
@@ -32,8 +32,8 @@ from projections.engine.table import Add, Change, Insert, Table, Upsert, Values,
 from streams.envelope import Recorded
 
 _numbers = msgspec.json.Decoder(list[float])
-_EVENTS_OF_A_SUM = 4
-"""From how many events of a key on summing them first is cheaper than a row for each."""
+_EVENTS_OF_A_SUM, _SAMPLE = 4, 64
+"""From how many events of a key on summing them first is cheaper than a row for each; how many events show it."""
 
 
 class Place(Enum):
@@ -226,13 +226,15 @@ class Mapped:
         }
 
         def rows(events: Events) -> list[Values]:
-            keys = list(zip(*(columns[name](events) for name in table.key), strict=True))
-            counts = Counter(keys)
-            if len(counts) > len(keys) // _EVENTS_OF_A_SUM:
+            keys = zip(*(columns[name](events) for name in table.key), strict=True)
+            found = list(islice(keys, _SAMPLE))
+            if len(set(found)) > len(found) // _EVENTS_OF_A_SUM:
                 return one_by_one(events)
+            found += keys
+            counts = Counter(found)
             sums = {name: dict.fromkeys(counts, 0) for name in summed}
             for name, sum_of in sums.items():
-                for key, amount in zip(keys, columns[name](events), strict=True):
+                for key, amount in zip(found, columns[name](events), strict=True):
                     sum_of[key] += amount
             made = []
             for key, count in counts.items():
