@@ -30,9 +30,11 @@ check: install
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/pytest -q tests/test_repository_rules.py
 
+# The pages are built anew when their sources have changed; VIBE_SKIP_UI=1 leaves them out.
 install: $(STAMP)
+	@$(BIN)/python hatch_build.py
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock pyproject.toml hatch_build.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) ops/install.py $(VENV)

@@ -50,7 +50,14 @@ def test_the_image_holds_every_package_and_file_that_the_build_needs() -> None:
     dockerfile = (ROOT / "ops/Dockerfile").read_text()
     copied = {name for line in re.findall(r"^COPY (.+)$", dockerfile, re.MULTILINE) for name in line.split()[:-1]}
     packages = {"domain", "streams", "gateways", "handlers", "projections", "vibe"}
-    assert copied == packages | {"requirements.lock", "pyproject.toml", "README.md", "LICENSE", "nats.conf"}
+    assert copied == packages | {
+        "requirements.lock",
+        "pyproject.toml",
+        "hatch_build.py",
+        "README.md",
+        "LICENSE",
+        "nats.conf",
+    }
 
 
 def test_nats_acknowledges_what_is_on_disk() -> None:

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 
 from projections.queries import influencers as queries
 from projections.queries.accounts import Earlier, accounts, equity_curve, positions
+from projections.queries.capital import capital
 from projections.queries.copies import Counted, Filters, counted, qualities
 from projections.queries.influencers import Activity, InfluencerLine, Trade
 from projections.queries.leaderboard import Ranked, leaderboard
@@ -16,7 +17,7 @@ from projections.queries.markets import asset_names
 from projections.queries.round_trips import InfluencerMetrics, influencer_metrics
 from projections.queries.shadows import shadow, shadow_snapshots
 from projections.queries.subscribers import Copying, subscriber_metrics
-from projections.queries.valuation import Worth
+from projections.queries.valuation import minute_of
 from vibe.web.asked import SPANS, CursorText, Id, Limit, Range
 from vibe.web.cursor import decode, encode
 from vibe.web.problems import NotFoundError
@@ -88,7 +89,8 @@ class Side(Struct, frozen=True, kw_only=True):
 
 
 class CurvePoint(Struct, frozen=True, kw_only=True):
-    """Both profits at a time, in micros of a fraction of the equity at the start of the span (10_000 = 1 %)."""
+    """Both profits since the first point, as fractions in micros (10_000 = 1 %): the influencer's of what it works with,
+    the portfolio's of its equity at the first point."""
 
     at: datetime
     shadow_micros: int | None
@@ -253,23 +255,21 @@ async def _curves(site: Site, influencer_id: str, span: Range) -> Curves:
     if not ours:
         return Curves(points=())
     worths = await shadow_snapshots(site.pool, influencer_id, ours[0].at - timedelta(minutes=1), now)
-    theirs = {worth.minute: worth for worth in worths}
-    first, ours_first = worths[0] if worths else None, ours[0].equity_micros
+    base = await capital(site.pool, influencer_id, ours[0].at - timedelta(days=90))
+    theirs = {worth.minute: worth.profit_micros for worth in worths}
+    first = worths[0].profit_micros if worths else 0
+    ours_first = ours[0].equity_micros or 0
     points = []
     for point in ours:
-        worth = theirs.get(point.at.replace(second=0, microsecond=0))
+        profit = theirs.get(minute_of(point.at - timedelta(microseconds=1)))
         points.append(
             CurvePoint(
                 at=point.at,
-                shadow_micros=_change(worth, first) if worth is not None and first is not None else None,
-                copied_micros=_fraction((point.equity_micros or 0) - (ours_first or 0), ours_first or 0),
+                shadow_micros=_fraction(profit - first, base) if profit is not None else None,
+                copied_micros=_fraction((point.equity_micros or 0) - ours_first, ours_first),
             )
         )
     return Curves(points=tuple(points))
-
-
-def _change(worth: Worth, first: Worth) -> int | None:
-    return _fraction(worth.profit_micros - first.profit_micros, first.equity_micros)
 
 
 def _fraction(change: int, base: int) -> int | None:
