@@ -89,8 +89,8 @@ class Side(Struct, frozen=True, kw_only=True):
 
 
 class CurvePoint(Struct, frozen=True, kw_only=True):
-    """Both profits since the first point, as fractions in micros (10_000 = 1 %): the influencer's of what it works with,
-    the portfolio's of its equity at the first point."""
+    """Both profits since the first point, as fractions in micros (10_000 = 1 %): the influencer's of what it works
+    with, the portfolio's of its equity at the first point."""
 
     at: datetime
     shadow_micros: int | None
