@@ -23,10 +23,10 @@ from projections.engine.load_worker import Worker
 
 log = structlog.get_logger()
 
-CHUNK = 131_072
+CHUNK = 32_768
 _LENIENT_CHUNK = 16_384
-LONG = 100_000
-"""Histories with at least this many events are loaded by several processes."""
+LONG = 25_000
+"""Histories with at least this many messages, of some events each, are loaded by several processes."""
 _MOST_WORKERS = 4
 
 ReportProgress = Callable[[str, int, int], None]
@@ -57,8 +57,8 @@ class ParallelLoad:
         progress: ReportProgress = no_progress,
     ) -> None:
         """`inside`: load long histories in this process too, which keeps its event loop busy. `on_skipped`: skip events
-        that cannot be folded or stored instead of raising UnprocessableRowError, which is slower. `chunk`: events per
-        chunk. `long`: from how many events on other processes are used."""
+        that cannot be folded or stored instead of raising UnprocessableRowError, which is slower. `chunk`: messages per
+        chunk. `long`: from how many messages on other processes are used."""
         self._job = job
         self._inside = inside
         self._on_skipped = on_skipped
