@@ -17,5 +17,5 @@ export default defineConfig({
     emptyOutDir: true,
     manifest: 'manifest.json',
   },
-  server: { proxy: { '/api': 'http://127.0.0.1:8080', '/ws': { target: 'ws://127.0.0.1:8080', ws: true } } },
+  server: { proxy: { '/api': 'http://127.0.0.1:8080' } },
 })

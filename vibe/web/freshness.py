@@ -1,4 +1,4 @@
-"""How far the read models are: followed by notification, for ETags, for reading one's writes, and for sockets."""
+"""How far the read models are: followed by notification, for ETags and for reading one's writes."""
 
 from __future__ import annotations
 
@@ -28,8 +28,6 @@ class Freshness:
         self._changed = asyncio.Condition()
         self._lost = asyncio.Event()
         self._stop = asyncio.Event()
-        self.moves = 0
-        """Grows with every notification."""
 
     async def run(self) -> None:
         """Follow until cancelled; while Postgres is away, what was known stays."""
@@ -79,7 +77,6 @@ class Freshness:
             key = projection, moved["stream"]
             generation, position = self._positions.get(key, (0, 0))
             self._positions[key] = generation, max(position, moved["position"])
-        self.moves += 1
         self._announcing = asyncio.ensure_future(self._announce())
 
     async def _announce(self) -> None:
@@ -120,11 +117,6 @@ class Freshness:
         """Wait until `tag` is no longer that of these projections; False when it took longer than `timeout` s."""
         wanted = tuple(projections)
         return await self._wait(lambda: self.tag(wanted) != tag, timeout)
-
-    async def next_move(self, seen: int, timeout: float) -> int:
-        """Wait until there was a move after `seen`; returns the number of moves."""
-        await self._wait(lambda: self.moves != seen, timeout)
-        return self.moves
 
     async def _wait(self, condition: Any, timeout: float) -> bool:
         try:

@@ -141,15 +141,6 @@ async def identity_of_session(pool: Pool, token: str) -> Identity | None:
     )
 
 
-async def session_is_open(pool: Pool, session_id: str) -> bool:
-    """Whether a session, or the API key of a program, still counts."""
-    if session_id.startswith(f"{_KEY_PREFIX}_"):
-        query = f"SELECT true FROM {SCHEMA}.api_key WHERE key_id = $1 AND expires_at > now()"
-    else:
-        query = f"SELECT true FROM {SCHEMA}.session WHERE session_id = $1 AND expires_at > now()"
-    return bool(await pool.fetchval(query, session_id))
-
-
 async def close_session(pool: Pool, session_id: str, actor: str) -> bool:
     """End one of an actor's sessions; whether there was one."""
     found = await pool.fetchval(

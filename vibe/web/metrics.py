@@ -1,6 +1,6 @@
 """Metrics of the web process."""
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Histogram
 
 REQUEST_SECONDS = Histogram(
     "vibe_web_request_seconds",
@@ -9,5 +9,3 @@ REQUEST_SECONDS = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0),
 )
 ANSWERS = Counter("vibe_web_answers_total", "Answers by status", ("status",))
-SOCKETS = Gauge("vibe_web_sockets", "Open sockets of updates")
-RESYNCS = Counter("vibe_web_resyncs_total", "Times a slow socket was sent the newest rows instead of every row")

@@ -52,7 +52,7 @@ def add_pages(app: web.Application, folder: Path) -> None:
         return _file(files[name], cached=name.startswith("assets/"))
 
     app.router.add_get("/", index)
-    app.router.add_get(r"/{name:(?!api/|ws/).+}", asset)
+    app.router.add_get(r"/{name:(?!api/).+}", asset)
 
 
 def _file(path: Path, *, cached: bool) -> web.StreamResponse:

@@ -160,7 +160,7 @@ def _failure(error: Exception, request: web.Request) -> web.StreamResponse:
 async def _checked(request: web.Request, handler: Handler) -> web.StreamResponse:
     checks = request.app[CHECKS]
     checks.host(request)
-    if request.path.startswith(("/api/", "/ws/")):
+    if request.path.startswith("/api/"):
         identity = await checks.identity(request)
         checks.rate(request, identity)
         request[IDENTITY] = identity

@@ -54,16 +54,6 @@ CREATE TABLE IF NOT EXISTS {SCHEMA}.server (
     address text NOT NULL,
     started_at timestamptz NOT NULL
 );
-CREATE TABLE IF NOT EXISTS {SCHEMA}.notice (
-    rule text NOT NULL,
-    key text NOT NULL,
-    raised_at timestamptz NOT NULL,
-    document jsonb NOT NULL,
-    tries integer NOT NULL DEFAULT 0,
-    next_try_at timestamptz NOT NULL DEFAULT now(),
-    sent_at timestamptz NULL,
-    PRIMARY KEY (rule, key)
-);
 """
 
 

@@ -20,7 +20,6 @@ class Shared {
   theme = $state<Theme>(stored ?? system)
   session = $state.raw<Session | null | undefined>(undefined)
   overview = $state.raw<Resource<Overview> | undefined>()
-  live = $state(false)
   palette = $state(false)
   help = $state(false)
   nav = $state(false)

@@ -89,7 +89,7 @@ async def sign_in(call: Call, body: OneTimeToken) -> Session:
     if not checks.is_loopback(call.request):
         await audit.record(site.pool, actor="", action="signIn", outcome="refused", address=address, detail="remote")
         raise NotAllowedError(
-            "one-time links work on the machine of the server only; sign in with GitHub, or use a tunnel"
+            "one-time links work on the machine of the server only; use a tunnel to it, or an API key"
         )
     if not await identity.redeem_link(site.pool, body.token):
         await audit.record(site.pool, actor="", action="signIn", outcome="refused", address=address, detail="link")
@@ -128,7 +128,7 @@ async def list_sessions(call: Call) -> Page[SessionLine]:
 
 @routes.delete("/sessions/{id}", "endSession", role=Role.VIEWER)
 async def end_session(call: Call, asked: ById) -> Done:
-    """End one of one's own sessions; its sockets are closed."""
+    """End one of one's own sessions."""
     if not await identity.close_session(call.site.pool, asked.id, call.actor):
         raise NotFoundError(f"{asked.id!r} is none of your sessions; see GET /api/v1/sessions")
     return Done()
