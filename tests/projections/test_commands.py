@@ -32,7 +32,7 @@ async def test_list_rebuild_and_verify(log: Connection, running: Addresses, data
         assert found["position"]["state"] == "live"
         assert found["position"]["positions"] == {"EXECUTIONS": end}
         assert found["position"]["lag"] == {"EXECUTIONS": 0}
-        assert (found["copy_attempt"]["rows"], found["copy_attempt"]["estimated"]) == (60, False)
+        assert (found["copy_attempt"]["rows"], found["copy_attempt"]["estimated"]) == (150, False)
         assert found["copy_attempt"]["bytes"] > 10_000
         assert found["copy_attempt"]["last_event"].startswith("2026-11-18")
     before = await contents(database, PROJECTIONS)

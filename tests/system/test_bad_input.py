@@ -58,7 +58,7 @@ VALID: dict[str, tuple[str, ...]] = {
     "whatif": ("--config", "/dev/null"),
 }
 """Arguments of each command that it takes."""
-WITHOUT_DATA = {"bench quotes", "health", "sandbox"}
+WITHOUT_DATA = {"bench decisions", "bench quotes", "health", "sandbox"}
 BENCHES = {name for name in VALID if name.startswith("bench ")}
 CREATING = {*BENCHES, "config import", "demo", "run", "streams apply", "up", "web"}
 """Commands that make a data folder when there is none."""

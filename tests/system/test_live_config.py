@@ -116,7 +116,7 @@ async def test_services_follow_configuration_without_a_restart(tmp_path: Path) -
         sequence = imported.json["sequence"]
         async with ends(data) as at:
             events = await at.events()
-        after = [e.data for e in events["execution.requested"] if e.data.config_sequence >= sequence]
+        after = [e.data for e in events["execution.requested"] if e.head.config_sequence >= sequence]
         assert after
         # What is paused opens nothing, and follows every reduction.
         assert {e.opening_blocked for e in after if e.subscription_id == "alice-0"} <= {"SUBSCRIPTION_PAUSED"}

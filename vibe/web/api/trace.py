@@ -209,7 +209,7 @@ CROSS JOIN LATERAL (
     SELECT sum(cash_delta_micros) AS cash,
         sum(share_delta_micros) FILTER (WHERE venue = a.venue AND asset = a.asset) AS share
     FROM ledger_entry e WHERE e.subscriber_id = a.subscriber_id AND e.booked_at >= a.decided_at - interval '1 minute'
-        AND e.sequence >= a.sequence
+        AND (e.sequence, e.index) >= (a.sequence, a.index)
 ) l
 WHERE a.attempt_id = $1
 """
