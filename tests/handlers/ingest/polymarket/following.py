@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from prometheus_client import Counter
 
-from domain.events import InfluencerConfigured, RawReceived, Status, Venue
+from domain.events import InfluencerConfigured, OnClose, RawReceived, Status, Venue
 from gateways.http_client import HttpClient
 from gateways.polymarket.data_api import DataApi
 from gateways.polymarket.gamma import Gamma
@@ -45,9 +45,17 @@ SWIFT = replace(QUICK, start_back=7_200, hold=3.0, row_within=10.0, stalled_afte
 """For a venue whose clock runs several times as fast as the machine's and that has a history."""
 
 
-def influencer(name: str, *addresses: str, status: Status = Status.ACTIVE) -> InfluencerConfigured:
+def influencer(
+    name: str, *addresses: str, status: Status = Status.ACTIVE, on_close: OnClose = OnClose.FOLLOW_EXITS
+) -> InfluencerConfigured:
     return InfluencerConfigured(
-        id=name, venue=Venue.POLYMARKET, addresses=addresses, label=name, status=status, actor="tests"
+        id=name,
+        venue=Venue.POLYMARKET,
+        addresses=addresses,
+        label=name,
+        status=status,
+        actor="tests",
+        on_close=on_close,
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from domain.events import Status
+from domain.events import OnClose, Status
 from handlers.ingest.polymarket import metrics as metrics
 from streams.connection import Connection
 from tests.handlers.ingest.polymarket.by_hand import OTHER, SIGNER, STRANGER, WALLET, position, row
@@ -83,7 +83,8 @@ async def test_the_followed_wallets_change_while_it_runs(log: Connection, site: 
     async with following(log, site.url) as running:
         await configure(log, influencer("whale", WALLET))
         await running.until(lambda found: transactions(found) == [1])
-        await configure(log, influencer("other", OTHER), influencer("whale", WALLET, status=Status.PAUSED))
+        abandoned = influencer("whale", WALLET, status=Status.CLOSED, on_close=OnClose.ABANDON)
+        await configure(log, influencer("other", OTHER), abandoned)
         await running.until(lambda found: transactions(found) == [1, 2])
         site.asked.clear()
         await asyncio.sleep(0.5)
