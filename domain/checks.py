@@ -11,12 +11,14 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from domain import exits
 from domain.assessment import Assessment, Band
 from domain.breakers import REASON
 from domain.events import (
     Check,
     ControlState,
     ExecutionRequested,
+    ExitOwed,
     Mode,
     PositionState,
     RequestedQuote,
@@ -76,7 +78,8 @@ class Checklist:
 class Case(Struct, frozen=True):
     """One request of a group against one portfolio, as every check reads it.
 
-    `waiting` is its residual, `disabled` why an operator lets it open nothing, `lots` what its order must be.
+    `waiting` is its residual, `disabled` why an operator lets it open nothing, `lots` what its order must be, `owed`
+    what the copy owes, `copied_micros` the signed shares that it holds or will hold.
     """
 
     group: Assessment
@@ -87,6 +90,8 @@ class Case(Struct, frozen=True):
     equity_micros: int
     waiting: Residual
     lots: Lots
+    owed: ExitOwed | None
+    copied_micros: int
 
     @property
     def asset(self) -> Asset:
@@ -99,14 +104,23 @@ def check_mode(checks: Checklist, request: ExecutionRequested) -> None:
         checks.require(False, Reason.LIVE_NOT_AVAILABLE, "mode", request.mode.value, Mode.PAPER.value)
 
 
+def check_exit(checks: Checklist, request: ExecutionRequested, owed: ExitOwed | None) -> bool:
+    """A try is of what is owed now; what was done, settled or tried since is not tried again."""
+    tried = request.exit
+    if tried is None:
+        return True
+    next_try = f"{owed.exit_id} {owed.tries + 1}" if owed else None
+    current = exits.is_current(request, owed)
+    return checks.require(current, Reason.EXIT_NOT_OWED, "exit", f"{tried.exit_id} {tried.number}", next_try)
+
+
 # --- the same for all subscribers of a group -----------------------------------------------------------------------
 
 
 def check_engine(checks: Checklist, group: Assessment) -> bool:
-    """A paused engine decides nothing; what was detected during the pause is not copied later."""
-    stopped = group.inputs.stopped
-    state = ControlState.PAUSED if stopped else group.inputs.engine
-    return checks.require(not stopped, Reason.ENGINE_PAUSED, "engine", state.value, ControlState.RUNNING.value)
+    """A paused engine decides nothing, unless the policy lets what reduces through."""
+    state = ControlState.PAUSED if group.paused else group.inputs.engine
+    return checks.require(not group.stopped, Reason.ENGINE_PAUSED, "engine", state.value, ControlState.RUNNING.value)
 
 
 def check_quote(checks: Checklist, group: Assessment) -> None:
@@ -134,7 +148,7 @@ def _price_near_mid(checks: Checklist, group: Assessment, quote: RequestedQuote,
 
 
 def _liquidity_in_band(checks: Checklist, group: Assessment, quote: RequestedQuote, band: Band) -> None:
-    available = band.book.depth_micros
+    available = band.book.depth_micros if band.book.share_micros >= quote.size_step_micros else 0
     checks.require(available > 0, Reason.NO_LIQUIDITY_WITHIN_BOUNDS, "liquidity_in_band_micros", available, 1)
 
 
@@ -184,9 +198,9 @@ def _spread(checks: Checklist, group: Assessment, quote: RequestedQuote, band: B
 # --- of one subscriber ---------------------------------------------------------------------------------------------
 
 
-def check_reduction(checks: Checklist, case: Case, band: Band, copied: int, given_up: Reduction) -> None:
+def check_reduction(checks: Checklist, case: Case, band: Band, given_up: Reduction) -> None:
     """Something must be held; a part of it must be worth the minimum, otherwise the reduction waits."""
-    held = max(0, -copied * case.group.sign)
+    held = max(0, -case.copied_micros * case.group.sign)
     if not checks.require(held > 0, Reason.NO_POSITION, "copied_position_micros", held, 1):
         return
     if given_up.wanted_micros and not given_up.share_micros:
@@ -197,6 +211,35 @@ def check_reduction(checks: Checklist, case: Case, band: Band, copied: int, give
             times(band.best_micros, given_up.wanted_micros),
             case.lots.min_notional_micros,
         )
+
+
+def check_before_opening(checks: Checklist, case: Case) -> None:
+    """Nothing is opened the other way while an exit of the position is owed, nor in a pause that lets exits through."""
+    owed = case.owed
+    if case.group.paused:
+        checks.require(False, Reason.ENGINE_PAUSED, "engine", ControlState.PAUSED.value, ControlState.RUNNING.value)
+    if owed is not None and owed.trade_side is case.group.group.trade_side:
+        checks.require(False, Reason.EXIT_OWED, "owed_micros", owed.share_micros, 0)
+
+
+def opens_again(case: Case) -> bool:
+    """True when the group opens on the side that is held and owed, and the copy may open at all: then what is owed is
+    kept, which needs no book and no price."""
+    group, request = case.group, case.request
+    facts = group.group
+    return (
+        case.owed is not None
+        and group.opens
+        and case.copied_micros * group.sign > 0
+        and request.opening_blocked is None
+        and facts.position_state is PositionState.KNOWN
+        and request.mode is Mode.PAPER
+        and group.inputs.engine is ControlState.RUNNING
+        and not group.inputs.stopped
+        and case.disabled is None
+        and not case.portfolio.breakers.tripped
+        and (group.now - facts.event_time) // _MILLISECOND <= group.limits.max_signal_age_ms
+    )
 
 
 def check_target(checks: Checklist, case: Case, wanted_micros: int | None) -> bool:

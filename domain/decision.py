@@ -5,8 +5,11 @@ What the decisions on a group have in common is worked out once; what is left fo
 sizing and its policy.
 """
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
+from domain import exits
 from domain.assessment import Assessment, Band, Limits, limits_of
 from domain.breakers import REASON
 from domain.checks import (
@@ -15,23 +18,37 @@ from domain.checks import (
     Made,
     Outcome,
     Sized,
+    check_before_opening,
+    check_exit,
     check_mode,
     check_recording,
     check_reduction,
     check_target,
     made_for,
+    opens_again,
 )
 from domain.decision_inputs import DecisionInputs
-from domain.events import Action, CopyDecided, Decision, ExecutionRequested, PortfolioScope
+from domain.events import Action, CopyDecided, Decision, ExecutionRequested, ExitOwed, Level, PortfolioScope
 from domain.guardrails import Policy
 from domain.ids import related
-from domain.micros import fraction, times
+from domain.micros import MICRO, fraction, times
 from domain.portfolio import NOTHING, Portfolio, Residual, expected_copied
 from domain.reason_codes import Reason
-from domain.sizing import Group, Reduction, clamp, lots_of, opening, reduction, target
+from domain.sizing import (
+    Group,
+    Reduction,
+    by_notional,
+    clamp,
+    given_up,
+    lots_of,
+    opening,
+    reducible,
+    reduction,
+    target,
+)
 from domain.valuation import Exposure
 
-RULES = 3
+RULES = 4
 """The version of the rules below. Raised whenever the same case would be decided, sized or checked otherwise."""
 _CAPS = frozenset(
     {
@@ -44,7 +61,8 @@ _CAPS = frozenset(
     }
 )
 _STILL_WAITS = frozenset({Reason.ACCUMULATED, Reason.RECORD_ONLY})
-"""What is too small for now waits, what is only recorded counts as sent; what was refused is not copied later."""
+"""What is too small for now waits, what is only recorded counts as sent. What was refused is not copied later if it
+opens; if it reduces, it is owed, with all that waited."""
 
 
 class Assessments:
@@ -54,7 +72,7 @@ class Assessments:
         self.group = group
         self.inputs = inputs
         self.now = now
-        self._by_limits: dict[Limits, tuple[Assessment, Made]] = {}
+        self._by_limits: dict[tuple[Limits, exits.Widening], tuple[Assessment, Made]] = {}
         self._by_policy: dict[str, tuple[Assessment, Made]] = {}
 
     def decide(
@@ -64,17 +82,22 @@ class Assessments:
 
         `disabled` is why an operator lets it open nothing. Takes as long for an empty portfolio as for a full one.
         """
-        found = self._by_policy.get(request.policy_hash)
-        if found is None:
-            found = self._by_policy[request.policy_hash] = self._assessed(limits_of(policy))
+        owed = portfolio.exits.get((request.subscription_id, (request.venue.value, request.asset)))
+        if request.exit is None:
+            found = self._by_policy.get(request.policy_hash)
+            if found is None:
+                found = self._by_policy[request.policy_hash] = self._assessed(limits_of(policy), exits.PLAIN)
+        else:
+            widening = exits.widening(policy, owed.refused) if owed is not None else exits.PLAIN
+            found = self._assessed(limits_of(policy), widening)
         assessment, made = found
-        return _decided(assessment, made, portfolio, request, policy, disabled)
+        return _decided(assessment, made, portfolio, request, policy, disabled, owed)
 
-    def _assessed(self, limits: Limits) -> tuple[Assessment, Made]:
-        found = self._by_limits.get(limits)
+    def _assessed(self, limits: Limits, widening: exits.Widening) -> tuple[Assessment, Made]:
+        found = self._by_limits.get((limits, widening))
         if found is None:
-            assessment = Assessment(self.group, limits, self.inputs, self.now)
-            found = self._by_limits[limits] = assessment, made_for(assessment)
+            assessment = Assessment(self.group, limits, self.inputs, self.now, widening)
+            found = self._by_limits[limits, widening] = assessment, made_for(assessment)
         return found
 
 
@@ -101,15 +124,21 @@ def _decided(
     request: ExecutionRequested,
     policy: Policy,
     disabled: Reason | None,
+    owed: ExitOwed | None,
 ) -> CopyDecided:
     facts, inputs, band = group.group, group.inputs, group.band
     equity = portfolio.cash_micros + portfolio.valuation.at(inputs.marks, inputs.marks_sequence).worth_micros
     before = portfolio.residuals.get((request.subscription_id, group.asset), NOTHING)
     waiting = before if before is NOTHING else shrunk(facts, before)
-    case = Case(group, request, portfolio, policy, disabled, equity, waiting, lots_of(facts, policy))
+    lots = lots_of(facts, policy)
+    copied = expected_copied(portfolio, request.subscription_id, group.asset)
+    case = Case(group, request, portfolio, policy, disabled, equity, waiting, lots, owed, copied)
     copy, opening_checks = Checklist(), Checklist()
     check_mode(copy, request)
-    copy.add(made.copy)
+    if check_exit(copy, request, owed):
+        copy.add(made.copy)
+    else:
+        band = None
     order = Order(residual=waiting) if band is None else sized(copy, opening_checks, case, band, made)
     share = order.reduce_micros + order.open_micros
     if not share and not copy.failed and not opening_checks.failed:
@@ -122,7 +151,12 @@ def _decided(
     if request.scope is PortfolioScope.EXEC_GLOBAL and not _CAPS.isdisjoint(reasons):
         reasons = (Reason.RISK_CAP_GLOBAL, *reasons)
     execute = band is not None and share > 0 and not copy.failed
+    levels = band.book.reached(share, lots.step_micros) if band is not None and execute else ()
+    kept = kept_of(case)
+    owed_micros = owed_after(case, copy.failed, order.reduce_micros if execute else None, levels, kept)
     residual = order.residual if _STILL_WAITS.issuperset(copy.failed) else waiting
+    if not execute and owed_micros and reducible(facts, copied):
+        residual = Residual(residual.notional_micros, 0)
     reserved = 0
     if execute and band is not None and order.open_micros and group.paid_in_full:
         reserved = group.fees.most(band.limit_micros, order.open_micros)
@@ -149,7 +183,7 @@ def _decided(
         reduce_micros=order.reduce_micros if execute else 0,
         limit_price_micros=band.limit_micros if band else 0,
         mid_micros=group.mid_micros,
-        levels=band.book.reached(share) if band is not None and execute else (),
+        levels=levels,
         equity_micros=equity,
         policy_hash=request.policy_hash,
         config_sequence=inputs.config_sequence,
@@ -162,6 +196,10 @@ def _decided(
         terms=quote.terms if quote else None,
         scope=request.scope,
         reserved_micros=reserved,
+        exit_id=exit_id_of(case, owed_micros),
+        exit_try=request.exit.number if request.exit else 0,
+        owed_micros=owed_micros,
+        kept_micros=kept,
         rules=RULES,
     )
 
@@ -170,21 +208,35 @@ def sized(copy: Checklist, opening_checks: Checklist, case: Case, band: Band, ma
     """What to reduce and what to open, in whole lots; records the checks of both."""
     group, request, policy, waiting, lots = case.group, case.request, case.policy, case.waiting, case.lots
     facts, equity = group.group, case.equity_micros
-    copied = expected_copied(case.portfolio, request.subscription_id, group.asset)
-    by_notional = bool(policy.reduce_by_notional)
-    given_up = reduction(
-        facts, request.sizing, copied, band.best_micros, equity, waiting, lots, by_notional=by_notional
+    owed_micros = case.owed.share_micros if case.owed else 0
+    reduced = reduction(
+        facts,
+        request.sizing,
+        case.copied_micros,
+        band.best_micros,
+        equity,
+        waiting,
+        lots,
+        owed_micros=owed_micros,
+        notional=by_notional(facts, policy),
     )
     if not group.opens:
-        check_reduction(copy, case, band, copied, given_up)
-        return Order(given_up.share_micros, residual=Residual(waiting.notional_micros, given_up.residual_micros))
+        check_reduction(copy, case, band, reduced)
+        return Order(reduced.share_micros, residual=Residual(waiting.notional_micros, reduced.residual_micros))
+    check_before_opening(opening_checks, case)
     wanted = target(facts, request.sizing, group.opening_notional_micros, equity)
     if not check_target(opening_checks, case, wanted) or wanted is None:
-        return Order(given_up.share_micros, residual=waiting)
-    at_risk = left_at_risk(case, given_up)
+        return Order(reduced.share_micros, residual=waiting)
+    at_risk = left_at_risk(case, reduced)
     ceiling = clamp(facts.venue, equity, policy, at_risk)
-    opened = opening(group.sign, wanted, band.book, given_up.share_micros, ceiling, waiting, lots)
-    worth = band.book.worth(given_up.share_micros + opened.share_micros)
+    to_open = wanted
+    if kept := kept_of(case):
+        to_open = min(wanted, ceiling.limit_micros) - times(facts.price_micros, kept)
+        if kept < owed_micros or to_open < lots.min_notional_micros:
+            opening_checks.require(False, Reason.EXIT_KEPT, "kept_micros", kept, owed_micros)
+            return Order(reduced.share_micros, 0, wanted, waiting)
+    opened = opening(group.sign, to_open, band.book, reduced.share_micros, ceiling, waiting, lots)
+    worth = band.book.worth(reduced.share_micros + opened.share_micros)
     added = times(group.mid_micros, opened.share_micros)
     sized_opening = Sized(case, band, at_risk, opened, added, worth, alone=not copy.failed)
     for check in made.opening:
@@ -194,18 +246,18 @@ def sized(copy: Checklist, opening_checks: Checklist, case: Case, band: Band, ma
             check(opening_checks, sized_opening)
     if opening_checks.failed:
         waits = opened.residual_micros if opening_checks.failed == [Reason.ACCUMULATED] else waiting.notional_micros
-        return Order(given_up.share_micros, 0, wanted, Residual(waits, given_up.residual_micros))
-    residual = Residual(opened.residual_micros, given_up.residual_micros)
-    return Order(given_up.share_micros, opened.share_micros, wanted, residual)
+        return Order(reduced.share_micros, 0, wanted, Residual(waits, reduced.residual_micros))
+    residual = Residual(opened.residual_micros, reduced.residual_micros)
+    return Order(reduced.share_micros, opened.share_micros, wanted, residual)
 
 
-def left_at_risk(case: Case, given_up: Reduction) -> Exposure:
+def left_at_risk(case: Case, reduced: Reduction) -> Exposure:
     """The exposure after the reduction: what a flip closes no longer counts against what it opens."""
     group = case.group
     now = case.portfolio.valuation.exposure(group.asset, group.group.market, group.group.influencer_id)
-    if not given_up.share_micros:
+    if not reduced.share_micros:
         return now
-    released = times(group.mid_micros, given_up.share_micros)
+    released = times(group.mid_micros, reduced.share_micros)
     return Exposure(
         max(0, now.total_micros - released),
         max(0, now.market_micros - released),
@@ -213,9 +265,54 @@ def left_at_risk(case: Case, given_up: Reduction) -> Exposure:
     )
 
 
+def kept_of(case: Case) -> int:
+    """Shares that are owed and that the copy keeps, because the influencer opened again: what the opening is worth, as
+    far as one opening may go, at the influencer's price."""
+    owed, group = case.owed, case.group
+    price = group.group.price_micros
+    if owed is None or not price or not opens_again(case):
+        return 0
+    wanted = target(group.group, case.request.sizing, group.opening_notional_micros, case.equity_micros) or 0
+    ceiling = clamp(group.group.venue, case.equity_micros, case.policy, Exposure(0, 0, 0))
+    shares = max(0, min(wanted, ceiling.limit_micros)) * MICRO // price
+    # Less than a lot could not be sold by itself.
+    return shares if owed.share_micros - shares >= case.lots.step_micros else owed.share_micros
+
+
+def owed_after(
+    case: Case, failed: Sequence[Reason], ordered: int | None, levels: tuple[Level, ...], kept_micros: int
+) -> int:
+    """Shares that the copy owes after its decision.
+
+    `ordered` are to be reduced (None: nothing is executed), `levels` hold what the order takes of the book, `failed` is
+    why the copy as a whole is skipped.
+    """
+    facts, request, before = case.group.group, case.request, case.owed.share_micros if case.owed else 0
+    if not exits.is_current(request, case.owed):
+        return before
+    if not reducible(facts, case.copied_micros):
+        return 0 if request.exit is not None else before - kept_micros
+    if by_notional(facts, case.policy):
+        return before
+    if ordered is not None:
+        return max(0, ordered - sum(size for _, size in levels))
+    if exits.TOO_SMALL.issuperset(failed):
+        return 0
+    return given_up(facts, case.copied_micros, case.waiting.share_micros + before)
+
+
+def exit_id_of(case: Case, owed_micros: int) -> str | None:
+    """The exit that the copy owes before or after the decision; a new one begins with the request."""
+    if case.owed is not None:
+        return case.owed.exit_id
+    if case.request.exit is not None:
+        return case.request.exit.exit_id
+    return exits.exit_id_of(case.request) if owed_micros else None
+
+
 def shrunk(group: Group, waiting: Residual) -> Residual:
     """The residual after this group: what waits to be opened shrinks as the influencer's position does."""
-    if group.action in (Action.OPEN, Action.INCREASE):
+    if group.action in (Action.OPEN, Action.INCREASE) or group.exit is not None:
         return waiting
     if group.action in (Action.CLOSE, Action.FLIP):
         return NOTHING

@@ -3,6 +3,9 @@ grouping).
 
 A window closes by the log's clock (a signal outside of it, or one of the other side) or by a timer. The close is an
 event, so a replay does not compute it again.
+
+What an influencer gives up without a trade that was seen is a group of its own, at once: a reduction by a MERGE or
+REDEEM, and one that a gap reveals. It has no price and never opens anything.
 """
 
 from msgspec import Struct, structs
@@ -10,10 +13,13 @@ from msgspec import Struct, structs
 from domain.events import (
     Action,
     Event,
+    GapDetected,
+    GroupCause,
     GroupClosed,
     PositionState,
     SignalGrouped,
     SignalRecorded,
+    TradeSide,
 )
 from domain.ids import derived
 from domain.micros import MICRO, nearest
@@ -24,7 +30,7 @@ SETTLE_NS = 100_000_000
 """A window stays open at least this long (ns) after its first signal was processed, so that signals of one trade that
 arrive late join it."""
 MOVEMENTS = frozenset({Action.SPLIT, Action.MERGE, Action.REDEEM})
-"""Changes of positions that no copy follows: a split or merge is neutral, and the copier has its own payout."""
+"""Changes of positions without a trade: copies follow what they give up, at the market."""
 
 
 class OpenGroup(Struct, frozen=True):
@@ -72,10 +78,12 @@ def join(group: OpenGroup | None, signal: SignalRecorded, sequence: int, *, now:
     """Put a signal into its window, closing the one that is open when the signal does not belong to it.
 
     `now` (ns) is when the signal is processed; a window that it opens stays open `SETTLE_NS` longer at least. HISTORIC
-    signals and movements (SPLIT, MERGE, REDEEM) join none.
+    signals join none, nor do movements (SPLIT, MERGE, REDEEM): what they give up is a group of its own.
     """
-    if signal.position_state is PositionState.HISTORIC or signal.action in MOVEMENTS:
+    if signal.position_state is PositionState.HISTORIC:
         return ()
+    if signal.action in MOVEMENTS:
+        return given_up(group, signal, sequence, now=now)
     window = VENUES[signal.venue].group_window_ns
     closed: tuple[Event, ...] = ()
     if group is not None:
@@ -109,6 +117,50 @@ def join(group: OpenGroup | None, signal: SignalRecorded, sequence: int, *, now:
             closes_at=closes_at,
             position_state=signal.position_state,
             influencer_equity_micros=signal.influencer_equity_micros,
+        ),
+    )
+
+
+def given_up(
+    group: OpenGroup | None, found: SignalRecorded | GapDetected, sequence: int, *, now: int
+) -> tuple[Event, ...]:
+    """What a movement or a gap takes from a position, as a group without a price; the open window of its asset closes
+    before it. Nothing when the position does not shrink; what it has on the other side afterwards was never traded in
+    sight and is not opened."""
+    if isinstance(found, SignalRecorded):
+        found_id, before, after, cause = found.signal_id, found.before_micros, found.after_micros, GroupCause.MOVEMENT
+    else:
+        found_id, before, after, cause = found.gap_id, found.expected_micros, found.found_micros, GroupCause.GAP
+    if before * after < 0:
+        after = 0
+    if abs(after) >= abs(before):
+        return ()
+    closed: tuple[Event, ...] = () if group is None else (close(group, now),)
+    return (
+        *closed,
+        GroupClosed(
+            group_id=derived("grp", found.influencer_id, found_id),
+            influencer_id=found.influencer_id,
+            venue=found.venue,
+            address=found.address,
+            asset=found.asset,
+            market=found.market,
+            action=action_of(before, after),
+            side=side_of(after),
+            trade_side=TradeSide.SELL if before > 0 else TradeSide.BUY,
+            before_micros=before,
+            after_micros=after,
+            delta_micros=after - before,
+            notional_micros=0,
+            price_micros=0,
+            leverage=None,
+            signal_ids=(),
+            signal_sequences=(sequence,),
+            event_time=found.event_time,
+            last_event_time=found.event_time,
+            detect_time=found.detect_time,
+            closed_at=now,
+            cause=cause,
         ),
     )
 

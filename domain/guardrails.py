@@ -84,6 +84,29 @@ class Policy(Struct, frozen=True, gc=False):
     accumulate: Annotated[
         int, Guardrail("1: what is below the minimum waits until it has added up; 0: it is skipped", before=0)
     ] = 1
+    exit_widening: Annotated[
+        int,
+        Guardrail("1: the price band of an owed exit widens with its tries; 0: it stays that of a reduction", before=0),
+    ] = 1
+    exits_while_paused: Annotated[
+        int, Guardrail("1: a paused engine lets reductions through; 0: it holds them", before=0)
+    ] = 0
+    exit_max_band_micros: Annotated[int, Guardrail("widest price band of an owed exit, in dollars")] = 100_000
+    exit_max_band_bps: Annotated[int, Guardrail("widest price band of an owed exit, in bps")] = 800
+    exit_step_1_micros: Annotated[int, Guardrail("band after one refusal, as a fraction of the widest")] = 31_250
+    exit_step_2_micros: Annotated[int, Guardrail("band after two refusals, as a fraction of the widest")] = 62_500
+    exit_step_3_micros: Annotated[int, Guardrail("band after three refusals, as a fraction of the widest")] = 125_000
+    exit_step_4_micros: Annotated[int, Guardrail("band after four refusals, as a fraction of the widest")] = 250_000
+    exit_step_5_micros: Annotated[int, Guardrail("band after five refusals, as a fraction of the widest")] = 500_000
+    exit_step_6_micros: Annotated[
+        int, Guardrail("band after six refusals, as a fraction of the widest; from then on any price is taken")
+    ] = 1_000_000
+    exit_wait_1_ms: Annotated[int, Guardrail("from the decision that leaves an exit owed to the first try")] = 1_000
+    exit_wait_2_ms: Annotated[int, Guardrail("from the first try to the second")] = 2_000
+    exit_wait_3_ms: Annotated[int, Guardrail("from the second try to the third")] = 5_000
+    exit_wait_4_ms: Annotated[int, Guardrail("from the third try to the fourth")] = 10_000
+    exit_wait_5_ms: Annotated[int, Guardrail("from the fourth try to the fifth")] = 30_000
+    exit_wait_6_ms: Annotated[int, Guardrail("between all later tries")] = 60_000
 
 
 def _declared() -> dict[str, Guardrail]:

@@ -1,8 +1,8 @@
 """An influencer's account: its holdings folded from trades, movements and account snapshots (docs/design.md, signals).
 
 A movement changes positions without a trade: SPLIT turns cash into one share of each outcome of a market, MERGE the
-reverse, REDEEM turns shares into their payout. Movements make signals, so that the position stays true; none is
-copied.
+reverse, REDEEM turns shares into their payout. Movements make signals, so that the position stays true; what they
+give up is followed by copies, and nothing is opened.
 """
 
 from msgspec import Struct
@@ -20,8 +20,12 @@ from domain.events import (
     TradeSide,
     Venue,
 )
+from domain.ids import derived
 from domain.micros import MICRO, nearest
 from domain.signals import FILL, REVERTS, Holding, Reported, Trade, counts, is_replay, signals_of, source_of
+
+ROUNDING_MICROS = 2
+"""Shares by which two statements of one position may differ because a venue writes sizes as binary fractions."""
 
 
 class Movement(Struct, frozen=True, kw_only=True):
@@ -191,6 +195,46 @@ def _count(holding: Holding, fill_key: str, source_event_id: str) -> Reported:
     return reported
 
 
+def shrunk_by(account: Account, snapshot: AccountSeeded) -> tuple[GapDetected, ...]:
+    """The reductions that a newer snapshot reveals: positions that it takes away or makes smaller than the fold has
+    them, after the trades since it. Differences of rounding are none."""
+    stated = {position.asset: position.share_micros for position in snapshot.positions}
+    return tuple(
+        GapDetected(
+            gap_id=derived("gap", snapshot.seed_id, asset),
+            kind=GapKind.SNAPSHOT,
+            influencer_id=snapshot.influencer_id,
+            venue=snapshot.venue,
+            address=snapshot.address,
+            asset=asset,
+            expected_micros=holding.share_micros,
+            found_micros=found,
+            source_event_id=snapshot.seed_id,
+            event_time=snapshot.event_time,
+            detect_time=snapshot.detect_time,
+            market=holding.market,
+        )
+        for asset, holding in account.holdings.items()
+        if section_of(asset) == snapshot.section
+        and holding.share_micros
+        and (found := _as_of(holding, snapshot, stated.get(asset, 0))) is not None
+        and _gives_up(holding.share_micros, found) > ROUNDING_MICROS
+    )
+
+
+def _gives_up(before: int, after: int) -> int:
+    """Shares that a position loses; none when it grows, all when it changes sides."""
+    return abs(before) - (abs(after) if before * after > 0 else 0)
+
+
+def _as_of(holding: Holding, snapshot: AccountSeeded, share_micros: int) -> int | None:
+    """The position now by a snapshot that states this many shares; None when it says nothing about it: the venue stated
+    a newer position, or the trades since then are no longer remembered."""
+    if snapshot.event_time < max(holding.seeded_at or 0, holding.forgotten):
+        return None
+    return share_micros + sum(delta for time, _, delta in holding.recent if time > snapshot.event_time)
+
+
 def is_stale(account: Account, event: AccountSeeded) -> bool:
     """True for a snapshot that is not newer than the last one of its section."""
     return event.event_time <= account.seeded_at.get(event.section, 0)
@@ -206,11 +250,11 @@ def _fold_snapshot(account: Account, event: AccountSeeded) -> None:
     known = {asset for asset in account.holdings if section_of(asset) == event.section}
     for asset in known | listed.keys():
         holding, position = account.holding(asset), listed.get(asset)
-        if event.event_time < max(holding.seeded_at or 0, holding.forgotten):
-            continue  # the venue stated a newer position, or the trades since then are no longer remembered
-        since = sum(delta for time, _, delta in holding.recent if time > event.event_time)
+        found = _as_of(holding, event, position.share_micros if position else 0)
+        if found is None:
+            continue
         holding.seeded_at = event.event_time
-        holding.share_micros = (position.share_micros if position else 0) + since
+        holding.share_micros = found
         holding.leverage = position.leverage if position else None
         if position and position.market:
             holding.market = position.market

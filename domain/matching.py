@@ -13,15 +13,20 @@ from domain.configuration import Configuration
 from domain.events import (
     Action,
     ExecutionRequested,
+    ExitDue,
+    ExitTry,
     Filters,
     GroupClosed,
     GroupMatched,
+    Level,
     QuoteCaptured,
     QuoteFailed,
     RequestedQuote,
     Status,
     SubscriptionConfigured,
+    Terms,
     TradeSide,
+    Venue,
 )
 from domain.ids import derived
 from domain.reason_codes import Reason
@@ -126,30 +131,94 @@ def quote_of(outcome: QuoteCaptured | QuoteFailed) -> tuple[RequestedQuote | Non
     """The side of the book that a copy would take, or the reason why there is none."""
     if isinstance(outcome, QuoteFailed):
         return None, outcome.reason
-    if not outcome.bids or not outcome.asks:
+    return side_of_book(
+        outcome.bids,
+        outcome.asks,
+        outcome.group.venue,
+        outcome.group.trade_side,
+        quote_id=outcome.quote_id,
+        size_step_micros=outcome.size_step_micros,
+        captured_at=outcome.captured_at,
+        venue_time=outcome.venue_time,
+        current_at=outcome.current_at,
+        terms=outcome.terms,
+    )
+
+
+def side_of_book(
+    bids: tuple[Level, ...],
+    asks: tuple[Level, ...],
+    venue: Venue,
+    trade_side: TradeSide,
+    *,
+    quote_id: str,
+    size_step_micros: int,
+    captured_at: int,
+    venue_time: int,
+    current_at: int | None,
+    terms: Terms | None,
+) -> tuple[RequestedQuote | None, Reason | None]:
+    """The side of a captured book that an order would take, or the reason why the book cannot be used."""
+    if not bids or not asks:
         return None, Reason.BOOK_EMPTY
-    bid, ask = outcome.bids[0][0], outcome.asks[0][0]
+    bid, ask = bids[0][0], asks[0][0]
     if bid >= ask:
         return None, Reason.BOOK_CROSSED
     if bid <= 0:
         return None, Reason.BOOK_INVALID
-    levels = outcome.asks if outcome.group.trade_side is TradeSide.BUY else outcome.bids
     return RequestedQuote(
-        quote_id=outcome.quote_id,
+        quote_id=quote_id,
         bid_micros=bid,
         ask_micros=ask,
-        levels=levels,
-        size_step_micros=outcome.size_step_micros,
-        captured_at=outcome.captured_at,
-        terms=outcome.terms,
-        venue_time=_known_at(outcome),
+        levels=asks if trade_side is TradeSide.BUY else bids,
+        size_step_micros=size_step_micros,
+        captured_at=captured_at,
+        terms=terms,
+        venue_time=_known_at(venue, venue_time, current_at),
     ), None
 
 
-def _known_at(outcome: QuoteCaptured) -> int | None:
+def _known_at(venue: Venue, venue_time: int, current_at: int | None) -> int | None:
     """The earliest time at which the book is known to have been the venue's, where one is known."""
-    stated = outcome.venue_time if VENUES[outcome.group.venue].book_time_is_current else None
-    return min((time for time in (stated, outcome.current_at) if time is not None), default=None)
+    stated = venue_time if VENUES[venue].book_time_is_current else None
+    return min((time for time in (stated, current_at) if time is not None), default=None)
+
+
+def match_exits(configuration: Configuration, due: ExitDue, config_sequence: int) -> list[ExecutionRequested]:
+    """One request per exit of a round. Statuses and filters concern what opens: an exit is tried whatever they are."""
+    requests: list[ExecutionRequested] = []
+    for owed in due.exits:
+        subscription = configuration.subscriptions[owed.subscription_id]
+        subscriber = configuration.subscribers[owed.subscriber_id]
+        requests.append(
+            ExecutionRequested(
+                request_id=derived("req", owed.subscription_id, due.due_id),
+                subscription_id=owed.subscription_id,
+                subscriber_id=owed.subscriber_id,
+                influencer_id=due.influencer_id,
+                mode=subscriber.mode,
+                group_id=due.group_id,
+                venue=due.venue,
+                asset=due.asset,
+                market=due.market or (due.quote.terms.market if due.quote and due.quote.terms else ""),
+                action=due.action,
+                trade_side=due.trade_side,
+                before_micros=0,
+                after_micros=0,
+                notional_micros=0,
+                price_micros=due.price_micros,
+                event_time=due.event_time,
+                detect_time=due.detect_time,
+                quote=due.quote,
+                quote_reason=due.quote_reason,
+                sizing=subscription.sizing,
+                policy_hash=configuration.policy_of(subscription)[0],
+                config_sequence=config_sequence,
+                scope=subscriber.scope,
+                exit=ExitTry(owed.exit_id, owed.number),
+            )
+        )
+    return requests
 
 
 def match(
@@ -197,6 +266,7 @@ def match(
                 opening_blocked=why.value if why else None,
                 position_state=group.position_state,
                 influencer_equity_micros=group.influencer_equity_micros,
+                cause=group.cause,
             )
         )
     summary = GroupMatched(

@@ -39,6 +39,11 @@ class Book:
         """Notional that the levels hold."""
         return self._notionals[-1]
 
+    @property
+    def share_micros(self) -> int:
+        """Shares that the levels hold."""
+        return self._shares[-1]
+
     def worth(self, share_micros: int, after: int = 0) -> int:
         """Notional of taking shares level by level; past the last one, at its price."""
         level, start = self._start(after)
@@ -71,9 +76,18 @@ class Book:
         notional = times(price, rest)
         return self._costs[last] + notional + self._fees.of(price, rest, notional)
 
-    def reached(self, share_micros: int) -> tuple[Level, ...]:
-        """The levels that an order of this size can reach."""
-        return self.levels[: bisect_left(self._shares, share_micros)]
+    def reached(self, share_micros: int, step_micros: int = 1) -> tuple[Level, ...]:
+        """The levels that an order of this size can reach; of a book that holds less, whole lots of `step_micros`: a
+        position that is no whole number of lots could never be closed."""
+        held = self._shares[-1]
+        if share_micros <= held or not held % step_micros:
+            return self.levels[: bisect_left(self._shares, share_micros)]
+        lots = held - held % step_micros
+        last = bisect_left(self._shares, lots)
+        if not last:
+            return ()
+        price, _ = self.levels[last - 1]
+        return *self.levels[: last - 1], (price, lots - self._shares[last - 1])
 
     def _start(self, after: int) -> tuple[int, int]:
         """The first level that is left after so many shares, and the shares before it and what is taken of it."""

@@ -13,7 +13,7 @@ from functools import cached_property
 from msgspec import Struct
 from msgspec.structs import replace
 
-from domain import breakers
+from domain import breakers, exits
 from domain.breakers import Breakers
 from domain.events import (
     BreakerReset,
@@ -24,6 +24,8 @@ from domain.events import (
     EquityMarked,
     Event,
     ExecutionCompleted,
+    ExitEnded,
+    ExitOwed,
     OrderFilled,
     PositionSettled,
 )
@@ -57,6 +59,7 @@ class Portfolio(Struct, dict=True):
     reserved_micros: int = 0
     holdings: dict[Asset, Holding] = {}
     residuals: dict[tuple[str, Asset], Residual] = {}
+    exits: dict[tuple[str, Asset], ExitOwed] = {}
     breakers: Breakers = breakers.initial
 
     @cached_property
@@ -76,6 +79,7 @@ def copy(portfolio: Portfolio) -> Portfolio:
         portfolio,
         holdings={asset: holding.copy() for asset, holding in portfolio.holdings.items()},
         residuals=dict(portfolio.residuals),
+        exits=dict(portfolio.exits),
     )
 
 
@@ -90,6 +94,8 @@ def evolve(portfolio: Portfolio, event: Event) -> None:
             _completed(portfolio, event)
         case PositionSettled():
             _settled(portfolio, event)
+        case ExitOwed() | ExitEnded():
+            exits.evolve(portfolio.exits, event)
         case CashDeposited():
             portfolio.deposits_micros += event.cash_delta_micros
             portfolio.cash_micros += event.cash_delta_micros
@@ -153,6 +159,7 @@ def _settled(portfolio: Portfolio, event: PositionSettled) -> None:
         return
     portfolio.cash_micros += event.cash_delta_micros
     portfolio.residuals.pop((event.subscription_id, asset), None)
+    exits.evolve(portfolio.exits, event)
     holding.settled(event.subscription_id, event.share_delta_micros)
     _traded(portfolio, holding, event.share_delta_micros, abs(event.cash_delta_micros))
     if not holding.parts:

@@ -45,4 +45,6 @@ def put_together(request_id: str, shared: GroupRequested, own: CopyRequested) ->
         opening_blocked=own.opening_blocked,
         position_state=shared.position_state,
         influencer_equity_micros=shared.influencer_equity_micros,
+        cause=shared.cause,
+        exit=own.exit,
     )

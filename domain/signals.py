@@ -246,6 +246,7 @@ def gap(trade: Trade, kind: GapKind, expected_micros: int, found_micros: int) ->
         source_event_id=trade.source_event_id,
         event_time=trade.event_time,
         detect_time=trade.detect_time,
+        market=trade.market,
     )
 
 

@@ -203,32 +203,56 @@ def reduction(
     waiting: Residual,
     lots: Lots,
     *,
-    by_notional: bool,
+    owed_micros: int,
+    notional: bool,
 ) -> Reduction:
     """What to give up of the signed shares that were copied; nothing when the group does not point against them.
 
-    `by_notional` makes DECREASE and CLOSE give up what the mode makes of the influencer's notional.
+    `owed_micros` of them were given up before and are not done yet. `notional` makes the group give up what the mode
+    makes of the influencer's notional.
     """
-    if copied_micros * group.trade_side.sign >= 0 or group.action in (Action.OPEN, Action.INCREASE):
+    if not reducible(group, copied_micros):
         return Reduction(0, 0, waiting.share_micros, accumulated=False)
-    held = abs(copied_micros)
-    if group.action is Action.FLIP or (group.action is Action.CLOSE and not by_notional):
-        return Reduction(whole_lots(held, lots.step_micros), held, 0, accumulated=False)
-    already = min(held, waiting.share_micros)
-    notional = target(group, sizing, group.notional_micros, equity_micros) if by_notional else None
-    if notional is not None:
-        now = notional * MICRO // price_micros
+    held, already = abs(copied_micros), waiting.share_micros + owed_micros
+    worth = target(group, sizing, group.notional_micros, equity_micros) if notional else None
+    if worth is None:
+        wanted = given_up(group, copied_micros, already)
     else:
-        closed = abs(group.before_micros) - abs(group.after_micros)
-        now = fraction(held - already, closed, abs(group.before_micros))
-    wanted = min(held, already + now)
+        wanted = min(held, already + worth * MICRO // price_micros)
     shares = whole_lots(wanted, lots.step_micros)
-    if shares == held or times(price_micros, shares) >= lots.min_notional_micros:
+    if wanted == held or times(price_micros, shares) >= lots.min_notional_micros:
         return Reduction(shares, wanted, 0, accumulated=False)
     # A part of a position must be worth the venue's minimum; a whole one may always be closed.
     if lots.accumulate:
         return Reduction(0, wanted, wanted, accumulated=True)
     return Reduction(0, wanted, waiting.share_micros, accumulated=False)
+
+
+def reducible(group: Group, copied_micros: int) -> bool:
+    """True when the group reduces, and points against the signed shares that were copied."""
+    return copied_micros * group.trade_side.sign < 0 and group.action not in (Action.OPEN, Action.INCREASE)
+
+
+def by_notional(group: Group, policy: Policy) -> bool:
+    """True when a reduction gives up what sizing makes of the influencer's notional, instead of a fraction."""
+    if not policy.reduce_by_notional or group.exit is not None or not group.price_micros:
+        return False
+    return group.action in (Action.DECREASE, Action.CLOSE)
+
+
+def given_up(group: Group, copied_micros: int, already_micros: int) -> int:
+    """Shares to give up in all by the influencer's fraction; `already_micros` of them were given up before, and the
+    fraction is of the rest."""
+    if not reducible(group, copied_micros):
+        return 0
+    held = abs(copied_micros)
+    already = min(held, already_micros)
+    if group.exit is not None:
+        return already
+    if group.action in (Action.CLOSE, Action.FLIP):
+        return held
+    closed = abs(group.before_micros) - abs(group.after_micros)
+    return already + fraction(held - already, closed, abs(group.before_micros))
 
 
 def whole_lots(share_micros: int, size_step_micros: int) -> int:

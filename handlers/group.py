@@ -1,4 +1,7 @@
-"""SIGNALS -> GROUPS: signals of one influencer, asset and side inside one window become one group."""
+"""SIGNALS -> GROUPS: signals of one influencer, asset and side inside one window become one group.
+
+What a movement or a gap takes from a position is a group of its own.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,7 +9,7 @@ from typing import Any
 import msgspec
 
 from domain import groups
-from domain.events import Event, GroupClosed, SignalGrouped, SignalRecorded
+from domain.events import Event, GapDetected, GroupCause, GroupClosed, SignalGrouped, SignalRecorded
 from domain.groups import OpenGroup
 from streams import subjects
 from streams.envelope import Recorded
@@ -25,7 +28,7 @@ class Group(Stage[OpenGroups]):
     writes = GROUPS
     input_patterns = ("signals.{}.>",)
     state_patterns = ("groups.{}.>",)
-    input_types = frozenset({"signal.recorded"})
+    input_types = frozenset({"signal.recorded", "gap.detected"})
     schema = 1
 
     def initial(self, lane: Lane) -> OpenGroups:
@@ -38,10 +41,14 @@ class Group(Stage[OpenGroups]):
         return msgspec.msgpack.decode(payload, type=OpenGroups)
 
     def handle(self, state: OpenGroups, event: Recorded, now: int) -> Iterator[Output]:
-        signal: SignalRecorded = event.data
-        window = state.get((signal.influencer_id, signal.venue.value, signal.asset))
-        for joined in groups.join(window, signal, event.sequence, now=now):
-            yield _output(joined)
+        found: SignalRecorded | GapDetected = event.data
+        window = state.get((found.influencer_id, found.venue.value, found.asset))
+        if isinstance(found, GapDetected):
+            made = groups.given_up(window, found, event.sequence, now=now)
+        else:
+            made = groups.join(window, found, event.sequence, now=now)
+        for one in made:
+            yield _output(one)
 
     def evolve(self, state: OpenGroups, event: Any, sequence: int) -> None:
         if not isinstance(event, SignalGrouped | GroupClosed):
@@ -67,4 +74,6 @@ def _output(event: Event) -> Output:
     subject = subjects.groups(event.influencer_id, event.venue.value, event.asset)
     if isinstance(event, SignalGrouped):
         return Output(subject, event, f"{event.signal_id}.grouped", event.group_id)
+    if event.cause is not GroupCause.TRADE:
+        return Output(subject, event, event.group_id, event.group_id)
     return Output(subject, event, event.group_id, event.group_id, f"{SIGNALS.name}:{event.signal_sequences[-1]}")

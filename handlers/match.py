@@ -1,12 +1,14 @@
-"""GROUPS -> REQUESTS: one execution request per subscription that wants a quoted group, and a summary of the rest."""
+"""GROUPS -> REQUESTS: one execution request per subscription that wants a quoted group, and a summary of the rest; one
+per owed exit whose try is due.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from domain.configuration import Configuration
-from domain.events import ExecutionRequested
+from domain.events import ExecutionRequested, ExitDue
 from domain.ids import derived
-from domain.matching import match
+from domain.matching import match, match_exits
 from domain.requests import own_part, shared_part
 from handlers.live.configuration import LiveConfiguration
 from streams import subjects
@@ -24,8 +26,8 @@ class Match(Stage[None]):
     description = "fans quoted groups out to subscriptions"
     reads = GROUPS
     writes = REQUESTS
-    input_patterns = ("quotes.{}.>",)
-    input_types = frozenset({"quote.captured", "quote.failed"})
+    input_patterns = ("quotes.{}.>", "exits.{}.>")
+    input_types = frozenset({"quote.captured", "quote.failed", "exit.due"})
 
     def __init__(self, configuration: LiveConfiguration) -> None:
         self._configuration = configuration
@@ -49,13 +51,17 @@ class Match(Stage[None]):
 
 
 def _matched(directory: Configuration, event: Recorded, config_sequence: int) -> Iterator[Output]:
+    if isinstance(event.data, ExitDue):
+        yield from _requested(match_exits(directory, event.data, config_sequence), event.data.due_id)
+        return
     requests, summary = match(directory, event.data, config_sequence)
-    yield from _requested(requests)
+    yield from _requested(requests, event.data.quote_id)
     yield Output(subjects.matched(summary.influencer_id), summary, f"{summary.group_id}.matched", summary.group_id)
 
 
-def _requested(requests: list[ExecutionRequested]) -> Iterator[Output]:
-    """The requests of a group, at most `_CHUNK` in one commit, each for the subscribers of one class of partitions."""
+def _requested(requests: list[ExecutionRequested], of: str) -> Iterator[Output]:
+    """The requests of a quoted group or of a round of tries, whose id is `of`: at most `_CHUNK` in one commit, each for
+    the subscribers of one class of partitions."""
     of_class: defaultdict[int, list[ExecutionRequested]] = defaultdict(list)
     for request in requests:
         of_class[subjects.class_of(request.subscriber_id)].append(request)
@@ -63,7 +69,7 @@ def _requested(requests: list[ExecutionRequested]) -> Iterator[Output]:
         for start in range(0, len(members), _CHUNK):
             first, group_id = members[0], members[0].group_id
             subject = subjects.requests(first_partition, first.influencer_id)
-            shared_id = derived("grr", group_id, first.quote.quote_id if first.quote else "", first_partition, start)
+            shared_id = derived("grr", of, first_partition, start)
             yield Output(subject, shared_part(first), shared_id, group_id, begins=True)
             for request in members[start : start + _CHUNK]:
                 yield Output(subject, own_part(request), request.request_id, group_id)

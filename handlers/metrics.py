@@ -1,4 +1,4 @@
-"""Prometheus metrics of ingest and of the stages that ask venues: mark and resolve."""
+"""Prometheus metrics of ingest and of the stages that ask venues: mark, resolve and exits."""
 
 from prometheus_client import Counter, Gauge
 
@@ -20,4 +20,8 @@ MARKED = Gauge("vibe_marked_assets", "Assets with a price in the last slot", ["v
 MARKS_FAILED = Counter(
     "vibe_marks_failed_total", "Requests for marks or resolutions that a venue did not answer", ["venue"]
 )
+EXITS_OWED = Gauge("vibe_exits_owed", "Owed exits that wait for their next try in this process")
+OLDEST_EXIT = Gauge("vibe_oldest_exit_seconds", "How long the oldest of them is owed, in the log's time")
+EXIT_ROUNDS = Counter("vibe_exit_rounds_total", "Rounds of tries made, by whether there was a book", ["book"])
+
 RESOLVED = Counter("vibe_markets_resolved_total", "Markets resolved for good")

@@ -87,6 +87,8 @@ def _events(state: Known, raw: RawReceived) -> tuple[Event, ...]:
                 raise UnprocessableError(f"{error}; the venue's next account snapshot corrects the position") from error
         case AccountSeeded() if influencer_account.is_stale(account, decoded):
             return ()
+        case AccountSeeded():
+            return (decoded, *influencer_account.shrunk_by(account, decoded))
         case None:
             return ()
     return (decoded,)

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from domain import exits
 from domain import portfolio as portfolios
 from domain.decision import Assessments
 from domain.decision_inputs import DecisionInputs, decision_inputs_of, disabled_of
@@ -25,6 +26,9 @@ from domain.events import (
     Event,
     ExecutionCompleted,
     ExecutionRequested,
+    ExitEnd,
+    ExitEnded,
+    ExitOwed,
     GroupRequested,
     OrderFilled,
     OrderSubmitted,
@@ -94,7 +98,7 @@ class Plan(Stage[PlanState]):
     input_patterns = ("requests.{}.>",)
     state_patterns = ("executions.{}.>",)
     input_types = frozenset({"group.requested", "execution.requested"})
-    schema = 5
+    schema = 6
     saved_in_parts = True
 
     def __init__(self, configuration: LiveConfiguration, valuation: LiveMarkPrices) -> None:
@@ -143,7 +147,7 @@ class Plan(Stage[PlanState]):
         policy = self._policy_of(request)
         if request.subscriber_id not in self._configuration.directory.subscribers:
             raise UnprocessableError(f"subscriber {request.subscriber_id!r} is not in CONFIG")
-        if request.scope is PortfolioScope.EXEC_GLOBAL:
+        if request.scope is PortfolioScope.EXEC_GLOBAL and request.exit is None:
             yield _queued(request, policy, event.at, now)
         else:
             portfolio = state.portfolios.of.get(request.subscriber_id)
@@ -189,7 +193,7 @@ class Plan(Stage[PlanState]):
         assessments: Assessments,
         cause: str | None = None,
     ) -> Iterator[Output]:
-        """A decision and what it leads to on paper, after the events that are due to the portfolio before it."""
+        """What is due to the portfolio, a decision, what it leads to on paper, and what the copy owes after it."""
         portfolio, now = portfolio or Portfolio(), assessments.now
         before = list(self._before(portfolio, request.subscriber_id, now))
         if before:
@@ -204,6 +208,9 @@ class Plan(Stage[PlanState]):
         yield _output(decision, cause, correlation)
         for event in execute_on_paper(portfolio, decision, policy, now=now):
             yield _output(event, cause, correlation)
+        owed = portfolio.exits.get((request.subscription_id, (request.venue.value, request.asset)))
+        for change in exits.follow(decision, request, owed, policy, now=now):
+            yield _output(change, cause, correlation)
 
     def _inputs_of(self, request: ExecutionRequested) -> DecisionInputs:
         return decision_inputs_of(
@@ -262,6 +269,9 @@ class Plan(Stage[PlanState]):
             cause, correlation = address(GROUPS.name, resolved_at), event.resolution_id
             yield _output(event, cause, correlation)
             yield _output(position_after(portfolio, event), cause, correlation)
+            owed = portfolio.exits.get((event.subscription_id, (event.venue.value, event.asset)))
+            if owed is not None:
+                yield _output(exits.ended(owed, ExitEnd.SETTLED, now=now), cause, correlation)
             portfolios.evolve(portfolio, event)
         for evaluated in self._before(portfolio, subscriber_id, now):
             yield _output(evaluated, address(GROUPS.name, self._valuation.marks.sequence), subscriber_id)
@@ -314,6 +324,10 @@ def _id_of(event: Event) -> str:
             return f"{event.order_id}.position"
         case CashDeposited():
             return event.deposit_id
+        case ExitOwed():
+            return f"{event.attempt_id}.owed"
+        case ExitEnded():
+            return f"{event.exit_id}.ended"
         case PositionSettled():
             return event.settlement_id
         case EquityMarked():

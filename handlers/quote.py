@@ -1,10 +1,12 @@
 """GROUPS -> GROUPS: the order book of each closed group, captured at the time that the latency model gives.
 
 First the intent (`quote.wanted`) is stored with the checkpoint, then an effect gets the book, then the outcome is
-stored. After a crash the wanted quotes without an outcome are the to-do list. Where the book comes from:
-docs/design.md, quotes.
+stored. After a crash the wanted quotes without an outcome are the to-do list. Outcomes for one influencer and asset are
+stored in the order of their groups, whatever the latency model and the requests do: a copy closes after it opened.
+Where the book comes from: docs/design.md, quotes.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -32,8 +34,39 @@ from streams.topology import GROUPS
 _MILLISECOND = 1_000_000
 
 
-class Wanted(dict[str, tuple[QuoteWanted, int]]):
-    """Quotes without an outcome by id, each with its sequence in GROUPS (0 while it is not stored)."""
+class Wanted:
+    """Quotes without an outcome by id, each with its sequence in GROUPS (0 while it is not stored), in their order."""
+
+    def __init__(self, quotes: dict[str, tuple[QuoteWanted, int]]) -> None:
+        self.quotes: dict[str, tuple[QuoteWanted, int]] = {}
+        self._lines: dict[tuple[str, Venue, str], dict[str, asyncio.Event]] = {}
+        """By influencer and asset: the quotes in the order of their groups, each with the event that it is next."""
+        for wanted, sequence in quotes.values():
+            self.add(wanted, sequence)
+
+    def add(self, wanted: QuoteWanted, sequence: int) -> None:
+        self.quotes[wanted.quote_id] = wanted, sequence
+        line = self._lines.setdefault(_line_of(wanted), {})
+        line.setdefault(wanted.quote_id, asyncio.Event())
+        next(iter(line.values())).set()
+
+    def remove(self, quote_id: str) -> None:
+        wanted, _ = self.quotes.pop(quote_id, (None, 0))
+        if wanted is not None:
+            line = self._lines[_line_of(wanted)]
+            del line[quote_id]
+            if line:
+                next(iter(line.values())).set()
+            else:
+                del self._lines[_line_of(wanted)]
+
+    async def turn(self, wanted: QuoteWanted) -> None:
+        """Wait until no earlier group of the same influencer and asset waits for its outcome."""
+        await self._lines[_line_of(wanted)][wanted.quote_id].wait()
+
+
+def _line_of(wanted: QuoteWanted) -> tuple[str, Venue, str]:
+    return wanted.group.influencer_id, wanted.group.venue, wanted.group.asset
 
 
 class Quote(Stage[Wanted]):
@@ -54,10 +87,10 @@ class Quote(Stage[Wanted]):
         self._clock = clock
 
     def initial(self, lane: Lane) -> Wanted:
-        return Wanted()
+        return Wanted({})
 
     def dump(self, state: Wanted) -> bytes:
-        return msgspec.msgpack.encode(dict(state))
+        return msgspec.msgpack.encode(state.quotes)
 
     def restore(self, payload: bytes, lane: Lane) -> Wanted:
         return Wanted(msgspec.msgpack.decode(payload, type=dict[str, tuple[QuoteWanted, int]]))
@@ -82,23 +115,24 @@ class Quote(Stage[Wanted]):
     def evolve(self, state: Wanted, event: Any, sequence: int) -> None:
         match event:
             case QuoteWanted():
-                state[event.quote_id] = (event, sequence)
+                state.add(event, sequence)
             case QuoteCaptured() | QuoteFailed():
-                state.pop(event.quote_id, None)
+                state.remove(event.quote_id)
 
     def stored(self, state: Wanted, output: Output, sequence: int) -> None:
-        if isinstance(output.event, QuoteWanted) and output.event.quote_id in state:
-            state[output.event.quote_id] = (output.event, sequence)
+        if isinstance(output.event, QuoteWanted) and output.event.quote_id in state.quotes:
+            state.add(output.event, sequence)
 
     def intents(self, state: Wanted) -> Mapping[str, Callable[[], Awaitable[list[Output]]]]:
         return {
-            quote_id: partial(self._capture, wanted, sequence)
-            for quote_id, (wanted, sequence) in state.items()
+            quote_id: partial(self._capture, state, wanted, sequence)
+            for quote_id, (wanted, sequence) in state.quotes.items()
             if sequence
         }
 
-    async def _capture(self, wanted: QuoteWanted, sequence: int) -> list[Output]:
+    async def _capture(self, state: Wanted, wanted: QuoteWanted, sequence: int) -> list[Output]:
         outcome = await self._outcome(wanted)
+        await state.turn(wanted)
         return [_output(outcome, wanted.quote_id, address(GROUPS.name, sequence))]
 
     async def _outcome(self, wanted: QuoteWanted) -> QuoteCaptured | QuoteFailed:

@@ -108,6 +108,11 @@ def quotes(influencer: str, venue: str, asset: str) -> str:
     return f"quotes.{partition(influencer)}.{token(venue)}.{token(asset)}"
 
 
+def exits(subscriber: str) -> str:
+    """The subject of the tries of what a subscriber owes. A round of several subscribers has that of one of them."""
+    return f"exits.{partition(subscriber)}.{token(subscriber)}"
+
+
 def marks(venue: str, key: str) -> str:
     """The subject of an asset's marks, or of the events of a market."""
     return f"marks.{token(venue)}.{token(key)}"

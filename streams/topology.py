@@ -59,7 +59,10 @@ class Stream:
 RAW = Stream("RAW", ("raw.>",), 90 * _DAY, "what venues sent about followed addresses, unmodified")
 SIGNALS = Stream("SIGNALS", ("signals.>",), 90 * _DAY, "changes of influencers' positions")
 GROUPS = Stream(
-    "GROUPS", ("groups.>", "quotes.>", "marks.>"), 90 * _DAY, "signal groups, the books captured for them, marks"
+    "GROUPS",
+    ("groups.>", "quotes.>", "exits.>", "marks.>"),
+    90 * _DAY,
+    "signal groups, the books captured for them and for owed exits, marks",
 )
 # As long as GROUPS: it has the checkpoints of the stage that reads GROUPS, which must not expire before their input.
 REQUESTS = Stream("REQUESTS", ("requests.>",), 90 * _DAY, "one (subscription, group) pair each, to decide")

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from domain.events.catalogue import Event, stored
 from domain.events.requests import ExecutionRequested
-from domain.events.types import Action, Decision, Level, Mode, PortfolioScope, Terms, TradeSide
+from domain.events.types import Action, Decision, GroupCause, Level, Mode, PortfolioScope, Terms, TradeSide
 from domain.reason_codes import Reason
 from domain.venues import Venue
 
@@ -92,6 +92,14 @@ class CopyDecided(Event, frozen=True, kw_only=True):
     """The version of the rules that decided: another version may decide otherwise."""
     reserved_micros: int = 0
     """Cash that the opening can cost at its limit, fee included, on venues where openings are paid in full."""
+    exit_id: str | None = None
+    """The exit that the copy of this position owes, before or after this decision."""
+    exit_try: int = 0
+    """Which try of the exit it is, counted from 1; 0 for a decision about a group."""
+    owed_micros: int = 0
+    """Shares that the copy owes after this decision."""
+    kept_micros: int = 0
+    """Shares that were owed and are kept, because the influencer opened again."""
 
 
 @stored("order.submitted")
@@ -185,6 +193,77 @@ class PositionSettled(Event, frozen=True, kw_only=True):
     cash_delta_micros: int
     resolution_id: str
     settled_at: int
+
+
+@stored("exit.owed")
+class ExitOwed(Event, frozen=True, kw_only=True):
+    """What a copy is to give up and has not sold or bought back yet: all that is owed of one subscription and asset.
+
+    It replaces what was owed before. `group_id`, the action (DECREASE or CLOSE), the influencer's price (0 when it did
+    not trade) and its times are those of the newest reduction; `owed_since` is the detection of the first. `tries` were
+    made, `refused` decisions found no price inside their band, `reasons` are those of the newest decision. The next try
+    is at `due_at`, also while the engine is paused if `while_paused`.
+    """
+
+    exit_id: str
+    subscription_id: str
+    subscriber_id: str
+    influencer_id: str
+    group_id: str
+    attempt_id: str
+    venue: Venue
+    asset: str
+    market: str
+    action: Action
+    trade_side: TradeSide
+    share_micros: int
+    price_micros: int
+    event_time: int
+    detect_time: int
+    cause: GroupCause
+    owed_since: int
+    tries: int
+    refused: int
+    reasons: tuple[Reason, ...]
+    due_at: int
+    while_paused: bool
+    owed_at: int
+
+
+class ExitEnd(StrEnum):
+    """Why nothing is owed any more."""
+
+    FILLED = "FILLED"
+    SETTLED = "SETTLED"
+    OPENED_AGAIN = "OPENED_AGAIN"
+    BELOW_MINIMUM = "BELOW_MINIMUM"
+    NOT_HELD = "NOT_HELD"
+
+
+@stored("exit.ended")
+class ExitEnded(Event, frozen=True, kw_only=True):
+    """Nothing is owed of this exit any more. `share_micros` was owed last, for `reasons`; `tries` were made. The group,
+    the price and the cause are those of the newest reduction."""
+
+    exit_id: str
+    subscription_id: str
+    subscriber_id: str
+    influencer_id: str
+    group_id: str
+    venue: Venue
+    asset: str
+    market: str
+    trade_side: TradeSide
+    cause: GroupCause
+    share_micros: int
+    price_micros: int
+    how: ExitEnd
+    tries: int
+    refused: int
+    reasons: tuple[Reason, ...]
+    while_paused: bool
+    owed_since: int
+    ended_at: int
 
 
 class BreakerLimit(StrEnum):

@@ -5,7 +5,8 @@ from enum import StrEnum
 from msgspec import Struct
 
 from domain.events.catalogue import Event, stored
-from domain.events.types import Action, Level, PositionState, Side, Terms, TradeSide
+from domain.events.requests import RequestedQuote
+from domain.events.types import Action, GroupCause, Level, PositionState, Side, Terms, TradeSide
 from domain.reason_codes import Reason
 from domain.venues import Venue
 
@@ -37,7 +38,11 @@ class SignalGrouped(Event, frozen=True, kw_only=True):
 
 @stored("group.closed")
 class GroupClosed(Event, frozen=True, kw_only=True):
-    """The net effect of one window: the unit that is copied. `price_micros` is notional / size to the nearest micro."""
+    """The net effect of one window: the unit that is copied. `price_micros` is notional / size to the nearest micro.
+
+    What was not traded (`cause`) has no price: it is 0. It collected no signals; its sequence in SIGNALS is that of the
+    movement or gap.
+    """
 
     group_id: str
     influencer_id: str
@@ -62,6 +67,7 @@ class GroupClosed(Event, frozen=True, kw_only=True):
     closed_at: int
     position_state: PositionState = PositionState.KNOWN
     influencer_equity_micros: int | None = None
+    cause: GroupCause = GroupCause.TRADE
 
 
 @stored("quote.wanted")
@@ -100,6 +106,78 @@ class QuoteFailed(Event, frozen=True, kw_only=True):
     reason: Reason
     detail: str
     failed_at: int
+
+
+@stored("exit.scheduled")
+class ExitScheduled(Event, frozen=True, kw_only=True):
+    """The intent to try an owed exit at `due_at`: try `number` of what a subscription owes since a group.
+
+    `action` is DECREASE or CLOSE; `price_micros` the influencer's price, 0 when it did not trade. A paused engine holds
+    the try unless `while_paused`.
+    """
+
+    exit_id: str
+    number: int
+    subscription_id: str
+    subscriber_id: str
+    influencer_id: str
+    group_id: str
+    venue: Venue
+    asset: str
+    market: str
+    action: Action
+    trade_side: TradeSide
+    price_micros: int
+    event_time: int
+    detect_time: int
+    owed_since: int
+    due_at: int
+    while_paused: bool
+
+
+@stored("exit.cancelled")
+class ExitCancelled(Event, frozen=True, kw_only=True):
+    """An owed exit ended before its next try: the try is not made."""
+
+    exit_id: str
+    subscription_id: str
+    subscriber_id: str
+    venue: Venue
+    asset: str
+
+
+class DueExit(Struct, frozen=True):
+    """One exit that a round tries, and the number of the try."""
+
+    exit_id: str
+    number: int
+    subscription_id: str
+    subscriber_id: str
+
+
+@stored("exit.due")
+class ExitDue(Event, frozen=True, kw_only=True):
+    """A round of tries: exits that copies of one group owe, and the book that they are tried at.
+
+    Without a book `quote` is None and `quote_reason` is the reason; `detail` explains it.
+    """
+
+    due_id: str
+    influencer_id: str
+    group_id: str
+    venue: Venue
+    asset: str
+    market: str
+    action: Action
+    trade_side: TradeSide
+    price_micros: int
+    event_time: int
+    detect_time: int
+    exits: tuple[DueExit, ...]
+    quote: RequestedQuote | None
+    quote_reason: Reason | None
+    detail: str
+    tried_at: int
 
 
 class MarkSource(StrEnum):

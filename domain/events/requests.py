@@ -8,7 +8,7 @@ with what they share, then one `execution.requested` each. `ExecutionRequested` 
 from msgspec import Struct
 
 from domain.events.catalogue import Event, stored
-from domain.events.types import Action, Level, Mode, PortfolioScope, PositionState, Terms, TradeSide
+from domain.events.types import Action, GroupCause, Level, Mode, PortfolioScope, PositionState, Terms, TradeSide
 from domain.reason_codes import Reason
 from domain.venues import Venue
 
@@ -47,6 +47,13 @@ class RequestedQuote(Struct, frozen=True, omit_defaults=True):
         return (self.bid_micros + self.ask_micros) // 2
 
 
+class ExitTry(Struct, frozen=True):
+    """The owed exit that a request tries again, and the number of the try, counted from 1."""
+
+    exit_id: str
+    number: int
+
+
 @stored("group.requested")
 class GroupRequested(Event, frozen=True, kw_only=True):
     """What the requests of a group share: the net effect of its window and the book that was captured for it."""
@@ -69,6 +76,7 @@ class GroupRequested(Event, frozen=True, kw_only=True):
     config_sequence: int
     position_state: PositionState = PositionState.KNOWN
     influencer_equity_micros: int | None = None
+    cause: GroupCause = GroupCause.TRADE
 
 
 @stored("execution.requested")
@@ -83,10 +91,16 @@ class CopyRequested(Event, frozen=True, kw_only=True):
     scope: PortfolioScope = PortfolioScope.SUBSCRIBER
     opening_blocked: str | None = None
     """The filter that wants no opening; what reduces a position goes through."""
+    exit: ExitTry | None = None
+    """The owed exit that is tried, in a commit of such tries."""
 
 
 class ExecutionRequested(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One (subscription, group) pair to decide, with everything the decision needs but the portfolio."""
+    """One (subscription, group) pair to decide, with everything the decision needs but the portfolio.
+
+    With `exit`, it is a try of what the copy owes since the group: how much, the portfolio knows. Positions before and
+    after and the notional are 0 then.
+    """
 
     request_id: str
     subscription_id: str
@@ -114,6 +128,8 @@ class ExecutionRequested(Struct, frozen=True, kw_only=True, omit_defaults=True):
     opening_blocked: str | None = None
     position_state: PositionState = PositionState.KNOWN
     influencer_equity_micros: int | None = None
+    cause: GroupCause = GroupCause.TRADE
+    exit: ExitTry | None = None
 
 
 @stored("group.matched")

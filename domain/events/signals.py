@@ -94,11 +94,15 @@ class GapKind(StrEnum):
     START_POSITION = "START_POSITION"
     CONVERSION = "CONVERSION"
     BELOW_ZERO = "BELOW_ZERO"
+    SNAPSHOT = "SNAPSHOT"
 
 
 @stored("gap.detected")
 class GapDetected(Event, frozen=True, kw_only=True):
-    """The position that the venue states contradicts the fold: fills are missing. The fold follows the venue."""
+    """The position that the venue states contradicts the fold: fills are missing. The fold follows the venue.
+
+    What it takes from the position is owed by every copy (`group.closed` with the cause GAP).
+    """
 
     gap_id: str
     kind: GapKind
@@ -111,6 +115,7 @@ class GapDetected(Event, frozen=True, kw_only=True):
     source_event_id: str
     event_time: int
     detect_time: int
+    market: str = ""
 
 
 class Outcome(Struct, frozen=True):

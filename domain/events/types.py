@@ -18,6 +18,17 @@ class Action(StrEnum):
     REDEEM = "REDEEM"
 
 
+class GroupCause(StrEnum):
+    """How a group's change came about: by trades, by a SPLIT, MERGE or REDEEM, or found later in what the venue states.
+
+    Only trades have a price and can open anything.
+    """
+
+    TRADE = "TRADE"
+    MOVEMENT = "MOVEMENT"
+    GAP = "GAP"
+
+
 class Side(StrEnum):
     """Which way a position points."""
 

@@ -13,6 +13,9 @@ from domain.events import (
     CashDeposited,
     CopyDecided,
     Event,
+    ExitDue,
+    ExitEnded,
+    GroupCause,
     GroupClosed,
     PositionSettled,
     QuoteCaptured,
@@ -33,7 +36,9 @@ MAX_ATTEMPTS = 1000
 
 _CASH_ENTRIES = (CashDeposited, PositionSettled)
 """Events that a ledger entry without a decision books."""
-_SUFFIXES = frozenset({"grouped", "wanted", "matched", "completed", "position"})
+_SUFFIXES = frozenset(
+    {"grouped", "wanted", "matched", "completed", "position", "owed", "scheduled", "cancelled", "ended"}
+)
 """What is added to an id for the ids of events about it, such as 'grp_….matched'."""
 _ADDRESS = re.compile(r"0x[0-9a-f]{40}")
 
@@ -46,7 +51,7 @@ class TraceIndex(Protocol):
     """
 
     async def find_attempts(self, wanted: str) -> tuple[str, list[str]] | None:
-        """The decisions that an id of a decision, request, order, fill or ledger entry belongs to."""
+        """The decisions that an id of a decision, request, order, fill, ledger entry or owed exit belongs to."""
 
     async def find_group(self, wanted: str) -> tuple[str, int] | None:
         """The GROUPS sequence at which the group was closed that an id of a group or quote belongs to."""
@@ -83,7 +88,8 @@ class TraceIndex(Protocol):
 
 
 class Attempt(NamedTuple):
-    """One decision's own events, oldest first: request, decision, order, fills, result, position; its ledger rows."""
+    """One decision's own events, oldest first: request, decision, order, fills, result, position, what is owed; its
+    ledger rows. A try of an owed exit has its intent and its book before the request."""
 
     attempt_id: str
     hops: list[Recorded]
@@ -193,10 +199,12 @@ class Tracer:
         group: GroupClosed = closed.data
         signals = [
             event
-            for sequence, signal_id in zip(group.signal_sequences, group.signal_ids, strict=True)
+            for sequence, signal_id in zip(group.signal_sequences, group.signal_ids, strict=False)
             for event in await self._commit(SIGNALS.name, sequence)
             if event.id == signal_id
         ]
+        if group.cause is not GroupCause.TRADE and (found := await self._cause(closed)) is not None:
+            signals = [found]  # the movement, or the gap
         raws = [await self._cause(signal) for signal in signals]
         hops = [*raws, *signals, closed]
         if (quote := await self._index.quote_of_group(group.group_id)) is not None:
@@ -216,6 +224,10 @@ class Tracer:
                     hops.append(event)
         if hops and (request := await self._cause(hops[0])) is not None:  # requests are kept for 90 days
             hops.insert(0, request)
+            tried = await self._cause(request)
+            if tried is not None and isinstance(tried.data, ExitDue):
+                scheduled = await self._cause(tried)
+                hops[:0] = [hop for hop in (scheduled, tried) if hop is not None]
         return Attempt(attempt_id, hops, await self._index.ledger(attempt_id))
 
     async def _without_index(self, wanted: str) -> Trace | None:
@@ -264,6 +276,8 @@ class Tracer:
 def _belongs(event: Recorded, attempt_id: str, hops: list[Recorded]) -> bool:
     if getattr(event.data, "attempt_id", None) == attempt_id:
         return True
+    if isinstance(event.data, ExitEnded):
+        return event.data.exit_id in {getattr(hop.data, "exit_id", None) for hop in hops}
     orders = {getattr(hop.data, "order_id", None) for hop in hops} - {None}
     return getattr(event.data, "order_id", None) in orders
 

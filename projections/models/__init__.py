@@ -14,6 +14,7 @@ NAMES = (
     "market",
     "copy_attempt",
     "position",
+    "owed_exit",
     "ledger_entry",
     "portfolio_snapshot",
     "influencer_metrics",

@@ -2,7 +2,9 @@
 the order of its own commit with its result. On it: execution, one row per order.
 
 `config_sequence` is of CONFIG, `marks_sequence` of GROUPS. `residual_micros` is the
-signed notional that stays pending after the decision, `residual_share_micros` the pending shares of reductions.
+signed notional that stays pending after the decision, `residual_share_micros` the pending shares of reductions;
+`owed_micros` are shares that the copy owes after it (read model owed_exit), `exit_try` counts the tries of that exit
+from 1 and is 0 for a decision about a group, `kept_micros` were owed and are kept because the influencer opened again.
 `vwap_micros` is the average price of the order's fills, `order_reasons` (a JSON array) are the reason codes of an order
 that was not filled completely. An order of another commit than its decision's is in later_order, and a result of
 another commit than its decision's in later_result.
@@ -51,6 +53,10 @@ COPY_ATTEMPT = Table(
         "equity_micros": "bigint",
         "residual_micros": "bigint",
         "residual_share_micros": "bigint",
+        "exit_id": "text NULL",
+        "exit_try": "bigint",
+        "owed_micros": "bigint",
+        "kept_micros": "bigint",
         "policy_hash": "text",
         "rules": "bigint",
         "config_sequence": "bigint",
@@ -183,7 +189,7 @@ def _of_result(field: str) -> Beside:
 
 class CopyAttempts(Projection):
     name = "copy_attempt"
-    version = 5
+    version = 6
     reads = (EXECUTIONS,)
     types = frozenset({"copy.decided", "order.submitted", "execution.completed"})
     tables = (COPY_ATTEMPT, LATER_ORDER, LATER_RESULT)

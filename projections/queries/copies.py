@@ -231,65 +231,6 @@ ORDER BY g.closed_at DESC, g.closed_sequence DESC
 """
 
 
-class OwedExit(Struct, frozen=True, kw_only=True):
-    """A copy that is still open although its influencer holds nothing of the asset any more. Shares are signed.
-
-    `since` is when the influencer's closing trade was detected, `tries` counts decisions since then, and `reasons` are
-    those of the last one.
-    """
-
-    subscriber_id: str
-    scope: str
-    mode: str
-    influencer_id: str
-    venue: str
-    asset: str
-    share_micros: int
-    worth_micros: int
-    since: datetime
-    tries: int
-    attempt_id: str | None
-    reasons: tuple[str, ...]
-
-
-async def owed_exits(
-    db: Reader, *, subscriber_id: str | None = None, scopes: tuple[str, ...] | None = None, limit: int = 200
-) -> list[OwedExit]:
-    """Owed exits, the oldest first. From ledger_balance, influencer_position and influencer_holding."""
-    return await many(db, OwedExit, _OWED, subscriber_id, list(scopes) if scopes is not None else None, limit)
-
-
-_OWED = """
-SELECT b.subscriber_id, s.scope, s.mode, b.influencer_id, b.venue, b.asset, b.share_micros::bigint AS share_micros,
-    trunc(b.share_micros * coalesce(o.price_micros, m.price_micros, 0) / 1000000)::bigint AS worth_micros,
-    t.since, l.tries, l.attempt_id, coalesce(l.reasons, '{}') AS reasons
-FROM ledger_balance b JOIN subscriber s USING (subscriber_id)
-LEFT JOIN market_price m ON m.venue = b.venue AND m.asset = b.asset
-LEFT JOIN outcome_payout o ON o.venue = b.venue AND o.asset = b.asset
-CROSS JOIN LATERAL (
-    SELECT max(p.detect_time) AS since, sum(p.share_micros) AS held, bool_and(
-        coalesce(r.sequence > p.sequence AND r.event_time >= p.event_time AND h.sequence IS DISTINCT FROM r.sequence,
-            false) OR p.share_micros = 0) AS flat
-    FROM influencer_position p
-    LEFT JOIN influencer_report r
-        ON (r.influencer_id, r.address, r.venue, r.section) = (p.influencer_id, p.address, p.venue, p.section)
-    LEFT JOIN influencer_holding h
-        ON (h.influencer_id, h.address, h.venue, h.asset) = (p.influencer_id, p.address, p.venue, p.asset)
-    WHERE p.influencer_id = b.influencer_id AND p.venue = b.venue AND p.asset = b.asset
-) t
-LEFT JOIN LATERAL (
-    SELECT count(*) AS tries, (array_agg(a.attempt_id ORDER BY a.decided_at DESC))[1] AS attempt_id,
-        (SELECT z.reasons FROM copy_attempt z WHERE z.subscriber_id = b.subscriber_id AND z.decided_at >= t.since
-            AND z.influencer_id = b.influencer_id AND z.asset = b.asset ORDER BY z.decided_at DESC LIMIT 1) AS reasons
-    FROM copy_attempt a WHERE a.subscriber_id = b.subscriber_id AND a.decided_at >= t.since
-        AND a.influencer_id = b.influencer_id AND a.asset = b.asset
-) l ON true
-WHERE b.share_micros <> 0 AND b.asset <> '' AND t.flat AND ($1::text IS NULL OR b.subscriber_id = $1)
-    AND ($2::text[] IS NULL OR s.scope = ANY($2))
-ORDER BY t.since, b.subscriber_id, b.asset LIMIT $3
-"""
-
-
 class Quality(Struct, frozen=True, kw_only=True):
     """What one executed copy measured: slippage in hundredths of a basis point of the influencer's price, and the
     detection lag in microseconds."""

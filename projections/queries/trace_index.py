@@ -17,6 +17,12 @@ UNION ALL SELECT attempt_id, 'order' FROM execution WHERE order_id = $1 OR cloid
 UNION ALL SELECT attempt_id, 'fill' FROM booking WHERE source_event_id = $1 AND attempt_id IS NOT NULL
 UNION ALL SELECT attempt_id, 'ledger entry' FROM booking WHERE source_event_id = ANY($3) AND attempt_id IS NOT NULL
 """
+_EXIT = """
+SELECT a.attempt_id, 'owed exit' AS found_as
+FROM owed_exit e JOIN copy_attempt a ON a.subscriber_id = e.subscriber_id AND a.exit_id = e.exit_id
+    AND a.decided_at BETWEEN e.owed_since AND coalesce(e.ended_at, 'infinity')
+WHERE e.exit_id = $1 ORDER BY a.sequence, a.index
+"""
 _GROUP = """
 SELECT closed_sequence, 'signal group' AS found_as FROM signal_group WHERE group_id = $1
 UNION ALL SELECT g.closed_sequence, 'quote' FROM quote q JOIN signal_group g USING (group_id) WHERE q.quote_id = $1
@@ -41,7 +47,10 @@ class PostgresTraceIndex:
         self._database = database
 
     async def find_attempts(self, wanted: str) -> tuple[str, list[str]] | None:
-        rows = await self._find(_ATTEMPTS, wanted, _decision_on(wanted), _booked_by(wanted))
+        if wanted.startswith("exi_"):
+            rows = await self._find(_EXIT, wanted)
+        else:
+            rows = await self._find(_ATTEMPTS, wanted, _decision_on(wanted), _booked_by(wanted))
         return (rows[0]["found_as"], [row["attempt_id"] for row in rows]) if rows else None
 
     async def find_group(self, wanted: str) -> tuple[str, int] | None:

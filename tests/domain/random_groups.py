@@ -11,6 +11,8 @@ from domain.events import (
     ControlState,
     Event,
     ExecutionRequested,
+    ExitOwed,
+    ExitTry,
     Level,
     Mode,
     PortfolioScope,
@@ -202,6 +204,26 @@ def asked(random: Random, group: ExecutionRequested, number: int, under: Policy)
         opening_blocked=random.choice([None] * 14 + ["SIDE_NOT_WANTED"]),
     )
     return Asked(request, under, random.choice([None] * 20 + [Reason.SUBSCRIBER_DISABLED, Reason.MARKET_BLOCKED]))
+
+
+def tried(random: Random, owed: ExitOwed) -> ExecutionRequested:
+    """A try of what is owed, of all subscriptions' requests for it; now and then one that was made before."""
+    while True:
+        found = group(random)
+        if (found.venue, found.trade_side) == (owed.venue, owed.trade_side) and found.action.value in ("CLOSE", "FLIP"):
+            break
+    return structs.replace(
+        found,
+        influencer_id=owed.influencer_id,
+        asset=owed.asset,
+        market=owed.market,
+        action=owed.action,
+        before_micros=0,
+        after_micros=0,
+        notional_micros=0,
+        price_micros=owed.price_micros,
+        exit=ExitTry(owed.exit_id, owed.tries + random.choice([1, 1, 1, 1, 0])),
+    )
 
 
 def switches(random: Random) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from domain.events import Action, GapDetected, GapKind, PositionState, Side, SignalRecorded, TradeSide
 from domain.ids import derived
-from domain.influencer_account import section_of
+from domain.influencer_account import section_of, shrunk_by
 from domain.micros import micros
 from domain.signals import REMEMBERED
 from domain.testing import given, like
@@ -49,6 +49,38 @@ def test_a_trade_up_to_the_snapshot_is_contained_in_it(ms: int, state: str) -> N
     )
     assert held(outcome) == micros("5" if historic else "6")
     outcome.again().then_nothing()
+
+
+@pytest.mark.parametrize(
+    ("holds", "states", "gaps"),
+    [
+        ("5", None, [("5", "0")]),
+        ("5", "2", [("5", "2")]),
+        ("-5", "-2", [("-5", "-2")]),
+        ("5", "-3", [("5", "-3")]),
+        ("5", "5", []),
+        ("5", "7", []),
+        ("5", "4.999998", []),
+        ("5", "4.999997", [("5", "4.999997")]),
+    ],
+)
+def test_a_snapshot_reveals_what_was_given_up_unseen(
+    holds: str, states: str | None, gaps: list[tuple[str, str]]
+) -> None:
+    account = after(seeded(("BTC", holds), ms=0))
+    newer = seeded(*((("BTC", states),) if states else ()), ms=1_000)
+    found = shrunk_by(account.state, newer)
+    assert [(one.expected_micros, one.found_micros) for one in found] == [(micros(a), micros(b)) for a, b in gaps]
+    assert {one.kind for one in found} <= {GapKind.SNAPSHOT}
+    for one in found:
+        assert (one.asset, one.event_time, one.source_event_id) == ("BTC", at(1_000), newer.seed_id)
+
+
+def test_a_snapshot_reveals_nothing_that_the_trades_after_it_explain() -> None:
+    account = after(seeded(("BTC", "5"), ms=0), *trades("-1", "-1"))
+    assert shrunk_by(account.state, seeded(("BTC", "4"), ms=1)) == ()
+    (gap,) = shrunk_by(account.state, seeded(("BTC", "3.5"), ms=1))
+    assert (gap.expected_micros, gap.found_micros) == (micros("3"), micros("2.5"))
 
 
 def test_another_snapshot_keeps_the_trades_after_it() -> None:
@@ -126,6 +158,7 @@ def test_a_fill_that_disagrees_is_a_gap_and_the_signal_follows_the_venue() -> No
             source_event_id="t1",
             event_time=at(1),
             detect_time=at(41),
+            market="BTC",
         ),
         like(
             SignalRecorded,

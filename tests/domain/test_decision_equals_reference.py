@@ -5,8 +5,9 @@ from collections import Counter
 from random import Random
 
 import pytest
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
+from domain import exits
 from domain.decision import Assessments
 from domain.events import Action, CopyDecided, Decision, ExecutionCompleted, Venue
 from domain.mark_prices import Mark
@@ -33,18 +34,24 @@ def compare(random: Random) -> None:
     marks = marked({HELD[0]: Mark(1, 100 * MICRO + random.randrange(9), at(-4_000))} if random.random() < 0.5 else {})
     policies = [random_groups.policy(random) for _ in range(2)]
     number = 0
-    for round_ in range(random.choice([1, 2, 3])):
+    for round_ in range(random.choice([1, 2, 3, 5])):
         if random.random() < 0.5:
             asset = random.choice(HELD)
             price = random.randrange(80, 120) * (MICRO if asset[0] == "hyperliquid" else 5_000) + random.randrange(7)
             marks.evolve(mark_captured(asset, price, at(random.choice([-4_500, 0, 5_000]))), marks.sequence + 1)
         group, switches = random_groups.group(random), random_groups.switches(random)
+        owed = random.choice(list(portfolio.exits.values())) if portfolio.exits and random.random() < 0.7 else None
+        if owed is not None:
+            group = random_groups.tried(random, owed)
         saw = inputs(marks=marks, marks_sequence=marks.sequence, **switches)
         now = at(1_000 * (round_ + 1))
         assessments = Assessments(group, saw, now)
         for _ in range(3):
             number += 1
             asked = random_groups.asked(random, group, number, random.choice(policies))
+            if owed is not None and random.random() < 0.8:
+                asked = asked._replace(request=replace(asked.request, subscription_id=owed.subscription_id))
+            before = portfolio.exits.get((asked.request.subscription_id, (group.venue.value, group.asset)))
             made = assessments.decide(portfolio, asked.request, asked.policy, asked.disabled)
             expected = straight(portfolio, asked.request, asked.policy, saw._replace(disabled=asked.disabled), now=now)
             assert asdict(made) == asdict(expected), asked
@@ -57,6 +64,8 @@ def compare(random: Random) -> None:
                     if isinstance(event, ExecutionCompleted) and random.random() < 0.1:
                         break  # stays pending
                     evolve(portfolio, event)
+            for change in exits.follow(made, asked.request, before, asked.policy, now=now):
+                evolve(portfolio, change)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -78,3 +87,5 @@ def test_the_decisions_above_are_of_all_kinds() -> None:
     assert set(Reason) - {reason for one in MADE for reason in one.reasons} == never
     assert sum(1 for one in MADE if one.residual_micros or one.residual_share_micros) > 100
     assert sum(1 for one in MADE if one.reserved_micros) > 100
+    assert sum(1 for one in MADE if one.exit_try and one.decision is Decision.EXECUTE) > 100
+    assert sum(1 for one in MADE if one.kept_micros) > 3

@@ -38,7 +38,7 @@ from domain.testing import given
 from tests.domain.decision_specs import tripped
 from tests.domain.facts import BUY, PORTFOLIO, SELL, at, decided, deposited, executed, filled, fixed, inputs, requested
 from tests.domain.portfolio_specs import marked
-from tests.domain.reference.order_book import beyond, worth
+from tests.domain.reference.order_book import beyond, needed, worth
 
 
 def mostly(usual: int, *others: int) -> st.SearchStrategy[int]:
@@ -276,7 +276,8 @@ def stays_below_its_ceilings(
 def fills_as_estimated(
     made: CopyDecided, request: ExecutionRequested, policy: Policy, history: list[Event], marks: MarkPrices
 ) -> None:
-    """The fills are those that the whole band would give; when all is filled, no exposure is above its limit."""
+    """The fills are those that the whole band would give, in whole lots; when all is filled, no exposure is above its
+    limit."""
     assert request.quote is not None
     asset: Asset = (request.venue.value, request.asset)
     # Pending orders may fill or not; here they do not.
@@ -287,6 +288,7 @@ def fills_as_estimated(
     fills = [event for event in events if isinstance(event, OrderFilled)]
     asked = made.share_micros - made.reduce_micros + min(made.reduce_micros, max(0, -request.trade_side.sign * copied))
     band = inside(request.quote.levels, request.trade_side, made.limit_price_micros)
+    band = needed(band, made.share_micros, request.quote.size_step_micros)
     estimate = walk(band, asked, fees(request.quote.terms, policy))
     assert [(one.price_micros, one.share_micros, one.fee_micros) for one in fills] == [
         (one.price_micros, one.share_micros, one.fee_micros) for one in estimate

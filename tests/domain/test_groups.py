@@ -6,8 +6,21 @@ from hypothesis import given as given_any
 from hypothesis import strategies as st
 from msgspec import structs
 
-from domain.events import Action, Event, GroupClosed, PositionState, Side, SignalGrouped, SignalRecorded, Venue
-from domain.groups import SETTLE_NS, OpenGroup, expire, join
+from domain.events import (
+    Action,
+    Event,
+    GapDetected,
+    GapKind,
+    GroupCause,
+    GroupClosed,
+    PositionState,
+    Side,
+    SignalGrouped,
+    SignalRecorded,
+    TradeSide,
+    Venue,
+)
+from domain.groups import SETTLE_NS, OpenGroup, expire, given_up, join
 from domain.ids import derived
 from domain.micros import micros
 from domain.testing import Given, given, like
@@ -90,10 +103,82 @@ def test_a_historic_signal_is_never_copied_and_closes_nothing() -> None:
 
 
 @pytest.mark.parametrize("movement", [Action.SPLIT, Action.MERGE, Action.REDEEM])
-def test_a_movement_joins_no_window_and_closes_none(movement: Action) -> None:
+def test_a_movement_of_what_is_not_held_joins_no_window_and_closes_none(movement: Action) -> None:
     moved = signal("s9", SELL, ms=900, action=movement, venue=Venue.POLYMARKET)
     given(WINDOW).when(join, moved, 12).then_nothing()
     given(WINDOW).when(join, signal(venue=Venue.POLYMARKET), 11).when(join, moved, 12).then_nothing()
+
+
+@pytest.mark.parametrize("movement", [Action.MERGE, Action.REDEEM])
+def test_what_a_movement_gives_up_is_a_group_without_a_price_and_the_window_closes_before_it(movement: Action) -> None:
+    moved = signal("s9", SELL, ms=900, size="2", before="5", action=movement, venue=Venue.POLYMARKET)
+    alone = like(
+        GroupClosed,
+        group_id=derived("grp", "ann", "s9"),
+        action=Action.DECREASE,
+        trade_side=SELL,
+        before_micros=micros("5"),
+        after_micros=micros("3"),
+        delta_micros=micros("-2"),
+        price_micros=0,
+        notional_micros=0,
+        signal_ids=(),
+        signal_sequences=(12,),
+        cause=GroupCause.MOVEMENT,
+    )
+    given(WINDOW).when(join, moved, 12).then(alone)
+    opened = given(WINDOW).when(join, signal(venue=Venue.POLYMARKET), 11)
+    opened.when(join, moved, 12).then(like(GroupClosed, signal_ids=("s1",), cause=GroupCause.TRADE), alone)
+
+
+def gap(expected: str, found: str) -> GapDetected:
+    return GapDetected(
+        gap_id="gap-1",
+        kind=GapKind.SNAPSHOT,
+        influencer_id="ann",
+        venue=Venue.HYPERLIQUID,
+        address="0xa",
+        asset="BTC",
+        expected_micros=micros(expected),
+        found_micros=micros(found),
+        source_event_id="seed-1",
+        event_time=at(0),
+        detect_time=at(40),
+        market="BTC",
+    )
+
+
+@pytest.mark.parametrize(
+    ("expected", "found", "action", "side", "after"),
+    [
+        ("5", "3", Action.DECREASE, SELL, "3"),
+        ("5", "0", Action.CLOSE, SELL, "0"),
+        ("-5", "-1", Action.DECREASE, BUY, "-1"),
+        ("5", "-4", Action.CLOSE, SELL, "0"),
+        ("-5", "4", Action.CLOSE, BUY, "0"),
+    ],
+)
+def test_what_a_gap_reveals_as_given_up_is_a_group_that_only_reduces(
+    expected: str, found: str, action: Action, side: TradeSide, after: str
+) -> None:
+    (group,) = given_up(None, gap(expected, found), 7, now=at(50))
+    assert group == like(
+        GroupClosed,
+        group_id=derived("grp", "ann", "gap-1"),
+        action=action,
+        trade_side=side,
+        before_micros=micros(expected),
+        after_micros=micros(after),
+        signal_ids=(),
+        signal_sequences=(7,),
+        closed_at=at(50),
+        cause=GroupCause.GAP,
+    )
+
+
+@pytest.mark.parametrize(("expected", "found"), [("5", "5"), ("5", "6"), ("0", "3"), ("-2", "-2.5"), ("0", "0")])
+def test_what_a_gap_reveals_as_opened_is_no_group(expected: str, found: str) -> None:
+    assert given_up(None, gap(expected, found), 7, now=at(50)) == ()
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,9 @@ def test_policy_the_defaults_are_those_that_were_promised() -> None:
         "reduction_band_micros": micros("1"),
         "reduce_by_notional": 0,
         "accumulate": 1,
+        "exit_widening": 1,
+        "exits_while_paused": 0,
+        **EXITS,
     }
 
 
@@ -68,9 +71,27 @@ def test_policy_every_guardrail_has_a_name_that_configuration_may_use() -> None:
 
 def test_policy_the_hash_never_changes() -> None:
     """Decisions in logs name it. A new guardrail changes it for all: its `before` says what it means in old ones."""
-    assert hash_of(Policy()) == "b8eb0627ed7c283c2280"
-    assert hash_of(Policy(spread_bps=3)) == "3d69385424c94417a987"
+    assert hash_of(Policy()) == "9ddc7f0e93107ad29f76"
+    assert hash_of(Policy(spread_bps=3)) == "9249ea8cb944b71f9efc"
 
+
+EXITS = {
+    "exit_max_band_micros": micros("0.10"),
+    "exit_max_band_bps": 800,
+    "exit_step_1_micros": micros("0.03125"),
+    "exit_step_2_micros": micros("0.0625"),
+    "exit_step_3_micros": micros("0.125"),
+    "exit_step_4_micros": micros("0.25"),
+    "exit_step_5_micros": micros("0.5"),
+    "exit_step_6_micros": micros("1"),
+    "exit_wait_1_ms": 1_000,
+    "exit_wait_2_ms": 2_000,
+    "exit_wait_3_ms": 5_000,
+    "exit_wait_4_ms": 10_000,
+    "exit_wait_5_ms": 30_000,
+    "exit_wait_6_ms": 60_000,
+}
+"""The schedule of owed exits; whether their bands widen is a guardrail of its own."""
 
 FIRST = {
     "influencer_price_micros": 10_000,
@@ -113,6 +134,9 @@ def test_policy_that_was_stored_before_a_guardrail_existed_is_not_affected_by_it
         "accumulate": 0,
         "reduce_by_notional": 0,
         "max_quote_age_ms": 0,
+        "exit_widening": 0,
+        "exits_while_paused": 0,
+        **EXITS,
     }
     assert {name: value for name, value in structs.asdict(old).items() if name in FIRST} == FIRST
 

@@ -14,7 +14,8 @@ from domain.events import CopyDecided, ExecutionRequested, Mode, PortfolioScope,
 from domain.guardrails import Policy
 from domain.micros import micros
 from domain.portfolio import Portfolio
-from tests.domain.facts import at, bought, completed, decided, deposited, inputs, on_polymarket, requested
+from tests.domain.exit_specs import AWAY, Copy, again
+from tests.domain.facts import at, bought, completed, decided, deposited, executed, inputs, on_polymarket, requested
 from tests.domain.portfolio_specs import after as portfolio_after
 
 FROZEN = Path(__file__).with_name("rules.json")
@@ -38,9 +39,11 @@ POLICIES = (
 
 def portfolios_of_the_cases() -> Iterator[Portfolio]:
     yield portfolio_after(deposited("10000"))
-    yield portfolio_after(
-        deposited("10000"), decided("0.4"), bought("BTC", "0.4", "100", attempt="att-1"), completed("att-1")
-    )
+    held = (deposited("10000"), decided("0.4"), bought("BTC", "0.4", "100", attempt="att-1"), completed("att-1"))
+    yield portfolio_after(*held)
+    copy = Copy(*held[1:])
+    copy.decides(AWAY)
+    yield copy.portfolio
 
 
 def requests() -> Iterator[ExecutionRequested]:
@@ -52,6 +55,10 @@ def requests() -> Iterator[ExecutionRequested]:
     yield requested(quote=None)
     yield requested(mode=Mode.RECORD_ONLY)
     yield requested(scope=PortfolioScope.EXEC_GLOBAL)
+    copy = Copy(*executed(bought("BTC", "0.4", "100")))
+    copy.decides(AWAY)
+    yield again(copy.owed)
+    yield again(copy.owed, bids=((98_500_000, 50_000_000),))
 
 
 def decisions() -> Iterator[CopyDecided]:

@@ -21,6 +21,7 @@ from domain.sizing import (
     Clamp,
     Opening,
     Reduction,
+    by_notional,
     clamp,
     lots_of,
     opening,
@@ -75,7 +76,8 @@ def given_up_by(
         equity_micros,
         waiting,
         lots_of(request, policy),
-        by_notional=bool(policy.reduce_by_notional),
+        owed_micros=0,
+        notional=by_notional(request, policy),
     )
 
 

@@ -4,7 +4,17 @@ from typing import Any
 
 import pytest
 
-from domain.events import Action, GroupClosed, PositionState, SignalGrouped, SignalRecorded, TradeSide, Venue
+from domain.events import (
+    Action,
+    GapDetected,
+    GroupCause,
+    GroupClosed,
+    PositionState,
+    SignalGrouped,
+    SignalRecorded,
+    TradeSide,
+    Venue,
+)
 from domain.groups import SETTLE_NS
 from domain.ids import derived
 from domain.venues import VENUES
@@ -101,10 +111,31 @@ def test_history_and_repeats_are_not_copied() -> None:
     assert lane.when(signal(2, 0)) == []
 
 
-def test_movements_are_not_copied() -> None:
+def test_a_split_is_not_copied_and_a_merge_is_followed_at_once() -> None:
     lane = Folding(Group())
-    for number, action in enumerate((Action.SPLIT, Action.MERGE, Action.REDEEM), 1):
-        assert lane.when(signal(number, 0, action=action, venue=Venue.POLYMARKET)) == []
+    held: dict[str, Any] = {"venue": Venue.POLYMARKET, "before_micros": 5_000_000}
+    assert lane.when(signal(1, 0, action=Action.SPLIT, after_micros=6_000_000, **held)) == []
+    (merged,) = lane.when(signal(2, 0, TradeSide.SELL, action=Action.MERGE, after_micros=4_000_000, **held))
+    assert (merged.cause, merged.action) == (GroupCause.MOVEMENT, Action.DECREASE)
+    assert lane.stage.due(lane.state) is None
+
+
+def test_what_a_gap_reveals_is_followed_after_the_open_window() -> None:
+    lane = Folding(Group())
+    lane.when(signal(1, 0))
+    gap = example(
+        GapDetected,
+        gap_id="gap-1",
+        influencer_id="alice",
+        venue=Venue.HYPERLIQUID,
+        asset="BTC",
+        expected_micros=1_000_000,
+        found_micros=0,
+    )
+    window, found = lane.when(gap, sequence=12)
+    assert (window.signal_ids, window.cause) == (("s1",), GroupCause.TRADE)
+    assert (found.action, found.cause, found.signal_sequences) == (Action.CLOSE, GroupCause.GAP, (12,))
+    assert lane.outputs[-1].cause is None, "the gap, which may be one of several events of its commit"
     assert lane.stage.due(lane.state) is None
 
 

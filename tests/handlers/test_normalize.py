@@ -259,7 +259,9 @@ def test_a_duplicate_or_late_snapshot_has_no_event() -> None:
     assert len(lane.when(newest)) == 1
     assert lane.when(newest) == []
     assert lane.when(account(("BTC", "1"), time_ms=1_999)) == []
-    assert len(lane.when(account(time_ms=2_001))) == 1
+    _, gap = lane.when(account(time_ms=2_001))
+    assert (gap.kind, gap.asset, gap.expected_micros, gap.found_micros) == (GapKind.SNAPSHOT, "BTC", 5_000_000, 0)
+    assert lane.outputs[-1].subject == subjects.signals("alice", "hyperliquid", "_gap")
     assert len(lane.when(account(section="xyz", time_ms=1))) == 1
 
 

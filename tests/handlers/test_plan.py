@@ -104,6 +104,7 @@ def request(
             "policy_hash": policy_hash,
             "config_sequence": 10,
             "opening_blocked": None,
+            "exit": None,
         }
         | fields,
     )

@@ -1,5 +1,6 @@
 """GROUPS -> GROUPS, as a fold with effects: the intents, and their outcomes."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -167,6 +168,22 @@ async def test_a_book_is_requested_from_the_groups_venue() -> None:
     assert (hyperliquid.asked, polymarket.asked) == ([], ["BTC"])
 
 
+async def test_outcomes_of_one_influencer_and_asset_keep_the_order_of_their_groups() -> None:
+    lane = folding(FakeBooks(BOOK))
+    for number in (1, 2, 3):
+        lane.when(group(number) if number < 3 else structs.replace(group(3), asset="ETH"))
+    effects = lane.stage.intents(lane.state)
+    second = asyncio.ensure_future(effects[derived("quo", "g2")]())
+    (found,) = await asyncio.wait_for(effects[derived("quo", "g3")](), 5)
+    assert found.correlation == "g3", "another asset does not wait"
+    await asyncio.sleep(0.05)
+    assert not second.done(), "the book of the second group is there, the outcome of the first is not"
+    (first,) = await effects[derived("quo", "g1")]()
+    lane.stage.evolve(lane.state, first.event, 9)
+    (found,) = await asyncio.wait_for(second, 5)
+    assert found.correlation == "g2"
+
+
 async def test_the_intents_without_an_outcome_are_the_to_do_list_after_a_restart() -> None:
     lane = folding(FakeBooks(BOOK))
     for number in (1, 2, 3):
@@ -174,8 +191,8 @@ async def test_the_intents_without_an_outcome_are_the_to_do_list_after_a_restart
     done = derived("quo", "g2")
     again = lane.replayed().given(example(QuoteFailed, quote_id=done))
     assert set(again.stage.intents(again.state)) == {derived("quo", "g1"), derived("quo", "g3")}
-    (output,) = await again.stage.intents(again.state)[derived("quo", "g3")]()
-    assert output.cause == "GROUPS:3.0"
+    (output,) = await again.stage.intents(again.state)[derived("quo", "g1")]()
+    assert output.cause == "GROUPS:1.0"
 
 
 class Asked(VenueQuotes):

@@ -24,6 +24,7 @@ VALID: dict[str, tuple[str, ...]] = {
     "config export": (),
     "config import": ("/dev/null",),
     "config show": (),
+    "exits list": (),
     "control disable": ("influencer", "whale-1"),
     "control enable": ("influencer", "whale-1"),
     "control pause": (),

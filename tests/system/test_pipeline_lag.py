@@ -19,7 +19,7 @@ async def test_connections_that_died_come_back(log: Connection, database: str) -
         # At worst the first look finds the dead connection; then there is a new one.
         looks = [await pipeline_lag.drained(log, pool) for _ in range(2)]
         assert looks[1] == "1 events not in the read models"
-        assert (await pipeline_lag.closing(log, pool))["lag"] == 1
+        assert (await pipeline_lag.closing(log, pool, 0))["lag"] == 1
 
 
 async def test_a_postgres_that_is_away_is_waited_for(log: Connection) -> None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 import asyncpg
 
 from projections.engine.errors import is_transient
+from projections.queries.exits import exit_counts, open_copies_of_flat, owed_now
 from streams import topology
 from streams.connection import Connection
 from streams.topology import HISTORY
@@ -118,10 +119,11 @@ async def projection_lag(connection: Connection, database: Database) -> int:
 
 
 async def latency_ms(database: Database) -> tuple[float | None, float | None]:
-    """(p50, p99) in ms from the detection of a trade to its decisions, the paper latency model included."""
+    """(p50, p99) in ms from the detection of a trade to its decisions, the paper latency model included; the tries of
+    owed exits, which come later by intent, are left out."""
     row = await database.fetchrow(
         "SELECT percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP "
-        "(ORDER BY extract(epoch FROM decided_at - detect_time) * 1000) AS p FROM copy_attempt"
+        "(ORDER BY extract(epoch FROM decided_at - detect_time) * 1000) AS p FROM copy_attempt WHERE exit_try = 0"
     )
     values = row["p"] if row else None
     return (round(float(values[0]), 1), round(float(values[1]), 1)) if values else (None, None)
@@ -135,8 +137,26 @@ async def sample_attempt(database: Database) -> str | None:
     return found
 
 
-async def closing(connection: Connection, database: Database) -> dict[str, Any]:
-    """The report of `up --seconds --json` and `demo --seconds --json`, over the whole log."""
+NO_EXITS = {"held": 0, "at_once": 0, "later": 0, "owed": 0, "oldest_s": 0, "open_copies_of_flat": 0}
+
+
+async def exits(database: Database, now: int) -> dict[str, int | float]:
+    """What became of the exits of positions that copies held, per subscription and asset; `now` is the log's time
+    (ns)."""
+    counts = await exit_counts(database)
+    oldest = max(0.0, now / 1e9 - counts.oldest.timestamp()) if counts.oldest else 0
+    return {
+        "held": counts.held,
+        "at_once": counts.at_once,
+        "later": counts.later,
+        "owed": counts.owed,
+        "oldest_s": round(oldest, 1),
+        "open_copies_of_flat": await open_copies_of_flat(database),
+    }
+
+
+async def closing(connection: Connection, database: Database, now: int) -> dict[str, Any]:
+    """The report of `up --seconds --json` and `demo --seconds --json`, over the whole log; `now` is its time (ns)."""
     have = await counts(database)
     p50, p99 = await latency_ms(database) if have.events else (None, None)
     return {
@@ -151,8 +171,22 @@ async def closing(connection: Connection, database: Database) -> dict[str, Any]:
         "lag": sum(lag.waiting for lag in await lags(connection)) + await projection_lag(connection, database),
         "p50_ms": p50,
         "p99_ms": p99,
+        "exits": await exits(database, now) if have.events else NO_EXITS,
         "sample_attempt_id": await sample_attempt(database) if have.events else None,
     }
+
+
+async def exits_waiting(database: Database) -> str | None:
+    """None when no copy owes anything, else how many exits are owed, or that Postgres does not answer at the time."""
+    try:
+        owed = await owed_now(database)
+    except _NO_TABLES:
+        return None
+    except Exception as error:
+        if not is_transient(error):
+            raise
+        return f"a server is away: {error}"
+    return f"{owed} exits owed" if owed else None
 
 
 async def drained(connection: Connection, database: Database) -> str | None:

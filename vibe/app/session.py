@@ -190,7 +190,7 @@ async def _end(system: RunningSystem, progress: Progress, *, drained: bool) -> E
         except NotDrainedError as error:
             progress(str(error))
             complete = False
-    report = await pipeline_lag.closing(system.connection, system.database)
+    report = await pipeline_lag.closing(system.connection, system.database, demo.log_time(system.settings))
     undecided = report["requests"] - sum(report["decisions"].values())
     if drained and (undecided or report["lag"]):
         complete = False

@@ -20,13 +20,15 @@ from vibe.app.supervisor import Supervisor
 
 PROCESSES: dict[str, tuple[str, ...]] = {
     "ingest": ("ingest",),
-    "signals": ("normalize", "group", "quote", "match", "mark", "resolve"),
+    "signals": ("normalize", "group", "quote", "match", "exits", "mark", "resolve"),
     "copies": ("plan",),
     "projections": ("projections",),
 }
 """Which stages share a process on one machine. Any other split works as well: `vibe run STAGE...`."""
 
 DRAIN_SECONDS = 60.0
+EXITS_SECONDS = 240.0
+"""How long a session that ends waits for owed exits: by default the seventh try, at the market, comes after 168 s."""
 _START_SECONDS = 60.0
 
 
@@ -96,17 +98,21 @@ async def ready(supervisor: Supervisor, progress: Callable[[str], None]) -> None
 
 
 async def drain(running: RunningSystem, progress: Callable[[str], None]) -> None:
-    """Stop the ingest, then wait until every stage has processed all of its input. Raises NotDrainedError."""
+    """Stop the ingest, then wait until every stage has processed all of its input and no copy owes an exit. Raises
+    NotDrainedError."""
     await running.supervisor.stop("ingest")
-    deadline = time.monotonic() + DRAIN_SECONDS
-    calm = 0
+    started, calm = time.monotonic(), 0
+    deadline, limit = started + DRAIN_SECONDS, DRAIN_SECONDS
     while True:
         waiting = await pipeline_lag.drained(running.connection, running.database)
+        if not waiting and (waiting := await pipeline_lag.exits_waiting(running.database)):
+            # Nothing else is left. The last of the tries, at the market, comes minutes after the first.
+            deadline, limit = max(deadline, started + EXITS_SECONDS), EXITS_SECONDS
         calm = 0 if waiting else calm + 1
         if calm >= 2:  # twice in a row: the first time an event may have been between two stages
             return
         if time.monotonic() > deadline:
-            raise NotDrainedError(f"not drained after {DRAIN_SECONDS:g} s: {waiting}")
+            raise NotDrainedError(f"not drained after {limit:g} s: {waiting}")
         if waiting:
             progress(f"draining: {waiting}")
         await asyncio.sleep(0.2)

@@ -11,6 +11,7 @@ from domain.configuration import ALL_KINDS, Kind
 from domain.events import Venue
 from gateways.registry import ADAPTERS
 from gateways.venue_adapter import Purpose, VenueClients
+from handlers.exits import Exits
 from handlers.group import Group
 from handlers.ingest import ingest_of
 from handlers.live.configuration import LiveConfiguration
@@ -37,7 +38,7 @@ from vibe.app.settings import Settings
 
 log = structlog.get_logger()
 
-FOLDS = ("normalize", "group", "quote", "match", "plan")
+FOLDS = ("normalize", "group", "quote", "match", "plan", "exits")
 STAGES = ("ingest", *FOLDS, "mark", "resolve", "projections")
 """Everything `vibe run` can run, in the order in which events flow."""
 
@@ -48,6 +49,7 @@ _CONFIGURATION_OF: dict[str, frozenset[Kind]] = {
     "quote": frozenset({Kind.GUARDRAIL}),
     "match": frozenset({Kind.INFLUENCER, Kind.SUBSCRIBER, Kind.SUBSCRIPTION, Kind.GUARDRAIL}),
     "plan": frozenset({Kind.SUBSCRIBER, Kind.GUARDRAIL, Kind.POLICY, Kind.CONTROL}),
+    "exits": frozenset({Kind.CONTROL}),
     "mark": frozenset(),
     "resolve": frozenset(),
     "projections": frozenset(),
@@ -55,7 +57,8 @@ _CONFIGURATION_OF: dict[str, frozenset[Kind]] = {
 """What each stage needs of the configuration, by hundreds of thousands of entries; a stage that is not named here needs
 all of it."""
 _NEED_MARK_PRICES = frozenset({"plan", "mark", "resolve"})
-_NEED_TRADED_ASSETS = frozenset({"quote", "mark", "resolve"})
+_NEED_TRADED_ASSETS = frozenset({"quote", "exits", "mark", "resolve"})
+_NEED_QUOTES = frozenset({"quote", "exits"})
 
 
 class Process:
@@ -138,20 +141,20 @@ class Process:
             return [_until(stop, (await self._mark(clock)).run())]
         if name == "resolve":
             return [_until(stop, resolve.run()) for resolve in await self._resolve(clock)]
-        if name == "quote":
-            await self._open_quotes(clock)
+        feeds = await self._open_quotes(clock, stop) if name in _NEED_QUOTES and not self._quotes else []
         stage = await self._stage(name, clock)
         runner = StageRunner(self._connection, codec(), stage, lanes(self._settings.lanes), clock)
         self._waits.append(runner.ready)
-        feeds = [quotes.run(stop) for quotes in self._quotes.values()] if name == "quote" else []
         return [runner.run(stop), *feeds]
 
-    async def _open_quotes(self, clock: Clock) -> None:
+    async def _open_quotes(self, clock: Clock, stop: asyncio.Event) -> list[Any]:
+        """The quotes that the stages of this process share, and with them the request limit; returns their feeds."""
         for venue, clients in (await self._connect(Purpose.QUOTE)).items():
             quotes = VenueQuotes(venue, clients.books(), clients.live_books(), clock)
             self._quotes[venue] = quotes
             self._resources.push_async_callback(quotes.close)
         self._traded.on_trade(lambda asset: self._quotes[Venue(asset[0])].want(asset[1]))
+        return [quotes.run(stop) for quotes in self._quotes.values()]
 
     async def _ingest(self, clock: Clock, stop: asyncio.Event) -> list[Any]:
         """The ingest of every venue: each waits by itself until one of its addresses is followed."""
@@ -184,6 +187,8 @@ class Process:
                 return Group()
             case "quote":
                 return Quote(self._configuration, self._quotes, clock)
+            case "exits":
+                return Exits(self._configuration, self._quotes, clock)
             case "match":
                 return Match(self._configuration)
             case "plan":

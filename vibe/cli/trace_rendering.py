@@ -15,6 +15,10 @@ from domain.events import (
     CopyRequested,
     Decision,
     ExecutionCompleted,
+    ExitDue,
+    ExitEnded,
+    ExitOwed,
+    ExitScheduled,
     FillObserved,
     GapDetected,
     GroupClosed,
@@ -206,6 +210,21 @@ def _facts_text(facts: Any) -> str:
             return f"{facts.asset} {facts.kind}: expected {expected}, the venue reports {found}"
         case FillObserved():
             return f"the same fill as {facts.signal_id}, also reported by {facts.source_event_id}"
+        case ExitOwed():
+            why = " ".join(facts.reasons)
+            return (
+                f"{facts.subscription_id} owes {facts.trade_side} {_share(facts.share_micros)} {facts.asset}, "
+                f"{facts.tries} tries, next {rfc3339(facts.due_at)[11:23]} {why}  {facts.exit_id}"
+            )
+        case ExitEnded():
+            return f"{facts.subscription_id} owes nothing more: {facts.how} after {facts.tries} tries  {facts.exit_id}"
+        case ExitScheduled():
+            return f"try {facts.number} of {facts.subscription_id}, due {rfc3339(facts.due_at)[11:23]}  {facts.exit_id}"
+        case ExitDue():
+            quote, tries = facts.quote, f"{len(facts.exits)} tries"
+            if quote is None:
+                return f"{tries}: {facts.quote_reason}: {facts.detail}"
+            return f"{tries} at bid {_price(quote.bid_micros)} ask {_price(quote.ask_micros)}  {quote.quote_id}"
         case BreakerTripped():
             worth, floor = _usd(facts.equity_micros), _usd(facts.floor_micros)
             return f"{facts.subscriber_id} {facts.limit}: {worth} is below {floor}"

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from domain import exits
 from domain.breakers import REASON
 from domain.decision_inputs import DecisionInputs
 from domain.events import (
@@ -12,6 +13,7 @@ from domain.events import (
     Check,
     ControlState,
     ExecutionRequested,
+    ExitOwed,
     Level,
     Mode,
     PositionState,
@@ -29,11 +31,14 @@ from domain.valuation import Exposure
 from domain.venues import VENUES
 from tests.domain.reference.order_book import depth
 from tests.domain.reference.portfolio import full_reserved
-from tests.domain.reference.sizing import min_share, minimum_notional
+from tests.domain.reference.sizing import min_share, minimum_notional, size_step
 
 _MILLISECOND = 1_000_000
 _CEILING_REASON = {"notional_cap": Reason.NOTIONAL_CAP, "max_leverage": Reason.EXPOSURE_TOTAL}
 """Ceilings of the portfolio that may leave less than the minimum, and the reason that a decision names then."""
+
+
+_ONLY_OPEN = (Action.OPEN, Action.INCREASE)
 
 
 class Checklist:
@@ -68,7 +73,8 @@ class Band(Struct, frozen=True):
 
 
 class Case(NamedTuple):
-    """One request against one portfolio, as every check reads it: `waiting` is its residual, `now` the time in ns."""
+    """One request against one portfolio, as every check reads it: `waiting` is its residual, `owed` what the copy owes,
+    `copied_micros` the signed shares that it holds or will hold, `now` the time in ns."""
 
     request: ExecutionRequested
     portfolio: Portfolio
@@ -77,6 +83,8 @@ class Case(NamedTuple):
     equity_micros: int
     waiting: Residual
     now: int
+    owed: ExitOwed | None = None
+    copied_micros: int = 0
 
     @property
     def asset(self) -> Asset:
@@ -98,11 +106,24 @@ def check_mode(checks: Checklist, case: Case) -> None:
         checks.require(False, Reason.LIVE_NOT_AVAILABLE, "mode", mode.value, Mode.PAPER.value)
 
 
+def check_exit(checks: Checklist, case: Case) -> bool:
+    """A try is of what is owed now; what was done, settled or tried since is not tried again."""
+    tried, owed = case.request.exit, case.owed
+    if tried is None:
+        return True
+    current = exits.is_current(case.request, owed)
+    next_try = f"{owed.exit_id} {owed.tries + 1}" if owed else None
+    return checks.require(current, Reason.EXIT_NOT_OWED, "exit", f"{tried.exit_id} {tried.number}", next_try)
+
+
 def check_engine(checks: Checklist, case: Case) -> bool:
-    """A paused engine decides nothing; what was detected during the pause is not copied later."""
-    inputs = case.inputs
-    state = ControlState.PAUSED if inputs.stopped else inputs.engine
-    return checks.require(not inputs.stopped, Reason.ENGINE_PAUSED, "engine", state.value, ControlState.RUNNING.value)
+    """A paused engine decides nothing, unless the policy lets what reduces through; what opens and was detected during
+    the pause is not copied later. What is owed is done after the pause, whenever it was detected."""
+    inputs, request = case.inputs, case.request
+    stopped = inputs.engine is ControlState.PAUSED if request.exit is not None else inputs.stopped
+    state = ControlState.PAUSED if stopped else inputs.engine
+    passes = not stopped or (bool(case.policy.exits_while_paused) and request.action not in _ONLY_OPEN)
+    return checks.require(passes, Reason.ENGINE_PAUSED, "engine", state.value, ControlState.RUNNING.value)
 
 
 def check_quote(checks: Checklist, case: Case) -> RequestedQuote | None:
@@ -123,11 +144,18 @@ def band_of(case: Case, quote: RequestedQuote) -> Band:
         request.price_micros, request.venue, policy.influencer_price_micros, policy.influencer_price_bps
     )
     beyond_mid = allowance(quote.mid_micros, request.venue, policy.mid_price_micros, policy.mid_price_bps)
-    near_influencer = request.price_micros + sign * fraction(beyond_influencer, factor, MICRO)
-    near_mid = quote.mid_micros + sign * fraction(beyond_mid, factor, MICRO)
+    wider = exits.widening(policy, case.owed.refused) if request.exit is not None and case.owed else exits.PLAIN
+    of_influencer = allowance(request.price_micros, request.venue, wider.absolute_micros, wider.bps)
+    of_mid = allowance(quote.mid_micros, request.venue, wider.absolute_micros, wider.bps)
+    near_influencer = request.price_micros + sign * max(fraction(beyond_influencer, factor, MICRO), of_influencer)
+    near_mid = quote.mid_micros + sign * max(fraction(beyond_mid, factor, MICRO), of_mid)
+    if not request.price_micros:
+        near_influencer = near_mid  # the influencer did not trade
     buying = request.trade_side is TradeSide.BUY
     limit = min(near_influencer, near_mid) if buying else max(near_influencer, near_mid)
     limit = venue_price(limit, request.trade_side, terms) if terms else limit
+    if wider.at_market:
+        limit = near_influencer = near_mid = quote.levels[-1][0]
     best = quote.ask_micros if buying else quote.bid_micros
     return Band(limit, best, inside(quote.levels, request.trade_side, limit), near_influencer, near_mid)
 
@@ -150,7 +178,8 @@ def _price_near_mid(checks: Checklist, case: Case, quote: RequestedQuote, band: 
 
 
 def _liquidity_in_band(checks: Checklist, case: Case, quote: RequestedQuote, band: Band) -> None:
-    available = depth(band.levels)
+    a_lot = sum(size for _, size in band.levels) >= size_step(case.request)
+    available = depth(band.levels) if a_lot else 0
     checks.require(available > 0, Reason.NO_LIQUIDITY_WITHIN_BOUNDS, "liquidity_in_band_micros", available, 1)
 
 
@@ -176,6 +205,34 @@ def check_reduction(checks: Checklist, case: Case, band: Band, copied: int, give
             times(band.best_micros, given_up.wanted_micros),
             minimum_notional(case.request, case.policy),
         )
+
+
+def check_before_opening(checks: Checklist, case: Case) -> None:
+    """Nothing is opened the other way while an exit of the position is owed, nor in a pause that lets exits through."""
+    inputs, owed = case.inputs, case.owed
+    if inputs.stopped:
+        checks.require(False, Reason.ENGINE_PAUSED, "engine", ControlState.PAUSED.value, ControlState.RUNNING.value)
+    if owed is not None and owed.trade_side is case.request.trade_side:
+        checks.require(False, Reason.EXIT_OWED, "owed_micros", owed.share_micros, 0)
+
+
+def opens_again(case: Case) -> bool:
+    """True when the request opens on the side that is held and owed, and the copy may open at all: then what is owed is
+    kept, which needs no book and no price."""
+    request, inputs, owed = case.request, case.inputs, case.owed
+    return (
+        owed is not None
+        and case.opens
+        and case.copied_micros * request.trade_side.sign > 0
+        and request.opening_blocked is None
+        and request.position_state is PositionState.KNOWN
+        and request.mode is Mode.PAPER
+        and inputs.engine is ControlState.RUNNING
+        and not inputs.stopped
+        and inputs.disabled is None
+        and not case.portfolio.breakers.tripped
+        and (case.now - request.event_time) // _MILLISECOND <= case.policy.max_signal_age_ms
+    )
 
 
 def check_target(checks: Checklist, case: Case, wanted_micros: int | None) -> bool:

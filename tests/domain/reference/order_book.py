@@ -41,8 +41,8 @@ def affordable(levels: tuple[Level, ...], notional_micros: int) -> int:
     return shares + (left * MICRO // levels[-1][0] if levels else 0)
 
 
-def needed(levels: tuple[Level, ...], share_micros: int) -> tuple[Level, ...]:
-    """The levels that an order of this size can reach."""
+def needed(levels: tuple[Level, ...], share_micros: int, size_step_micros: int = 1) -> tuple[Level, ...]:
+    """The levels that an order of this size can reach; of levels that hold less than that, whole lots."""
     reached = []
     left = share_micros
     for level in levels:
@@ -50,4 +50,10 @@ def needed(levels: tuple[Level, ...], share_micros: int) -> tuple[Level, ...]:
             break
         reached.append(level)
         left -= level[1]
+    beyond_lots = (share_micros - left) % size_step_micros if left > 0 else 0
+    while beyond_lots:
+        price, size = reached.pop()
+        if size > beyond_lots:
+            reached.append((price, size - beyond_lots))
+        beyond_lots -= min(size, beyond_lots)
     return tuple(reached)

@@ -88,20 +88,24 @@ def reduction(
     equity_micros: int,
     waiting: Residual,
     policy: Policy,
+    *,
+    owed_micros: int = 0,
 ) -> Reduction:
-    """What to give up of the signed shares that were copied; nothing when the group does not point against them."""
-    held = abs(copied_micros)
-    if copied_micros * request.trade_side.sign >= 0 or request.action in (Action.OPEN, Action.INCREASE):
+    """What to give up of the signed shares that were copied; nothing when the group does not point against them.
+
+    `owed_micros` of them were given up before and are not done yet.
+    """
+    if not reducible(request, copied_micros):
         return Reduction(0, 0, waiting.share_micros, accumulated=False)
-    by_notional = bool(policy.reduce_by_notional)
-    if request.action is Action.FLIP or (request.action is Action.CLOSE and not by_notional):
-        return Reduction(whole_lots(held, size_step(request)), held, 0, accumulated=False)
-    already = min(held, waiting.share_micros)
-    wanted = min(
-        held, already + _given_up(request, held - already, price_micros, equity_micros, by_notional=by_notional)
-    )
+    held, already = abs(copied_micros), waiting.share_micros + owed_micros
+    wanted = None
+    if by_notional(request, policy):
+        notional = target(request, request.notional_micros, equity_micros)
+        wanted = None if notional is None else min(held, already + notional * MICRO // price_micros)
+    if wanted is None:
+        wanted = given_up(request, copied_micros, already)
     shares = whole_lots(wanted, size_step(request))
-    if shares == held or times(price_micros, shares) >= minimum_notional(request, policy):
+    if wanted == held or times(price_micros, shares) >= minimum_notional(request, policy):
         return Reduction(shares, wanted, 0, accumulated=False)
     # A part of a position must be worth the venue's minimum; a whole one may always be closed.
     if policy.accumulate:
@@ -109,15 +113,30 @@ def reduction(
     return Reduction(0, wanted, waiting.share_micros, accumulated=False)
 
 
-def _given_up(
-    request: ExecutionRequested, held: int, price_micros: int, equity_micros: int, *, by_notional: bool
-) -> int:
-    if by_notional:
-        notional = target(request, request.notional_micros, equity_micros)
-        if notional is not None:
-            return notional * MICRO // price_micros
+def reducible(request: ExecutionRequested, copied_micros: int) -> bool:
+    """True when the request reduces, and points against the signed shares that were copied."""
+    return copied_micros * request.trade_side.sign < 0 and request.action not in (Action.OPEN, Action.INCREASE)
+
+
+def by_notional(request: ExecutionRequested, policy: Policy) -> bool:
+    """True when a reduction gives up what sizing makes of the influencer's notional, instead of a fraction."""
+    reduces = request.action in (Action.DECREASE, Action.CLOSE) and request.exit is None
+    return bool(policy.reduce_by_notional) and reduces and bool(request.price_micros)
+
+
+def given_up(request: ExecutionRequested, copied_micros: int, already_micros: int) -> int:
+    """Shares to give up in all by the influencer's fraction; `already_micros` of them were given up before, and the
+    fraction is of the rest."""
+    if not reducible(request, copied_micros):
+        return 0
+    held = abs(copied_micros)
+    already = min(held, already_micros)
+    if request.exit is not None:
+        return already
+    if request.action in (Action.CLOSE, Action.FLIP):
+        return held
     closed = abs(request.before_micros) - abs(request.after_micros)
-    return fraction(held, closed, abs(request.before_micros))
+    return already + fraction(held - already, closed, abs(request.before_micros))
 
 
 def size_step(request: ExecutionRequested) -> int:

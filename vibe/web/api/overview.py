@@ -12,7 +12,8 @@ from domain.events import ControlState, ControlTarget
 from handlers.live.event_codec import codec
 from projections.engine.errors import is_transient
 from projections.queries.accounts import Account, Earlier, Trips, accounts, copy_trips, equity_curve
-from projections.queries.copies import Filters, OwedExit, counted, owed_exits
+from projections.queries.copies import Filters, counted
+from projections.queries.exits import OwedExit, owed_exits
 from streams import dead_letters, topology
 from streams.dead_letters import DeadLetter
 from vibe.app import pipeline_lag
@@ -212,7 +213,7 @@ def _exits(owed: list[OwedExit]) -> list[Attention]:
         Attention(
             tone="crit",
             title="Exit owed",
-            text=f"{exit.subscriber_id} still holds {exit.asset[:40]}, which {exit.influencer_id} has closed",
+            text=f"{exit.subscriber_id} still holds {exit.asset[:40]}, which {exit.influencer_id} has given up",
             mode=exit.mode,
             since=exit.since,
             link=f"#/audit/{exit.attempt_id}" if exit.attempt_id else f"#/subscriber/{exit.subscriber_id}",

@@ -16,7 +16,7 @@ from projections.queries.accounts import (
     exposure_by_influencer,
     positions,
 )
-from projections.queries.copies import OwedExit, owed_exits
+from projections.queries.exits import OwedExit, owed_exits
 from projections.queries.markets import asset_names
 from vibe.web.asked import SPANS, CursorText, Id, Limit, Range
 from vibe.web.cursor import decode, encode
@@ -150,8 +150,8 @@ async def list_positions(call: Call, asked: ListedPositions) -> Page[OwnPosition
     )
 
 
-@routes.get("/exits", "listExits", reads=("ledger_entry", "influencer_position", "copy_attempt"))
+@routes.get("/exits", "listExits", reads=("owed_exit",))
 async def list_exits(call: Call, asked: ListedExits) -> Page[OwedExit]:
-    """Copies that are still open although their influencer holds nothing any more, the oldest first."""
+    """What copies owe: shares that their influencer gave up and they have not given up yet, the oldest first."""
     items = await owed_exits(call.site.pool, subscriber_id=asked.subscriber_id, limit=asked.limit)
     return Page(items=items, names=await asset_names(call.site.pool, {one.asset for one in items}))

@@ -10,7 +10,7 @@ from msgspec import Struct
 from projections.queries import attempts as attempt_queries
 from projections.queries.accounts import Account, Earlier, accounts
 from projections.queries.attempts import Order
-from projections.queries.copies import OwedExit, owed_exits
+from projections.queries.exits import OwedExit, owed_exits
 from projections.queries.ledger import Balance, LedgerLine, balances, ledger
 from projections.queries.markets import asset_names
 from projections.queries.subscribers import SubscriberMetrics, SubscriptionLine, subscriber_metrics, subscriptions
