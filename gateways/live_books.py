@@ -31,6 +31,8 @@ _BACKOFF = Backoff(1.0, 10.0)
 _LOOK_SECONDS = 1.0
 """How often subscriptions are compared with demand when nothing asks for it."""
 _PINGS_UNANSWERED = 2.5
+_USE_SECONDS = 300.0
+"""How long after its last use a book is missed, where assets are listed or no connection can be made."""
 _REFUSED_SECONDS = 10.0
 """How long nothing more is subscribed after the venue refused a subscription because there are too many."""
 _SUSPECT_SECONDS = 60.0
@@ -149,6 +151,8 @@ class LiveBooks:
         self._suspects: dict[str, float] = {}
         self._changed = asyncio.Event()
         self._data_at = 0.0
+        self._used_at = 0.0
+        self._connected_at = time.monotonic()
         spoken = channel()
         self.only_listed = spoken.only_listed
         self._blind_seconds = 2 * spoken.quiet_seconds
@@ -162,12 +166,22 @@ class LiveBooks:
 
     @property
     def blind(self) -> bool:
-        """True when books are wanted and none has come for a while: everything is requested instead."""
-        return bool(self._wanted) and time.monotonic() - self._data_at > self._blind_seconds
+        """True when books are in use and none has come for a while: everything is requested instead."""
+        return self._in_use() and time.monotonic() - self._data_at > self._blind_seconds
+
+    def _in_use(self) -> bool:
+        """False when nothing was wanted lately: where assets need not be listed, markets may be over, and silent."""
+        now = time.monotonic()
+        is_gone = self._channel is None and now - self._connected_at > self._blind_seconds
+        within = _USE_SECONDS if self.only_listed or is_gone else self._blind_seconds
+        return bool(self._wanted) and now - self._used_at < within
 
     def want(self, asset: str) -> None:
         """Note the use of an asset: its book should be live from now on, if there is a subscription for it."""
         now = time.monotonic()
+        if not self._in_use():
+            self._data_at = now  # what is wanted from now on cannot have been missing before
+        self._used_at = now
         if asset in self._wanted:
             self._wanted[asset] = now
             self._wanted.move_to_end(asset)
@@ -180,8 +194,6 @@ class LiveBooks:
                 return
             del self._wanted[least]
             metrics.LIVE_BOOKS_EVICTED.labels(self._venue).inc()
-        if not self._wanted:
-            self._data_at = now  # what is wanted from now on cannot have been missing before
         self._wanted[asset] = now
         self._changed.set()
 
@@ -237,7 +249,7 @@ class LiveBooks:
         except WireError as error:
             raise SessionLostError(f"books of {self._venue}: {error}") from error
         finally:
-            self._channel = None
+            self._channel, self._connected_at = None, time.monotonic()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -260,7 +272,7 @@ class LiveBooks:
             elif heard is Heard.REFUSED:
                 self._refused_until = now + _REFUSED_SECONDS
                 log.warning("live_books.refused", venue=self._venue, subscribed=self.subscribed)
-            if self._wanted and now - data_at > channel.quiet_seconds:
+            if self._in_use() and now - data_at > channel.quiet_seconds:
                 raise SessionLostError(f"no book for {now - data_at:.0f} s")
 
     async def _subscribe(self, socket: ClientConnection, channel: BookChannel) -> None:

@@ -213,6 +213,37 @@ async def test_blind_live_books_are_a_problem_with_a_name_until_they_see_again()
         await sandbox.close()
 
 
+class UnlistedChannel(HastyChannel):
+    """The assets of its venue may have ended."""
+
+    only_listed = False
+
+
+async def test_without_a_use_a_silent_feed_is_missed_by_none() -> None:
+    """The tokens of markets that are over, for example, which were traded before a restart."""
+    sandbox = await serve(LoadSource(rate=1, influencers=3, coins=3, seconds=1))
+    live = LiveBooks("hyperliquid", sandbox.ws_url, UnlistedChannel, RateLimiter(100, 100), capacity=5)
+    stop = asyncio.Event()
+    try:
+        await fault(sandbox.url, silence_s=30)
+        running = asyncio.create_task(live.run(stop))
+        live.want(COIN)
+        await until(lambda: live.subscribed == 1)
+        for _ in range(20):
+            await asyncio.sleep(0.1)
+            assert not live.blind
+
+        def used_and_blind() -> bool:
+            live.want(COIN)
+            return live.blind
+
+        await until(used_and_blind)
+        stop.set()
+        await asyncio.wait_for(running, 5)
+    finally:
+        await sandbox.close()
+
+
 async def test_a_venue_that_does_not_list_what_is_traded_is_a_problem_with_a_name() -> None:
     live = LiveBooks("hyperliquid", "ws://127.0.0.1:9", HastyChannel, RateLimiter(100, 100), capacity=5)
     with stamina.set_testing(True, attempts=1):
