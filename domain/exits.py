@@ -17,12 +17,17 @@ from domain.events import (
     ExitEnd,
     ExitEnded,
     ExitOwed,
+    GroupCause,
     PositionSettled,
+    TradeSide,
+    Venue,
 )
 from domain.guardrails import Policy
+from domain.holding import Part
 from domain.ids import derived
 from domain.mark_prices import Asset
 from domain.micros import MICRO, fraction
+from domain.operator_switches import Switch
 from domain.reason_codes import Reason
 
 _MILLISECOND = 1_000_000
@@ -147,6 +152,50 @@ def follow(
             while_paused=bool(policy.exits_while_paused),
             owed_at=now,
         ),
+    )
+
+
+def ordered(
+    part: Part,
+    subscription_id: str,
+    subscriber_id: str,
+    asset: Asset,
+    market: str,
+    owed: ExitOwed | None,
+    order: Switch,
+    *,
+    while_paused: bool,
+    now: int,
+) -> ExitOwed | None:
+    """All that a subscription holds of an asset is owed, because an operator or the configuration ordered to close it;
+    None when it was opened after the order, or is owed already."""
+    held = abs(part.share_micros)
+    if not held or part.config_sequence >= order.sequence or (owed is not None and owed.share_micros >= held):
+        return None
+    return ExitOwed(
+        exit_id=owed.exit_id if owed else derived("exi", order.sequence, subscription_id, *asset),
+        subscription_id=subscription_id,
+        subscriber_id=subscriber_id,
+        influencer_id=part.influencer_id,
+        group_id=derived("clo", order.sequence, subscription_id, *asset),
+        attempt_id="",
+        venue=Venue(asset[0]),
+        asset=asset[1],
+        market=market,
+        action=Action.CLOSE,
+        trade_side=TradeSide.SELL if part.share_micros > 0 else TradeSide.BUY,
+        share_micros=held,
+        price_micros=0,
+        event_time=order.at,
+        detect_time=order.at,
+        cause=GroupCause.ORDERED,
+        owed_since=owed.owed_since if owed else order.at,
+        tries=owed.tries if owed else 0,
+        refused=owed.refused if owed else 0,
+        reasons=owed.reasons if owed else (),
+        due_at=now,
+        while_paused=while_paused,
+        owed_at=now,
     )
 
 

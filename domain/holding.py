@@ -1,6 +1,7 @@
 """What a portfolio holds of one asset and has ordered of it, in all and by subscription (docs/design.md, portfolio)."""
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from domain.position import Position
 
@@ -34,13 +35,18 @@ class Pending(Struct, frozen=True):
 
 class Part(Struct, frozen=True):
     """One subscription's part: signed shares held, and of its `orders` pending orders the signed shares and those that
-    open."""
+    open.
+
+    `config_sequence` is the one of CONFIG that the newest decision had seen which opened it or kept what it owed: it
+    came after every older order to close.
+    """
 
     influencer_id: str
     share_micros: int = 0
     ordered_micros: int = 0
     opens_micros: int = 0
     orders: int = 0
+    config_sequence: int = 0
 
 
 class Holding(Struct):
@@ -64,8 +70,8 @@ class Holding(Struct):
         """A holding of its own with the same state."""
         return Holding(self.position, dict(self.parts), dict(self.orders), self.opens_micros)
 
-    def ordered(self, attempt_id: str, order: Pending, influencer_id: str) -> None:
-        """Add an order."""
+    def ordered(self, attempt_id: str, order: Pending, influencer_id: str, config_sequence: int) -> None:
+        """Add an order that was decided as of this sequence of CONFIG."""
         part = self.parts.get(order.subscription_id) or Part(influencer_id)
         self.orders[attempt_id] = order
         self.opens_micros += order.opens_micros
@@ -75,7 +81,14 @@ class Holding(Struct):
             part.ordered_micros + order.delta_micros,
             part.opens_micros + order.opens_micros,
             part.orders + 1,
+            config_sequence if order.opens_micros else part.config_sequence,
         )
+
+    def kept(self, subscription_id: str, config_sequence: int) -> None:
+        """What a subscription owed is kept by a decision as of this sequence of CONFIG."""
+        part = self.parts.get(subscription_id)
+        if part is not None:
+            self.parts[subscription_id] = replace(part, config_sequence=config_sequence)
 
     def filled(self, attempt_id: str, share_delta: int) -> None:
         """Move signed shares of an order into its subscription's part."""
@@ -90,6 +103,7 @@ class Holding(Struct):
             part.ordered_micros - share_delta,
             part.opens_micros - opened,
             part.orders,
+            part.config_sequence,
         )
 
     def completed(self, attempt_id: str) -> None:
@@ -105,6 +119,7 @@ class Holding(Struct):
                 part.ordered_micros - order.delta_micros,
                 part.opens_micros - order.opens_micros,
                 part.orders - 1,
+                part.config_sequence,
             ),
         )
 
@@ -119,6 +134,7 @@ class Holding(Struct):
                 part.ordered_micros,
                 part.opens_micros,
                 part.orders,
+                part.config_sequence,
             ),
         )
 

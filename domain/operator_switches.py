@@ -10,6 +10,8 @@ from typing import NamedTuple
 from domain.events import ControlChanged, ControlState, ControlTarget
 from domain.reason_codes import Reason
 
+_ORDERS = (ControlTarget.BREAKERS, ControlTarget.POSITIONS)
+
 
 class Switch(NamedTuple):
     """One change: its CONFIG sequence, the new state, when it was recorded (ns), and who did it."""
@@ -25,18 +27,24 @@ class Controls:
 
     def __init__(self) -> None:
         self.switches: dict[tuple[ControlTarget, str], list[Switch]] = {}
-        self.resets = 0
-        """How often operators ordered breakers to reset: it grows with every new order."""
+        self.orders = 0
+        """Orders to reset breakers or to close positions so far: portfolios are looked at when it grows."""
+        self.closings = 0
+        """Orders to close positions so far."""
 
     def evolve(self, event: ControlChanged, at: int, sequence: int) -> None:
         """Fold one control event recorded at `at` (ns)."""
         self.switches.setdefault((event.target, event.id), []).append(Switch(sequence, event.state, at, event.actor))
-        self.resets += event.target is ControlTarget.BREAKERS
+        self._count(event.target, 1)
 
     def restore(self, target: ControlTarget, key: str, switches: list[Switch]) -> None:
         """Take over all switches of a target that are known from before."""
         self.switches[target, key] = switches
-        self.resets += len(switches) if target is ControlTarget.BREAKERS else 0
+        self._count(target, len(switches))
+
+    def _count(self, target: ControlTarget, more: int) -> None:
+        self.orders += more if target in _ORDERS else 0
+        self.closings += more if target is ControlTarget.POSITIONS else 0
 
     def last(self, target: ControlTarget, key: str, sequence: int) -> Switch | None:
         """The newest switch of a target as of `sequence`."""
@@ -53,7 +61,7 @@ class Controls:
 
     def now(self) -> dict[str, str]:
         """'target id' -> state of every target that an operator switched away from its usual state."""
-        usual = (ControlState.RUNNING, ControlState.ENABLED, ControlState.RESET)
+        usual = (ControlState.RUNNING, ControlState.ENABLED, ControlState.RESET, ControlState.CLOSED)
         return {
             f"{target} {key}".strip(): switches[-1].state.value
             for (target, key), switches in self.switches.items()
@@ -89,6 +97,16 @@ class Controls:
             if switch is not None and switch.state is ControlState.DISABLED:
                 return reason
         return None
+
+    def closed(
+        self, subscription_id: str, subscriber_id: str, influencer_id: str, assets: tuple[str, ...], sequence: int
+    ) -> Switch | None:
+        """The newest order to close what a subscription holds of an asset; `assets` are its names: the asset and its
+        market."""
+        whose = (f"subscription:{subscription_id}", f"subscriber:{subscriber_id}", f"influencer:{influencer_id}")
+        keys = (key for who in whose for key in (who, *(f"{who} {asset}" for asset in assets)))
+        found = (self.last(ControlTarget.POSITIONS, key, sequence) for key in keys)
+        return max((order for order in found if order is not None), key=lambda order: order.sequence, default=None)
 
     def breakers_reset(self, subscriber_id: str, sequence: int) -> Switch | None:
         """The newest order to reset a subscriber's breakers."""

@@ -113,11 +113,13 @@ def _decided(portfolio: Portfolio, event: CopyDecided) -> None:
         opens = event.share_micros - event.reduce_micros
         delta = event.share_micros * event.trade_side.sign
         order = Pending(event.subscription_id, delta, opens, event.reserved_micros, opens)
-        holding.ordered(event.attempt_id, order, event.influencer_id)
+        holding.ordered(event.attempt_id, order, event.influencer_id, event.config_sequence)
         portfolio.reserved_micros += order.reserves
     if holding is not None and event.mid_micros:
         holding.position = replace(holding.position, mark_micros=event.mid_micros, marked_at=event.decided_at)
     if holding is not None:
+        if event.kept_micros:
+            holding.kept(event.subscription_id, event.config_sequence)
         _touched(portfolio, asset, event.subscription_id)
     key = (event.subscription_id, asset)
     if event.residual_micros or event.residual_share_micros:

@@ -1,14 +1,15 @@
-"""Changes of a portfolio without a decision: the configured deposit, payouts of resolved markets, breakers.
+"""Changes of a portfolio without a decision: the configured deposit, payouts of resolved markets, ordered closings,
+breakers.
 
 The stages that decide and the what-if simulation follow these same rules.
 """
 
 from collections.abc import Iterator
 
-from domain import breakers
+from domain import breakers, exits
 from domain import portfolio as portfolios
 from domain.configuration import Configuration
-from domain.events import CashDeposited, EquityMarked, Event, PositionSettled, Venue
+from domain.events import CashDeposited, EquityMarked, Event, ExitOwed, PositionSettled, Venue
 from domain.ids import derived
 from domain.mark_prices import Asset, MarkPrices, Resolution
 from domain.micros import times
@@ -34,6 +35,36 @@ def payouts(
             resolution_id=resolution.resolution_id,
             settled_at=now,
         )
+
+
+def closings(
+    portfolio: Portfolio, subscriber_id: str, configuration: Configuration, *, now: int, config_sequence: int
+) -> Iterator[tuple[ExitOwed, int]]:
+    """What is owed because an operator or the configuration ordered to close it, each with the CONFIG sequence of the
+    order."""
+    if not configuration.controls.closings:
+        return
+    for asset, holding in portfolio.holdings.items():
+        names = (asset[1], holding.position.market) if holding.position.market else (asset[1],)
+        for subscription_id, part in holding.parts.items():
+            order = configuration.controls.closed(
+                subscription_id, subscriber_id, part.influencer_id, names, config_sequence
+            )
+            if order is None:
+                continue
+            event = exits.ordered(
+                part,
+                subscription_id,
+                subscriber_id,
+                asset,
+                holding.position.market,
+                portfolio.exits.get((subscription_id, asset)),
+                order,
+                while_paused=bool(configuration.subscriber_policy(subscriber_id).exits_while_paused),
+                now=now,
+            )
+            if event is not None:
+                yield event, order.sequence
 
 
 def before_deciding(

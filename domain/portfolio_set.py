@@ -26,7 +26,7 @@ class PortfolioSet:
         """The subscribers to re-evaluate, in order."""
         self.evaluated_at = 0
         self._marks_sequence = 0
-        self._resets = 0
+        self._orders = 0
         self._day = -1
 
     def evolve(self, subscriber_id: str, event: Event) -> None:
@@ -56,26 +56,26 @@ class PortfolioSet:
             return 0
         return self.evaluated_at + EVALUATION_INTERVAL_NS if self.holders else None
 
-    def take(self, marks: MarkPrices, resets: int, now: int, count: int, excluded: Container[str]) -> list[str]:
+    def take(self, marks: MarkPrices, orders: int, now: int, count: int, excluded: Container[str]) -> list[str]:
         """At most `count` subscribers to re-evaluate at `now` (ns), apart from the excluded ones, who stay in order.
 
-        `resets` is the number of the operators' resets of breakers so far.
+        `orders` is the number of the operators' orders so far.
         """
         if now - self.evaluated_at >= EVALUATION_INTERVAL_NS:
             self.evaluated_at = now
-            self._collect(marks, resets, now)
+            self._collect(marks, orders, now)
         taken = [subscriber_id for subscriber_id in self.to_reevaluate if subscriber_id not in excluded][:count]
         for subscriber_id in taken:
             del self.to_reevaluate[subscriber_id]
         return taken
 
-    def _collect(self, marks: MarkPrices, resets: int, now: int) -> None:
+    def _collect(self, marks: MarkPrices, orders: int, now: int) -> None:
         day = breakers.day_of(now)
-        all_of_them = day != self._day or resets != self._resets
+        all_of_them = day != self._day or orders != self._orders
         for asset, holders in self.holders.items():
             mark = marks.mark(asset)
             moved = mark is not None and mark.sequence > self._marks_sequence
             # A resolved asset is still held when an order in it was under way.
             if all_of_them or moved or marks.resolution(asset) is not None:
                 self.to_reevaluate.update(dict.fromkeys(sorted(holders)))
-        self._day, self._resets, self._marks_sequence = day, resets, marks.sequence
+        self._day, self._orders, self._marks_sequence = day, orders, marks.sequence

@@ -175,7 +175,8 @@ class Exits(Stage[Owed]):
         owed: ExitOwed | ExitEnded = event.data
         subject = subjects.exits(owed.subscriber_id)
         if isinstance(owed, ExitOwed):
-            yield Output(subject, _next_try(owed), f"{owed.attempt_id}.scheduled", owed.group_id, begins=True)
+            event_id = f"{owed.attempt_id or event.id.removesuffix('.owed')}.scheduled"
+            yield Output(subject, _next_try(owed), event_id, owed.group_id, begins=True)
         elif (owed.subscription_id, owed.venue.value, owed.asset) in state.tries:
             cancelled = ExitCancelled(
                 exit_id=owed.exit_id,

@@ -2,8 +2,8 @@
 
 What is executed on paper is filled in the same step: decision, order, fills, result and position are one commit.
 
-Between decisions, portfolios are re-evaluated: resolved markets are settled, and breakers are marked, tripped and reset
-as marks move, days end and operators reset them.
+Between decisions, portfolios are re-evaluated: resolved markets are settled, what operators order to
+close is owed, and breakers are marked, tripped and reset as marks move, days end and operators reset them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -40,7 +40,7 @@ from domain.guardrails import Policy
 from domain.ids import derived
 from domain.paper_execution import execute_on_paper, position_after
 from domain.portfolio import Portfolio
-from domain.portfolio_maintenance import before_deciding, payouts
+from domain.portfolio_maintenance import before_deciding, closings, payouts
 from domain.portfolio_set import PortfolioSet
 from domain.requests import put_together
 from domain.venues import VENUES
@@ -51,7 +51,7 @@ from streams.envelope import Recorded, address
 from streams.errors import UnprocessableError
 from streams.processing.stage import Output, Stage
 from streams.subjects import Lane
-from streams.topology import EXECUTIONS, GROUPS, REQUESTS
+from streams.topology import CONFIG, EXECUTIONS, GROUPS, REQUESTS
 
 _MILLISECOND = 1_000_000
 QUEUE_MARGIN_NS = 250 * _MILLISECOND
@@ -98,7 +98,7 @@ class Plan(Stage[PlanState]):
     input_patterns = ("requests.{}.>",)
     state_patterns = ("executions.{}.>",)
     input_types = frozenset({"group.requested", "execution.requested"})
-    schema = 6
+    schema = 7
     saved_in_parts = True
 
     def __init__(self, configuration: LiveConfiguration, valuation: LiveMarkPrices) -> None:
@@ -256,8 +256,8 @@ class Plan(Stage[PlanState]):
         # A subscriber with a decision in this tick is re-evaluated in a later one, when the decision is folded.
         deciding = {queued.request.subscriber_id for queued in state.queued.values() if queued.due_at <= now}
         yield from self._due_decisions(state, now)
-        marks, resets = self._valuation.marks, self._configuration.directory.controls.resets
-        for subscriber_id in state.portfolios.take(marks, resets, now, _PORTFOLIOS_PER_TICK, deciding):
+        marks, orders = self._valuation.marks, self._configuration.directory.controls.orders
+        for subscriber_id in state.portfolios.take(marks, orders, now, _PORTFOLIOS_PER_TICK, deciding):
             yield from self._reevaluated(state, subscriber_id, now)
 
     def _reevaluated(self, state: PlanState, subscriber_id: str, now: int) -> Iterator[Output]:
@@ -273,6 +273,12 @@ class Plan(Stage[PlanState]):
             if owed is not None:
                 yield _output(exits.ended(owed, ExitEnd.SETTLED, now=now), cause, correlation)
             portfolios.evolve(portfolio, event)
+        known = self._configuration
+        ordered = closings(portfolio, subscriber_id, known.directory, now=now, config_sequence=known.sequence)
+        for closing, order in list(ordered):
+            event_id = f"{closing.exit_id}.{order}.owed"
+            subject = subjects.executions(subscriber_id)
+            yield Output(subject, closing, event_id, closing.group_id, address(CONFIG.name, order), begins=True)
         for evaluated in self._before(portfolio, subscriber_id, now):
             yield _output(evaluated, address(GROUPS.name, self._valuation.marks.sequence), subscriber_id)
 

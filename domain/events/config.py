@@ -18,9 +18,10 @@ class Status(StrEnum):
 
 class OnClose(StrEnum):
     """What becomes of open copies when an influencer, subscriber or subscription is closed: they follow the exits of
-    the influencer, or they are left as they are."""
+    the influencer, they are closed at once, or they are left as they are."""
 
     FOLLOW_EXITS = "follow_exits"
+    CLOSE_NOW = "close_now"
     ABANDON = "abandon"
 
 
@@ -107,10 +108,12 @@ class ControlTarget(StrEnum):
     SUBSCRIBER = "subscriber"
     MARKET = "market"
     BREAKERS = "breakers"
+    POSITIONS = "positions"
 
 
 class ControlState(StrEnum):
-    """engine: running, paused, record_only; influencer, subscriber, market: enabled, disabled; breakers: reset."""
+    """engine: running, paused, record_only; influencer, subscriber, market: enabled, disabled; breakers: reset;
+    positions: closed."""
 
     RUNNING = "running"
     PAUSED = "paused"
@@ -118,11 +121,13 @@ class ControlState(StrEnum):
     ENABLED = "enabled"
     DISABLED = "disabled"
     RESET = "reset"
+    CLOSED = "closed"
 
 
 @stored("control.changed")
 class ControlChanged(Event, frozen=True, kw_only=True):
-    """A switch that an operator set, in force from the next decision on. `id` is empty for the engine."""
+    """A switch that an operator set, in force from the next decision on. `id` is empty for the engine; for positions it
+    is 'subscriber:ID', 'influencer:ID' or 'subscription:ID', with ' ASSET' or ' MARKET' behind it for one of them."""
 
     target: ControlTarget
     id: str

@@ -202,7 +202,8 @@ class ExitOwed(Event, frozen=True, kw_only=True):
     It replaces what was owed before. `group_id`, the action (DECREASE or CLOSE), the influencer's price (0 when it did
     not trade) and its times are those of the newest reduction; `owed_since` is the detection of the first. `tries` were
     made, `refused` decisions found no price inside their band, `reasons` are those of the newest decision. The next try
-    is at `due_at`, also while the engine is paused if `while_paused`.
+    is at `due_at`, also while the engine is paused if `while_paused`. What was ordered to close (`cause` ORDERED) has
+    no decision: `attempt_id` is empty, and the times are those of the order.
     """
 
     exit_id: str

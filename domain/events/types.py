@@ -19,7 +19,8 @@ class Action(StrEnum):
 
 
 class GroupCause(StrEnum):
-    """How a group's change came about: by trades, by a SPLIT, MERGE or REDEEM, or found later in what the venue states.
+    """How a group's change came about: by trades, by a SPLIT, MERGE or REDEEM, or found later in what the venue states;
+    ORDERED is no group's: an operator or the configuration closed the copy.
 
     Only trades have a price and can open anything.
     """
@@ -27,6 +28,7 @@ class GroupCause(StrEnum):
     TRADE = "TRADE"
     MOVEMENT = "MOVEMENT"
     GAP = "GAP"
+    ORDERED = "ORDERED"
 
 
 class Side(StrEnum):

@@ -7,7 +7,7 @@ force when it reads the activation; the server stores the whole batch or nothing
 
 from collections.abc import Iterator, Sequence
 
-from domain.events import Event, ImportActivated, PolicyMaterialized
+from domain.events import ControlChanged, Event, ImportActivated, PolicyMaterialized
 from domain.ids import derived
 from handlers.live.configuration import IMPORT
 from handlers.live.event_codec import codec
@@ -51,12 +51,17 @@ def pack(events: Sequence[Event], now: int, *, actor: str, after: int, largest: 
 
 
 def kind_of(event: Event) -> str:
-    """The kind of a configuration event: influencer, subscriber, subscription, guardrail or policy."""
+    """The kind of a configuration event: influencer, subscriber, subscription, guardrail, policy or control."""
     return _key_of(event)[0]
 
 
 def _key_of(event: Event) -> tuple[str, str]:
-    return ("policy", event.hash) if isinstance(event, PolicyMaterialized) else key_of(event)
+    match event:
+        case PolicyMaterialized():
+            return "policy", event.hash
+        case ControlChanged():
+            return "control", f"{event.target.value}:{event.id}"
+    return key_of(event)
 
 
 def _named(event: Event, now: int) -> tuple[str, Event]:

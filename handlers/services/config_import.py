@@ -18,7 +18,10 @@ from domain.events import (
     Event,
     GuardrailConfigured,
     InfluencerConfigured,
+    OnClose,
     PolicyMaterialized,
+    Status,
+    SubscriberConfigured,
     SubscriptionConfigured,
 )
 from handlers.live.configuration import ConfigurationFold, configuration_fold, save_if_long
@@ -70,11 +73,13 @@ def export_lines(directory: Configuration) -> Iterator[str]:
 def changes(directory: Configuration, events: Iterable[Event], at: int, bankroll_micros: int = 0) -> list[Event]:
     """Those of the events that change `directory`, and what they bring about; folded into `directory`.
 
-    Enabled influencers get their paper portfolios, if there is a bankroll (micros). Policies that subscriptions
-    evaluate to and that are not stored come first: those in between two changes too, because a follower may read there.
+    Enabled influencers get their paper portfolios, if there is a bankroll (micros). What is closed with `close_now`
+    gets the order to close its positions. Policies that subscriptions evaluate to and that are not stored come first:
+    those in between two changes too, because a follower may read there.
     `at` is the time of the changes in ns.
     """
     changed: list[Event] = []
+    orders: list[Event] = []
     missing: dict[str, Event] = {}
     of_subscriber: defaultdict[str, dict[str, None]] = defaultdict(dict)
     for known in directory.subscriptions.values():
@@ -91,6 +96,8 @@ def changes(directory: Configuration, events: Iterable[Event], at: int, bankroll
         if before is None or structs.replace(event, actor="") != structs.replace(before, actor=""):
             changed.append(event)
             directory.evolve(event, at)
+            if (order := _closes(event)) is not None:
+                orders.append(order)
             if isinstance(event, SubscriptionConfigured):
                 of_subscriber[event.subscriber_id][event.id] = None
                 materialize([event])
@@ -116,7 +123,22 @@ def changes(directory: Configuration, events: Iterable[Event], at: int, bankroll
     for policy in missing.values():
         directory.evolve(policy, at)
     # Policies go first: a reader of a subscription finds its policy.
-    return [*missing.values(), *changed]
+    return [*missing.values(), *changed, *orders]
+
+
+def _closes(event: Event) -> ControlChanged | None:
+    """The order to close what was copied, where an event says that it is closed now."""
+    if not isinstance(event, InfluencerConfigured | SubscriberConfigured | SubscriptionConfigured):
+        return None
+    if event.status is not Status.CLOSED or event.on_close is not OnClose.CLOSE_NOW:
+        return None
+    return ControlChanged(
+        target=ControlTarget.POSITIONS,
+        id=":".join(key_of(event)),
+        state=ControlState.CLOSED,
+        actor=event.actor,
+        note="closed with close_now",
+    )
 
 
 def _known(directory: Configuration, event: Event) -> Event | None:
@@ -226,7 +248,7 @@ async def import_lines_at(
 
 def _imported(events: Sequence[Event], changed: Sequence[Event], sequence: int) -> Imported:
     written = Counter(kind_of(event) for event in changed)
-    of_lines = {key_of(event) for event in changed if not isinstance(event, PolicyMaterialized)}
+    of_lines = {key_of(event) for event in changed if not isinstance(event, PolicyMaterialized | ControlChanged)}
     return Imported(dict(written), sum(key_of(event) not in of_lines for event in events), [], sequence)
 
 

@@ -201,7 +201,7 @@ def test_a_try_that_fills_whole_ends_the_exit() -> None:
     copy.decides(AWAY)
     decision, changes = copy.tries()
     assert (decision.exit_try, decision.reduce_micros) == (1, micros("0.5"))
-    assert list(changes) == [like(ExitEnded, exit_id=decision.exit_id, how=ExitEnd.FILLED, tries=0, ended_at=at(2000))]
+    assert list(changes) == [like(ExitEnded, exit_id=decision.exit_id, how=ExitEnd.FILLED, tries=1, ended_at=at(2000))]
     assert (copy.held_micros, copy.portfolio.exits) == (0, {})
 
 

@@ -157,7 +157,7 @@ def test_controls_without_any_everything_runs() -> None:
     assert not controls.engine_stops(at(0), 100)
     assert controls.disabled("ann", "sam", "race", "yes", 100) is None
     assert controls.breakers_reset("sam", 100) is None
-    assert (controls.now(), controls.resets) == ({}, 0)
+    assert (controls.now(), controls.orders) == ({}, 0)
 
 
 def test_controls_the_state_of_the_engine_is_that_of_its_newest_switch_at_a_sequence() -> None:
@@ -233,7 +233,7 @@ def test_controls_of_breakers_name_who_ordered_the_newest_reset_and_how_many_the
         (5, ControlTarget.BREAKERS, "sam", ControlState.RESET),
         (8, ControlTarget.BREAKERS, "sam", ControlState.RESET),
     )
-    assert controls.resets == 2
+    assert controls.orders == 2
     assert controls.breakers_reset("sam", 4) is None
     newest = controls.breakers_reset("sam", 9)
     assert newest is not None

@@ -26,6 +26,8 @@ from domain.events import (
     Event,
     ExecutionCompleted,
     ExecutionRequested,
+    ExitOwed,
+    GroupCause,
     MarkCaptured,
     MarketResolved,
     Mode,
@@ -371,6 +373,52 @@ def test_an_operator_resets_breakers_once() -> None:
     assert lane.when_time_passes(NOW + 5 * EVALUATION_INTERVAL_NS) == [], "the order was given before it tripped"
     again = lane.replayed()
     assert again.when_time_passes(NOW + 6 * EVALUATION_INTERVAL_NS) == [], "nor after a restart"
+
+
+# --- ordered closings -----------------------------------------------------------------------------------------
+
+
+def order_closing(configuration: LiveConfiguration, what: str, sequence: int) -> None:
+    """An operator's order to close positions."""
+    order = ControlChanged(
+        target=ControlTarget.POSITIONS, id=what, state=ControlState.CLOSED, actor="olga", note="leaves"
+    )
+    configuration.directory.evolve(order, NOW, sequence)
+    configuration.sequence = sequence
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["subscriber:ann", "subscriber:ann BTC", "subscription:ann-alice", "influencer:alice", "influencer:alice BTC"],
+)
+def test_what_is_ordered_to_close_is_owed_whole_and_once(what: str) -> None:
+    configuration, valuation = configured(), valued()
+    lane = planning(configuration, valuation)
+    held = bought(lane, configuration, request(configuration)).share_micros
+    lane.when_time_passes(NOW)
+    order_closing(configuration, what, 12)
+    owed = next(event for event in lane.when_time_passes(NOW + EVALUATION_INTERVAL_NS) if isinstance(event, ExitOwed))
+    assert (owed.subscription_id, owed.share_micros, owed.trade_side) == ("ann-alice", held, TradeSide.SELL)
+    assert (owed.cause, owed.price_micros, owed.due_at) == (GroupCause.ORDERED, 0, NOW + EVALUATION_INTERVAL_NS)
+    output = next(output for output in lane.outputs if output.event is owed)
+    assert (output.id, output.cause) == (f"{owed.exit_id}.12.owed", "CONFIG:12.0")
+    again = lane.replayed()
+    for later in (lane, again):
+        order_closing(configuration, "subscriber:bob", 13)
+        made = later.when_time_passes(NOW + 3 * EVALUATION_INTERVAL_NS)
+        assert not any(isinstance(event, ExitOwed) for event in made), "it is owed already, also after a restart"
+
+
+def test_what_is_opened_after_an_order_to_close_is_not_closed() -> None:
+    configuration, valuation = configured(), valued()
+    lane = planning(configuration, valuation)
+    order_closing(configuration, "subscriber:ann", 12)
+    bought(lane, configuration, request(configuration))
+    made = lane.when_time_passes(NOW + EVALUATION_INTERVAL_NS)
+    assert not any(isinstance(event, ExitOwed) for event in made)
+    order_closing(configuration, "subscriber:ann DOGE", 13)
+    made = lane.when_time_passes(NOW + 3 * EVALUATION_INTERVAL_NS)
+    assert not any(isinstance(event, ExitOwed) for event in made), "another asset"
 
 
 # --- settlement --------------------------------------------------------------------------------------------

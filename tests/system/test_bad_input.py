@@ -25,6 +25,7 @@ VALID: dict[str, tuple[str, ...]] = {
     "config import": ("/dev/null",),
     "config show": (),
     "exits list": (),
+    "positions close": ("alice",),
     "control disable": ("influencer", "whale-1"),
     "control enable": ("influencer", "whale-1"),
     "control pause": (),

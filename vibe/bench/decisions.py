@@ -67,7 +67,7 @@ def _portfolio(held: int, pending: int) -> Portfolio:
         place = (Venue.HYPERLIQUID.value, f"COIN{number % 50}")
         empty = Holding(Position(mark_micros=100 * MICRO, marked_at=_NOW, market=place[1]))
         order = Pending("alice-whale", MICRO // 100, MICRO // 100)
-        portfolio.holdings.setdefault(place, empty).ordered(f"att_{number}", order, "whale")
+        portfolio.holdings.setdefault(place, empty).ordered(f"att_{number}", order, "whale", 0)
     return portfolio
 
 

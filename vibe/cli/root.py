@@ -26,6 +26,7 @@ COMMANDS = {
     "control": ("control:app", "Switches for operators, in force from the next decision on."),
     "trace": ("trace:trace", "Where something came from and what it led to."),
     "verify-decisions": ("verify:verify_decisions", "Make every decision again from the log alone and compare."),
+    "positions": ("positions:app", "Close what a subscriber copied."),
     "exits": ("exits:app", "What copies owe: exits that could not be done at once."),
     "whatif": ("whatif:whatif", "What another configuration would have decided, beside what happened."),
     "subscriber": ("subscriber:app", "One subscriber's portfolio, from the log."),

@@ -44,7 +44,7 @@ def known(directory: Configuration) -> dict[str, Any]:
         "policies": directory.policies,
         "since": (directory.active_since, directory.resumed_at, directory.influencers_resumed_at),
         "followed": directory.follows,
-        "switches": (directory.controls.switches, directory.controls.resets),
+        "switches": (directory.controls.switches, directory.controls.orders),
         "evaluated": [directory.policy_of(one) for one in directory.subscriptions.values()],
     }
 

@@ -98,6 +98,21 @@ async def test_only_changes_are_written(log: Connection) -> None:
     assert [event.type for event in await written(log)][-2:] == ["policy.materialized", "subscription.configured"]
 
 
+async def test_what_is_closed_with_close_now_gets_the_order_to_close_its_positions_once(log: Connection) -> None:
+    await import_lines(log, LINES, actor="ops", now=NOW)
+    line = json.loads(next(line for line in LINES if '"subscription"' in line))
+    closed = json.dumps(line | {"status": "closed", "on_close": "close_now"})
+    done = await import_lines(log, [closed], actor="ops", now=NOW)
+    assert done.written == {"subscription": 1, "control": 1}
+    directory, sequence = await directory_at(log, CODEC)
+    order = directory.controls.closed(line["id"], "-", "-", ("BTC",), sequence)
+    assert order is not None
+    assert (order.sequence, order.state, order.actor) == (sequence, ControlState.CLOSED, "ops")
+    assert (await import_lines(log, [closed], actor="ops", now=NOW)).written == {}
+    kept = json.dumps(line | {"status": "closed", "on_close": "follow_exits"})
+    assert (await import_lines(log, [kept], actor="ops", now=NOW)).written == {"subscription": 1}
+
+
 async def test_an_export_can_be_imported_and_changes_nothing(log: Connection) -> None:
     await import_lines(log, LINES, actor="tests", now=NOW)
     directory, _ = await directory_at(log, CODEC)
