@@ -1,7 +1,8 @@
 """What if: the recorded groups and quotes are decided under another configuration, by the same code, and compared.
 
 Portfolios start as they were at a given time (new ones with their deposit). Every quote recorded since then is matched,
-decided and filled on paper, and markets are settled when they were. Nothing is written. The subscriptions are those of
+decided and filled on paper, and markets are settled when they were. What a copy owes is tried at the first book of its
+asset that was recorded once the try is due. Nothing is written. The subscriptions are those of
 the other configuration from the start on; operator switches count as they were at the time.
 """
 
@@ -9,22 +10,30 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from domain import exits
 from domain import portfolio as portfolios
 from domain.configuration import Configuration
 from domain.decision import Assessments
 from domain.decision_inputs import decision_inputs_of, disabled_of
 from domain.events import (
+    ControlState,
     CopyDecided,
     CopyQueued,
     Decision,
+    DueExit,
     ExecutionCompleted,
+    ExecutionRequested,
+    ExitDue,
+    ExitOwed,
     MarketResolved,
     OrderFilled,
     QuoteCaptured,
     QuoteFailed,
+    RequestedQuote,
+    Venue,
 )
 from domain.mark_prices import MarkPrices
-from domain.matching import match
+from domain.matching import match, match_exits, side_of_book
 from domain.paper_execution import execute_on_paper
 from domain.portfolio import Portfolio
 from domain.portfolio_maintenance import before_deciding, payouts
@@ -39,15 +48,17 @@ from streams.reader import read_all
 from streams.topology import EXECUTIONS, GROUPS, info
 
 ACTOR = "whatif"
-_QUOTES = "quotes.>"
+_BOOKS = ("quotes.", "exits.")
 Progress = Callable[[int, int], None]
 """Called with the number of events read and the number of all."""
 
 
 class Outcome(NamedTuple):
-    """The result of one configuration: decisions, reasons of skips, and money in micros."""
+    """The result of one configuration: decisions (`tries` of them of owed exits), reasons of skips, and money in
+    micros."""
 
     requests: int
+    tries: int
     executed: int
     skipped: dict[str, int]
     notional_micros: int
@@ -70,12 +81,13 @@ class Totals:
     """Counts decisions and fills; profit is counted from `start_profits`, the profit of each portfolio at the start."""
 
     def __init__(self) -> None:
-        self.requests = self.executed = self.notional = self.fees = 0
+        self.requests = self.tries = self.executed = self.notional = self.fees = 0
         self.skipped: Counter[str] = Counter()
         self.start_profits: dict[str, int] = {}
 
     def add_decision(self, decision: CopyDecided) -> None:
         self.requests += 1
+        self.tries += bool(decision.exit_try)
         if decision.decision is Decision.EXECUTE:
             self.executed += 1
         else:
@@ -94,6 +106,7 @@ class Totals:
         }
         return Outcome(
             self.requests,
+            self.tries,
             self.executed,
             dict(self.skipped.most_common()),
             self.notional,
@@ -120,30 +133,95 @@ class Simulation:
     def decide_on(self, outcome: QuoteCaptured | QuoteFailed) -> None:
         """Match the group of one recorded quote, decide its requests and fill them."""
         now = outcome.captured_at if isinstance(outcome, QuoteCaptured) else outcome.failed_at
+        if isinstance(outcome, QuoteCaptured):
+            for owed in self._due(outcome.group.venue, outcome.group.asset, now):
+                quote, _ = side_of_book(
+                    outcome.bids,
+                    outcome.asks,
+                    owed.venue,
+                    owed.trade_side,
+                    quote_id=outcome.quote_id,
+                    size_step_micros=outcome.size_step_micros,
+                    captured_at=outcome.captured_at,
+                    venue_time=outcome.venue_time,
+                    current_at=outcome.current_at,
+                    terms=outcome.terms,
+                )
+                self._try(owed, quote, now)
         sequence = self._directory.controls.sequence_at(now)
         requests, _ = match(self._directory, outcome, sequence)
         assessments: Assessments | None = None
         for request in requests:
-            policy_hash, policy = self._directory.policy_of(self._directory.subscriptions[request.subscription_id])
-            assert policy_hash == request.policy_hash
-            portfolio = self._before(request.subscriber_id, now, sequence)
-            if assessments is None:
-                inputs = decision_inputs_of(
-                    request,
-                    self._directory.controls,
-                    self._marks,
-                    config_sequence=sequence,
-                    marks_sequence=self._marks.sequence,
-                )
-                assessments = Assessments(request, inputs, now)
-            disabled = disabled_of(request, self._directory.controls, sequence)
-            decision = assessments.decide(portfolio, request, policy, disabled)
-            self.totals.add_decision(decision)
-            executed = execute_on_paper(portfolio, decision, policy, now=now)
-            for event in (decision, *executed):
-                portfolios.evolve(portfolio, event)
-                if isinstance(event, OrderFilled):
-                    self.totals.add_fill(event)
+            assessments = assessments or self._assessments(request, now, sequence)
+            self._decide(request, assessments, sequence)
+
+    def try_at(self, due: ExitDue) -> None:
+        """Try what is owed at the book of a recorded round."""
+        for owed in self._due(due.venue, due.asset, due.tried_at):
+            if owed.trade_side is due.trade_side:
+                self._try(owed, due.quote, due.tried_at)
+
+    def _due(self, venue: Venue, asset: str, now: int) -> list[ExitOwed]:
+        """What is owed of an asset and may be tried now."""
+        controls = self._directory.controls
+        running = controls.engine(controls.sequence_at(now)) is ControlState.RUNNING
+        return [
+            owed
+            for portfolio in self.of.values()
+            if portfolio.exits
+            for owed in list(portfolio.exits.values())
+            if (owed.venue, owed.asset) == (venue, asset) and owed.due_at <= now and (running or owed.while_paused)
+        ]
+
+    def _try(self, owed: ExitOwed, quote: RequestedQuote | None, now: int) -> None:
+        if quote is None or owed.subscription_id not in self._directory.subscriptions:
+            return
+        sequence = self._directory.controls.sequence_at(now)
+        due = ExitDue(
+            due_id=owed.exit_id,
+            influencer_id=owed.influencer_id,
+            group_id=owed.group_id,
+            venue=owed.venue,
+            asset=owed.asset,
+            market=owed.market,
+            action=owed.action,
+            trade_side=owed.trade_side,
+            price_micros=owed.price_micros,
+            event_time=owed.event_time,
+            detect_time=owed.detect_time,
+            exits=(DueExit(owed.exit_id, owed.tries + 1, owed.subscription_id, owed.subscriber_id),),
+            quote=quote,
+            quote_reason=None,
+            detail="",
+            tried_at=now,
+        )
+        for request in match_exits(self._directory, due, sequence):
+            self._decide(request, self._assessments(request, now, sequence), sequence)
+
+    def _assessments(self, request: ExecutionRequested, now: int, sequence: int) -> Assessments:
+        inputs = decision_inputs_of(
+            request,
+            self._directory.controls,
+            self._marks,
+            config_sequence=sequence,
+            marks_sequence=self._marks.sequence,
+        )
+        return Assessments(request, inputs, now)
+
+    def _decide(self, request: ExecutionRequested, assessments: Assessments, sequence: int) -> None:
+        policy_hash, policy = self._directory.policy_of(self._directory.subscriptions[request.subscription_id])
+        assert policy_hash == request.policy_hash
+        now = assessments.now
+        portfolio = self._before(request.subscriber_id, now, sequence)
+        owed = portfolio.exits.get((request.subscription_id, (request.venue.value, request.asset)))
+        disabled = disabled_of(request, self._directory.controls, sequence)
+        decision = assessments.decide(portfolio, request, policy, disabled)
+        self.totals.add_decision(decision)
+        executed = execute_on_paper(portfolio, decision, policy, now=now)
+        for event in (decision, *executed, *exits.follow(decision, request, owed, policy, now=now)):
+            portfolios.evolve(portfolio, event)
+            if isinstance(event, OrderFilled):
+                self.totals.add_fill(event)
 
     def settle(self, event: MarketResolved) -> None:
         """Settle the positions in a resolved market."""
@@ -243,7 +321,7 @@ async def _replay(
     found = await info(connection, GROUPS.name)
     end = int(found["state"]["last_seq"]) if found else 0
     async for batch in read_all(connection, GROUPS.name):
-        wanted = (stored for stored in batch if stored.subject.startswith((PATTERN[:-1], _QUOTES[:-1])))
+        wanted = (stored for stored in batch if stored.subject.startswith((PATTERN[:-1], *_BOOKS)))
         for event in (event for stored in wanted for event in readable(decode, GROUPS.name, stored)):
             marks.evolve(event.data, event.sequence)
             if nanoseconds(event.time) < since:
@@ -252,6 +330,8 @@ async def _replay(
                 case QuoteCaptured() | QuoteFailed():
                     groups += 1
                     simulation.decide_on(event.data)
+                case ExitDue():
+                    simulation.try_at(event.data)
                 case MarketResolved():
                     simulation.settle(event.data)
         progress(batch[-1].sequence, end)

@@ -71,7 +71,11 @@ async def test_a_killed_demo_continues_where_it_was(tmp_path: Path) -> None:
     # Polymarket's windows close by when its data comes, which a stop of everything delays: the other venue's are equal.
     for name in ("group.closed", "execution.requested"):
         found, wanted = (
-            {event.id for event in each[name] if of_perpetuals(event) and facts_of(event).event_time <= horizon}
+            {
+                event.id
+                for event in each[name]
+                if of_perpetuals(event) and facts_of(event).event_time <= horizon and not is_try(event)
+            }
             for each in (events, undisturbed)
         )
         assert found == wanted
@@ -80,6 +84,11 @@ async def test_a_killed_demo_continues_where_it_was(tmp_path: Path) -> None:
 def facts_of(event: Recorded) -> Any:
     """The facts of an event; of a request, those that it shares with the others of its group."""
     return event.head if isinstance(event.data, CopyRequested) else event.data
+
+
+def is_try(event: Recorded) -> bool:
+    """A request of a try of an owed exit, which comes at a time of its own."""
+    return isinstance(event.data, CopyRequested) and event.data.exit is not None
 
 
 def of_perpetuals(event: Recorded) -> bool:

@@ -71,7 +71,7 @@ def _show(compared: Comparison) -> None:
         console.print("nothing to decide again: no group is that new; --since takes a longer span, or a time")
         return
     made = table("total", "what if", "happened", "difference")
-    for name in ("requests", "executed"):
+    for name in ("requests", "tries", "executed"):
         made.add_row(name, *_counts(getattr(compared.whatif, name), getattr(compared.happened, name)))
     for name, label in (("notional_micros", "traded USD"), ("fees_micros", "fees USD"), ("pnl_micros", "profit USD")):
         made.add_row(label, *_amounts(getattr(compared.whatif, name), getattr(compared.happened, name)))

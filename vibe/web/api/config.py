@@ -136,9 +136,10 @@ class Stored(Struct, frozen=True, kw_only=True):
 
 
 class TestOutcome(Struct, frozen=True, kw_only=True):
-    """The decisions and money (micros) of one configuration."""
+    """The decisions (`tries` of them of owed exits) and money (micros) of one configuration."""
 
     requests: int
+    tries: int
     executed: int
     skipped: dict[str, int]
     notional_micros: int
