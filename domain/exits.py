@@ -29,8 +29,11 @@ from domain.mark_prices import Asset
 from domain.micros import MICRO, fraction
 from domain.operator_switches import Switch
 from domain.reason_codes import Reason
+from domain.requests import quoted_by
 
 _MILLISECOND = 1_000_000
+_IN_TIME_NS = 1_000_000_000
+"""A decision this close to when it was due was in time."""
 REFUSED = frozenset({Reason.PRICE_AWAY_FROM_INFLUENCER, Reason.PRICE_AWAY_FROM_MID, Reason.NO_LIQUIDITY_WITHIN_BOUNDS})
 """Reasons for which the next try may go further from the price."""
 TOO_SMALL = frozenset({Reason.ACCUMULATED, Reason.BELOW_MINIMUM})
@@ -83,7 +86,7 @@ def widening(policy: Policy, refused: int) -> Widening:
 
 
 def wait_ns(policy: Policy, tries: int) -> int:
-    """How long after a decision the next try is, in ns, when so many tries were made."""
+    """How long after a decision was due the next try is, in ns, when so many tries were made."""
     waits = (
         policy.exit_wait_1_ms,
         policy.exit_wait_2_ms,
@@ -122,9 +125,12 @@ def follow(
     if (tried or owed is None) and (REFUSED.intersection(decision.reasons) or decision.decision is Decision.EXECUTE):
         refused += 1
     tries = (owed.tries if owed else 0) + tried
-    due_at = now + wait_ns(policy, tries)
     if owed is not None and not tried and owed.due_at > now:
         due_at = owed.due_at
+    else:
+        # Counted from when this decision was due, so that the same history tries at the same times.
+        due = owed.due_at if owed is not None and tried else quoted_by(request, policy)
+        due_at = max(now, (due if abs(now - due) <= _IN_TIME_NS else now) + wait_ns(policy, tries))
     newest = owed if owed is not None and (tried or decision.kept_micros) else request
     return (
         ExitOwed(

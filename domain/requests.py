@@ -1,9 +1,18 @@
-"""The stored form of requests: what those of one group share is stored once (docs/design.md, streams)."""
+"""The stored form of requests, what those of one group share being stored once (docs/design.md, streams), and when
+they are due."""
 
 from domain.events import CopyRequested, ExecutionRequested, GroupRequested
+from domain.guardrails import Policy
+from domain.venues import VENUES
 
 _SHARED = GroupRequested.__struct_fields__
 _OWN = CopyRequested.__struct_fields__
+
+
+def quoted_by(request: ExecutionRequested, policy: Policy) -> int:
+    """When (ns) the book of a group is captured at the latest: its window and the latency model after its detection."""
+    latency_ms = policy.latency_ms + policy.latency_jitter_ms
+    return request.detect_time + VENUES[request.venue].group_window_ns + latency_ms * 1_000_000
 
 
 def shared_part(request: ExecutionRequested) -> GroupRequested:

@@ -42,8 +42,7 @@ from domain.paper_execution import execute_on_paper, position_after
 from domain.portfolio import Portfolio
 from domain.portfolio_maintenance import before_deciding, closings, payouts
 from domain.portfolio_set import PortfolioSet
-from domain.requests import put_together
-from domain.venues import VENUES
+from domain.requests import put_together, quoted_by
 from handlers.live.configuration import LiveConfiguration
 from handlers.live.mark_prices import LiveMarkPrices
 from streams import subjects
@@ -303,9 +302,7 @@ def _part_of(subscriber_id: str) -> str:
 
 def _queued(request: ExecutionRequested, policy: Policy, at: str, now: int) -> Output:
     """EXEC_GLOBAL copies first in, first out by detect time, so a request waits until none before it can come."""
-    latency_ms = policy.latency_ms + policy.latency_jitter_ms
-    window_ns = VENUES[request.venue].group_window_ns
-    due_at = request.detect_time + window_ns + latency_ms * _MILLISECOND + QUEUE_MARGIN_NS
+    due_at = quoted_by(request, policy) + QUEUE_MARGIN_NS
     queued = CopyQueued(request=request, request_at=at, due_at=due_at, queued_at=now)
     return Output(subjects.executions(request.subscriber_id), queued, f"{request.request_id}.queued", request.group_id)
 

@@ -70,7 +70,7 @@ def test_a_close_15_bps_away_is_owed_whole_and_tried_after_a_second() -> None:
             tries=0,
             refused=1,
             reasons=decision.reasons,
-            due_at=at(2000),
+            due_at=at(2290),
             owed_at=at(1000),
         )
     ]
@@ -201,7 +201,7 @@ def test_a_try_that_fills_whole_ends_the_exit() -> None:
     copy.decides(AWAY)
     decision, changes = copy.tries()
     assert (decision.exit_try, decision.reduce_micros) == (1, micros("0.5"))
-    assert list(changes) == [like(ExitEnded, exit_id=decision.exit_id, how=ExitEnd.FILLED, tries=1, ended_at=at(2000))]
+    assert list(changes) == [like(ExitEnded, exit_id=decision.exit_id, how=ExitEnd.FILLED, tries=1, ended_at=at(2290))]
     assert (copy.held_micros, copy.portfolio.exits) == (0, {})
 
 
@@ -214,7 +214,7 @@ def test_fills_lower_what_is_owed() -> None:
 
 def test_tries_come_after_1_2_5_10_30_and_60_seconds_and_then_every_minute() -> None:
     copy = Copy(*HELD)
-    copy.decides(NO_BOOK)
+    copy.decides(NO_BOOK, ms=1290)  # when the book of the group is captured at the latest
     waits = []
     for _ in range(8):
         before = copy.owed
@@ -222,6 +222,21 @@ def test_tries_come_after_1_2_5_10_30_and_60_seconds_and_then_every_minute() -> 
         copy.tries(quote=None, quote_reason=Reason.NO_QUOTE)
     assert waits == [1_000, 2_000, 5_000, 10_000, 30_000, 60_000, 60_000, 60_000]
     assert (copy.owed.tries, copy.owed.refused, copy.owed.owed_since) == (8, 0, at(40))
+
+
+def test_tries_keep_their_times_whether_decisions_come_some_milliseconds_earlier_or_later() -> None:
+    early, late = Copy(*HELD), Copy(*HELD)
+    early.decides(NO_BOOK, ms=1_100)
+    late.decides(NO_BOOK, ms=1_310)
+    assert early.owed.due_at == late.owed.due_at == at(2290)
+    late.decides(again(late.owed, quote=None, quote_reason=Reason.NO_QUOTE), ms=2_400)
+    assert late.owed.due_at == at(4290)
+
+
+def test_after_a_decision_that_came_late_the_waits_count_from_it() -> None:
+    copy = Copy(*HELD)
+    copy.decides(NO_BOOK, ms=9_000)
+    assert copy.owed.due_at == at(10_000)
 
 
 def test_the_band_widens_with_every_refusal_and_then_any_price_is_taken() -> None:
@@ -377,7 +392,7 @@ def test_an_opening_on_the_same_side_is_kept_instead_of_bought() -> None:
     decision, changes = copy.decides(requested(sizing=fixed("20")), ms=1500)
     assert (decision.decision, decision.reasons) == (Decision.SKIP, (Reason.EXIT_KEPT,))
     assert (decision.kept_micros, decision.owed_micros) == (micros("0.2"), micros("0.3"))
-    assert list(changes) == [like(ExitOwed, share_micros=micros("0.3"), tries=0, due_at=at(2000), group_id="grp-1")]
+    assert list(changes) == [like(ExitOwed, share_micros=micros("0.3"), tries=0, due_at=at(2290), group_id="grp-1")]
     copy.tries()
     assert copy.held_micros == micros("0.2")
 
