@@ -41,17 +41,22 @@ _RELOAD = RetryPolicy(first_delay=0.1, longest_delay=5.0)
 class LaneSettings(Struct, frozen=True, kw_only=True):
     """How much a lane does at once, in events.
 
-    At most `read_batch` inputs are folded into one commit. After `idle_inputs` without any output the checkpoint moves
-    all the same. A snapshot is saved every `snapshot_every` folded events, and at a stop after `snapshot_at_stop`.
+    At most `read_batch` inputs are folded into one commit. Commits begin at least `gather_seconds` apart, unless a
+    whole batch waits: under load what comes meanwhile joins the next one, and a lane that was idle never waits. After
+    `idle_inputs` without any output the checkpoint moves all the same. A snapshot is saved every `snapshot_every`
+    folded events, and at a stop after `snapshot_at_stop`.
     """
 
     read_batch: int = 900
+    gather_seconds: float = 0.02
     idle_inputs: int = 10_000
     snapshot_every: int = 50_000
     snapshot_at_stop: int = 1_000
 
 
 DEFAULT_SETTINGS = LaneSettings()
+_GATHER_STEP_SECONDS = 0.005
+"""How often a lane that gathers looks whether a whole batch waits."""
 
 
 def no_step(step: str) -> None:
@@ -176,6 +181,8 @@ class _Loop(Generic[S]):
         self._wake = wake
         self._on_step = on_step
         self._in_flight: asyncio.Task[None] | None = None
+        self._next_commit = 0.0
+        """When the next commit may begin, by the loop's clock."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`; everything that was read is committed then. Raises FencedError and LogError."""
@@ -183,6 +190,7 @@ class _Loop(Generic[S]):
         while not stop.is_set():
             self._effects.start(self._stage.intents(loaded.state.value))
             await self._wait()
+            await self._gather(stop)
             if self._in_flight is not None and (self._in_flight.done() or loaded.input.waiting < read_batch):
                 # A commit costs the server the same for one event as for hundreds: behind one that is on its way only
                 # a full batch is folded; less than that gathers until it is stored.
@@ -222,6 +230,14 @@ class _Loop(Generic[S]):
         if timeout != 0.0:
             await loaded.input.wait(timeout)
 
+    async def _gather(self, stop: asyncio.Event) -> None:
+        """Until the next commit may begin, or a whole batch waits."""
+        while self._loaded.input.waiting < self._settings.read_batch and not stop.is_set():
+            early = self._next_commit - asyncio.get_running_loop().time()
+            if early <= 0:
+                return
+            await asyncio.sleep(min(early, _GATHER_STEP_SECONDS))
+
     async def _snapshot(self, every: int, *, stopping: bool = False) -> None:
         if self._saver.is_due(every, stopping=stopping):
             await self._commit_done()
@@ -238,6 +254,7 @@ class _Loop(Generic[S]):
             return
         self._folder.dead_lettered = False
         await self._commit_done()
+        self._next_commit = asyncio.get_running_loop().time() + self._settings.gather_seconds
         self._in_flight = asyncio.create_task(self._commit(outcomes, batch))
         self._in_flight.add_done_callback(lambda _: self._wake.set())
 
