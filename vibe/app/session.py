@@ -15,7 +15,16 @@ from vibe.app import demo, pipeline_lag
 from vibe.app.folder_lock import exclusive
 from vibe.app.settings import Settings, polymarket_settings
 from vibe.app.supervisor import Supervisor
-from vibe.app.system import NotDrainedError, RunningSystem, drain, prepared, ready, running_system, start_stages
+from vibe.app.system import (
+    NotDrainedError,
+    RunningSystem,
+    drain,
+    prepared,
+    ready,
+    running_system,
+    start_stages,
+    usual_processes,
+)
 from vibe.app.web_process import WEB, WebChild
 from vibe.app.worker_process import stop_on_signals, unless_stopped
 
@@ -43,9 +52,16 @@ class Ended:
 
 
 async def run_up(
-    settings: Settings, config: Path | None, seconds: float | None, progress: Progress, watch: Watch
+    settings: Settings,
+    config: Path | None,
+    seconds: float | None,
+    processes: int | None,
+    progress: Progress,
+    watch: Watch,
 ) -> Ended:
     """All stages on the configured venues until a signal, or for `seconds` and then until everything is drained.
+
+    `processes` is how many run the stages; None leaves it to the profile.
 
     Raises NotADemoError, FolderBusyError, BadConfigError, PortTakenError, ServerError, and TimeoutError when a process
     does not start.
@@ -62,8 +78,7 @@ async def run_up(
             )
             if config is not None:
                 await unless_stopped(stop, _configure(system, config))
-            system.supervisor.start(WEB, [WEB], essential=False)
-            start_stages(system.supervisor)
+            start_stages(system.supervisor, processes or usual_processes(settings))
             await unless_stopped(stop, prepared(system.supervisor, progress))
             system.supervisor.go(0)
             await unless_stopped(stop, _serving(system.supervisor))
@@ -109,8 +124,7 @@ async def run_demo(settings: Settings, seed: int, seconds: float | None, progres
             )
             supervisor = system.supervisor
             supervisor.start(SANDBOX, arguments)
-            supervisor.start(WEB, [WEB], essential=False)
-            start_stages(supervisor)
+            start_stages(supervisor, usual_processes(settings))
             await unless_stopped(stop, prepared(supervisor, progress))
             offset = clock.start()
             imported = await import_lines(
@@ -152,7 +166,7 @@ async def _serving(supervisor: Supervisor) -> None:
     """Returns when the web process serves, or after five seconds: the stages do not need it."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(5):
-            await supervisor.children[WEB].ready.wait()
+            await (supervisor.children.get(WEB) or supervisor.children["stages"]).ready.wait()
 
 
 async def _never() -> None:

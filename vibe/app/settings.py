@@ -2,12 +2,15 @@
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from streams.subjects import lanes
+
+SMALL = {"lanes": 1, "nats_memory_mb": 256}
+"""Settings of the small profile."""
 
 
 class Settings(BaseSettings):
@@ -15,6 +18,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="VIBE_", env_file=".env", extra="ignore", frozen=True)
 
+    profile: Literal["standard", "small"] = Field(
+        "standard", description="small: all stages and the pages in one process, for 1 CPU and 2 GB"
+    )
     data_dir: Path = Field(Path(".vibe"), description="where the embedded servers keep their data and logs")
     nats_url: str | None = Field(None, description="an event log of your own instead of the embedded one")
     postgres_dsn: SecretStr | None = Field(None, description="a Postgres of your own instead of the embedded one")
@@ -59,6 +65,12 @@ class Settings(BaseSettings):
     ] = 20.0
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "text"] = "json"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _small(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """What the small profile sets unless it is set."""
+        return {**SMALL, **values} if values.get("profile") == "small" else values
 
     @field_validator("lanes")
     @classmethod

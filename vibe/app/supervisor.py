@@ -1,6 +1,7 @@
 """The parent of the processes of `vibe up` and `vibe demo`: starts them together and restarts those that die."""
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -29,6 +30,7 @@ class Child:
     prepared: asyncio.Event = field(default_factory=asyncio.Event)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     done: asyncio.Event = field(default_factory=asyncio.Event)
+    input_ended: asyncio.Event = field(default_factory=asyncio.Event)
     stopping: bool = False
     restarts: int = 0
     task: asyncio.Task[None] | None = None
@@ -56,6 +58,16 @@ class Supervisor:
         for child in self.children.values():
             if child.process is not None and child.prepared.is_set():
                 self._send_go(child)
+
+    async def end_input(self) -> None:
+        """Take nothing more from venues; what was received is stored."""
+        child = next(child for child in self.children.values() if "ingest" in child.arguments)
+        if child.arguments == ["run", "ingest"]:
+            await self.stop(child.name)
+        elif child.process is not None and child.process.stdin is not None:
+            child.process.stdin.write(b"end input\n")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(child.input_ended.wait(), _STOP_SECONDS)
 
     async def stop(self, *names: str) -> None:
         """End the named children (all when none is named): SIGTERM, then SIGKILL after ten seconds."""
@@ -121,6 +133,8 @@ class Supervisor:
                         child.ready.set()
                     case b"done":
                         child.done.set()
+                    case b"input ended":
+                        child.input_ended.set()
             return await child.process.wait()
         except asyncio.CancelledError:
             if child.process.returncode is None:

@@ -17,14 +17,37 @@ from streams.connection import Connection, connect
 from vibe.app import pipeline_lag
 from vibe.app.settings import Settings, nats_conf
 from vibe.app.supervisor import Supervisor
+from vibe.app.web_process import WEB
 
+_SIGNALS = ("normalize", "group", "quote", "match", "exits", "mark", "resolve")
 PROCESSES: dict[str, tuple[str, ...]] = {
     "ingest": ("ingest",),
-    "signals": ("normalize", "group", "quote", "match", "exits", "mark", "resolve"),
+    "signals": _SIGNALS,
     "copies": ("plan",),
     "projections": ("projections",),
 }
 """Which stages share a process on one machine. Any other split works as well: `vibe run STAGE...`."""
+MOST_PROCESSES = len(PROCESSES) + 7
+"""With a process of copies for each of eight lanes."""
+
+
+def processes_of(count: int) -> dict[str, tuple[str, ...]]:
+    """The processes by name and the stages of each, for so many processes; beyond four, `plan` is shared by several.
+
+    Raises ValueError for more than there are lanes to share.
+    """
+    match count:
+        case 1:
+            return {"stages": ("ingest", *_SIGNALS, "plan", "projections")}
+        case 2:
+            return {"signals": ("ingest", *_SIGNALS), "copies": ("plan", "projections")}
+        case 3:
+            return {"signals": ("ingest", *_SIGNALS), "copies": ("plan",), "projections": ("projections",)}
+    if not 1 <= count <= MOST_PROCESSES:
+        raise ValueError(f"from 1 to {MOST_PROCESSES} processes, not {count}")
+    more = {f"copies-{number}": ("plan",) for number in range(2, count - len(PROCESSES) + 2)}
+    return {**PROCESSES, **more}
+
 
 DRAIN_SECONDS = 60.0
 EXITS_SECONDS = 240.0
@@ -81,9 +104,22 @@ async def running_system(
             database.terminate()
 
 
-def start_stages(supervisor: Supervisor) -> None:
-    """Start every process of stages; they connect and wait for `go`."""
-    for name, stages in PROCESSES.items():
+def usual_processes(settings: Settings) -> int:
+    """How many processes run the stages where nothing else is said."""
+    return 1 if settings.profile == "small" else len(PROCESSES)
+
+
+def start_stages(supervisor: Supervisor, count: int, *, pages: bool = True) -> None:
+    """Start so many processes of stages, and with `pages` one more; they connect and wait for `go`. A single process of
+    stages serves the pages too."""
+    processes = processes_of(count)
+    if len(processes) == 1:
+        ((name, stages),) = processes.items()
+        supervisor.start(name, ["run", *stages, *(["--web"] if pages else [])])
+        return
+    if pages:
+        supervisor.start(WEB, [WEB], essential=False)
+    for name, stages in processes.items():
         supervisor.start(name, ["run", *stages])
 
 
@@ -100,7 +136,7 @@ async def ready(supervisor: Supervisor, progress: Callable[[str], None]) -> None
 async def drain(running: RunningSystem, progress: Callable[[str], None]) -> None:
     """Stop the ingest, then wait until every stage has processed all of its input and no copy owes an exit. Raises
     NotDrainedError."""
-    await running.supervisor.stop("ingest")
+    await running.supervisor.end_input()
     started, calm = time.monotonic(), 0
     deadline, limit = started + DRAIN_SECONDS, DRAIN_SECONDS
     while True:

@@ -74,6 +74,8 @@ class Process:
         self.ready = False
         """True once every stage has its lanes, has loaded their state and is working."""
         self._quotes: dict[Venue, VenueQuotes] = {}
+        self._input_over = asyncio.Event()
+        self._ingests: list[asyncio.Task[Any]] = []
 
     async def __aenter__(self) -> "Process":
         self._connection: Connection = await connect(self._nats_url, f"vibe {' '.join(self._stages)}")
@@ -105,10 +107,15 @@ class Process:
         """Run every stage until `stop`; the first one that fails for good takes the process with it."""
         works = []
         for name in self._stages:
-            works += await self._works(name, clock, stop)
+            if name != "ingest":
+                works += await self._works(name, clock, stop)
+        ingests = await self._ingest(clock, self._input_over) if "ingest" in self._stages else []
         collector = Collector()
         announcer = asyncio.create_task(self._announce(on_ready, collector))
-        tasks = [asyncio.create_task(work) for work in works]
+        self._ingests = [asyncio.create_task(ingest) for ingest in ingests]
+        tasks = [*self._ingests, *(asyncio.create_task(work) for work in works)]
+        if ingests:
+            tasks.append(asyncio.create_task(self._end_with(stop)))
         tasks += [asyncio.create_task(live.watch(stop)) for live in self._live]
         try:
             await asyncio.gather(*tasks)
@@ -118,6 +125,15 @@ class Process:
                 task.cancel()
             await asyncio.gather(*tasks, announcer, return_exceptions=True)
             log.info("process.stopped", longest_collection_ms=round(collector.longest_seconds * 1_000, 1))
+
+    async def end_input(self) -> None:
+        """Take nothing more from venues; returns once what was received is stored."""
+        self._input_over.set()
+        await asyncio.gather(*self._ingests, return_exceptions=True)
+
+    async def _end_with(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._input_over.set()
 
     async def _announce(self, on_ready: Callable[[], None], collector: Collector) -> None:
         for ready in self._waits:
@@ -135,8 +151,6 @@ class Process:
             )
             self._waits.append(engine.ready.wait)
             return [engine.run(stop)]
-        if name == "ingest":
-            return await self._ingest(clock, stop)
         if name == "mark":
             return [_until(stop, (await self._mark(clock)).run())]
         if name == "resolve":

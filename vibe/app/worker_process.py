@@ -1,7 +1,8 @@
 """A process of stages: by itself (`vibe run`), or as a child of `vibe up`, which decides when it starts to work.
 
-The child's stdin: one line 'go <clock offset ns>'; its end means that the parent has died, and the child ends too. Its
-stdout: 'prepared' when connected, 'ready' when working. SIGTERM ends the stages; a terminal's SIGINT is left to the
+The child's stdin: one line 'go <clock offset ns>', and 'end input' when nothing more is to be taken from venues; its
+end means that the parent has died, and the child ends too. Its stdout: 'prepared' when connected, 'ready' when working,
+'input ended' when what was received is stored. SIGTERM ends the stages; a terminal's SIGINT is left to the
 parent, which then ends its children in order.
 """
 
@@ -10,7 +11,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, TypeVar
 
 import structlog
@@ -35,6 +37,7 @@ class Parent:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._go: asyncio.Future[int] = self._loop.create_future()
+        self.end_input = asyncio.Event()
         threading.Thread(target=self._read, name="parent", daemon=True).start()
 
     def _read(self) -> None:
@@ -42,6 +45,8 @@ class Parent:
             word, _, rest = line.strip().partition(" ")
             if word == "go":
                 self._loop.call_soon_threadsafe(self._go.set_result, int(rest))
+            elif word == "end":
+                self._loop.call_soon_threadsafe(self.end_input.set)
         # The parent was killed, and its servers end with it: there is nothing left to do here.
         os._exit(70)
 
@@ -83,26 +88,54 @@ async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T
         await asyncio.gather(task, stopped, return_exceptions=True)
 
 
-async def run_supervised(settings: Settings, nats_url: str, dsn: str, stages: tuple[str, ...]) -> None:
+Beside = Callable[[Clock], AbstractAsyncContextManager[object]]
+"""What a process runs beside its stages, on their clock."""
+
+
+def nothing_beside(clock: Clock) -> AbstractAsyncContextManager[object]:
+    """Only stages."""
+    return nullcontext()
+
+
+async def run_supervised(
+    settings: Settings, nats_url: str, dsn: str, stages: tuple[str, ...], beside: Beside = nothing_beside
+) -> None:
     """Connect, wait for the parent's `go`, work until SIGTERM."""
     stop = stop_on_signals(terminal=False)
     parent = Parent()
     async with Process(settings, nats_url, dsn, stages) as process:
         parent.report("prepared")
         offset = await parent.go(stop)
-        if offset is not None:
-            await process.run(Clock(offset), stop, lambda: parent.report("ready"))
+        if offset is None:
+            return
+        clock = Clock(offset)
+        async with beside(clock):
+            ending = asyncio.create_task(_end_input(parent, process))
+            try:
+                await process.run(clock, stop, lambda: parent.report("ready"))
+            finally:
+                ending.cancel()
 
 
-async def run_alone(settings: Settings, nats_url: str, dsn: str, stages: tuple[str, ...]) -> None:
+async def _end_input(parent: Parent, process: Process) -> None:
+    await parent.end_input.wait()
+    await process.end_input()
+    parent.report("input ended")
+
+
+async def run_alone(
+    settings: Settings, nats_url: str, dsn: str, stages: tuple[str, ...], beside: Beside = nothing_beside
+) -> None:
     """Work until SIGTERM or Ctrl-C; serve health and metrics when a port is set."""
     stop = stop_on_signals(terminal=True)
     async with Process(settings, nats_url, dsn, stages) as process:
         runner = None
         if settings.http_port:
             runner = await serve_health(settings.http_host, settings.http_port, lambda: health_of(process, stages))
+        clock = Clock()
         try:
-            await process.run(Clock(), stop)
+            async with beside(clock):
+                await process.run(clock, stop)
         finally:
             if runner is not None:
                 await runner.cleanup()

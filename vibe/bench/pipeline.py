@@ -34,7 +34,7 @@ from streams.envelope import commit_decoder, item_of
 from streams.topology import EXECUTIONS, HISTORY, SIGNALS
 from vibe.app import pipeline_lag
 from vibe.app.settings import Settings
-from vibe.app.system import RunningSystem, prepared, ready, running_system, start_stages
+from vibe.app.system import RunningSystem, prepared, ready, running_system, start_stages, usual_processes
 from vibe.bench import log
 from vibe.bench.processes import Usage, flushes, usage
 from vibe.bench.venue_process import VenueProcess, load_venue
@@ -114,7 +114,7 @@ async def _run(
 ) -> dict[str, Any]:
     imported = await import_lines(system.connection, _lines(load), actor="vibe bench", now=time.time_ns())
     assert not imported.bad, imported.bad
-    start_stages(system.supervisor)
+    start_stages(system.supervisor, usual_processes(system.settings), pages=False)
     await prepared(system.supervisor, progress)
     system.supervisor.go(0)
     await ready(system.supervisor, progress)

@@ -11,8 +11,10 @@ from rich.console import Console
 
 from vibe.app.session import Ended, Watch, run_demo, run_up
 from vibe.app.settings import settings
+from vibe.app.system import MOST_PROCESSES, PROCESSES
 from vibe.cli.command import Json, finish
 from vibe.cli.dashboard import watch_nothing, watch_table
+from vibe.cli.errors import UsageError
 from vibe.cli.output import print_json, progress_reporter
 
 Seconds = Annotated[float, Parameter(validator=Number(gt=0))]
@@ -37,7 +39,13 @@ def demo(*, seconds: Seconds | None = None, json: Json = False, seed: int = 7) -
     finish(_run(run_demo(settings(), seed, seconds, progress_reporter(json), _watch(json)), json), quiet=True)
 
 
-def up(*, config: Path | None = None, seconds: Seconds | None = None, json: Json = False) -> None:
+def up(
+    *,
+    config: Path | None = None,
+    seconds: Seconds | None = None,
+    processes: Annotated[int | None, Parameter(validator=Number(gte=1, lte=MOST_PROCESSES))] = None,
+    json: Json = False,
+) -> None:
     """Servers, all stages and the read models on the configured venues, in one supervised process group.
 
     Example: vibe up --config config.jsonl
@@ -48,8 +56,14 @@ def up(*, config: Path | None = None, seconds: Seconds | None = None, json: Json
         JSON lines to import first (see: vibe config import --help)
     seconds
         take input for this long, process everything, report, and exit 0 only if nothing is left
+    processes
+        over how many processes the stages are spread: 4 unless given, 1 with VIBE_PROFILE=small; beyond 4, lanes of
+        decisions are shared by several
     """
-    finish(_run(run_up(settings(), config, seconds, progress_reporter(json), _watch(json)), json), quiet=True)
+    known = settings()
+    if processes is not None and processes - len(PROCESSES) >= known.lanes:
+        raise UsageError(f"{processes} processes need more lanes than {known.lanes}; set VIBE_LANES to 8")
+    finish(_run(run_up(known, config, seconds, processes, progress_reporter(json), _watch(json)), json), quiet=True)
 
 
 def _watch(json: bool) -> Watch:

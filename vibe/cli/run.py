@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Annotated
 
 import aiohttp
+from cyclopts import Parameter
 from rich.console import Console
 
 from gateways.embedded import servers
+from vibe.app.clock import Clock
 from vibe.app.demo import refuse_demo
 from vibe.app.settings import Settings, nats_conf, settings
 from vibe.app.wiring import STAGES
-from vibe.app.worker_process import SUPERVISED, run_alone, run_supervised
+from vibe.app.worker_process import SUPERVISED, nothing_beside, run_alone, run_supervised
 from vibe.cli.command import finish
 from vibe.cli.output import progress_reporter
 
 
-def run(*stages: str) -> None:
-    """Run stages in this process: ingest, normalize, group, quote, match, plan, mark, resolve, projections.
+def run(*stages: str, web: Annotated[bool, Parameter(negative=())] = False) -> None:
+    """Run stages in this process: ingest, normalize, group, quote, match, plan, exits, mark, resolve, projections.
 
     Example: vibe run match plan
+
+    Parameters
+    ----------
+    web
+        serve the pages and the HTTP API too
     """
-    finish(run_stages(settings(), stages))
+    finish(run_stages(settings(), stages, web=web))
 
 
 def health(*, url: str | None = None) -> None:
@@ -38,7 +49,7 @@ def health(*, url: str | None = None) -> None:
     finish(ask_health(settings(), url), quiet=True)
 
 
-async def run_stages(settings: Settings, stages: tuple[str, ...]) -> int:
+async def run_stages(settings: Settings, stages: tuple[str, ...], *, web: bool = False) -> int:
     """Run stages until SIGTERM or Ctrl-C; returns the exit code. Raises NotADemoError in a demo's folder."""
     unknown = [name for name in stages if name not in STAGES]
     if unknown or not stages:
@@ -48,7 +59,8 @@ async def run_stages(settings: Settings, stages: tuple[str, ...]) -> int:
     if os.environ.get(SUPERVISED):
         assert settings.nats_url is not None
         assert settings.dsn is not None
-        await run_supervised(settings, settings.nats_url, settings.dsn, stages)
+        beside = partial(_pages, settings, settings.nats_url, settings.dsn) if web else nothing_beside
+        await run_supervised(settings, settings.nats_url, settings.dsn, stages, beside)
         return 0
     if not (settings.nats_url and settings.dsn):
         refuse_demo(settings.data_dir)
@@ -60,8 +72,19 @@ async def run_stages(settings: Settings, stages: tuple[str, ...]) -> int:
         nats_memory_mb=settings.nats_memory_mb,
         progress=progress_reporter(False),
     ) as at:
-        await run_alone(settings, at.nats_url, at.postgres_dsn, stages)
+        beside = partial(_pages, settings, at.nats_url, at.postgres_dsn) if web else nothing_beside
+        await run_alone(settings, at.nats_url, at.postgres_dsn, stages, beside)
     return 0
+
+
+@asynccontextmanager
+async def _pages(settings: Settings, nats_url: str, dsn: str, clock: Clock) -> AsyncIterator[None]:
+    """The pages and the API, imported only where they are served."""
+    from vibe.web.running import served
+    from vibe.web.site import open_site
+
+    async with open_site(settings, nats_url, dsn, clock) as site, served(site):
+        yield
 
 
 async def ask_health(settings: Settings, url: str | None) -> int:
