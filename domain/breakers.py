@@ -4,7 +4,8 @@ Equity is compared with its recorded value at the start of the UTC day, at the s
 Losses are time-weighted returns: a deposit or withdrawal scales all three references by what it does to the equity of
 that time, so that it is neither a profit nor a loss, and what was lost before stays the same fraction. DAILY_LOSS and
 WEEKLY_LOSS reset when their day or week is over, DRAWDOWN when an operator resets it. After a reset the reference is
-the equity at the reset.
+the equity at the reset. A clock that goes back, such as that of another machine, begins no day and no week: losses stay
+counted from the references of the latest ones.
 """
 
 from msgspec import Struct
@@ -101,9 +102,9 @@ def _deposited(state: Breakers, change_micros: int) -> Breakers:
 
 
 def _marked(state: Breakers, equity_micros: int, at: int) -> Breakers:
-    if day_of(at) != state.day:
+    if day_of(at) > state.day:
         state = replace(state, day=day_of(at), day_micros=equity_micros)
-    if week_of(at) != state.week:
+    if week_of(at) > state.week:
         state = replace(state, week=week_of(at), week_micros=equity_micros)
     return replace(state, peak_micros=max(state.peak_micros, equity_micros), equity_micros=equity_micros)
 
@@ -146,13 +147,13 @@ def watch(
     ended = [
         limit
         for limit, over in (
-            (BreakerLimit.DAILY_LOSS, day_of(now) != state.day),
-            (BreakerLimit.WEEKLY_LOSS, week_of(now) != state.week),
+            (BreakerLimit.DAILY_LOSS, day_of(now) > state.day),
+            (BreakerLimit.WEEKLY_LOSS, week_of(now) > state.week),
         )
         if over and limit in state.tripped
     ]
     peak = state.peak_micros + fraction(state.peak_micros, _PEAK_STEP, MICRO)
-    if day_of(now) != state.day or week_of(now) != state.week or equity_micros > peak:
+    if day_of(now) > state.day or week_of(now) > state.week or equity_micros > peak:
         emit(
             EquityMarked(
                 subscriber_id=subscriber_id, equity_micros=equity_micros, marks_sequence=marks_sequence, marked_at=now

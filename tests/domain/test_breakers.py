@@ -228,6 +228,22 @@ def test_a_week_resets_its_own_breaker_and_the_days() -> None:
     jump.then(MARKED, reset(DAILY), reset(WEEKLY))
 
 
+def test_a_clock_that_goes_back_begins_no_day_and_no_week() -> None:
+    """A lane that moves to a machine whose clock is behind keeps counting from the references of the newest day."""
+    monday = since(at="2026-11-23 00:01")
+    behind = "2026-11-22 23:59"
+    monday.when(watching, "9800", behind).then_nothing()
+    monday.when(watching, "9699", behind).then(tripped(DAILY))
+    fallen = monday.when(watching, "9100")
+    fallen.when(watching, "9100", behind).then_nothing()
+    again = fallen.when(watching, "9100", behind).when(watching, "9100", "2026-11-23 00:05")
+    again.then_nothing()
+    assert again.state.tripped == {DAILY, WEEKLY}
+    marked = EquityMarked(subscriber_id="sam", equity_micros=micros("9500"), marks_sequence=5, marked_at=utc(behind))
+    after = evolve(monday.state, marked)
+    assert (after.day_micros, after.week_micros) == (micros("10000"), micros("10000"))
+
+
 def test_no_time_resets_the_drawdown() -> None:
     outcome = since().when(watching, "8700").when(watching, "8700", "2027-06-01 00:00")
     outcome.then(MARKED, reset(DAILY), reset(WEEKLY))
@@ -334,7 +350,7 @@ def test_a_limit_trips_and_resets_in_turns(happened: list[tuple[int, int, str | 
         assert (limit in state.tripped) == (len(turns) % 2 == 1)
     for event in events:
         if isinstance(event, BreakerTripped):
-            assert event.equity_micros < event.floor_micros < event.reference_micros
+            assert event.equity_micros < event.floor_micros <= event.reference_micros
 
 
 @given_any(observations)
