@@ -4,6 +4,9 @@ grouping).
 A window closes by the log's clock (a signal outside of it, or one of the other side) or by a timer. The close is an
 event, so a replay does not compute it again.
 
+Positions are those of the influencer over all of its addresses: what one of them sells while another holds more is a
+DECREASE.
+
 What an influencer gives up without a trade that was seen is a group of its own, at once: a reduction by a MERGE or
 REDEEM, and one that a gap reveals. It has no price and never opens anything.
 """
@@ -107,8 +110,8 @@ def join(group: OpenGroup | None, signal: SignalRecorded, sequence: int, *, now:
             asset=signal.asset,
             market=signal.market,
             trade_side=signal.trade_side,
-            before_micros=signal.before_micros,
-            after_micros=signal.after_micros,
+            before_micros=signal.before_micros + signal.others_micros,
+            after_micros=signal.after_micros + signal.others_micros,
             delta_micros=signal.delta_micros,
             notional_micros=signal.notional_micros,
             leverage=signal.leverage,
@@ -131,6 +134,7 @@ def given_up(
         found_id, before, after, cause = found.signal_id, found.before_micros, found.after_micros, GroupCause.MOVEMENT
     else:
         found_id, before, after, cause = found.gap_id, found.expected_micros, found.found_micros, GroupCause.GAP
+    before, after = before + found.others_micros, after + found.others_micros
     if before * after < 0:
         after = 0
     if abs(after) >= abs(before):

@@ -1,4 +1,7 @@
-"""RAW -> SIGNALS: how each raw event changed an influencer's position."""
+"""RAW -> SIGNALS: how each raw event changed an influencer's position.
+
+Positions are folded for each address; a signal also states what the influencer's other addresses hold.
+"""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -21,9 +24,11 @@ from domain.events import (
 from domain.influencer_account import Account, Movement, UnclearError
 from domain.signals import Trade
 from domain.venue_times import LONGEST_AHEAD_NS, is_ahead
+from domain.whole_positions import other_addresses, whole_equity, with_others
 from gateways.registry import ADAPTERS
 from gateways.venue_errors import WireError
 from gateways.venue_types import DecodedRaw
+from handlers.live.configuration import LiveConfiguration
 from streams import subjects
 from streams.envelope import Recorded
 from streams.errors import UnprocessableError
@@ -35,10 +40,12 @@ _SECOND = 1_000_000_000
 
 
 class Known(Struct):
-    """A lane's accounts by (venue, address), and the assets of every market by (venue, market)."""
+    """A lane's accounts by (venue, address), the assets of every market by (venue, market), and the addresses of every
+    influencer, by (venue, influencer), that events named, in the order in which they did."""
 
     accounts: dict[tuple[Venue, str], Account] = {}
     markets: dict[tuple[Venue, str], tuple[str, ...]] = {}
+    addresses: dict[tuple[Venue, str], list[str]] = {}
 
 
 class Normalize(Stage[Known]):
@@ -49,7 +56,16 @@ class Normalize(Stage[Known]):
     input_patterns = ("raw.{}.>",)
     state_patterns = ("signals.{}.>",)
     input_types = frozenset({"raw.received"})
-    schema = 2
+    schema = 3
+
+    def __init__(self, configuration: LiveConfiguration) -> None:
+        self._configuration = configuration
+
+    def config_sequence(self) -> int:
+        return self._configuration.sequence
+
+    async def config_reached(self, sequence: int) -> None:
+        await self._configuration.reached(sequence)
 
     def initial(self, lane: Lane) -> Known:
         return Known()
@@ -62,24 +78,38 @@ class Normalize(Stage[Known]):
 
     def handle(self, state: Known, event: Recorded, now: int) -> Iterator[Output]:
         raw: RawReceived = event.data
-        for found in _events(state, raw):
+        others = self._others(state, raw)
+        for found in with_others(_events(state, raw, others), others) if others else _events(state, raw, others):
             yield _output(raw, found)
+
+    def _others(self, state: Known, raw: RawReceived) -> dict[str, Account]:
+        """The accounts of the influencer's other addresses."""
+        seen = state.addresses.get((raw.venue, raw.influencer_id), [])
+        if not seen or seen == [raw.address]:
+            return {}
+        configured = self._configuration.directory.influencers.get(raw.influencer_id)
+        chosen = other_addresses(raw.address, seen, configured.addresses if configured is not None else ())
+        return {address: state.accounts[raw.venue, address] for address in chosen}
 
     def evolve(self, state: Known, event: Any, sequence: int) -> None:
         if isinstance(event, MarketDescribed):
             state.markets[event.venue, event.market] = tuple(outcome.asset for outcome in event.outcomes)
         else:
             influencer_account.evolve(state.accounts.setdefault((event.venue, event.address), Account()), event)
+            addresses = state.addresses.setdefault((event.venue, event.influencer_id), [])
+            if event.address not in addresses:
+                addresses.append(event.address)
 
 
-def _events(state: Known, raw: RawReceived) -> tuple[Event, ...]:
+def _events(state: Known, raw: RawReceived, others: dict[str, Account]) -> tuple[Event, ...]:
     decoded = _decoded(raw)
     account = state.accounts.get((raw.venue, raw.address), Account())
     match decoded:
         case Trade():
             if not decoded.market:
                 decoded = msgspec.structs.replace(decoded, market=account.market_of(decoded.asset))
-            return signals.record(account.holding(decoded.asset), decoded, account.equity_micros)
+            equity = whole_equity((account, *others.values())) if others else account.equity_micros
+            return signals.record(account.holding(decoded.asset), decoded, equity)
         case Movement():
             try:
                 return influencer_account.move(account, decoded, state.markets.get((decoded.venue, decoded.market), ()))

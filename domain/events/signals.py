@@ -40,7 +40,11 @@ class AccountSeeded(Event, frozen=True, kw_only=True):
 
 @stored("signal.recorded")
 class SignalRecorded(Event, frozen=True, kw_only=True):
-    """The change of an influencer's position that a raw event describes."""
+    """The change of the position of one address that a raw event describes.
+
+    Before, after, action and side are those of the address. `others_micros` are the signed shares that the influencer's
+    other addresses hold; `influencer_equity_micros` is the equity of all of them together, where the venue gives it.
+    """
 
     signal_id: str
     influencer_id: str
@@ -67,6 +71,7 @@ class SignalRecorded(Event, frozen=True, kw_only=True):
     metadata: dict[str, str] = field(default_factory=dict)
     fee_micros: int | None = None
     influencer_equity_micros: int | None = None
+    others_micros: int = 0
 
 
 @stored("fill.observed")
@@ -101,7 +106,8 @@ class GapKind(StrEnum):
 class GapDetected(Event, frozen=True, kw_only=True):
     """The position that the venue states contradicts the fold: fills are missing. The fold follows the venue.
 
-    What it takes from the position is owed by every copy (`group.closed` with the cause GAP).
+    What it takes from the position is owed by every copy (`group.closed` with the cause GAP). `expected_micros` and
+    `found_micros` are those of the address, `others_micros` the signed shares that the influencer's others hold.
     """
 
     gap_id: str
@@ -116,6 +122,7 @@ class GapDetected(Event, frozen=True, kw_only=True):
     event_time: int
     detect_time: int
     market: str = ""
+    others_micros: int = 0
 
 
 class Outcome(Struct, frozen=True):

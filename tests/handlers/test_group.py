@@ -45,6 +45,7 @@ def signal(number: int, at: int, side: TradeSide = TradeSide.BUY, **fields: Any)
             "event_time": NOW + at,
             "detect_time": NOW + at,
             "position_state": PositionState.KNOWN,
+            "others_micros": 0,
         }
         | fields,
     )
@@ -131,6 +132,7 @@ def test_what_a_gap_reveals_is_followed_after_the_open_window() -> None:
         asset="BTC",
         expected_micros=1_000_000,
         found_micros=0,
+        others_micros=0,
     )
     window, found = lane.when(gap, sequence=12)
     assert (window.signal_ids, window.cause) == (("s1",), GroupCause.TRADE)

@@ -1,5 +1,6 @@
 """RAW -> SIGNALS, as a fold."""
 
+import json
 from typing import Any
 
 import msgspec
@@ -27,12 +28,14 @@ from domain.venue_times import LONGEST_AHEAD_NS
 from handlers.normalize import Known, Normalize
 from streams import subjects
 from streams.errors import UnprocessableError
-from tests.handlers.folding import ALICE, BOB, NOW, SECOND, Folding, account, trade
+from tests.handlers.folding import ALICE, BOB, NOW, SECOND, Folding, account, configured, trade
 from tests.handlers.raws import MARKET, NO, THEN, YES, activity, chain, fill, market, moved, positions, raw
 
 
-def folding() -> Folding[Any]:
-    return Folding(Normalize())
+def folding(*addresses: str) -> Folding[Any]:
+    """A lane whose configuration has Alice with these addresses; with none it has no influencer."""
+    line = {"kind": "influencer", "id": "alice", "venue": "hyperliquid", "addresses": addresses}
+    return Folding(Normalize(configured([json.dumps(line)] if addresses else [])))
 
 
 def steps(signals: list[SignalRecorded]) -> list[tuple[Action, int, int, PositionState]]:

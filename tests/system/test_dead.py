@@ -13,6 +13,7 @@ import pytest
 
 from domain.events import RawReceived, Venue
 from gateways.sandbox.hyperliquid import INFLUENCERS
+from handlers.live.configuration import LiveConfiguration
 from handlers.live.event_codec import codec
 from handlers.normalize import Normalize
 from streams import subjects, topology
@@ -45,7 +46,7 @@ def raw(payload: bytes, number: int) -> Record:
 @asynccontextmanager
 async def normalizing(connection: Connection) -> AsyncIterator[None]:
     stop = asyncio.Event()
-    runner = StageRunner(connection, codec(), Normalize(), lanes(4), time.time_ns)
+    runner = StageRunner(connection, codec(), Normalize(LiveConfiguration(connection, codec())), lanes(4), time.time_ns)
     running = asyncio.create_task(runner.run(stop))
     await runner.ready()
     try:

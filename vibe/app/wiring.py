@@ -44,7 +44,7 @@ STAGES = ("ingest", *FOLDS, "mark", "resolve", "projections")
 
 _CONFIGURATION_OF: dict[str, frozenset[Kind]] = {
     "ingest": frozenset({Kind.INFLUENCER}),
-    "normalize": frozenset(),
+    "normalize": frozenset({Kind.INFLUENCER}),
     "group": frozenset(),
     "quote": frozenset({Kind.GUARDRAIL}),
     "match": frozenset({Kind.INFLUENCER, Kind.SUBSCRIBER, Kind.SUBSCRIPTION, Kind.GUARDRAIL}),
@@ -196,7 +196,7 @@ class Process:
     async def _stage(self, name: str, clock: Clock) -> Stage[Any]:
         match name:
             case "normalize":
-                return Normalize()
+                return Normalize(self._configuration)
             case "group":
                 return Group()
             case "quote":

@@ -297,7 +297,7 @@ def malformed() -> float:
 @asynccontextmanager
 async def normalizing(log: Connection) -> AsyncIterator[None]:
     stop = asyncio.Event()
-    worker = LaneWorker(log, CODEC, Normalize(), Lane(0, 63), time.time_ns)
+    worker = LaneWorker(log, CODEC, Normalize(LiveConfiguration(log, CODEC)), Lane(0, 63), time.time_ns)
     task = asyncio.create_task(worker.run(stop))
     try:
         await asyncio.wait_for(worker.loaded.wait(), 10)

@@ -28,6 +28,7 @@ from gateways.polymarket.log_parsing import EXCHANGES, FILLED, parse_log
 from gateways.sandbox.polymarket import INFLUENCERS, MARKETS, FlowSource, PolymarketSandbox, RecordingSource
 from gateways.sandbox.polymarket.chain import Filter
 from handlers.ingest.polymarket import metrics as metrics
+from handlers.live.configuration import LiveConfiguration
 from handlers.normalize import Normalize
 from streams.connection import Connection
 from streams.processing.processor import LaneWorker
@@ -209,7 +210,8 @@ async def folded(log: Connection) -> dict[tuple[str, str], int]:
 @asynccontextmanager
 async def normalizing(log: Connection) -> AsyncIterator[None]:
     stop = asyncio.Event()
-    task = asyncio.create_task(LaneWorker(log, CODEC, Normalize(), Lane(0, 63), time.time_ns).run(stop))
+    normalize = Normalize(LiveConfiguration(log, CODEC))
+    task = asyncio.create_task(LaneWorker(log, CODEC, normalize, Lane(0, 63), time.time_ns).run(stop))
     try:
         yield
     finally:
