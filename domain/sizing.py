@@ -181,6 +181,11 @@ def opening(
     def bought(notional_micros: int) -> tuple[int, int, bool]:
         shares = whole_lots(book.affordable(notional_micros, given_up_micros), lots.step_micros)
         cost = book.worth(shares, given_up_micros)
+        if cost < lots.min_notional_micros <= notional_micros:
+            # Only the rounding to lots is below the minimum: one lot more, where the ceiling allows it.
+            more = book.worth(shares + lots.step_micros, given_up_micros)
+            if more <= ceiling.limit_micros:
+                shares, cost = shares + lots.step_micros, more
         return shares, cost, cost >= lots.min_notional_micros and shares >= lots.min_share_micros
 
     wanted = target_micros + sign * waiting.notional_micros

@@ -258,7 +258,9 @@ def test_clamp_is_never_exceeded_and_little_is_left_out(
     request = requested(venue=Venue.POLYMARKET, asks=book, lot=decimal_text(lot))
     policy = Policy(accumulate=int(accumulate), min_notional_micros=0)
     opened = opened_by(request, wanted, book, Clamp("max_notional", limit), Residual(waits), policy)
-    assert opened.worth_micros == worth(book, opened.share_micros) <= max(0, min(limit, wanted + waits))
+    assert opened.worth_micros == worth(book, opened.share_micros) <= max(0, limit)
+    if opened.worth_micros > max(0, wanted + waits):
+        assert worth(book, opened.share_micros - lot) < MICRO, "one lot more, because the minimum needs it"
     assert opened.share_micros % lot == 0
     assert not (opened.accumulated and opened.share_micros)
     if opened.accumulated:
@@ -269,6 +271,25 @@ def test_clamp_is_never_exceeded_and_little_is_left_out(
         assert worth(book, opened.share_micros + lot + 1) + len(book) >= opened.clamped_micros
     else:
         assert opened.residual_micros == waits
+
+
+@pytest.mark.parametrize(
+    ("notional", "ceiling", "opened"),
+    [
+        ("500", "250", "9.81"),  # 1 % is 5 USD: 9.80 shares at 0.51 are 4.998 USD, below the minimum of 5
+        ("500", "5.0031", "9.81"),
+        ("500", "5.003", "0"),  # not above the ceiling
+        ("499.99", "250", "0"),  # the target itself is below the minimum
+        ("600", "250", "11.76"),  # above it lots are rounded down
+    ],
+)
+def test_a_target_of_the_minimum_is_not_refused_because_of_lots(notional: str, ceiling: str, opened: str) -> None:
+    ask = ((micros("0.51"), micros("1000")),)
+    limit = Clamp("max_notional", micros(ceiling))
+    policy = Policy(accumulate=0)
+    found = opened_by(on_polymarket(asks=ask), micros(notional) // 100, ask, limit, NOTHING, policy)
+    enough = found.worth_micros >= micros("5")
+    assert (found.share_micros if enough else 0) == micros(opened)
 
 
 # --- what is given up --------------------------------------------------------------------------------------

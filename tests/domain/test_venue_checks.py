@@ -45,8 +45,8 @@ def test_venue_minimum_notional_of_hyperliquid() -> None:
 
 
 def test_venue_minimum_notional_of_the_policy() -> None:
-    small = (Reason.BELOW_MINIMUM, Check("order_notional_micros", micros("49.92495"), micros("50"), False))
-    skips(deciding(requested(), policy=Policy(min_notional_micros=micros("50"), accumulate=0)), small)
+    small = (Reason.BELOW_MINIMUM, Check("order_notional_micros", micros("49.92495"), micros("50.5"), False))
+    skips(deciding(requested(), policy=Policy(min_notional_micros=micros("50.5"), accumulate=0)), small)
 
 
 def test_venue_minimum_size_of_polymarket() -> None:

@@ -68,6 +68,9 @@ def opening(
     def lots(notional_micros: int) -> tuple[int, int, bool]:
         shares = whole_lots(affordable(levels, notional_micros), step)
         cost = worth(levels, shares)
+        if cost < minimum <= notional_micros and worth(levels, shares + step) <= ceiling.limit_micros:
+            shares += step
+            cost = worth(levels, shares)
         return shares, cost, cost >= minimum and shares >= min_share(request)
 
     wanted = target_micros + sign * waiting.notional_micros
