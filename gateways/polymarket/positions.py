@@ -49,7 +49,8 @@ _VALUE = msgspec.json.Decoder(WireValueEnvelope)
 def parse_positions(payload: bytes) -> tuple[SeededPosition, ...]:
     """The open positions of an array of either version's rows; those of size 0 are left out. Raises WireError.
 
-    `price_micros` is the average price to the nearest micro, None where the venue knows none.
+    `price_micros` is the average price to the nearest micro, None where the venue knows none or states one that no
+    outcome token can have cost: it is a matter of display there, and the size counts all the same.
     """
     try:
         wires = _POSITIONS.decode(payload)
@@ -85,9 +86,10 @@ def parse_value(payload: bytes) -> int:
 
 
 def _average(raw: Raw, asset: str) -> int | None:
-    price = json_fields.number(raw, f"average price of {asset}")
-    if price is None:
+    try:
+        price = json_fields.number(raw, f"average price of {asset}")
+    except WireError:
         return None
-    if not 0 <= price <= 1:
-        raise WireError(f"average price {json_fields.shortest(price)[:80]} of {asset} is not in 0..1")
+    if price is None or not 0 <= price <= 1:
+        return None
     return json_fields.nearest_micros(price, f"average price of {asset}")

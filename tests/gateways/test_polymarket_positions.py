@@ -39,8 +39,6 @@ def test_positions_of_size_zero_are_left_out_and_an_unknown_average_is_none() ->
         {"size": "many"},
         {"size": -1},
         {"size": 0.0000001},
-        {"avgPrice": 1.1},
-        {"avgPrice": -0.1},
         {"conditionId": ""},
     ],
     ids=str,
@@ -50,6 +48,18 @@ def test_a_position_that_does_not_fit_is_refused(changes: dict[str, Any]) -> Non
     assert parse_positions(json.dumps([row]).encode())
     with pytest.raises(WireError):
         parse_positions(json.dumps([row | changes]).encode())
+
+
+@pytest.mark.parametrize("odd", [1.02, -0.1, "many", True])
+def test_an_odd_average_price_costs_that_price_and_not_the_report(odd: object) -> None:
+    rows = [
+        {"asset": YES, "conditionId": MARKET, "size": 3, "avgPrice": odd},
+        {"asset": NO, "conditionId": MARKET, "size": 2, "avgPrice": 0.5},
+    ]
+    assert parse_positions(json.dumps(rows).encode()) == (
+        SeededPosition(asset=YES, share_micros=3 * MICRO, market=MARKET, price_micros=None),
+        SeededPosition(asset=NO, share_micros=2 * MICRO, market=MARKET, price_micros=MICRO // 2),
+    )
 
 
 @pytest.mark.parametrize("payload", [b"null", b"{}", b'{"error":"x"}', b"[1]", b""])
