@@ -52,7 +52,9 @@ class PositionSnapshots:
     async def take(self, wallet: WalletState) -> None:
         """Request activity, report, activity, until both activities agree; store the report before the held rows.
 
-        Raises VenueUnavailableError or WireError: rows received so far are stored, and a snapshot is still needed.
+        Raises VenueUnavailableError or WireError: rows received so far are stored, and a snapshot is still needed. That
+        includes a wallet whose activities never agree: a report between two of them may or may not hold what happened
+        meanwhile, so it would be wrong as of either time.
         """
         start = wallet.next_start(self._settings.overlap)
         done = False
@@ -69,6 +71,9 @@ class PositionSnapshots:
             else:
                 log.warning("polymarket.snapshot_moving", wallet=wallet.address, tries=self._settings.snapshot_tries)
                 metrics.ACCOUNT_SNAPSHOTS.labels("moving").inc()
+                raise VenueUnavailableError(
+                    f"{wallet.address} traded during each of {self._settings.snapshot_tries} reports of its positions"
+                )
             assert report is not None, "the last attempt raises when there is no report"
             await self._store(wallet, report, (after.newest_s or start) * SECOND)
             done = complete

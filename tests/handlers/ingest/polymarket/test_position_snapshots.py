@@ -24,6 +24,7 @@ from tests.handlers.ingest.polymarket.following import (
     influencer,
     transactions,
 )
+from tests.streams.deadlines import settled
 
 SECOND = 1_000_000_000
 
@@ -62,17 +63,33 @@ async def test_the_report_is_requested_again_until_no_activity_comes_in_between(
     assert len(site.asked_for("/data/positions")) == 3
 
 
-async def test_the_third_report_of_a_wallet_that_keeps_trading_is_taken(log: Connection, site: ByHand) -> None:
+async def test_a_report_of_a_wallet_that_keeps_trading_is_stored_when_it_pauses(log: Connection, site: ByHand) -> None:
+    """Positions reported while rows come in agree with the rows of no second: none of them is stored."""
     rows = [row(1, 300)]
-    site.activity[WALLET] = lambda: rows.append(row(len(rows) + 1, 100)) or rows  # type: ignore[func-returns-value]
+    trading = True
+
+    def activity() -> list[Any]:
+        if trading:
+            rows.append(row(len(rows) + 1, 100))
+        return rows
+
+    site.activity[WALLET] = activity
+    site.positions[WALLET] = lambda: [position(20 * len(rows))]
     site.profiles[WALLET] = {"proxyWallet": WALLET}
     before = count(metrics.ACCOUNT_SNAPSHOTS.labels("moving"))
     await configure(log, influencer("whale", WALLET))
     async with following(log, site.url) as running:
+        await settled(lambda: counted(before), lambda moving: moving >= 2, 10.0)
         found = await running.until(lambda found: len(transactions(found)) > 6)
-    assert count(metrics.ACCOUNT_SNAPSHOTS.labels("moving")) - before == 1
-    assert [event.channel for event in found].count("positions") == 1
-    assert found[1].channel == "positions"
+        assert "positions" not in {event.channel for event in found}, "its trades are stored meanwhile"
+        trading = False
+        (report,) = await running.until(bool, "positions")
+    assert report.venue_time == max(each["timestamp"] for each in rows) * SECOND
+    assert json.loads(bytes(report.payload))["positions"] == [position(20 * len(rows))]
+
+
+async def counted(before: float) -> float:
+    return count(metrics.ACCOUNT_SNAPSHOTS.labels("moving")) - before
 
 
 async def test_trades_wait_for_the_snapshot_and_not_for_ever(log: Connection, site: ByHand) -> None:
