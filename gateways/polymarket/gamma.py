@@ -26,6 +26,10 @@ HIGHEST_FEE_RATE_MICROS = 70_000
 DEFAULT_TICK_MICROS = 10_000
 DEFAULT_MIN_SHARE_MICROS = 5_000_000
 FINAL = frozenset({"resolved", "settled"})
+_ALMOST_DECIDED_MICROS = 10_000
+"""Closer than a cent to 0 or 1 is the last price of a market whose payout is 0 or 1."""
+_OTHER_PAYOUTS_AFTER_NS = 3_600 * 1_000_000_000
+"""How long after the resolution other prices count as payouts: before it updates them, Gamma lists the last prices."""
 NOT_FINAL = frozenset({"requested", "proposed", "disputed"})
 IDS_PER_REQUEST = 20
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -140,7 +144,7 @@ def resolved(market: Market, detect_time: int) -> MarketResolved | None:
 
     A market is resolved once: the id of the event is made of the market alone.
     """
-    if market.payouts is None:
+    if market.payouts is None or not _is_settled(market.payouts, market.resolved_at, detect_time):
         return None
     return MarketResolved(
         resolution_id=derived("res", Venue.POLYMARKET, market.market),
@@ -250,9 +254,19 @@ def _payouts(wire: WireMarket, outcomes: tuple[Outcome, ...]) -> tuple[Payout, .
     if status in NOT_FINAL or not is_final:
         return None
     prices = [_price(one) for one in _strings(wire.outcome_prices, "outcomePrices")]
-    if len(prices) != len(outcomes) or sum(prices) != MICRO or not set(prices) <= {0, MICRO // 2, MICRO}:
+    # Thirds and the like do not add up to 1 exactly.
+    if len(prices) != len(outcomes) or abs(sum(prices) - MICRO) > len(prices):
+        return None
+    if not all(0 <= price <= MICRO and not 0 < min(price, MICRO - price) < _ALMOST_DECIDED_MICROS for price in prices):
         return None
     return tuple(Payout(outcome.asset, price) for outcome, price in zip(outcomes, prices, strict=True))
+
+
+def _is_settled(payouts: tuple[Payout, ...], resolved_at: int | None, now: int) -> bool:
+    """True when these are payouts and not the last prices: 0, 1/2 and 1 at once, others after a time."""
+    if all(payout.price_micros in (0, MICRO // 2, MICRO) for payout in payouts):
+        return True
+    return resolved_at is not None and now - resolved_at >= _OTHER_PAYOUTS_AFTER_NS
 
 
 def _price(written: str) -> int:

@@ -15,6 +15,8 @@ from gateways.venue_errors import WireError
 from gateways.venue_types import Book
 
 MARKET, YES, NO = "0x" + "ab" * 32, "1088722", "8971117"
+LONG_AFTER = 2_000_000_000 * 1_000_000_000
+"""A time (ns) long after all resolutions of these specs."""
 
 
 def market(**changes: Any) -> bytes:
@@ -83,7 +85,10 @@ def test_a_description_has_the_time_of_its_reading() -> None:
         ({"closed": False}, None),
         ({"closed": None}, None),
         ({"outcomePrices": '["0.0005", "0.9995"]'}, None),
-        ({"outcomePrices": '["0.25", "0.75"]'}, None),
+        ({"outcomePrices": '["0.25", "0.75"]'}, [MICRO // 4, MICRO * 3 // 4]),
+        ({"outcomePrices": '["0.3333333", "0.6666667"]'}, [333_333, 666_667]),
+        ({"outcomePrices": '["0.3", "0.6"]'}, None),
+        ({"outcomePrices": '["-0.25", "1.25"]'}, None),
         ({"outcomePrices": '["1", "1"]'}, None),
         ({"outcomePrices": '["0", "0"]'}, None),
         ({"outcomePrices": '["1"]'}, None),
@@ -95,8 +100,22 @@ def test_a_description_has_the_time_of_its_reading() -> None:
 def test_payouts_count_once_they_are_final(changes: dict[str, Any], paid: list[int] | None) -> None:
     parsed = parse_market(market(**changes))
     assert (parsed.payouts and [one.price_micros for one in parsed.payouts]) == paid
-    assert (resolved(parsed, 1) is None) == (paid is None)
+    assert (resolved(parsed, LONG_AFTER) is None) == (paid is None)
     assert (parsed.resolved_at is None) == (paid is None)
+
+
+def test_payouts_other_than_nothing_half_and_all_count_an_hour_after_the_resolution() -> None:
+    """Until then they may be the last prices of the market, which Gamma has not updated."""
+    parsed = parse_market(market(outcomePrices='["0.25", "0.75"]'))
+    assert parsed.resolved_at is not None
+    hour = 3_600 * 1_000_000_000
+    assert resolved(parsed, parsed.resolved_at + hour - 1) is None
+    event = resolved(parsed, parsed.resolved_at + hour)
+    assert event is not None
+    assert [payout.price_micros for payout in event.payouts] == [MICRO // 4, MICRO * 3 // 4]
+    whole = parse_market(market())
+    assert whole.resolved_at is not None
+    assert resolved(whole, whole.resolved_at) is not None
 
 
 def test_a_resolution_without_a_time_has_the_time_of_its_detection() -> None:
