@@ -5,6 +5,7 @@ same, with the filter's name, so that no subscriber keeps what the influencer ga
 requests nothing.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 from msgspec.structs import replace
@@ -17,6 +18,7 @@ from domain.events import (
     ExitTry,
     Filters,
     GroupClosed,
+    GroupExpired,
     GroupMatched,
     Level,
     QuoteCaptured,
@@ -219,6 +221,30 @@ def match_exits(configuration: Configuration, due: ExitDue, config_sequence: int
             )
         )
     return requests
+
+
+def expired(
+    configuration: Configuration, group: GroupClosed, quote_id: str, requests: Sequence[ExecutionRequested], now: int
+) -> GroupExpired | None:
+    """That a group which only opens is too old at `now` (ns) for each of its requests; None when one is to be made."""
+    if reduces(group) or not requests:
+        return None
+    policies = {request.policy_hash: configuration.policy_named(request.policy_hash) for request in requests}
+    limits = [policy.max_signal_age_ms for policy in policies.values() if policy is not None]
+    age_ms = (now - group.event_time) // 1_000_000
+    if len(limits) < len(policies) or age_ms <= max(limits):
+        return None
+    return GroupExpired(
+        group_id=group.group_id,
+        quote_id=quote_id,
+        influencer_id=group.influencer_id,
+        venue=group.venue,
+        asset=group.asset,
+        subscriptions=len(requests),
+        age_ms=age_ms,
+        limit_ms=max(limits),
+        expired_at=now,
+    )
 
 
 def match(

@@ -5,11 +5,15 @@ per owed exit whose try is due.
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
+from msgspec import structs
+
 from domain.configuration import Configuration
-from domain.events import ExecutionRequested, ExitDue
+from domain.events import ExecutionRequested, ExitDue, GroupExpired
 from domain.ids import derived
-from domain.matching import match, match_exits
+from domain.matching import expired, match, match_exits
+from domain.reason_codes import Reason
 from domain.requests import own_part, shared_part
+from handlers import metrics
 from handlers.live.configuration import LiveConfiguration
 from streams import subjects
 from streams.envelope import Recorded
@@ -42,20 +46,32 @@ class Match(Stage[None]):
         await self._configuration.reached(sequence)
 
     def handle(self, state: None, event: Recorded, now: int) -> Iterator[Output]:
-        return _matched(self._configuration.directory, event, self._configuration.sequence)
+        return _matched(self._configuration.directory, event, self._configuration.sequence, now)
+
+    def stored(self, state: None, output: Output, sequence: int) -> None:
+        if isinstance(output.event, GroupExpired):
+            metrics.EXPIRED_GROUPS.labels(output.event.venue.value).inc()
 
     async def handle_again(self, state: None, event: Recorded, now: int, config_sequence: int) -> Iterable[Output]:
         # The configuration may have changed since the first part was stored: fan out with the one of that time.
         directory = await self._configuration.at(config_sequence)
-        return list(_matched(directory, event, config_sequence))
+        # It was not too old then (time 0), and is fanned out to its end.
+        return list(_matched(directory, event, config_sequence, 0))
 
 
-def _matched(directory: Configuration, event: Recorded, config_sequence: int) -> Iterator[Output]:
+def _matched(directory: Configuration, event: Recorded, config_sequence: int, now: int) -> Iterator[Output]:
     if isinstance(event.data, ExitDue):
         yield from _requested(match_exits(directory, event.data, config_sequence), event.data.due_id)
         return
     requests, summary = match(directory, event.data, config_sequence)
-    yield from _requested(requests, event.data.quote_id)
+    too_late = expired(directory, event.data.group, event.data.quote_id, requests, now)
+    if too_late is None:
+        yield from _requested(requests, event.data.quote_id)
+    else:
+        subject = subjects.matched(summary.influencer_id)
+        yield Output(subject, too_late, f"{summary.group_id}.expired", summary.group_id, begins=True)
+        filtered = summary.filtered | {Reason.STALE_SIGNAL.value: too_late.subscriptions}
+        summary = structs.replace(summary, matched=0, filtered=filtered)
     yield Output(subjects.matched(summary.influencer_id), summary, f"{summary.group_id}.matched", summary.group_id)
 
 

@@ -24,4 +24,8 @@ EXITS_OWED = Gauge("vibe_exits_owed", "Owed exits that wait for their next try i
 OLDEST_EXIT = Gauge("vibe_oldest_exit_seconds", "How long the oldest of them is owed, in the log's time")
 EXIT_ROUNDS = Counter("vibe_exit_rounds_total", "Rounds of tries made, by whether there was a book", ["book"])
 
+EXPIRED_GROUPS = Counter(
+    "vibe_groups_expired_total", "Groups that only open and came too late for every subscription", ["venue"]
+)
+
 RESOLVED = Counter("vibe_markets_resolved_total", "Markets resolved for good")

@@ -132,6 +132,24 @@ class ExecutionRequested(Struct, frozen=True, kw_only=True, omit_defaults=True):
     exit: ExitTry | None = None
 
 
+@stored("group.expired")
+class GroupExpired(Event, frozen=True, kw_only=True):
+    """A group that only opens came too late for every subscription that wanted it: none of them is asked.
+
+    `subscriptions` would have been asked; the group is `age_ms` old, and `limit_ms` is the most that any of them takes.
+    """
+
+    group_id: str
+    quote_id: str
+    influencer_id: str
+    venue: Venue
+    asset: str
+    subscriptions: int
+    age_ms: int
+    limit_ms: int
+    expired_at: int
+
+
 @stored("group.matched")
 class GroupMatched(Event, frozen=True, kw_only=True):
     """The fan-out of one group: how many subscriptions asked for it, how many were filtered, and why."""

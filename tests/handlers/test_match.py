@@ -8,6 +8,7 @@ from domain.events import (
     Action,
     CopyRequested,
     GroupClosed,
+    GroupExpired,
     GroupMatched,
     GroupRequested,
     QuoteCaptured,
@@ -102,6 +103,27 @@ def test_a_reducing_group_matches_subscriptions_that_open_no_positions() -> None
         "more-2": "SUBSCRIPTION_CLOSED",
     }
     assert summary.filtered == {"SUBSCRIPTION_INACTIVE": 1}
+
+
+def test_a_group_that_only_opens_and_is_too_old_for_everybody_is_one_event() -> None:
+    hasty = subscription(1, limits='{"max_signal_age_ms":90000}')
+    lane = Folding(Match(configured([*LINES, hasty])))
+    late = NOW + 600_001 * 1_000_000
+    expired, summary = lane.when(CAPTURED, now=late)
+    assert isinstance(expired, GroupExpired)
+    assert (expired.subscriptions, expired.age_ms, expired.limit_ms, expired.expired_at) == (2, 600_001, 600_000, late)
+    assert (summary.matched, summary.filtered["STALE_SIGNAL"]) == (0, 2)
+    assert [output.id for output in lane.outputs] == ["g.expired", "g.matched"]
+    _, *requests, summary = lane.when(CAPTURED, now=NOW + 90_001 * 1_000_000)
+    assert (len(requests), summary.matched) == (2, 2), "one of them takes it: each decides for itself"
+
+
+def test_a_group_that_reduces_is_requested_however_old_it_is() -> None:
+    closing = structs.replace(GROUP, action=Action.CLOSE, trade_side=TradeSide.SELL, before_micros=5, after_micros=0)
+    lane = Folding(Match(configured()))
+    *_, summary = lane.when(structs.replace(CAPTURED, group=closing), now=NOW + 10**15)
+    assert summary.matched > 0
+    assert not any(isinstance(output.event, GroupExpired) for output in lane.outputs)
 
 
 def test_a_failed_quote_leads_to_requests_too() -> None:
