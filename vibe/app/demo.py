@@ -97,12 +97,16 @@ def configuration() -> Iterable[str]:
 
 
 def log_time(settings: Settings) -> int:
-    """Now (ns) on the clock of the log: a demo's log has the time of its scenario, every other one the real time."""
+    """Now (ns) on the clock of the log: a demo's log has the time of its scenario, which stands still while the demo
+    does not run; every other log has the real time."""
     path = _path(settings.data_dir)
     if (settings.nats_url and settings.dsn) or not path.is_file():
         return time.time_ns()
-    reached = msgspec.json.decode(path.read_bytes(), type=Scenario).reached_ns
-    return time.time_ns() if reached is None else reached
+    found = msgspec.json.decode(path.read_bytes(), type=Scenario)
+    if found.reached_ns is None or found.offset_ns is None:
+        return time.time_ns() if found.reached_ns is None else found.reached_ns
+    # While the demo runs, what is stored is a little ahead of its clock.
+    return min(time.time_ns() + found.offset_ns, found.reached_ns)
 
 
 class ScenarioClock:

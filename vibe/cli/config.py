@@ -14,7 +14,7 @@ from handlers.live.event_codec import codec
 from handlers.services.config_file import line_of
 from handlers.services.config_import import Imported, configured_events, export_lines, import_lines
 from streams import topology
-from vibe.app.clock import Clock
+from vibe.app.demo import log_time
 from vibe.app.settings import Settings
 from vibe.cli.command import AtLeastOne, Json, run_command
 from vibe.cli.config_rendering import show_configuration
@@ -88,7 +88,7 @@ async def run_config_import(settings: Settings, file: Path, actor: str, json: bo
                 at.connection,
                 lines,
                 actor=actor,
-                now=Clock()(),
+                now=log_time(settings),
                 bankroll_micros=settings.bankroll_micros,
                 progress=progress,
             )

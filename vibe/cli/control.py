@@ -10,7 +10,7 @@ from domain.events import ControlState, ControlTarget
 from handlers.live.configuration import directory_at
 from handlers.live.event_codec import codec
 from handlers.services.config_import import store_control
-from vibe.app.clock import Clock
+from vibe.app.demo import log_time
 from vibe.app.settings import Settings
 from vibe.cli.command import Json, run_command
 from vibe.cli.connections import open_connections
@@ -108,7 +108,7 @@ async def run_control(
             name = "subscriber" if target is ControlTarget.BREAKERS else target.value
             raise CommandError(f"{name} {key!r} is not configured; vibe config show lists every {name}")
         who = actor or getpass.getuser()
-        sequence = await store_control(at.connection, target, key, state, actor=who, note=note, now=Clock()())
+        sequence = await store_control(at.connection, target, key, state, actor=who, note=note, now=log_time(settings))
     if json:
         print_json({"target": target.value, "id": key, "state": state.value, "actor": who, "config_sequence": sequence})
     else:

@@ -2,6 +2,7 @@
 
 import getpass
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from cyclopts import App
@@ -14,7 +15,7 @@ from streams import dead_letters
 from streams.connection import Connection
 from streams.dead_letters import DeadLetter, payload_of
 from streams.errors import RefusedError
-from vibe.app.clock import Clock
+from vibe.app.demo import log_time
 from vibe.app.settings import Settings
 from vibe.app.wiring import FOLDS
 from vibe.cli.command import Json, run_command
@@ -141,6 +142,7 @@ async def run_show(settings: Settings, number: int, json: bool) -> int:
 
 async def run_retry(settings: Settings, numbers: Sequence[int], everything: bool, stage: str | None, json: bool) -> int:
     """Exit code 1 when one of them cannot be retried; the others are."""
+    now = partial(log_time, settings)
     async with open_connections(settings, json=json) as at:
         if everything:
             found = await dead_letters.dead_letters(at.connection, codec(), stage)
@@ -151,7 +153,12 @@ async def run_retry(settings: Settings, numbers: Sequence[int], everything: bool
         for one in chosen:
             try:
                 sequence = await dead_letters.retry(
-                    at.connection, codec(), one, frozenset(FOLDS), actor=getpass.getuser(), now=Clock()
+                    at.connection,
+                    codec(),
+                    one,
+                    frozenset(FOLDS),
+                    actor=getpass.getuser(),
+                    now=now,
                 )
                 done.append({"number": one.sequence, "retry": sequence, "error": None})
             except RefusedError as error:
@@ -166,7 +173,7 @@ async def run_drop(settings: Settings, numbers: Sequence[int], why: str, json: b
         for one in await _named(at.connection, numbers):
             try:
                 sequence = await dead_letters.drop(
-                    at.connection, codec(), one, why=why, actor=getpass.getuser(), now=Clock()
+                    at.connection, codec(), one, why=why, actor=getpass.getuser(), now=partial(log_time, settings)
                 )
                 done.append({"number": one.sequence, "drop": sequence, "error": None})
             except RefusedError as error:

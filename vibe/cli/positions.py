@@ -9,7 +9,7 @@ from domain.events import ControlState, ControlTarget
 from handlers.live.configuration import directory_at
 from handlers.live.event_codec import codec
 from handlers.services.config_import import store_control
-from vibe.app.clock import Clock
+from vibe.app.demo import log_time
 from vibe.app.settings import Settings
 from vibe.cli.command import Json, run_command
 from vibe.cli.connections import open_connections
@@ -52,7 +52,13 @@ async def run_close(
         what = f"subscriber:{subscriber}" + (f" {market}" if market else "")
         who = actor or getpass.getuser()
         sequence = await store_control(
-            at.connection, ControlTarget.POSITIONS, what, ControlState.CLOSED, actor=who, note=note, now=Clock()()
+            at.connection,
+            ControlTarget.POSITIONS,
+            what,
+            ControlState.CLOSED,
+            actor=who,
+            note=note,
+            now=log_time(settings),
         )
     if json:
         print_json({"subscriber_id": subscriber, "market": market, "actor": who, "config_sequence": sequence})
