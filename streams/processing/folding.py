@@ -1,11 +1,12 @@
 """Folding: what a lane's input, retried dead letters, outcomes of effects and ticks lead to.
 
 Each of them changes the state at once and becomes an `Outcome` for the loop to commit. An event that cannot be handled
-is stored in DEAD with the reason, and the lane goes on.
+is stored in DEAD with the reason, and the lane goes on. So is one whose outputs cannot be folded: it has no outputs
+then, and the lane loads its state again, because a part of it may have been folded.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Generic, TypeVar
 
@@ -37,9 +38,16 @@ it."""
 _TICK_RETRIES = RetryPolicy(first_delay=1.0, longest_delay=60.0)
 
 
+class StateBrokenError(Exception):
+    """Outputs could not be folded, and a part of them may be in the state: it has to be loaded again."""
+
+
 class Folder(Generic[S]):
     """Folds what one loaded lane reads. `dead_lettered` is set when an event went to DEAD: the checkpoint must then
-    move past it though the event has no output; the loop clears it."""
+    move past it though the event has no output; the loop clears it.
+
+    `unfoldable` has the ids of the dead letters of events whose outputs cannot be folded, over all loads of the lane.
+    """
 
     def __init__(
         self,
@@ -50,6 +58,7 @@ class Folder(Generic[S]):
         loaded: LoadedLane[S],
         clock: Callable[[], int],
         stop: asyncio.Event,
+        unfoldable: set[str],
     ) -> None:
         self._connection = connection
         self._codec = codec
@@ -64,6 +73,8 @@ class Folder(Generic[S]):
         self._lane = lane.name
         self._ticks_from = _now() + _SETTLE_SECONDS
         self._tick_backoff = Backoff(_TICK_RETRIES)
+        self._intents_from = 0.0
+        self._unfoldable = unfoldable
         self.dead_lettered = False
 
     @property
@@ -82,11 +93,32 @@ class Folder(Generic[S]):
         """Dead letters that operators retry: handled like input, with their own position in the checkpoint."""
         return [await self._fold_retry(request) for request in requests]
 
-    def fold_effects(self, results: Sequence[list[Output]]) -> list[Outcome]:
+    async def fold_effects(self, results: Sequence[list[Output]]) -> list[Outcome]:
         """What effects came back with."""
         for outputs in results:
-            self._state.evolve(outputs)
+            await self._evolve_alone("outcome of an effect", outputs)
         return [Outcome(0, outputs) for outputs in results]
+
+    async def intents(self) -> Mapping[str, Callable[[], Awaitable[list[Output]]]] | None:
+        """The stage's open intents; None when it failed to name them, which is a dead letter, and for a while after."""
+        if _now() < self._intents_from:
+            return None
+        try:
+            found = self._stage.intents(self._state.value)
+            self._intents_from = 0.0
+            return found
+        except Exception as error:
+            self._log.exception("intents.failed")
+            self._intents_from = _now() + _TICK_RETRIES.first_delay
+            await self._dead_letter_call("listing the intents", error)
+            return None
+
+    async def report_failures(self) -> None:
+        """Dead-letter what could not be folded of the events that are stored in the output stream."""
+        for stored, index, error in self._state.take_failures():
+            await self._dead_letter(self._stage.writes.name, stored, index, f"not folded into the state: {error}")
+        for place, failure in self._state.take_calls():
+            await self._dead_letter_call(place, failure)
 
     async def fold_tick(self) -> list[Outcome]:
         """What time alone leads to. A tick that fails is one dead letter for each kind of failure, and is tried again
@@ -98,16 +130,20 @@ class Folder(Generic[S]):
         except Exception as error:
             self._log.exception("tick.failed")
             self._ticks_from = _now() + self._tick_backoff.next_delay()
-            await self._dead_letter_tick(error)
+            await self._dead_letter_call("a tick", error)
             return []
+        await self._evolve_alone("a tick", outputs)
         self._tick_backoff.reset()
-        self._state.evolve(outputs)
         return [Outcome(0, outputs)] if outputs else []
 
     def seconds_until_tick(self) -> float | None:
-        """How long the loop may wait for input before a tick is due; None when none is."""
+        """How long the loop may wait for input before a tick is due, or the intents are to be listed again after a
+        failure; None when neither is."""
         due = self._stage.due(self._state.value)
-        return None if due is None else max(0.0, (due - self._clock()) / 1e9, self._ticks_from - _now())
+        times = [] if due is None else [max(0.0, (due - self._clock()) / 1e9, self._ticks_from - _now())]
+        if self._intents_from:
+            times.append(max(0.0, self._intents_from - _now()))
+        return min(times, default=None)
 
     async def _fold_commit(self, stored: Stored, events: Sequence[Recorded]) -> Outcome:
         done, config, again = 0, self._stage.config_sequence(), None
@@ -133,7 +169,14 @@ class Folder(Generic[S]):
         outputs: list[Output] = []
         for event in events:
             made = await self._handle(stored, event, suffix, again_as_of=again_as_of)
-            self._state.evolve(made[max(0, done - len(outputs)) :])
+            try:
+                self._state.evolve(made[max(0, done - len(outputs)) :])
+            except Exception as error:
+                self._log.exception("outputs.not_folded", at=event.at)
+                reason = f"its outputs cannot be folded: {type(error).__name__}: {error}"
+                await self._dead_letter(event.stream, stored, event.index, reason, suffix)
+                self._unfoldable.add(f"{event.at}{suffix}")
+                raise StateBrokenError(reason) from error
             outputs += made
         return outputs
 
@@ -189,6 +232,9 @@ class Folder(Generic[S]):
         """The outputs of an event, each with its cause; none when it had to be dead-lettered. With `again_as_of`, a
         CONFIG sequence, some of them are stored already and the stage must return the same ones."""
         stage, state = self._stage, self._state.value
+        if f"{event.at}{suffix}" in self._unfoldable:
+            self.dead_lettered = True
+            return []
         try:
             if again_as_of is not None:
                 outputs = list(await stage.handle_again(state, event, self._clock(), again_as_of))
@@ -202,9 +248,19 @@ class Folder(Generic[S]):
             await self._dead_letter(event.stream, stored, event.index, f"{type(error).__name__}: {error}", suffix)
         return []
 
-    async def _dead_letter_tick(self, error: Exception) -> None:
+    async def _evolve_alone(self, what: str, outputs: Sequence[Output]) -> None:
+        """Fold outputs that belong to no input; what cannot be folded is a dead letter, and not stored."""
+        try:
+            self._state.evolve(outputs)
+        except Exception as error:
+            self._log.exception("outputs.not_folded", of=what)
+            await self._dead_letter_call(f"folding the outputs of {what}", error)
+            raise StateBrokenError(f"{type(error).__name__}: {error}") from error
+
+    async def _dead_letter_call(self, what: str, error: Exception) -> None:
+        """One dead letter for each kind of failure of what a stage does without an input."""
         reason = f"{type(error).__name__}: {error}"
-        kind = f"{self._stage.name}:tick:{self._lane}:{blake2b(reason.encode(), digest_size=8).hexdigest()}"
+        kind = f"{self._stage.name}:tick:{self._lane}:{blake2b(f'{what}:{reason}'.encode(), digest_size=8).hexdigest()}"
         await retry_forever(
             lambda: dead_letter(
                 self._connection,
@@ -213,7 +269,7 @@ class Folder(Generic[S]):
                 sequence=0,
                 subject=f"{TICK_PREFIX}{self._lane}",
                 payload=b"",
-                error=f"a tick of lane {self._lane} failed: {reason}; see the log of the stage for where",
+                error=f"{what} of lane {self._lane} failed: {reason}; see the log of the stage for where",
                 now=self._clock(),
                 dead_id=kind,
             ),

@@ -31,6 +31,18 @@ class LaneState(Generic[S]):
         self.sequence = sequence
         self.stored = stored
         self.folded = 0
+        self._failures: list[tuple[Stored, int, str]] = []
+        self._calls: list[tuple[str, Exception]] = []
+
+    def take_failures(self) -> list[tuple[Stored, int, str]]:
+        """The stored events that could not be folded since the last call: message, place in it, reason."""
+        taken, self._failures = self._failures, []
+        return taken
+
+    def take_calls(self) -> list[tuple[str, Exception]]:
+        """What else the stage failed to do since the last call, and why."""
+        taken, self._calls = self._calls, []
+        return taken
 
     def replay(self, batch: Sequence[Stored]) -> None:
         """Fold every event of a batch of the output stream."""
@@ -53,7 +65,11 @@ class LaneState(Generic[S]):
     def on_stored(self, output: Output, sequence: int) -> None:
         """An output that was folded already is stored now."""
         self.stored = sequence
-        self._stage.stored(self.value, output, sequence)
+        try:
+            self._stage.stored(self.value, output, sequence)
+        except Exception as error:
+            self._log.exception("stored.failed", output=output.id)
+            self._calls.append(("noting what is stored", error))
 
     def _evolve_stored(self, stored: Stored, types: frozenset[str] | None) -> None:
         stream = self._stage.writes.name
@@ -64,5 +80,9 @@ class LaneState(Generic[S]):
             self._log.error("state.unreadable", at=f"{stream}:{stored.sequence}", error=str(error))
             return
         for event in events:
-            self._stage.evolve(self.value, event.data, stored.sequence)
+            try:
+                self._stage.evolve(self.value, event.data, stored.sequence)
+            except Exception as error:
+                self._log.exception("state.not_folded", at=event.at)
+                self._failures.append((stored, event.index, f"{type(error).__name__}: {error}"))
         self.folded += len(events)

@@ -20,7 +20,7 @@ from streams.envelope import Codec
 from streams.errors import LogError, RefusedError
 from streams.processing.commit import INSTANCE, FencedError, Outcome
 from streams.processing.effects import EffectRunner
-from streams.processing.folding import Folder
+from streams.processing.folding import Folder, StateBrokenError
 from streams.processing.loading import LaneLoader, LoadedLane
 from streams.processing.part_saver import PartSaver
 from streams.processing.snapshot_saver import SnapshotSaver
@@ -90,6 +90,7 @@ class LaneWorker(Generic[S]):
         self._on_step = on_step
         self._wake = asyncio.Event()
         self._log = log.bind(stage=stage.name, lane=lane.name)
+        self._unfoldable = set[str]()
         self.loaded = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -126,6 +127,10 @@ class LaneWorker(Generic[S]):
                 except FencedError as error:
                     metrics.FENCED.labels(self._stage.name).inc()
                     self._log.warning("lane.fenced", why=str(error))
+                except StateBrokenError as error:
+                    delay = backoff.next_delay()
+                    self._log.error("lane.reloaded", why=str(error), in_seconds=delay)
+                    await asyncio.wait({stopper}, timeout=delay)
                 except LogError as error:
                     if progressed:
                         backoff.reset()
@@ -144,7 +149,7 @@ class LaneWorker(Generic[S]):
 
     async def _work(self, loaded: LoadedLane[S], stop: asyncio.Event) -> None:
         stage, lane, connection = self._stage, self._lane, self._connection
-        folder = Folder(connection, self._codec, stage, lane, loaded, self._clock, stop)
+        folder = Folder(connection, self._codec, stage, lane, loaded, self._clock, stop, self._unfoldable)
         effects = EffectRunner(self._wake)
         saver: SnapshotSaver[S] | PartSaver[S] = SnapshotSaver(connection, stage, lane, loaded)
         if stage.saved_in_parts:
@@ -188,7 +193,9 @@ class _Loop(Generic[S]):
         """Until `stop`; everything that was read is committed then. Raises FencedError and LogError."""
         loaded, folder, read_batch = self._loaded, self._folder, self._settings.read_batch
         while not stop.is_set():
-            self._effects.start(self._stage.intents(loaded.state.value))
+            await folder.report_failures()
+            if (intents := await folder.intents()) is not None:
+                self._effects.start(intents)
             await self._wait()
             await self._gather(stop)
             if self._in_flight is not None and (self._in_flight.done() or loaded.input.waiting < read_batch):
@@ -203,7 +210,7 @@ class _Loop(Generic[S]):
             outcomes = [
                 *await folder.fold_retries(requests),
                 *await folder.fold_input(batch),
-                *folder.fold_effects(self._effects.take()),
+                *await folder.fold_effects(self._effects.take()),
                 *await folder.fold_tick(),
             ]
             self._on_step("folded")

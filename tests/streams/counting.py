@@ -37,6 +37,10 @@ from streams.topology import GROUPS, SIGNALS
 BURST = 2_500
 
 
+class Killed(BaseException):
+    """Ends a worker at once, as `kill -9` would: no guard of the processor catches it."""
+
+
 class Given(Struct, frozen=True):
     """The input. `number` is unique, and rises within a key."""
 

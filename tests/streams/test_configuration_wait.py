@@ -21,6 +21,7 @@ from tests.streams.counting import (
     Fetched,
     Fetching,
     Given,
+    Killed,
     Ticked,
     Wanted,
     Workers,
@@ -171,13 +172,13 @@ class ManyTicks(Following):
     def stored(self, state: Counts, output: Output, sequence: int) -> None:
         self._left -= 1
         if not self._left:
-            raise SystemError("kill -9")
+            raise Killed
 
 
 async def test_every_part_of_a_long_tick_names_the_configuration(log: Connection) -> None:
     await feed_in(log, [Given("a", 1)])
     worker = LaneWorker(log, CODEC, ManyTicks(5, dies_after=1 + 999), LANE, time.time_ns)
-    with pytest.raises(SystemError):
+    with pytest.raises(Killed):
         await asyncio.wait_for(worker.run(asyncio.Event()), 20)
     assert len(await written(log)) == 1 + 999
     assert (await checkpoints(log, 1))["00-63"].config_sequence == 5

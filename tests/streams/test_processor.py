@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -26,6 +26,7 @@ from tests.streams.counting import (
     Fetched,
     Fetching,
     Given,
+    Killed,
     Ticked,
     Ticking,
     Wanted,
@@ -297,6 +298,109 @@ async def test_a_tick_that_fails_is_dead_lettered_once_and_the_lane_goes_on(log:
         await dead_letters.retry(log, CODEC, found, frozenset({"counting"}), actor="ops", now=time.time_ns)
 
 
+class Unfoldable(Counting):
+    """What it makes of input 3 cannot be folded, and half of it is folded before that shows."""
+
+    def evolve(self, state: Counts, event: Any, sequence: int) -> None:
+        super().evolve(state, event, sequence)
+        if isinstance(event, Counted) and event.number == 3:
+            raise ZeroDivisionError("a bug in the fold")
+
+
+async def test_outputs_that_cannot_be_folded_are_one_dead_letter_and_the_lane_goes_on(log: Connection) -> None:
+    inputs = plain(6, keys=1)
+    await feed_in(log, inputs)
+    async with Workers(log, Unfoldable(), time.time_ns):
+        events = await drained(log, 5)
+        await feed_in(log, plain(1, keys=1, first=7))
+        events = await drained(log, 6)
+    each_once_in_order(events, [given for given in plain(7, keys=1) if given.number != 3])
+    (dead,) = await dead_lettered(log)
+    assert (dead.stream, dead.sequence, dead.index) == ("SIGNALS", 3, 0)
+    assert dead.error == "its outputs cannot be folded: ZeroDivisionError: a bug in the fold"
+    await positions_are_right(log, plain(7, keys=1), 1, 1)
+
+
+class UnfoldableTick(Ticking):
+    """The output of its tick cannot be folded so many times."""
+
+    failures = 1
+
+    def evolve(self, state: Counts, event: Any, sequence: int) -> None:
+        if isinstance(event, Ticked) and self.failures:
+            self.failures -= 1
+            raise ZeroDivisionError("a bug in the fold")
+        super().evolve(state, event, sequence)
+
+
+async def test_what_a_tick_leads_to_and_cannot_be_folded_is_a_dead_letter_and_is_not_stored(log: Connection) -> None:
+    inputs = plain(4, keys=2)
+    await feed_in(log, inputs)
+    async with Workers(log, UnfoldableTick(1), time.time_ns):
+        events = await drained(log, 4 + 2)
+    assert sorted(event.data.key for event in events if isinstance(event.data, Ticked)) == ["key-0", "key-1"]
+    each_once_in_order(events, inputs)
+    (dead,) = await dead_lettered(log)
+    assert "folding the outputs of a tick of lane 00-63 failed: ZeroDivisionError: a bug in the fold" in dead.error
+
+
+class Forgetful(Fetching):
+    """It fails to name its intents, and to note that its outputs are stored, so many times."""
+
+    def __init__(self, fetch: Callable[[Wanted], Awaitable[int]]) -> None:
+        super().__init__(fetch)
+        self.failing_intents = self.failing_stored = 1
+
+    def intents(self, state: Counts) -> Mapping[str, Callable[[], Awaitable[list[Output]]]]:
+        if self.failing_intents and state.wanted:
+            self.failing_intents -= 1
+            raise ZeroDivisionError("a bug in the intents")
+        return super().intents(state)
+
+    def stored(self, state: Counts, output: Output, sequence: int) -> None:
+        if self.failing_stored and isinstance(output.event, Counted):
+            self.failing_stored -= 1
+            raise ZeroDivisionError("a bug about what is stored")
+        super().stored(state, output, sequence)
+
+
+async def test_intents_and_stored_outputs_that_fail_are_dead_letters_and_the_lane_goes_on(log: Connection) -> None:
+    async def fetch(wanted: Wanted) -> int:
+        return 1
+
+    await feed_in(log, [Given("a", 1), Given("a", 2, "intent"), Given("a", 3)])
+    async with Workers(log, Forgetful(fetch), time.time_ns):
+        events = await drained(log, 4)
+        dead = await settled(lambda: dead_lettered(log), lambda found: len(found) == 2)
+    assert sorted(type(event.data).__name__ for event in events) == ["Counted", "Counted", "Fetched", "Wanted"]
+    errors = " ".join(sorted(each.error for each in dead))
+    assert "listing the intents of lane 00-63 failed: ZeroDivisionError: a bug in the intents" in errors
+    assert "noting what is stored of lane 00-63 failed" in errors
+
+
+class UnfoldableLog(Counting):
+    """It cannot fold what is stored of input 2."""
+
+    def evolve(self, state: Counts, event: Any, sequence: int) -> None:
+        if isinstance(event, Counted) and event.number == 2 and sequence:
+            raise ZeroDivisionError("a bug in the fold")
+        super().evolve(state, event, sequence)
+
+
+async def test_a_stored_event_that_cannot_be_folded_is_a_dead_letter_and_the_lane_loads(log: Connection) -> None:
+    inputs = plain(4, keys=1)
+    await feed_in(log, inputs[:3])
+    async with Workers(log, Counting(), time.time_ns):
+        await drained(log, 3)
+    async with Workers(log, UnfoldableLog(), time.time_ns):
+        await feed_in(log, inputs[3:])
+        events = await drained(log, 4)
+        (dead,) = await settled(lambda: dead_lettered(log), bool)
+    each_once_in_order(events, inputs)
+    assert dead.stream == "GROUPS"
+    assert dead.error == "not folded into the state: ZeroDivisionError: a bug in the fold"
+
+
 async def test_outputs_for_more_than_one_batch(log: Connection) -> None:
     inputs = [Given("a", 1), Given("a", 2, "burst"), Given("b", 3), Given("b", 4, "burst"), Given("a", 5)]
     await feed_in(log, inputs)
@@ -354,7 +458,7 @@ class FanOut(Counting):
     def stored(self, state: Counts, output: Output, sequence: int) -> None:
         self._stored += 1
         if self._stored == self._dies_after:
-            raise SystemError("kill -9")
+            raise Killed
 
 
 async def test_what_is_stored_in_parts_keeps_the_configuration_it_was_begun_with(log: Connection) -> None:
@@ -368,7 +472,7 @@ async def test_what_is_stored_in_parts_keeps_the_configuration_it_was_begun_with
     dying = asyncio.create_task(worker.run(asyncio.Event()))
     await worker.loaded.wait()
     await feed_in(log, [Given("k", 1)])
-    with pytest.raises(SystemError):
+    with pytest.raises(Killed):
         await asyncio.wait_for(dying, 20)
     async with Workers(log, FanOut(2), time.time_ns):
         events = await drained(log, 1500)
