@@ -23,7 +23,7 @@ from gateways.embedded.postgres_server import PostgresServer
 from gateways.embedded.server import Progress, Server
 from gateways.embedded.timing import Timing
 
-__all__ = ["Addresses", "ServerError", "Timing", "servers"]
+__all__ = ["Addresses", "ServerError", "Timing", "running_servers", "servers"]
 
 DEFAULT = Timing()
 
@@ -78,6 +78,27 @@ async def servers(
             monitor_url=None if nats_url else f"http://{HOST}:{monitor}",
             owned=running.owned,
         )
+
+
+def running_servers(data_dir: Path) -> Addresses | None:
+    """Where the servers are that another process runs for this data folder, whether they answer or not; None when no
+    process runs them."""
+    folder = Folder(data_dir)
+    if not folder.lock.exists():
+        return None
+    with folder.try_lock() as unowned:
+        if unowned:
+            return None
+    running = folder.read().servers
+    if NatsServer.name not in running or PostgresServer.name not in running or not folder.password.exists():
+        return None
+    client, monitor = running[NatsServer.name].ports
+    return Addresses(
+        nats_url=f"nats://{HOST}:{client}",
+        postgres_dsn=PostgresServer(folder).dsn(running[PostgresServer.name].ports[0]),
+        monitor_url=f"http://{HOST}:{monitor}",
+        owned=False,
+    )
 
 
 def _ignore(_: str) -> None:

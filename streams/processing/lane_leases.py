@@ -59,6 +59,12 @@ class LeaseTable(Struct):
     layout: int = 0
 
 
+async def lease_table(connection: Connection, stage: str) -> LeaseTable:
+    """The lease table of a stage as it is now; empty when no instance has ever run it."""
+    found = await last(connection, LEASES.name, f"leases.{token(stage)}")
+    return msgspec.json.decode(found.payload, type=LeaseTable) if found is not None else LeaseTable()
+
+
 class Heartbeats:
     """How long each instance's counter has not changed, by this observer's clock, while it was reading the table."""
 

@@ -33,6 +33,12 @@ class OwnServer:
     def port(self) -> int:
         return self._port
 
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        assert self._process is not None
+        return self._process.pid
+
     async def start(self) -> None:
         """Start it and wait until JetStream answers."""
         store = self._folder / "nats"

@@ -38,6 +38,7 @@ VALID: dict[str, tuple[str, ...]] = {
     "dead retry": ("1",),
     "dead show": ("1",),
     "demo": ("--seconds", "1"),
+    "doctor": (),
     "export": ("ledger", "--format", "csv", "--out", "-"),
     "health": ("--url", "http://127.0.0.1:9/healthz"),
     "influencer show": ("whale-1",),

@@ -27,3 +27,16 @@ def exclusive(data_dir: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def in_use(data_dir: Path) -> bool:
+    """Whether a `vibe up` or `vibe demo` holds the lock of the folder."""
+    path = data_dir / "up.lock"
+    if not path.exists():
+        return False
+    with path.open("rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False

@@ -34,7 +34,13 @@ def configure_logging(level: str, form: str) -> None:
 
 
 async def serve_health(host: str, port: int, health: Health) -> web.AppRunner:
-    """GET /healthz and /metrics on a port; the caller cleans the runner up."""
+    """GET /livez, /readyz (also as /healthz) and /metrics on a port; the caller cleans the runner up.
+
+    Liveness asks for nothing but an answer: a server that is away must not restart every process that waits for it.
+    """
+
+    async def livez(_: web.Request) -> web.Response:
+        return web.json_response({"ok": True})
 
     async def healthz(_: web.Request) -> web.Response:
         state = health()
@@ -45,7 +51,8 @@ async def serve_health(host: str, port: int, health: Health) -> web.AppRunner:
         return web.Response(body=body, headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST})
 
     app = web.Application()
-    app.add_routes([web.get("/healthz", healthz), web.get("/metrics", metrics)])
+    app.add_routes([web.get(path, healthz) for path in ("/healthz", "/readyz")])
+    app.add_routes([web.get("/livez", livez), web.get("/metrics", metrics)])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, host, port).start()

@@ -34,6 +34,7 @@ from streams.processing.stage_runner import StageRunner
 from streams.subjects import lanes
 from vibe.app.clock import Clock
 from vibe.app.collector import Collector
+from vibe.app.dependencies import dependencies_of
 from vibe.app.settings import Settings
 
 log = structlog.get_logger()
@@ -93,6 +94,8 @@ class Process:
         for live in self._live:
             self._resources.push_async_callback(live.close)
             await live.start()
+        uses_postgres = "projections" in self._stages
+        self._dependencies = dependencies_of(self._connection, self._postgres_dsn if uses_postgres else None)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -101,7 +104,8 @@ class Process:
     @property
     def problems(self) -> list[str]:
         """What keeps the process from working as it should, one text each for the operator."""
-        return [problem for quotes in self._quotes.values() if (problem := quotes.problem) is not None]
+        blind = [problem for quotes in self._quotes.values() if (problem := quotes.problem) is not None]
+        return [*self._dependencies.problems, *blind]
 
     async def run(self, clock: Clock, stop: asyncio.Event, on_ready: Callable[[], None] = lambda: None) -> None:
         """Run every stage until `stop`; the first one that fails for good takes the process with it."""
@@ -112,6 +116,7 @@ class Process:
         ingests = await self._ingest(clock, self._input_over) if "ingest" in self._stages else []
         collector = Collector()
         announcer = asyncio.create_task(self._announce(on_ready, collector))
+        asking = asyncio.create_task(self._dependencies.run())
         self._ingests = [asyncio.create_task(ingest) for ingest in ingests]
         tasks = [*self._ingests, *(asyncio.create_task(work) for work in works)]
         if ingests:
@@ -120,10 +125,9 @@ class Process:
         try:
             await asyncio.gather(*tasks)
         finally:
-            announcer.cancel()
-            for task in tasks:
+            for task in (*tasks, announcer, asking):
                 task.cancel()
-            await asyncio.gather(*tasks, announcer, return_exceptions=True)
+            await asyncio.gather(*tasks, announcer, asking, return_exceptions=True)
             log.info("process.stopped", longest_collection_ms=round(collector.longest_seconds * 1_000, 1))
 
     async def end_input(self) -> None:

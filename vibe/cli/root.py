@@ -22,6 +22,7 @@ COMMANDS = {
     "run": ("run:run", "Run stages in this process."),
     "sandbox": ("sandbox:sandbox", "Both venues on this machine, with the real wire formats."),
     "health": ("run:health", "Ask a running `vibe run` whether it is healthy."),
+    "doctor": ("doctor:doctor", "Check dependencies, streams, read models, stages, clocks, disk and settings."),
     "config": ("config:app", "Influencers, subscribers, subscriptions and guardrails."),
     "control": ("control:app", "Switches for operators, in force from the next decision on."),
     "trace": ("trace:trace", "Where something came from and what it led to."),
