@@ -26,9 +26,10 @@ _PARTIAL_SECONDS = 86_400
 class Archive:
     """The files of one location, by names such as 'RAW/2026-11-20/...parquet'. All methods raise ArchiveError."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, setting: str = "VIBE_ARCHIVE_URL") -> None:
         """`url`: a folder (created if missing), or s3://bucket/prefix, gs://, az://, memory:///; credentials come
-        from the environment (AWS_ACCESS_KEY_ID, GOOGLE_SERVICE_ACCOUNT, ...)."""
+        from the environment (AWS_ACCESS_KEY_ID, GOOGLE_SERVICE_ACCOUNT, ...). Errors name the `setting` of the URL."""
+        self._setting = setting
         parts = urlsplit(url)
         self.url = url
         self.folder: Path | None = None
@@ -103,7 +104,7 @@ class Archive:
         except (BaseError, OSError, ValueError) as error:
             why = next(iter(str(error).splitlines()), type(error).__name__)
             raise ArchiveError(
-                f"archive {self.url}: {what}: {why}; check VIBE_ARCHIVE_URL and the permissions there"
+                f"archive {self.url}: {what}: {why}; check {self._setting} and the permissions there"
             ) from error
 
 

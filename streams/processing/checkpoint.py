@@ -71,12 +71,18 @@ def encode(checkpoint: Checkpoint, time_ns: int) -> bytes:
     return _CODEC.encode(checkpoint, id=checkpoint.commit, source=f"vibe/{checkpoint.stage}", time_ns=time_ns)
 
 
+def decode(stream: str, sequence: int, subject: str, payload: bytes) -> Checkpoint:
+    """The checkpoint in a stored message on a subject of checkpoints."""
+    checkpoint: Checkpoint = _CODEC.decode(stream, sequence, subject, payload)[0].data
+    return checkpoint
+
+
 async def load(connection: Connection, stream: str, subject: str) -> tuple[int, Checkpoint | None]:
     """The newest checkpoint on a subject and its own sequence, from the leader; (0, None) when there is none."""
     stored = await last(connection, stream, subject)
     if stored is None:
         return 0, None
-    return stored.sequence, _CODEC.decode(stream, stored.sequence, stored.subject, stored.payload)[0].data
+    return stored.sequence, decode(stream, *stored)
 
 
 class StoredCheckpoint(NamedTuple):

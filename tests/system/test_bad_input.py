@@ -16,6 +16,11 @@ VALID: dict[str, tuple[str, ...]] = {
     "archive query": ("SELECT 1",),
     "archive run": (),
     "archive status": (),
+    "backup drill": (),
+    "backup list": (),
+    "backup restore": (),
+    "backup run": (),
+    "backup verify": (),
     "bench decisions": (),
     "bench log": (),
     "bench pipeline": (),
@@ -63,7 +68,7 @@ VALID: dict[str, tuple[str, ...]] = {
 """Arguments of each command that it takes."""
 WITHOUT_DATA = {"bench decisions", "bench quotes", "health", "sandbox"}
 BENCHES = {name for name in VALID if name.startswith("bench ")}
-CREATING = {*BENCHES, "config import", "demo", "run", "streams apply", "up", "web"}
+CREATING = {*BENCHES, "backup restore", "config import", "demo", "run", "streams apply", "up", "web"}
 """Commands that make a data folder when there is none."""
 READING = sorted(VALID.keys() - WITHOUT_DATA - CREATING)
 

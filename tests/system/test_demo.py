@@ -376,6 +376,22 @@ async def test_lag_and_streams_of_a_finished_demo(twice: list[tuple[Path, Ended]
     )
 
 
+async def test_a_backup_of_a_finished_demo_passes_its_drill(twice: list[tuple[Path, Ended]]) -> None:
+    """Restored into a fresh folder: equal digests, all read models rebuilt, random decisions made again."""
+    folder, _ = twice[0]
+    taken = await vibe(folder, "backup", "run", "--json")
+    assert taken.code == 0, taken.err
+    drilled = await vibe(folder, "backup", "drill", "--traces", "5", "--json")
+    assert drilled.code == 0, drilled.out + drilled.err
+    report = drilled.json
+    assert report.keys() >= {"ok", "seconds", "streams", "digests_equal", "traces"}
+    assert report["ok"] is report["digests_equal"] is True
+    assert {one["name"]: one["messages"] for one in report["streams"]} == {
+        one["name"]: one["messages"] for one in taken.json["streams"]
+    }
+    assert [one["ok"] for one in report["traces"]] == [True] * 5
+
+
 async def test_a_demo_leaves_other_logs_alone(tmp_path: Path) -> None:
     written = tmp_path / "nats" / "jetstream" / "streams" / "RAW" / "msgs" / "1.blk"
     written.parent.mkdir(parents=True)

@@ -25,6 +25,7 @@ from pydantic import SecretStr
 
 from handlers.live.event_codec import codec
 from streams import topology
+from streams.archive.store import Archive
 from streams.connection import Connection
 from streams.dead_letters import dead_letters
 from streams.processing.lane_leases import DEAD_SECONDS, HEARTBEAT_SECONDS, lease_table
@@ -32,6 +33,8 @@ from streams.topology import HISTORY, STREAMS
 from vibe.app.dependencies import ask_nats
 from vibe.app.settings import Settings
 from vibe.app.wiring import FOLDS
+from vibe.backup.retention import taken_at
+from vibe.backup.sets import set_names
 
 CHECK_SECONDS = 4.0
 """How long one check may take: the answer is to be there within five seconds of the truth."""
@@ -41,6 +44,7 @@ FREE_FRACTION, FREE_BYTES = 0.05, 1 << 30
 """A disk with less free space than the larger of the two fails."""
 SERVER_CLOCK_SECONDS, VENUE_CLOCK_SECONDS = 1.0, 2.0
 """How far the clocks of servers and of venues may be off; a venue's answer states whole seconds."""
+OLDEST_BACKUP_HOURS = 26
 _STILL_SECONDS = 5.0
 """A read model that is behind and has not moved for this long does not follow."""
 
@@ -84,6 +88,7 @@ async def examine(at: Examined) -> list[Check]:
         ("read_models", _needs("a server", postgres and nats, lambda: _read_models(at))),
         ("stages", _needs("nats", nats, lambda: _stages(at))),
         ("dead_letters", _needs("nats", nats, lambda: _dead_letters(_known(nats)))),
+        ("backup", lambda: _backup(at.settings)),
         ("clock", _needs("nats", nats, lambda: _clock(_known(nats), postgres))),
         *((f"venue_{name}", _venue_question(at, url)) for name, url in _venues(at.settings)),
     ]
@@ -267,6 +272,23 @@ async def _dead_letters(connection: Connection) -> Finding:
     if waiting:
         return False, f"{len(waiting):,} wait for an operator; look at them: vibe dead list"
     return True, "none is open"
+
+
+async def _backup(settings: Settings) -> Finding:
+    """The age of the newest backup; on a system that has none yet, that it has none."""
+    if not _may_hold_backups(settings):
+        return True, "none yet; take one: vibe backup run"
+    names = await set_names(Archive(settings.backup, "VIBE_BACKUP_URL"))
+    if not names:
+        return False, f"{settings.backup} holds no complete backup; take one: vibe backup run"
+    hours = (time.time() - taken_at(names[-1]).timestamp()) / 3600
+    if hours > OLDEST_BACKUP_HOURS:
+        return False, f"the newest is {names[-1]}, {hours:,.0f} hours old; take one: vibe backup run"
+    return True, f"the newest is {names[-1]}"
+
+
+def _may_hold_backups(settings: Settings) -> bool:
+    return settings.backup_url is not None or Path(settings.backup).is_dir()
 
 
 async def _clock(connection: Connection, database: asyncpg.Pool[Any] | None) -> Finding:

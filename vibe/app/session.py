@@ -12,6 +12,7 @@ from typing import Any
 
 from handlers.services.config_import import import_lines
 from vibe.app import demo, pipeline_lag
+from vibe.app.daily_jobs import DailyJobs, in_a_process
 from vibe.app.folder_lock import exclusive
 from vibe.app.settings import Settings, polymarket_settings
 from vibe.app.supervisor import Supervisor
@@ -84,6 +85,8 @@ async def run_up(
             await unless_stopped(stop, _serving(system.supervisor))
             progress(web.line())
             progress(_addresses(system))
+            jobs = _daily_jobs(system)
+            stack.callback(jobs.cancel)
             over = asyncio.create_task(_never() if seconds is None else asyncio.sleep(seconds))
             await _watch(system, f"vibe up on {settings.hyperliquid_api_url}", stop, over, watch)
             late = {
@@ -160,6 +163,13 @@ async def _configure(system: RunningSystem, config: Path) -> None:
         raise BadConfigError(
             f"{config}: nothing was applied; {len(imported.bad)} bad lines\n" + "\n".join(map(str, imported.bad))
         )
+
+
+def _daily_jobs(system: RunningSystem) -> asyncio.Task[None]:
+    settings = system.settings
+    servers = {"VIBE_NATS_URL": system.addresses.nats_url, "VIBE_POSTGRES_DSN": system.addresses.postgres_dsn}
+    run = in_a_process(servers, settings.data_dir / "logs")
+    return asyncio.create_task(DailyJobs(settings.data_dir, settings.daily_jobs_at, run).run())
 
 
 async def _serving(supervisor: Supervisor) -> None:

@@ -28,6 +28,12 @@ class Settings(BaseSettings):
         int, Field(ge=0, description="memory from which on the embedded nats-server collects garbage sooner; 0 = off")
     ] = 512
     archive_url: str | None = Field(None, description="where closed days go: a folder, or s3://bucket/prefix and alike")
+    backup_url: str | None = Field(None, description="where backups go: a folder, or s3://bucket/prefix and alike")
+    backup_key_file: Path | None = Field(None, description="the key that encrypts backups; keep a copy elsewhere")
+    daily_jobs_at: Annotated[
+        str,
+        Field(pattern=r"^(([01]\d|2[0-3]):[0-5]\d|off)$", description="UTC time of `vibe up`'s archive run and backup"),
+    ] = "03:00"
     hyperliquid_ws_url: str = "wss://api.hyperliquid.xyz/ws"
     hyperliquid_api_url: str = "https://api.hyperliquid.xyz"
     hyperliquid_weight_per_minute: Annotated[
@@ -89,6 +95,14 @@ class Settings(BaseSettings):
     @property
     def archive(self) -> str:
         return self.archive_url or str(self.data_dir / "archive")
+
+    @property
+    def backup(self) -> str:
+        return self.backup_url or str(self.data_dir / "backup")
+
+    @property
+    def backup_key(self) -> Path:
+        return self.backup_key_file or self.data_dir / "backup.key"
 
 
 @lru_cache(maxsize=1)

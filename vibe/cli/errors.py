@@ -64,8 +64,10 @@ def _of_a_library(error: Exception) -> Failure | None:
     from vibe.app.folder_lock import FolderBusyError
     from vibe.app.session import BadConfigError
     from vibe.app.web_process import PortTakenError
+    from vibe.backup.errors import BackupError
 
     expected = (
+        BackupError,
         BadConfigError,
         FolderBusyError,
         LogError,

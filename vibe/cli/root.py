@@ -41,6 +41,7 @@ COMMANDS = {
     "streams": ("streams:app", "The streams of the event log."),
     "projections": ("projections:app", "The read models: list, rebuild from history, verify against it."),
     "archive": ("archive:app", "Closed days of the log as Parquet files."),
+    "backup": ("backup:app", "Encrypted backups: take, list, verify, restore, and try a restore."),
     "bench": ("bench:app", "How fast this machine is, beside the bare limits of the same run."),
 }
 """Where each command is (module of vibe.cli and attribute), and its line in `vibe --help`. Importing a command takes
