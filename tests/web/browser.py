@@ -54,6 +54,10 @@ class Browser:
         ) as answer:
             return Answered(answer.status, answer.headers.copy(), await answer.text())
 
+    def socket(self, path: str, headers: Mapping[str, str] = NOTHING) -> Any:
+        """A WebSocket with the cookies of this browser, for `async with`."""
+        return self._session.ws_connect(self.address + path, headers=dict(headers))
+
     async def get(self, path: str, **headers: str) -> Answered:
         return await self.ask("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
 

@@ -38,6 +38,8 @@ from vibe.web.problems import (
 )
 from vibe.web.routing import Answer, Call, Route, parameters
 from vibe.web.site import Site
+from vibe.web.updates import socket as live
+from vibe.web.updates.feed import Feed
 
 log = structlog.get_logger()
 
@@ -66,6 +68,13 @@ def application(site: Site, port: int, pages: Path) -> web.Application:
     app[SITE], app[COOKIE], app[CHECKS] = site, cookie, Checks(site, cookie, port)
     for path, route in paths():
         app.router.add_route(route.method, path, _handler(route))
+    updates = live.Updates(Feed(site), app[CHECKS])
+    app.router.add_get(live.PATH, updates.handle)
+
+    async def close_updates(_: web.Application) -> None:
+        await updates.close()
+
+    app.on_shutdown.append(close_updates)
     add_pages(app, pages)
     return app
 

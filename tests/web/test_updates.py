@@ -1,0 +1,180 @@
+"""Live updates: rows come once and in order, also after a cut; nobody gets them who may not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+
+from tests.web.browser import Browser
+from tests.web.conftest import Demo, Server
+from vibe.web.updates.client import MOST_ROWS, Made, Wanted
+from vibe.web.updates.topics import TOPICS
+
+
+class Live:
+    """One socket of live updates."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self.socket = socket
+
+    async def say(self, **message: Any) -> None:
+        await self.socket.send_str(json.dumps(message))
+
+    async def hear(self, seconds: float = 20) -> dict[str, Any]:
+        message = await self.socket.receive(timeout=seconds)
+        assert message.type is aiohttp.WSMsgType.TEXT, message
+        heard: dict[str, Any] = json.loads(message.data)
+        return heard
+
+    async def rows(self, count: int, seconds: float = 40) -> list[dict[str, Any]]:
+        """The next rows, at least so many."""
+        found: list[dict[str, Any]] = []
+        async with asyncio.timeout(seconds):
+            while len(found) < count:
+                frame = await self.hear(seconds)
+                assert "op" not in frame, frame
+                found += frame["rows"]
+        return found
+
+
+@asynccontextmanager
+async def live(browser: Browser, **headers: str) -> AsyncIterator[Live]:
+    async with browser.socket("/ws/v1/updates", headers) as socket:
+        yield Live(socket)
+
+
+def places(rows: list[dict[str, Any]]) -> list[tuple[int, int]]:
+    return [(row["seq"], row["index"]) for row in rows]
+
+
+async def test_rows_come_once_and_in_order_and_a_cut_loses_none(demo: Demo) -> None:
+    async with live(demo.browser) as first, live(demo.browser) as whole:
+        for one in (first, whole):
+            await one.say(op="subscribe", topic="decisions")
+            begun = await one.hear()
+            assert (begun["op"], begun["topic"]) == ("subscribed", "decisions")
+        seen = await first.rows(5)
+        after = seen[-1]["seq"]
+        everything = await whole.rows(len(seen) + 15, 60)
+        # Cut here: what comes meanwhile is read again from behind the last row.
+        await first.socket.close()
+        async with live(demo.browser) as again:
+            await again.say(op="subscribe", topic="decisions", after=after)
+            assert (await again.hear())["seq"] == after
+            seen += await again.rows(10, 60)
+    found = places(seen)
+    assert found == sorted(set(found)), "no row twice, all in order"
+    common = [place for place in places(everything) if found[0] <= place <= found[-1]]
+    assert [place for place in found if place <= common[-1]] == common, "no row is missing"
+    newest = seen[-1]
+    page = (await demo.browser.get(f"/attempts?subscriber={newest['subscriber_id']}&limit=200")).json
+    assert newest["attempt_id"] in {item["attempt_id"] for item in page["items"]}, "the read models have it already"
+
+
+async def test_a_key_selects_rows_and_lag_comes_by_itself(demo: Demo) -> None:
+    async with live(demo.browser) as one:
+        await one.say(op="subscribe", topic="lag")
+        assert (await one.hear())["op"] == "subscribed"
+        frame = await one.hear()
+        assert {row["stream"] for row in frame["rows"]} >= {"RAW", "EXECUTIONS"}
+        await one.say(op="unsubscribe", topic="lag")
+        await one.say(op="subscribe", topic="positions", key="alice", after=0)
+        rows: list[dict[str, Any]] = []
+        async with asyncio.timeout(40):
+            while not rows:
+                heard = await one.hear(40)
+                rows += heard.get("rows", []) if heard.get("topic") == "positions" else []
+        assert {row["subscriber_id"] for row in rows} == {"alice"}
+
+
+async def test_what_is_no_message_is_explained(admin: Browser) -> None:
+    async with live(admin) as one:
+        await one.socket.send_str("{}")
+        assert "subscribe" in (await one.hear())["detail"]
+        await one.say(op="subscribe", topic="everything")
+        assert "topics: decisions, trades" in (await one.hear())["detail"]
+        await one.say(op="shout", topic="decisions")
+        assert "use subscribe or unsubscribe" in (await one.hear())["detail"]
+        for number in range(40):
+            await one.say(op="subscribe", topic="decisions", key=f"s{number}")
+        answers = [await one.hear() for _ in range(40)]
+        assert "at most 32 subscriptions" in answers[-1]["detail"]
+
+
+async def test_only_a_page_of_this_server_with_a_session_gets_a_socket(server: Server, admin: Browser) -> None:
+    async with aiohttp.ClientSession() as nobody:
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await nobody.ws_connect(f"{server.address}/ws/v1/updates")
+        assert refused.value.status == 401
+    with pytest.raises(aiohttp.WSServerHandshakeError) as foreign:
+        async with live(admin, Origin="http://evil.example"):
+            pass
+    assert foreign.value.status == 403
+
+
+async def test_a_socket_ends_with_its_session(server: Server, admin: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vibe.web.updates.socket._CHECK_SECONDS", 0.1)
+    async with live(admin) as one:
+        await server.site.pool.execute("TRUNCATE vibe_web.session")
+        message = await one.socket.receive(timeout=10)
+        assert message.type is aiohttp.WSMsgType.CLOSE
+        assert message.data == 4401
+
+
+async def test_many_clients_get_the_same_rows_and_one_key_has_a_bounded_number(demo: Demo) -> None:
+    key = (await demo.browser.change("POST", "/keys", {"name": "crowd", "role": "viewer"})).json["key"]
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        headers = {"Authorization": f"Bearer {key}"}
+        url = f"{demo.address}/ws/v1/updates"
+        sockets = [await session.ws_connect(url, headers=headers) for _ in range(50)]
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await session.ws_connect(url, headers=headers)
+        assert refused.value.status == 429
+        for socket in sockets:
+            await socket.send_str('{"op":"subscribe","topic":"trades"}')
+        heard = await asyncio.gather(*(_first_rows(socket) for socket in sockets))
+        assert len(set(heard)) <= 3, "all began within a moment"
+        await asyncio.gather(*(socket.close() for socket in sockets))
+
+
+async def _first_rows(socket: aiohttp.ClientWebSocketResponse) -> int:
+    while True:
+        frame = json.loads((await socket.receive(timeout=40)).data)
+        if "rows" in frame:
+            place: int = frame["rows"][0]["seq"]
+            return place
+
+
+def made(sequence: int, identity: str | None = None) -> Made:
+    return Made(sequence, "alice", identity, msgspec.Raw(b"{}"))
+
+
+def test_a_slow_client_keeps_the_newest_of_each_position_and_is_told_of_decisions_that_it_missed() -> None:
+    positions = Wanted(TOPICS["positions"], "")
+    positions.put([made(number, "alice BTC") for number in range(1, 9)], 8)
+    (frame,) = positions.take()
+    assert json.loads(frame)["seq"] == 8
+    assert len(json.loads(frame)["rows"]) == 1
+    decisions = Wanted(TOPICS["decisions"], "")
+    decisions.put([made(number) for number in range(1, MOST_ROWS + 2)], MOST_ROWS + 1)
+    (frame,) = decisions.take()
+    assert json.loads(frame) == {"op": "reset", "topic": "decisions", "key": "", "seq": MOST_ROWS + 1}
+    decisions.put([made(MOST_ROWS + 2)], MOST_ROWS + 2)
+    (frame,) = decisions.take()
+    assert json.loads(frame)["seq"] == MOST_ROWS + 2
+
+
+def test_rows_that_were_sent_are_not_sent_again() -> None:
+    wanted = Wanted(TOPICS["trades"], "alice")
+    wanted.sent = 5
+    assert not wanted.put([made(4), made(5)], 5)
+    assert wanted.put([made(5), made(6)], 6)
+    (frame,) = wanted.take()
+    assert len(json.loads(frame)["rows"]) == 1
