@@ -117,6 +117,15 @@ def _declared() -> dict[str, Guardrail]:
 GUARDRAILS = _declared()
 """Every guardrail that configuration may set, by name."""
 
+_SWITCH = {"off": 0, "on": 1}
+WORDS: dict[str, tuple[str, dict[str, int]]] = {
+    "reduce_by": ("reduce_by_notional", {"fraction": 0, "notional": 1}),
+    "accumulate": ("accumulate", _SWITCH),
+    "exit_widening": ("exit_widening", _SWITCH),
+    "exits_while_paused": ("exits_while_paused", _SWITCH),
+}
+"""Guardrails that configuration may also set by a word: the name there, the guardrail, and the value of each word."""
+
 _BEFORE = {name: guardrail.before for name, guardrail in GUARDRAILS.items() if guardrail.before is not None}
 
 

@@ -20,7 +20,7 @@ from domain.events import (
     TradeSide,
     Venue,
 )
-from domain.guardrails import GUARDRAILS
+from domain.guardrails import GUARDRAILS, WORDS
 from domain.micros import MICRO, dollars
 from domain.sizing import SIZING_MODES
 
@@ -62,12 +62,21 @@ Address = Annotated[str, BeforeValidator(_address)]
 def _guardrails(values: object) -> dict[str, int]:
     if not isinstance(values, dict):
         raise ValueError('expected an object such as {"spread_bps": 20}')
-    for key, value in values.items():
+    found: dict[str, int] = {}
+    for written, value in values.items():
+        key, words = WORDS.get(written, (written, {}))
+        if words and (isinstance(value, str) or written not in GUARDRAILS):
+            if value not in words:
+                raise ValueError(f"guardrail {written} must be {' or '.join(words)}; got {value!r}")
+            value = words[value]
         if key not in GUARDRAILS:
             raise ValueError(f"guardrail {key!r} is unknown; use one of {', '.join(GUARDRAILS)}")
+        if key in found:
+            raise ValueError(f"guardrail {key} is set twice, once as {written}; leave one of them out")
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
             raise ValueError(f"guardrail {key} must be a whole number from 0; got {value!r}")
-    return values
+        found[key] = value
+    return found
 
 
 Guardrails = Annotated[dict[str, int], BeforeValidator(_guardrails)]

@@ -178,6 +178,22 @@ def test_guardrails_of_all_and_of_one_influencer() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("written", "stored"),
+    [
+        ({"reduce_by": "notional"}, {"reduce_by_notional": 1}),
+        ({"reduce_by": "fraction"}, {"reduce_by_notional": 0}),
+        ({"exit_widening": "off", "exits_while_paused": "on"}, {"exit_widening": 0, "exits_while_paused": 1}),
+        ({"exit_widening": 0, "accumulate": "off"}, {"accumulate": 0, "exit_widening": 0}),
+    ],
+)
+def test_guardrails_of_a_subscription_may_be_words(written: dict[str, object], stored: dict[str, int]) -> None:
+    (subscription,) = read(SUBSCRIPTION | {"limits": written}, SUBSCRIBER, INFLUENCER)[:1]
+    assert isinstance(subscription, SubscriptionConfigured)
+    assert subscription.limits == stored
+    assert line_of(subscription)["limits"] == stored
+
+
 def test_blank_lines_and_comments_are_skipped_but_counted() -> None:
     assert read("", "  ", "# a comment", "   # another\n", GUARDRAIL, "\n")
     assert wrong("", "# a comment", "{") == [
