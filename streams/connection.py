@@ -29,6 +29,10 @@ NO_PEERS, PEER_OFFLINE = 10005, "peer offline"
 NOT_FOUND = frozenset({10014, 10037, 10059})
 """docs/nats.md, error codes, lists all of these."""
 
+PING_SECONDS = 3.0
+"""Between pings to the server. After two of them without an answer the connection counts as lost: a server that is gone
+without closing it, behind a router that forgot it for example, is noticed within ten seconds."""
+
 _FIRST_CONNECTION = RetryPolicy(first_delay=0.25, factor=1.0, longest_delay=0.25, give_up_after=30.0)
 
 
@@ -205,10 +209,11 @@ def _login(url: str) -> dict[str, str]:
     return {"user": unquote(parts.username or ""), "password": unquote(parts.password)}
 
 
-async def connect(url: str, name: str) -> Connection:
+async def connect(url: str, name: str, *, ping_seconds: float = PING_SECONDS) -> Connection:
     """Connect, retrying for 30 s; afterwards the client reconnects for ever.
 
-    `url` may hold several servers of a cluster, separated by commas. Raises UnavailableError.
+    A server that does not answer for three times `ping_seconds` is taken for lost. `url` may hold several servers of a
+    cluster, separated by commas. Raises UnavailableError.
     """
 
     async def on_error(error: Exception) -> None:
@@ -232,6 +237,8 @@ async def connect(url: str, name: str) -> Connection:
                     reconnect_time_wait=0.25,
                     connect_timeout=2,
                     drain_timeout=2,
+                    ping_interval=cast(int, ping_seconds),
+                    max_outstanding_pings=2,
                     pending_size=64 * 1024 * 1024,
                     error_cb=on_error,
                     disconnected_cb=on_disconnect,

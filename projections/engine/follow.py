@@ -34,6 +34,9 @@ from streams.topology import Stream
 log = structlog.get_logger()
 
 _BATCH = 2000
+COMMAND_SECONDS = 20.0
+"""The longest that one statement of a live transaction may take: a Postgres that is gone without closing the connection
+would be waited for until TCP gives up, which takes minutes. The transaction is made again, on a new connection."""
 GATHER_SECONDS = 0.05
 """How long after the beginning of a chunk's transaction the next one may begin, unless a whole chunk waits already."""
 _DAYS_AHEAD = 2
@@ -85,7 +88,7 @@ class ProjectionFollower:
     async def run(self, dsn: str, stop: asyncio.Event) -> None:
         """Run until `stop` is set. Raises LostPositionError, DataLossError, or what an unreachable Postgres or log
         raises."""
-        session: asyncpg.Connection[Any] = await asyncpg.connect(dsn, timeout=10)
+        session: asyncpg.Connection[Any] = await asyncpg.connect(dsn, timeout=10, command_timeout=COMMAND_SECONDS)
         subscription = StreamSubscription(
             self._connection,
             self._stream,

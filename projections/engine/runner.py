@@ -41,6 +41,11 @@ ENGINE_LOCK = 0x76696265  # "vibe"
 LONG_LOG = 100_000
 """A new projection with more pending events than this is built by a rebuild instead of event by event."""
 
+_COMMAND_SECONDS = 60.0
+"""The longest that one statement of the session that holds the engine's lock may take."""
+_KEEPALIVE = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "2"}
+"""Lets Postgres release the engine's lock seconds after an engine is gone without closing its connection."""
+
 
 class Engine:
     """Runs projections over the streams that they read; each stream is read once for all of them."""
@@ -77,7 +82,9 @@ class Engine:
         while not stop.is_set():
             session: asyncpg.Connection[Any] | None = None
             try:
-                session = await asyncpg.connect(self._dsn, timeout=10)
+                session = await asyncpg.connect(
+                    self._dsn, timeout=10, command_timeout=_COMMAND_SECONDS, server_settings=_KEEPALIVE
+                )
                 if await self._acquire(session, stop):
                     backoff.reset()
                     live, outdated = await self._prepare(session)

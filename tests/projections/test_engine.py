@@ -14,7 +14,7 @@ import pytest
 from domain.events import CashDeposited, SignalRecorded
 from gateways.embedded import Addresses
 from handlers.live.event_codec import codec
-from projections.engine import positions
+from projections.engine import follow, positions
 from projections.engine.errors import LostPositionError, OtherLogError
 from projections.engine.follow import GATHER_SECONDS, ProjectionFollower
 from projections.engine.projection import Projection
@@ -32,6 +32,7 @@ from tests.projections.engines import CORE, behind, built, caught_up, contents, 
 from tests.projections.example_log import append_events, flows
 from tests.streams.deadlines import settled
 from tests.streams.examples import example
+from tests.streams.proxy import proxied
 from tests.streams.subprocesses import heard, process
 
 
@@ -69,6 +70,24 @@ async def test_all_read_models_are_built_and_a_second_run_continues(log: Connect
     assert len(after["trade_event"]) == 90
     assert sum(count for _, _, count in after["event_count"]) > sum(count for _, _, count in first["event_count"])
     assert await dead_letters(log) == []
+
+
+async def test_a_postgres_that_goes_silent_is_connected_to_again(
+    log: Connection, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A half-open connection: Postgres is gone and never closed it. No row is lost or stored twice."""
+    monkeypatch.setattr(follow, "COMMAND_SECONDS", 0.5)
+    models = (LedgerEntries(),)
+    await append_events(log, flows(1, 10))
+    async with proxied(database) as proxy, engine(log, proxy.url, models):
+        await caught_up(log, database, models)
+        proxy.silence()
+        await append_events(log, flows(11, 10))
+        await caught_up(log, database, models, within=15)
+    undisturbed = await contents(database, models)
+    assert undisturbed["ledger_entry"]
+    await built(log, database, models)
+    assert await contents(database, models) == undisturbed
 
 
 async def test_rows_appear_while_the_engine_runs_and_its_consumer_shows_the_lag(log: Connection, database: str) -> None:

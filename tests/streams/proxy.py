@@ -1,9 +1,11 @@
-"""A TCP proxy in front of a nats-server: disconnects at a chosen byte, loses an answer or a single message."""
+"""A TCP proxy in front of a server, which goes silent; in front of NATS it also disconnects at a chosen byte, and loses
+an answer or a single message."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 
 class Proxy:
@@ -14,6 +16,7 @@ class Proxy:
         self._disconnect_at: bytes | None = None
         self._lose_after: bytes | None = None
         self._drop: bytes | None = None
+        self._silent = asyncio.Event()
         self._pairs: set[asyncio.Task[None]] = set()
         self.interruptions = 0
         self.url = ""
@@ -30,12 +33,17 @@ class Proxy:
         """Lose the next message to the client whose first line holds `marker`, and only that."""
         self._drop = marker
 
+    def silence(self) -> None:
+        """From now on the open connections carry nothing in either direction, and none of them is closed."""
+        self._silent.set()
+        self._silent = asyncio.Event()
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
-        deaf = asyncio.Event()
+        deaf, silent = asyncio.Event(), self._silent
         ways = [
-            asyncio.create_task(self._forth(reader, server_writer, deaf)),
-            asyncio.create_task(self._back(server_reader, writer, deaf)),
+            asyncio.create_task(self._forth(reader, server_writer, deaf, silent)),
+            asyncio.create_task(self._back(server_reader, writer, deaf, silent)),
         ]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -47,9 +55,13 @@ class Proxy:
                 with contextlib.suppress(OSError, RuntimeError):
                     end.transport.abort()
 
-    async def _forth(self, reader: asyncio.StreamReader, server: asyncio.StreamWriter, deaf: asyncio.Event) -> None:
+    async def _forth(
+        self, reader: asyncio.StreamReader, server: asyncio.StreamWriter, deaf: asyncio.Event, silent: asyncio.Event
+    ) -> None:
         seen = b""
         while chunk := await reader.read(65536):
+            if silent.is_set():
+                continue
             seen = (seen + chunk)[-len(chunk) - 200 :]
             if self._disconnect_at is not None and (found := seen.find(self._disconnect_at)) >= 0:
                 self._disconnect_at = None
@@ -63,8 +75,12 @@ class Proxy:
             server.write(chunk)
             await server.drain()
 
-    async def _back(self, server: asyncio.StreamReader, writer: asyncio.StreamWriter, deaf: asyncio.Event) -> None:
+    async def _back(
+        self, server: asyncio.StreamReader, writer: asyncio.StreamWriter, deaf: asyncio.Event, silent: asyncio.Event
+    ) -> None:
         while chunk := await server.read(65536):
+            if silent.is_set():
+                continue
             if deaf.is_set() and (b'"seq":' in chunk or b'"error":' in chunk):
                 self.interruptions += 1
                 return
@@ -90,9 +106,12 @@ class Proxy:
 @asynccontextmanager
 async def proxied(server_url: str) -> AsyncIterator[Proxy]:
     """A proxy on a free port in front of a server's URL."""
-    proxy = Proxy(int(server_url.rpartition(":")[2]))
+    parts = urlsplit(server_url)
+    assert parts.port is not None
+    proxy = Proxy(parts.port)
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
-    proxy.url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    login, at, _ = parts.netloc.rpartition("@")
+    proxy.url = parts._replace(netloc=f"{login}{at}127.0.0.1:{server.sockets[0].getsockname()[1]}").geturl()
     try:
         yield proxy
     finally:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from streams.connection import Connection, connect, error_of
+from gateways.embedded import Addresses
+from streams.connection import PING_SECONDS, Connection, connect, error_of
 from streams.errors import RefusedError, UnavailableError
 from tests.streams.deadlines import eventually
 from tests.streams.own_server import own_server
+from tests.streams.proxy import proxied
 
 
 async def test_a_request_cancelled_as_its_answer_comes_is_cancelled(log: Connection) -> None:
@@ -99,3 +101,22 @@ def test_errors_that_pass_with_time_are_distinguished(code: int, text: str, kind
 
 async def _ignore(_: object) -> None:
     """Never answers."""
+
+
+async def test_a_server_that_goes_silent_is_taken_for_lost_and_the_client_connects_again(running: Addresses) -> None:
+    """A half-open connection: the server is gone and never closed it."""
+    async with proxied(running.nats_url) as proxy:
+        connection = await connect(proxy.url, "through the proxy", ping_seconds=0.2)
+        try:
+            await connection.api("INFO")
+            proxy.silence()
+            with pytest.raises(UnavailableError):
+                await connection.api("INFO", timeout=0.1)
+            await eventually(lambda: connection.reconnects == 1, 5, what="a new connection")
+            await connection.api("INFO")
+        finally:
+            await connection.close()
+
+
+def test_a_silent_server_is_noticed_within_ten_seconds() -> None:
+    assert 3 * PING_SECONDS < 10
