@@ -20,13 +20,9 @@ from gateways.rate_limit import RateLimiter
 from gateways.venue_adapter import Purpose
 from gateways.venue_types import DecodedRaw
 
-REQUEST_SHARES = {
-    Purpose.INGEST: (10.0, 20),
-    Purpose.QUOTE: (6.0, 12),
-    Purpose.MARK: (2.0, 4),
-    Purpose.RESOLVE: (2.0, 4),
-}
-"""Requests a second and requests at once; 20 and 40 in all (docs/venues/polymarket.md, rate limits)."""
+REQUEST_SHARES = {Purpose.INGEST: 10, Purpose.QUOTE: 6, Purpose.MARK: 2, Purpose.RESOLVE: 2}
+"""How requests a second and requests at once are split, in parts of 20 (docs/venues/polymarket.md, rate limits)."""
+_PARTS = sum(REQUEST_SHARES.values())
 
 BOOK_MESSAGES_PER_SECOND = 2.0
 """To the market channel, after a burst; one message subscribes many tokens."""
@@ -44,9 +40,31 @@ class PolymarketSettings(Protocol):
     @property
     def polymarket_book_subscriptions(self) -> int: ...
     @property
+    def polymarket_requests_per_second(self) -> float: ...
+    @property
+    def polymarket_requests_at_once(self) -> int: ...
+    @property
+    def polymarket_poll_seconds(self) -> float: ...
+    @property
+    def polymarket_start_backfill_seconds(self) -> int: ...
+    @property
+    def polymarket_reconnect_backfill_seconds(self) -> int: ...
+    @property
+    def polymarket_reconcile_backfill_seconds(self) -> int: ...
+    @property
     def polygon_http_url(self) -> str: ...
     @property
     def polygon_ws_url(self) -> str: ...
+
+
+class Polling(NamedTuple):
+    """Seconds between polls of a wallet that is not trading; seconds that activity is fetched back at the start, after
+    the on-chain subscription was lost, and once a minute."""
+
+    every: float
+    start_back: int
+    reconnect_back: int
+    reconcile_back: int
 
 
 class PolymarketClients(NamedTuple):
@@ -58,6 +76,7 @@ class PolymarketClients(NamedTuple):
     order_books: PolymarketBooks
     market_ws_url: str
     book_subscriptions: int
+    polling: Polling
 
     def books(self) -> PolymarketBooks:
         return self.order_books
@@ -84,7 +103,7 @@ class PolymarketAdapter:
 
     @asynccontextmanager
     async def connect(self, settings: PolymarketSettings, purpose: Purpose) -> AsyncIterator[PolymarketClients]:
-        async with HttpClient(RateLimiter(*REQUEST_SHARES[purpose])) as client:
+        async with HttpClient(request_limiter(settings, purpose)) as client:
             gamma, clob = Gamma(client, settings.polymarket_gamma_url), Clob(client, settings.polymarket_clob_url)
             yield PolymarketClients(
                 DataApi(client, settings.polymarket_data_url),
@@ -95,4 +114,16 @@ class PolymarketAdapter:
                 PolymarketBooks(clob, gamma),
                 settings.polymarket_market_ws_url,
                 settings.polymarket_book_subscriptions,
+                Polling(
+                    settings.polymarket_poll_seconds,
+                    settings.polymarket_start_backfill_seconds,
+                    settings.polymarket_reconnect_backfill_seconds,
+                    settings.polymarket_reconcile_backfill_seconds,
+                ),
             )
+
+
+def request_limiter(settings: PolymarketSettings, purpose: Purpose) -> RateLimiter:
+    """The share of the venue's requests that a purpose may send."""
+    share = REQUEST_SHARES[purpose] / _PARTS
+    return RateLimiter(settings.polymarket_requests_per_second * share, settings.polymarket_requests_at_once * share)

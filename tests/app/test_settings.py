@@ -1,8 +1,14 @@
 """Settings: what is refused, with a message that says what is expected."""
 
+import asyncio
+
 import pytest
 from pydantic import ValidationError
 
+from gateways.polymarket.adapter import PolymarketAdapter, request_limiter
+from gateways.rate_limit import RateLimiter
+from gateways.venue_adapter import Purpose
+from handlers.ingest.polymarket.ingest import poll_settings
 from vibe.app.settings import Settings
 
 
@@ -15,3 +21,41 @@ def test_a_stage_may_have_so_many_lanes(count: int) -> None:
 def test_any_other_number_of_lanes_is_refused(count: int) -> None:
     with pytest.raises(ValidationError, match=f"a stage has 1, 2, 4 or 8 lanes, not {count}; set VIBE_LANES"):
         Settings(lanes=count)
+
+
+def test_the_usual_requests_polls_and_backfills_of_polymarket() -> None:
+    usual = Settings()
+    assert (usual.polymarket_requests_per_second, usual.polymarket_requests_at_once) == (20.0, 40)
+    assert usual.polymarket_poll_seconds == 30.0
+    backfills = (
+        usual.polymarket_start_backfill_seconds,
+        usual.polymarket_reconnect_backfill_seconds,
+        usual.polymarket_reconcile_backfill_seconds,
+    )
+    assert backfills == (15 * 60, 5 * 60, 2 * 60)
+
+
+async def test_settings_of_polymarket_reach_its_ingest(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("POLL", "START_BACKFILL", "RECONNECT_BACKFILL", "RECONCILE_BACKFILL")
+    for number, name in enumerate(names, 61):
+        monkeypatch.setenv(f"VIBE_POLYMARKET_{name}_SECONDS", str(number))
+    async with PolymarketAdapter().connect(Settings(), Purpose.INGEST) as clients:
+        polls = poll_settings(clients.polling)
+    assert (polls.idle_interval, polls.start_back, polls.reconnect_back, polls.reconcile_back) == (61, 62, 63, 64)
+
+
+async def test_the_requests_of_polymarket_are_split_between_the_stages_and_never_more_in_all() -> None:
+    """Each purpose may send its part of the burst at once; all together send what the settings allow."""
+    chosen = Settings(polymarket_requests_per_second=1.0, polymarket_requests_at_once=60)
+    sent = 0
+
+    async def send(limiter: RateLimiter) -> None:
+        nonlocal sent
+        while True:
+            await limiter.spend()
+            sent += 1
+
+    for purpose in Purpose:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(send(request_limiter(chosen, purpose)), 0.02)
+    assert sent == 60

@@ -49,6 +49,24 @@ class Settings(BaseSettings):
     polymarket_book_subscriptions: Annotated[
         int, Field(ge=0, le=2_000, description="tokens whose books are live at a time; 0 = off")
     ] = 200
+    polymarket_requests_per_second: Annotated[
+        float, Field(gt=0, le=1_000, description="requests a second to the venue, over all stages")
+    ] = 20.0
+    polymarket_requests_at_once: Annotated[
+        int, Field(ge=10, le=1_000, description="of these, how many may be sent at once, over all stages")
+    ] = 40
+    polymarket_poll_seconds: Annotated[
+        float, Field(ge=1, le=3_600, description="between polls of a wallet that is not trading")
+    ] = 30.0
+    polymarket_start_backfill_seconds: Annotated[
+        int, Field(ge=60, le=604_800, description="how far back the activity of a wallet is fetched at the start")
+    ] = 900
+    polymarket_reconnect_backfill_seconds: Annotated[
+        int, Field(ge=30, le=604_800, description="the same after the on-chain subscription was lost")
+    ] = 300
+    polymarket_reconcile_backfill_seconds: Annotated[
+        int, Field(ge=30, le=604_800, description="the same once a minute for wallets that trade")
+    ] = 120
     polygon_ws_url: str = Field("wss://polygon-bor-rpc.publicnode.com", description="a Polygon node, for its logs")
     polygon_http_url: str = Field("https://polygon-bor-rpc.publicnode.com", description="the same node, for questions")
     mark_seconds: Annotated[float, Field(gt=0, description="how often held assets are marked")] = 30.0

@@ -13,7 +13,7 @@ import structlog
 from msgspec import Raw
 
 from domain.events import RawReceived, Venue
-from gateways.polymarket.adapter import PolymarketClients
+from gateways.polymarket.adapter import Polling, PolymarketClients
 from gateways.polymarket.data_api import DataApi
 from gateways.polymarket.gamma import Gamma, Profile
 from gateways.polymarket.polygon_rpc import PolygonRpc
@@ -260,4 +260,15 @@ def open_ingest(
         clients.polygon,
         clients.polygon_ws_url,
         clock,
+        poll_settings(clients.polling),
+    )
+
+
+def poll_settings(polling: Polling) -> PollSettings:
+    """The settings of polls, with what can be configured."""
+    return PollSettings(
+        idle_interval=polling.every,
+        start_back=polling.start_back,
+        reconnect_back=polling.reconnect_back,
+        reconcile_back=polling.reconcile_back,
     )
