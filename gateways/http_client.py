@@ -1,5 +1,6 @@
 """HTTP requests to venues: one session, one rate limiter, and retries with backoff where they help."""
 
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -11,6 +12,7 @@ import msgspec
 import stamina
 
 from gateways.rate_limit import RateLimiter
+from gateways.venue_clock import VenueClock
 from gateways.venue_errors import VenueUnavailableError, WireError
 
 TIMEOUT_SECONDS = 15.0
@@ -33,11 +35,13 @@ class HttpClient:
         attempts: int = 5,
         first_wait_seconds: float = 0.25,
         timeout_seconds: float = TIMEOUT_SECONDS,
+        clock: VenueClock | None = None,
     ) -> None:
         self._limiter = limiter
         self._attempts = attempts
         self._first_wait = first_wait_seconds
         self._timeout = timeout_seconds
+        self._clock = clock
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -99,11 +103,15 @@ class HttpClient:
     async def _once(self, method: str, url: str, name: str, weight: float, **request: Any) -> bytes | None:
         assert self._session is not None, "use `async with`"
         await self._limiter.spend(weight)
+        sent = time.time_ns()
         try:
             async with self._session.request(method, url, **request) as response:
+                received = time.time_ns()
                 payload = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
             raise VenueUnavailableError(f"{name}: {str(error) or type(error).__name__}") from error
+        if self._clock is not None and "Age" not in response.headers:  # a cache repeats the date of an older answer
+            self._clock.answered(response.headers.get("Date"), sent, received)
         status = response.status
         if status == 404:
             return None

@@ -9,6 +9,7 @@ from msgspec import Raw
 
 from domain.events import RawReceived, Terms
 from gateways.live_books import LiveBooks
+from gateways.venue_clock import VenueClock
 from gateways.venue_types import Captured, DecodedRaw, ListedMarket, Price
 
 Settings = TypeVar("Settings", contravariant=True)
@@ -61,6 +62,10 @@ class Markets(Protocol):
 
 class VenueClients(Protocol):
     """Open clients of one venue, for one purpose."""
+
+    @property
+    def clock(self) -> VenueClock:
+        """How far this machine's clock is from the venue's, by its answers."""
 
     def books(self) -> Books: ...
 

@@ -14,6 +14,7 @@ from gateways.hyperliquid.prices import VenuePrices
 from gateways.live_books import LiveBooks
 from gateways.rate_limit import RateLimiter
 from gateways.venue_adapter import Purpose
+from gateways.venue_clock import VenueClock
 from gateways.venue_types import DecodedRaw
 
 WEIGHT_SHARES = {Purpose.INGEST: 560, Purpose.QUOTE: 560, Purpose.MARK: 79, Purpose.RESOLVE: 1}
@@ -38,6 +39,7 @@ class HyperliquidClients(NamedTuple):
     info: InfoClient
     ws_url: str
     book_subscriptions: int
+    clock: VenueClock
 
     def books(self) -> VenueBooks:
         return VenueBooks(self.info)
@@ -65,5 +67,6 @@ class HyperliquidAdapter:
     async def connect(self, settings: HyperliquidSettings, purpose: Purpose) -> AsyncIterator[HyperliquidClients]:
         weight = WEIGHT_SHARES[purpose] * settings.hyperliquid_weight_per_minute // WEIGHT_PER_MINUTE
         limiter = RateLimiter.per_minute(weight)
-        async with InfoClient(settings.hyperliquid_api_url, limiter=limiter) as info:
-            yield HyperliquidClients(info, settings.hyperliquid_ws_url, settings.hyperliquid_book_subscriptions)
+        clock = VenueClock(Venue.HYPERLIQUID.value)
+        async with InfoClient(settings.hyperliquid_api_url, limiter=limiter, clock=clock) as info:
+            yield HyperliquidClients(info, settings.hyperliquid_ws_url, settings.hyperliquid_book_subscriptions, clock)

@@ -11,6 +11,7 @@ from gateways.http_client import HttpClient
 from gateways.hyperliquid.fill_parsing import LONGEST_COIN, fill_id, read_fill
 from gateways.hyperliquid.parsing import parse_book
 from gateways.rate_limit import RateLimiter
+from gateways.venue_clock import VenueClock
 from gateways.venue_errors import VenueUnavailableError, WireError
 from gateways.venue_types import Book
 
@@ -69,10 +70,10 @@ class Coins(msgspec.Struct, frozen=True):
 class InfoClient:
     """Typed requests to the info API; every attempt spends its weight."""
 
-    def __init__(self, url: str, *, limiter: RateLimiter | None = None) -> None:
+    def __init__(self, url: str, *, limiter: RateLimiter | None = None, clock: VenueClock | None = None) -> None:
         self._url = f"{url.rstrip('/')}/info"
         self._limiter = limiter or RateLimiter.per_minute(WEIGHT_PER_MINUTE)
-        self._http = HttpClient(self._limiter, attempts=4, first_wait_seconds=0.2, timeout_seconds=10)
+        self._http = HttpClient(self._limiter, attempts=4, first_wait_seconds=0.2, timeout_seconds=10, clock=clock)
 
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()

@@ -18,6 +18,7 @@ from gateways.polymarket.polygon_rpc import PolygonRpc
 from gateways.polymarket.prices import PolymarketPrices
 from gateways.rate_limit import RateLimiter
 from gateways.venue_adapter import Purpose
+from gateways.venue_clock import VenueClock
 from gateways.venue_types import DecodedRaw
 
 REQUEST_SHARES = {Purpose.INGEST: 10, Purpose.QUOTE: 6, Purpose.MARK: 2, Purpose.RESOLVE: 2}
@@ -77,6 +78,7 @@ class PolymarketClients(NamedTuple):
     market_ws_url: str
     book_subscriptions: int
     polling: Polling
+    clock: VenueClock
 
     def books(self) -> PolymarketBooks:
         return self.order_books
@@ -103,7 +105,8 @@ class PolymarketAdapter:
 
     @asynccontextmanager
     async def connect(self, settings: PolymarketSettings, purpose: Purpose) -> AsyncIterator[PolymarketClients]:
-        async with HttpClient(request_limiter(settings, purpose)) as client:
+        clock = VenueClock(Venue.POLYMARKET.value)
+        async with HttpClient(request_limiter(settings, purpose), clock=clock) as client:
             gamma, clob = Gamma(client, settings.polymarket_gamma_url), Clob(client, settings.polymarket_clob_url)
             yield PolymarketClients(
                 DataApi(client, settings.polymarket_data_url),
@@ -120,6 +123,7 @@ class PolymarketAdapter:
                     settings.polymarket_reconnect_backfill_seconds,
                     settings.polymarket_reconcile_backfill_seconds,
                 ),
+                clock,
             )
 
 

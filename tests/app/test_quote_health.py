@@ -51,6 +51,21 @@ async def answered(url: str, problem: str | None, seconds: float = 20.0) -> int:
             await asyncio.sleep(0.05)
 
 
+async def status(url: str, path: str) -> int:
+    async with aiohttp.ClientSession() as http, http.get(url.replace("healthz", path)) as response:
+        return response.status
+
+
+@pytest.mark.parametrize(("ready", "statuses"), [(False, (200, 503, 503)), (True, (200, 200, 200))])
+async def test_a_process_that_still_loads_is_alive_and_not_ready(ready: bool, statuses: tuple[int, ...]) -> None:
+    served = await serve_health("127.0.0.1", 0, lambda: {"ok": ready, "ready": ready, "stages": [], "problems": []})
+    try:
+        url = f"http://127.0.0.1:{served.addresses[0][1]}/healthz"
+        assert tuple([await status(url, path) for path in ("livez", "readyz", "healthz")]) == statuses
+    finally:
+        await served.cleanup()
+
+
 async def test_blind_live_books_turn_the_health_red(
     running: Addresses, log: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,6 +76,7 @@ async def test_blind_live_books_turn_the_health_red(
             assert await answered(url, None) == 200, "nothing is wanted yet"
             await traded(log, COIN)
             assert await answered(url, "no live book of hyperliquid comes") == 503
+            assert await status(url, "readyz") == await status(url, "livez") == 200, "it works on"
     finally:
         await sandbox.close()
 

@@ -9,7 +9,7 @@ import structlog
 from aiohttp import web
 
 Health = Callable[[], dict[str, object]]
-"""Returns the body of /healthz; `ok` decides between 200 and 503."""
+"""Returns the body of /healthz: `ok` decides between 200 and 503, `ready` does so for /readyz."""
 
 
 def configure_logging(level: str, form: str) -> None:
@@ -34,9 +34,10 @@ def configure_logging(level: str, form: str) -> None:
 
 
 async def serve_health(host: str, port: int, health: Health) -> web.AppRunner:
-    """GET /livez, /readyz (also as /healthz) and /metrics on a port; the caller cleans the runner up.
+    """GET /livez, /readyz, /healthz and /metrics on a port; the caller cleans the runner up.
 
     Liveness asks for nothing but an answer: a server that is away must not restart every process that waits for it.
+    Readiness is that the stages have loaded and work, and health that nothing is wrong with them.
     """
 
     async def livez(_: web.Request) -> web.Response:
@@ -46,13 +47,23 @@ async def serve_health(host: str, port: int, health: Health) -> web.AppRunner:
         state = health()
         return web.json_response(state, status=200 if state["ok"] else 503)
 
+    async def readyz(_: web.Request) -> web.Response:
+        ready = health()["ready"]
+        return web.json_response({"ok": ready}, status=200 if ready else 503)
+
     async def metrics(_: web.Request) -> web.Response:
         body = prometheus_client.generate_latest()
         return web.Response(body=body, headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST})
 
     app = web.Application()
-    app.add_routes([web.get(path, healthz) for path in ("/healthz", "/readyz")])
-    app.add_routes([web.get("/livez", livez), web.get("/metrics", metrics)])
+    app.add_routes(
+        [
+            web.get("/livez", livez),
+            web.get("/readyz", readyz),
+            web.get("/healthz", healthz),
+            web.get("/metrics", metrics),
+        ]
+    )
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, host, port).start()

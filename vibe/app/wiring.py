@@ -11,6 +11,7 @@ from domain.configuration import ALL_KINDS, Kind
 from domain.events import Venue
 from gateways.registry import ADAPTERS
 from gateways.venue_adapter import Purpose, VenueClients
+from gateways.venue_clock import VenueClock
 from handlers.exits import Exits
 from handlers.group import Group
 from handlers.ingest import ingest_of
@@ -77,6 +78,7 @@ class Process:
         self._quotes: dict[Venue, VenueQuotes] = {}
         self._input_over = asyncio.Event()
         self._ingests: list[asyncio.Task[Any]] = []
+        self._clocks: list[VenueClock] = []
 
     async def __aenter__(self) -> "Process":
         self._connection: Connection = await connect(self._nats_url, f"vibe {' '.join(self._stages)}")
@@ -104,8 +106,8 @@ class Process:
     @property
     def problems(self) -> list[str]:
         """What keeps the process from working as it should, one text each for the operator."""
-        blind = [problem for quotes in self._quotes.values() if (problem := quotes.problem) is not None]
-        return [*self._dependencies.problems, *blind]
+        found = [quotes.problem for quotes in self._quotes.values()] + [clock.problem for clock in self._clocks]
+        return [*self._dependencies.problems, *dict.fromkeys(problem for problem in found if problem is not None)]
 
     async def run(self, clock: Clock, stop: asyncio.Event, on_ready: Callable[[], None] = lambda: None) -> None:
         """Run every stage until `stop`; the first one that fails for good takes the process with it."""
@@ -214,10 +216,12 @@ class Process:
         raise ValueError(f"there is no stage {name!r}; use one of {', '.join(STAGES)}")
 
     async def _connect(self, purpose: Purpose) -> dict[Venue, VenueClients]:
-        return {
+        venues = {
             venue: await self._resources.enter_async_context(adapter.connect(self._settings, purpose))
             for venue, adapter in ADAPTERS.items()
         }
+        self._clocks += [clients.clock for clients in venues.values()]
+        return venues
 
 
 async def _until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
