@@ -1,4 +1,4 @@
-"""Live updates: rows come once and in order, also after a cut; nobody gets them who may not."""
+"""Live updates: rows come once and in order, also after a lost connection, for those who may get them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Live:
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self.socket = socket
 
-    async def say(self, **message: Any) -> None:
+    async def send(self, **message: Any) -> None:
         await self.socket.send_str(json.dumps(message))
 
     async def hear(self, seconds: float = 20) -> dict[str, Any]:
@@ -54,19 +54,19 @@ def places(rows: list[dict[str, Any]]) -> list[tuple[int, int]]:
     return [(row["seq"], row["index"]) for row in rows]
 
 
-async def test_rows_come_once_and_in_order_and_a_cut_loses_none(demo: Demo) -> None:
+async def test_rows_come_once_and_in_order_and_a_lost_connection_loses_none(demo: Demo) -> None:
     async with live(demo.browser) as first, live(demo.browser) as whole:
         for one in (first, whole):
-            await one.say(op="subscribe", topic="decisions")
+            await one.send(op="subscribe", topic="decisions")
             begun = await one.hear()
             assert (begun["op"], begun["topic"]) == ("subscribed", "decisions")
         seen = await first.rows(5)
         after = seen[-1]["seq"]
         everything = await whole.rows(len(seen) + 15, 60)
-        # Cut here: what comes meanwhile is read again from behind the last row.
+        # Disconnected here: what comes meanwhile is read again from behind the last row.
         await first.socket.close()
         async with live(demo.browser) as again:
-            await again.say(op="subscribe", topic="decisions", after=after)
+            await again.send(op="subscribe", topic="decisions", after=after)
             assert (await again.hear())["seq"] == after
             seen += await again.rows(10, 60)
     found = places(seen)
@@ -80,12 +80,12 @@ async def test_rows_come_once_and_in_order_and_a_cut_loses_none(demo: Demo) -> N
 
 async def test_a_key_selects_rows_and_lag_comes_by_itself(demo: Demo) -> None:
     async with live(demo.browser) as one:
-        await one.say(op="subscribe", topic="lag")
+        await one.send(op="subscribe", topic="lag")
         assert (await one.hear())["op"] == "subscribed"
         frame = await one.hear()
         assert {row["stream"] for row in frame["rows"]} >= {"RAW", "EXECUTIONS"}
-        await one.say(op="unsubscribe", topic="lag")
-        await one.say(op="subscribe", topic="positions", key="alice", after=0)
+        await one.send(op="unsubscribe", topic="lag")
+        await one.send(op="subscribe", topic="positions", key="alice", after=0)
         rows: list[dict[str, Any]] = []
         async with asyncio.timeout(40):
             while not rows:
@@ -98,20 +98,20 @@ async def test_what_is_no_message_is_explained(admin: Browser) -> None:
     async with live(admin) as one:
         await one.socket.send_str("{}")
         assert "subscribe" in (await one.hear())["detail"]
-        await one.say(op="subscribe", topic="everything")
+        await one.send(op="subscribe", topic="everything")
         assert "topics: decisions, trades" in (await one.hear())["detail"]
-        await one.say(op="shout", topic="decisions")
+        await one.send(op="shout", topic="decisions")
         assert "use subscribe or unsubscribe" in (await one.hear())["detail"]
         for number in range(40):
-            await one.say(op="subscribe", topic="decisions", key=f"s{number}")
+            await one.send(op="subscribe", topic="decisions", key=f"s{number}")
         answers = [await one.hear() for _ in range(40)]
         assert "at most 32 subscriptions" in answers[-1]["detail"]
 
 
 async def test_only_a_page_of_this_server_with_a_session_gets_a_socket(server: Server, admin: Browser) -> None:
-    async with aiohttp.ClientSession() as nobody:
+    async with aiohttp.ClientSession() as stranger:
         with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
-            await nobody.ws_connect(f"{server.address}/ws/v1/updates")
+            await stranger.ws_connect(f"{server.address}/ws/v1/updates")
         assert refused.value.status == 401
     with pytest.raises(aiohttp.WSServerHandshakeError) as foreign:
         async with live(admin, Origin="http://evil.example"):
@@ -156,7 +156,7 @@ def made(sequence: int, identity: str | None = None) -> Made:
     return Made(sequence, "alice", identity, msgspec.Raw(b"{}"))
 
 
-def test_a_slow_client_keeps_the_newest_of_each_position_and_is_told_of_decisions_that_it_missed() -> None:
+def test_a_slow_client_keeps_the_newest_of_each_position_and_learns_that_it_missed_decisions() -> None:
     positions = Wanted(TOPICS["positions"], "")
     positions.put([made(number, "alice BTC") for number in range(1, 9)], 8)
     (frame,) = positions.take()

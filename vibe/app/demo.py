@@ -97,8 +97,8 @@ def configuration() -> Iterable[str]:
 
 
 def log_time(settings: Settings) -> int:
-    """Now (ns) on the clock of the log: a demo's log has the time of its scenario, which stands still while the demo
-    does not run; every other log has the real time."""
+    """Now (ns) on the clock of the log: a demo's log has the time of its scenario, which stops while the demo does
+    not run; every other log has the real time."""
     path = _path(settings.data_dir)
     if (settings.nats_url and settings.dsn) or not path.is_file():
         return time.time_ns()

@@ -1,1 +1,1 @@
-"""Live updates over a WebSocket: rows as the log and the read models get them (docs/design.md, live updates)."""
+"""Live updates over a WebSocket: rows as the log and the read models get them (docs/design.md, web)."""

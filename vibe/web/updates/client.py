@@ -11,7 +11,7 @@ import msgspec
 from vibe.web.updates.topics import Topic
 
 MOST_ROWS = 2_000
-"""Rows of one topic that wait for a client; one that is slower misses some, and is told so."""
+"""Rows of one topic that wait for a client; one that is slower misses some, and learns so."""
 MOST_TOPICS = 32
 """Subscriptions of one client."""
 
@@ -86,7 +86,7 @@ class Client:
         self.waiting = asyncio.Event()
         self._frames: list[bytes] = []
 
-    def say(self, sent: bytes) -> None:
+    def send(self, sent: bytes) -> None:
         """Send one frame as it is."""
         self._frames.append(sent)
         self.waiting.set()

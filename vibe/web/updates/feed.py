@@ -1,4 +1,4 @@
-"""Following the log for all clients of live updates: each message is decoded once, and only what somebody wants."""
+"""Following the log for all clients of live updates: each message is decoded once, and only what a client wants."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LONGEST_HISTORY = 20_000
 """Messages that are read for a client that was away; one that missed more reads the read models again."""
 _LAG_SECONDS = 5.0
 _HELD_SECONDS = 30.0
-"""How long rows wait for their read model; one that stands still does not stop the updates."""
+"""How long rows wait for their read model; one that has stopped does not stop the updates."""
 
 
 class Feed:
@@ -57,9 +57,9 @@ class Feed:
         now = follower.delivered
         if after is None or after >= now:
             wanted.sent = max(now, after or 0)
-            client.say(frame(op="subscribed", topic=topic.name, key=key, seq=wanted.sent))
+            client.send(frame(op="subscribed", topic=topic.name, key=key, seq=wanted.sent))
             return
-        client.say(frame(op="subscribed", topic=topic.name, key=key, seq=after))
+        client.send(frame(op="subscribed", topic=topic.name, key=key, seq=after))
         wanted.sent = after
         if now - after > LONGEST_HISTORY:
             wanted.miss(now)
@@ -111,7 +111,7 @@ class Feed:
                     rows = [{"stream": one.stream, "consumer": one.consumer, "waiting": one.waiting} for one in lags]
                     sent = frame(topic="lag", key="", seq=None, rows=rows)
                     for client in watching:
-                        client.say(sent)
+                        client.send(sent)
             await asyncio.sleep(_LAG_SECONDS)
 
 

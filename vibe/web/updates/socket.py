@@ -103,26 +103,26 @@ class Updates:
         try:
             asked = _asked.decode(text)
         except msgspec.DecodeError as error:
-            client.say(frame(op="error", detail=f'send {{"op":"subscribe","topic":"decisions"}}: {error}'))
+            client.send(frame(op="error", detail=f'send {{"op":"subscribe","topic":"decisions"}}: {error}'))
             return
         match asked:
             case Asked(op="subscribe", topic=topic) if topic == LAG:
                 self._feed.watch_lag(client)
-                client.say(frame(op="subscribed", topic=LAG, key="", seq=None))
+                client.send(frame(op="subscribed", topic=LAG, key="", seq=None))
             case Asked(op="unsubscribe", topic=topic) if topic == LAG:
                 client.lag = False
             case Asked(op="subscribe", topic=topic) if topic in TOPICS:
                 if (topic, asked.key) not in client.wanted and len(client.wanted) >= MOST_TOPICS:
-                    client.say(frame(op="error", detail=f"a socket has at most {MOST_TOPICS} subscriptions"))
+                    client.send(frame(op="error", detail=f"a socket has at most {MOST_TOPICS} subscriptions"))
                     return
                 await self._feed.subscribe(client, TOPICS[topic], asked.key, asked.after)
             case Asked(op="unsubscribe", topic=topic):
                 client.wanted.pop((topic, asked.key), None)
             case Asked(op="subscribe"):
                 known = ", ".join([*TOPICS, LAG])
-                client.say(frame(op="error", detail=f"there is no topic {asked.topic[:40]!r}; topics: {known}"))
+                client.send(frame(op="error", detail=f"there is no topic {asked.topic[:40]!r}; topics: {known}"))
             case _:
-                client.say(frame(op="error", detail=f"there is no op {asked.op[:40]!r}; use subscribe or unsubscribe"))
+                client.send(frame(op="error", detail=f"there is no op {asked.op[:40]!r}; use subscribe or unsubscribe"))
 
     async def _send(self, socket: web.WebSocketResponse, client: Client) -> None:
         """Send what waits, a few frames at a time; a client that takes none for ten seconds is given up."""

@@ -25,7 +25,7 @@ class Topic:
     """`row` makes a row of an event, `key` its key. A row is sent once each of `read_models` holds its event.
 
     Rows with the same `identity` replace each other where a client is slow; None = each row counts, and a client that
-    is too slow is told to read the read models again.
+    is too slow has to read the read models again.
     """
 
     name: str
