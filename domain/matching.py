@@ -224,7 +224,12 @@ def match_exits(configuration: Configuration, due: ExitDue, config_sequence: int
 
 
 def expired(
-    configuration: Configuration, group: GroupClosed, quote_id: str, requests: Sequence[ExecutionRequested], now: int
+    configuration: Configuration,
+    group: GroupClosed,
+    quote_id: str,
+    requests: Sequence[ExecutionRequested],
+    config_sequence: int,
+    now: int,
 ) -> GroupExpired | None:
     """That a group which only opens is too old at `now` (ns) for each of its requests; None when one is to be made."""
     if reduces(group) or not requests:
@@ -243,6 +248,7 @@ def expired(
         subscriptions=len(requests),
         age_ms=age_ms,
         limit_ms=max(limits),
+        config_sequence=config_sequence,
         expired_at=now,
     )
 

@@ -48,7 +48,7 @@ class Group(Stage[OpenGroups]):
         else:
             made = groups.join(window, found, event.sequence, now=now)
         for one in made:
-            yield _output(one)
+            yield output_of(one)
 
     def evolve(self, state: OpenGroups, event: Any, sequence: int) -> None:
         if not isinstance(event, SignalGrouped | GroupClosed):
@@ -66,10 +66,11 @@ class Group(Stage[OpenGroups]):
     def tick(self, state: OpenGroups, now: int) -> Iterator[Output]:
         for window in list(state.values()):
             for closed in groups.expire(window, now):
-                yield _output(closed)
+                yield output_of(closed)
 
 
-def _output(event: Event) -> Output:
+def output_of(event: Event) -> Output:
+    """An event of a window, under its id, on the subject of its influencer and asset."""
     assert isinstance(event, SignalGrouped | GroupClosed)
     subject = subjects.groups(event.influencer_id, event.venue.value, event.asset)
     if isinstance(event, SignalGrouped):

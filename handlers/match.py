@@ -46,7 +46,7 @@ class Match(Stage[None]):
         await self._configuration.reached(sequence)
 
     def handle(self, state: None, event: Recorded, now: int) -> Iterator[Output]:
-        return _matched(self._configuration.directory, event, self._configuration.sequence, now)
+        return requests_of(self._configuration.directory, event, self._configuration.sequence, now)
 
     def stored(self, state: None, output: Output, sequence: int) -> None:
         if isinstance(output.event, GroupExpired):
@@ -56,15 +56,17 @@ class Match(Stage[None]):
         # The configuration may have changed since the first part was stored: fan out with the one of that time.
         directory = await self._configuration.at(config_sequence)
         # It was not too old then (time 0), and is fanned out to its end.
-        return list(_matched(directory, event, config_sequence, 0))
+        return list(requests_of(directory, event, config_sequence, 0))
 
 
-def _matched(directory: Configuration, event: Recorded, config_sequence: int, now: int) -> Iterator[Output]:
+def requests_of(directory: Configuration, event: Recorded, config_sequence: int, now: int) -> Iterator[Output]:
+    """The requests and the summary of a quoted group, or the requests of a round of tries, as of a CONFIG sequence; at
+    `now` (ns), a group that only opens may be too old for all of them."""
     if isinstance(event.data, ExitDue):
         yield from _requested(match_exits(directory, event.data, config_sequence), event.data.due_id)
         return
     requests, summary = match(directory, event.data, config_sequence)
-    too_late = expired(directory, event.data.group, event.data.quote_id, requests, now)
+    too_late = expired(directory, event.data.group, event.data.quote_id, requests, config_sequence, now)
     if too_late is None:
         yield from _requested(requests, event.data.quote_id)
     else:

@@ -147,7 +147,7 @@ class Plan(Stage[PlanState]):
         if request.subscriber_id not in self._configuration.directory.subscribers:
             raise UnprocessableError(f"subscriber {request.subscriber_id!r} is not in CONFIG")
         if request.scope is PortfolioScope.EXEC_GLOBAL and request.exit is None:
-            yield _queued(request, policy, event.at, now)
+            yield queue(request, policy, event.at, now)
         else:
             portfolio = state.portfolios.of.get(request.subscriber_id)
             yield from self._decided(portfolio, request, policy, self._assessments_of(event.head, request, now))
@@ -300,7 +300,7 @@ def _part_of(subscriber_id: str) -> str:
     return subjects.part_of(subjects.executions(subscriber_id), _PARTS)
 
 
-def _queued(request: ExecutionRequested, policy: Policy, at: str, now: int) -> Output:
+def queue(request: ExecutionRequested, policy: Policy, at: str, now: int) -> Output:
     """EXEC_GLOBAL copies first in, first out by detect time, so a request waits until none before it can come."""
     due_at = quoted_by(request, policy) + QUEUE_MARGIN_NS
     queued = CopyQueued(request=request, request_at=at, due_at=due_at, queued_at=now)
@@ -310,10 +310,11 @@ def _queued(request: ExecutionRequested, policy: Policy, at: str, now: int) -> O
 def _output(event: Event, cause: str | None, correlation: str) -> Output:
     """An event of a subscriber, under its id."""
     subscriber_id: str = event.subscriber_id  # type: ignore[attr-defined]
-    return Output(subjects.executions(subscriber_id), event, _id_of(event), correlation, cause)
+    return Output(subjects.executions(subscriber_id), event, id_of(event), correlation, cause)
 
 
-def _id_of(event: Event) -> str:
+def id_of(event: Event) -> str:
+    """The id under which an event is stored. Raises TypeError for one that this stage does not write."""
     match event:
         case CopyDecided():
             return event.attempt_id

@@ -147,6 +147,7 @@ class GroupExpired(Event, frozen=True, kw_only=True):
     subscriptions: int
     age_ms: int
     limit_ms: int
+    config_sequence: int
     expired_at: int
 
 

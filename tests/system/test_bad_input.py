@@ -61,6 +61,7 @@ VALID: dict[str, tuple[str, ...]] = {
     "subscriber show": ("alice",),
     "trace": ("att_none",),
     "up": ("--seconds", "1"),
+    "verify": (),
     "verify-decisions": (),
     "web": ("--port", "0"),
     "whatif": ("--config", "/dev/null"),

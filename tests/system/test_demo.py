@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from domain.events import OrderFilled, Venue
+from domain.ids import related
 from gateways.sandbox.polymarket import MARKETS
+from handlers.live.event_codec import codec
 from projections.models import PROJECTIONS
-from streams.envelope import Recorded
+from streams.append import Record, append
+from streams.envelope import Recorded, nanoseconds
 from tests.system.command import Ended, assert_exactly_once, ends, vibe
 from vibe.app import demo
 from vibe.app.settings import Settings
@@ -390,6 +394,54 @@ async def test_a_backup_of_a_finished_demo_passes_its_drill(twice: list[tuple[Pa
         one["name"]: one["messages"] for one in taken.json["streams"]
     }
     assert [one["ok"] for one in report["traces"]] == [True] * 5
+
+
+async def test_everything_of_a_demo_comes_out_equal_and_what_is_forged_is_named(
+    twice: list[tuple[Path, Ended]], tmp_path: Path
+) -> None:
+    """On a restored copy of the log, into which an administrator of the server writes five events."""
+    folder, _ = twice[1]
+    taken = await vibe(folder, "backup", "run", "--json")
+    assert taken.code == 0, taken.err
+    there = {"VIBE_BACKUP_URL": str(folder / "backup"), "VIBE_BACKUP_KEY_FILE": str(folder / "backup.key")}
+    restored = await vibe(tmp_path / "data", "backup", "restore", "--json", settings=there)
+    assert restored.code == 0, restored.out + restored.err
+    async with ends(tmp_path / "data") as at:
+        honest = await vibe(tmp_path / "data", "verify", "--json")
+        assert honest.code == 0, honest.out[:2000] + honest.err
+        assert honest.json["verified"] == honest.json["events"] > 1_000
+        assert honest.json["different"] == honest.json["unproducible"] == []
+
+        events = await at.events()
+        (settled, *_), (deposited, *_) = events["position.settled"], events["cash.deposited"]
+        signal, closed, matched = (events[name][-1] for name in ("signal.recorded", "group.closed", "group.matched"))
+        forged = {
+            "position.settled": replace(settled.data, cash_delta_micros=settled.data.cash_delta_micros + 5_000_000_000),
+            "cash.deposited": replace(deposited.data, cash_delta_micros=1_000_000),
+            "signal.recorded": replace(signal.data, after_micros=signal.data.after_micros + 1),
+            "group.closed": replace(closed.data, price_micros=closed.data.price_micros + 1),
+            "group.matched": replace(matched.data, matched=matched.data.matched + 1),
+        }
+        for one in (settled, deposited, signal, closed, matched):
+            payload = codec().encode(
+                forged[one.type],
+                id=f"{one.id}-forged",
+                source=one.source,
+                time_ns=nanoseconds(one.time),
+                correlation=one.correlation,
+                causation=one.causation,
+            )
+            await append(at.connection, [Record(one.subject, payload)])
+        found = await vibe(tmp_path / "data", "verify", "--json")
+        traces = [
+            await vibe(folder, "trace", related("led", one.id), "--verify", "--json") for one in (settled, deposited)
+        ]
+    assert found.code == 1
+    assert sorted(one["type"] for one in found.json["unproducible"]) == sorted(forged)
+    assert found.json["different"] == []
+    assert found.json["verified"] == honest.json["verified"]
+    assert [(one.code, one.json["verified"]["equal"]) for one in traces] == [(0, True)] * 2
+    assert traces[0].json["verified"]["events"] >= 2, "a settlement and the position after it"
 
 
 async def test_a_demo_leaves_other_logs_alone(tmp_path: Path) -> None:

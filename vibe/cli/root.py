@@ -26,6 +26,7 @@ COMMANDS = {
     "config": ("config:app", "Influencers, subscribers, subscriptions and guardrails."),
     "control": ("control:app", "Switches for operators, in force from the next decision on."),
     "trace": ("trace:trace", "Where something came from and what it led to."),
+    "verify": ("verify:verify", "Compute every derived event again, and name what nothing can have produced."),
     "verify-decisions": ("verify:verify_decisions", "Make every decision again from the log alone and compare."),
     "positions": ("positions:app", "Close what a subscriber copied."),
     "exits": ("exits:app", "What copies owe: exits that could not be done at once."),

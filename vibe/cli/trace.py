@@ -11,12 +11,14 @@ from rich.console import Console
 from handlers.services.trace import Tracer
 from handlers.services.trace_verification import verify_trace
 from projections.queries.trace_index import PostgresTraceIndex
+from streams.topology import EXECUTIONS
 from vibe.app import pipeline_lag
 from vibe.app.settings import Settings
 from vibe.cli.command import AtLeastOne, Json, run_command
 from vibe.cli.connections import BEGIN, Connections, open_connections
 from vibe.cli.errors import CommandError, UsageError
-from vibe.cli.trace_rendering import as_json, show_trace
+from vibe.cli.trace_rendering import as_json, show_findings, show_trace
+from vibe.verify.executions import verify_commit
 
 
 def trace(
@@ -33,7 +35,8 @@ def trace(
     limit
         decisions shown in full when the id belongs to many
     verify
-        make each decision again from the log alone, and show whether it comes out equal; exit code 1 when not
+        make each decision, or a deposit or settlement with what follows from it, again from the log alone, and show
+        whether it comes out equal; exit code 1 when not
     """
     if not wanted.strip():
         raise UsageError("the id is empty; give the id of a decision, an order, a fill, ...")
@@ -46,11 +49,22 @@ async def run_trace(settings: Settings, wanted: str, json: bool, limit: int, ver
         if found is None:
             raise CommandError(await _not_found(at, wanted))
         verdicts = await verify_trace(at.connection, found) if verify else {}
+        booked = found.shared[-1] if verify and found.shared and not found.attempts else None
+        findings = None
+        if booked is not None and booked.stream == EXECUTIONS.name:
+            findings = await verify_commit(at.connection, booked)
     if json:
-        sys.stdout.write(as_json(wanted, found, verdicts).decode() + "\n")
+        sys.stdout.write(as_json(wanted, found, verdicts, findings).decode() + "\n")
     else:
         show_trace(Console(), wanted, found, limit, verdicts)
-    return 1 if any(verdict.difference is not None for verdict in verdicts.values()) else 0
+        if findings is not None:
+            show_findings(Console(), findings)
+    return (
+        1
+        if (findings is not None and not findings.ok)
+        or any(verdict.difference is not None for verdict in verdicts.values())
+        else 0
+    )
 
 
 async def _not_found(at: Connections, wanted: str) -> str:

@@ -40,6 +40,7 @@ from handlers.services.trace_verification import Verified
 from streams.dead_letters import DeadLettered
 from streams.envelope import Recorded, rfc3339
 from streams.topology import EXECUTIONS
+from vibe.verify.findings import Findings
 
 _BELOW = 6
 """How far the facts of a line are indented that are below it."""
@@ -50,7 +51,7 @@ def _indent(console: Console) -> str:
     return " " * (25 if console.width >= 100 else 2)
 
 
-def as_json(wanted: str, trace: Trace, verdicts: Mapping[str, Verified]) -> bytes:
+def as_json(wanted: str, trace: Trace, verdicts: Mapping[str, Verified], findings: Findings | None = None) -> bytes:
     """One JSON object: every hop with stream, sequence, time, latency since the first, id and the event's facts."""
     start = first_time(trace)
     return msgspec.json.encode(
@@ -60,8 +61,33 @@ def as_json(wanted: str, trace: Trace, verdicts: Mapping[str, Verified]) -> byte
             "hops": [_hop(hop, start) for hop in trace.shared],
             "attempts": [_attempt(attempt, start, verdicts.get(attempt.attempt_id)) for attempt in trace.attempts],
             "dead_letters": [_hop(hop, start) for hop in trace.dead],
+            **({"verified": _findings(findings)} if findings is not None else {}),
         }
     )
+
+
+def _findings(findings: Findings) -> dict[str, Any]:
+    return {
+        "equal": findings.ok,
+        "events": findings.events,
+        "different": [one._asdict() for one in findings.different],
+        "unproducible": [one._asdict() for one in findings.unproducible],
+    }
+
+
+def show_findings(console: Console, findings: Findings) -> None:
+    """The verdict on a deposit or a settlement, with what follows from it in its commit."""
+    lines = [f"{one.type} ({one.at}): {one.why}" for one in findings.unproducible]
+    lines += [
+        f"{one.type} ({one.at}): {one.field} differs, stored {one.stored}, again {one.recomputed}"
+        for one in findings.different
+    ]
+    if findings.ok:
+        lines = [
+            f"computed again from the log alone: {findings.verified} of {findings.events} events equal in every field"
+        ]
+    for line in lines:
+        _print(console, Text(_indent(console)), Text(line, style="green" if findings.ok else "red"))
 
 
 def _attempt(attempt: Attempt, start: int, verdict: Verified | None) -> dict[str, Any]:

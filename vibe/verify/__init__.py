@@ -1,0 +1,1 @@
+"""Verification of the whole log: what is derived is computed again from what it was derived from."""
