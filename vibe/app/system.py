@@ -14,6 +14,7 @@ import asyncpg
 from gateways.embedded import Addresses, servers
 from streams import topology
 from streams.connection import Connection, connect
+from streams.processing.lost_data import refuse_lost_data
 from vibe.app import pipeline_lag
 from vibe.app.settings import Settings, nats_conf
 from vibe.app.supervisor import Supervisor
@@ -85,6 +86,7 @@ async def running_system(
         progress=progress,
     ) as addresses:
         connection = await connect(addresses.nats_url, "vibe up")
+        await refuse_lost_data(connection)
         await topology.apply(connection, settings.replicas)
         database = await asyncpg.create_pool(addresses.postgres_dsn, min_size=0, max_size=2, timeout=10)
         supervisor = Supervisor(

@@ -30,6 +30,7 @@ from projections.engine.runner import Engine
 from projections.models import PROJECTIONS
 from streams import topology
 from streams.connection import Connection, connect
+from streams.processing.lost_data import refuse_lost_data
 from streams.processing.stage import Stage
 from streams.processing.stage_runner import StageRunner
 from streams.subjects import lanes
@@ -83,6 +84,7 @@ class Process:
     async def __aenter__(self) -> "Process":
         self._connection: Connection = await connect(self._nats_url, f"vibe {' '.join(self._stages)}")
         self._resources.push_async_callback(self._connection.close)
+        await refuse_lost_data(self._connection)
         await topology.verify(self._connection)
         kinds = frozenset().union(*(_CONFIGURATION_OF.get(name, ALL_KINDS) for name in self._stages))
         self._configuration = LiveConfiguration(self._connection, codec(), kinds)

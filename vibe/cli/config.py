@@ -14,6 +14,7 @@ from handlers.live.event_codec import codec
 from handlers.services.config_file import line_of
 from handlers.services.config_import import Imported, configured_events, export_lines, import_lines
 from streams import topology
+from streams.processing.lost_data import refuse_lost_data
 from vibe.app.demo import log_time
 from vibe.app.settings import Settings
 from vibe.cli.command import AtLeastOne, Json, run_command
@@ -82,6 +83,7 @@ def config_show(*, limit: AtLeastOne = 200, json: Json = False) -> None:
 async def run_config_import(settings: Settings, file: Path, actor: str, json: bool) -> int:
     lines = read_lines(file)
     async with open_connections(settings, json=json, create=True) as at:
+        await refuse_lost_data(at.connection)
         await topology.apply(at.connection, settings.replicas)
         with bar("importing", json) as progress:
             imported = await import_lines(
