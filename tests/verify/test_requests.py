@@ -11,8 +11,8 @@ from streams.append import Record, append
 from streams.connection import Connection
 from streams.envelope import Recorded, rfc3339
 from tests.streams.examples import example
+from vibe.verify.configuration import ConfigurationAt
 from vibe.verify.derived import UnknownInputError
-from vibe.verify.requests import ConfigurationAt
 
 SECOND = 1_000_000_000
 BEGAN = 1_795_000_000 * SECOND

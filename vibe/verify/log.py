@@ -17,7 +17,7 @@ async def verify_log(
     """Compute again what was recorded at `since` (ns; None = all) or later, one stream after the other; nothing is
     written. `progress` begins anew with each stream."""
     findings = Findings()
-    for derivation in (signals(), signal_groups(), requests(connection)):
+    for derivation in (signals(connection), signal_groups(), requests(connection)):
         await verify_derivation(connection, derivation, findings, since=since, progress=progress)
     await verify_executions(connection, findings, since=since, progress=progress)
     return findings
