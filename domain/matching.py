@@ -234,11 +234,13 @@ def expired(
     """That a group which only opens is too old at `now` (ns) for each of its requests; None when one is to be made."""
     if reduces(group) or not requests:
         return None
-    policies = {request.policy_hash: configuration.policy_named(request.policy_hash) for request in requests}
-    limits = [policy.max_signal_age_ms for policy in policies.values() if policy is not None]
     age_ms = (now - group.event_time) // 1_000_000
-    if len(limits) < len(policies) or age_ms <= max(limits):
-        return None
+    limit_ms = 0
+    for request in requests:
+        _, policy = configuration.policy_of(configuration.subscriptions[request.subscription_id])
+        limit_ms = max(limit_ms, policy.max_signal_age_ms)
+        if age_ms <= limit_ms:
+            return None
     return GroupExpired(
         group_id=group.group_id,
         quote_id=quote_id,
@@ -247,7 +249,7 @@ def expired(
         asset=group.asset,
         subscriptions=len(requests),
         age_ms=age_ms,
-        limit_ms=max(limits),
+        limit_ms=limit_ms,
         config_sequence=config_sequence,
         expired_at=now,
     )

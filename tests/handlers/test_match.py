@@ -107,7 +107,9 @@ def test_a_reducing_group_matches_subscriptions_that_open_no_positions() -> None
 
 def test_a_group_that_only_opens_and_is_too_old_for_everybody_is_one_event() -> None:
     hasty = subscription(1, limits='{"max_signal_age_ms":90000}')
-    lane = Folding(Match(configured([*LINES, hasty])))
+    configuration = configured([*LINES, hasty])
+    configuration.directory.policies.clear()  # a process that only matches keeps none
+    lane = Folding(Match(configuration))
     late = NOW + 600_001 * 1_000_000
     expired, summary = lane.when(CAPTURED, now=late)
     assert isinstance(expired, GroupExpired)
