@@ -1,8 +1,13 @@
-"""On-chain logs of the followed wallets: each stored in RAW once, removed ones too; each leads to a poll soon."""
+"""On-chain logs of the followed wallets: each stored in RAW once, removed ones too; each leads to a poll soon.
+
+A removal waits for the log to be mined again in another block, which it is in most reorganisations. Then neither is
+stored, because nothing has changed: stored one after the other, they would be copied as a sale and a purchase.
+"""
 
 import asyncio
 import re
 from collections.abc import Callable
+from typing import NamedTuple
 
 from domain.signals import REMOVED
 from gateways.polymarket.log_parsing import ChainFill, Log, log_id, parse_log
@@ -16,6 +21,16 @@ from handlers.ingest.polymarket.reorg_tracker import removal_of
 from handlers.ingest.polymarket.wallet_state import PollSettings, WalletState
 
 _ADDRESS = re.compile(rb"[0-9a-fA-F]{40}(?![0-9a-fA-F])")
+_CHECK_SECONDS = 0.1
+
+
+class _Removal(NamedTuple):
+    """A removal that waits for its log until a loop time."""
+
+    until: float
+    wallet: WalletState
+    fill: ChainFill
+    message: Log
 
 
 class ChainEvents:
@@ -34,6 +49,19 @@ class ChainEvents:
         self._dead_letters = dead_letters
         self._clock = clock
         self._settings = settings
+        self._removals: dict[str, _Removal] = {}
+        """By the id under which the log is stored."""
+
+    async def run(self) -> None:
+        """Until cancelled, store each removal whose log was not mined again in time."""
+        while True:
+            await asyncio.sleep(_CHECK_SECONDS)
+            now = asyncio.get_running_loop().time()
+            await self._store_removals([stored for stored, held in self._removals.items() if held.until <= now])
+
+    async def release(self) -> None:
+        """Store the removals that wait."""
+        await self._store_removals(list(self._removals))
 
     async def received(self, message: Log) -> None:
         """Store a log of a followed wallet, and have the wallet polled when the row of the fill should be there."""
@@ -47,22 +75,52 @@ class ChainEvents:
         if wallet is None or self._writer.knows(raw_id):
             metrics.LOGS.labels("not_followed" if wallet is None else "known").inc()
             return
-        event = wallet.event(CHAIN_CHANNEL, raw_id, payload, self._clock(), message.venue_time)
         if fill.removed:
-            metrics.LOGS.labels("removed").inc()
-            wallet.logs.remove(raw_id.removesuffix(REMOVED), fill)
-            wallet.fills.removed(key_of(fill), fill.share_micros)
-            await self._writer.put(event)
+            await self._removed(wallet, raw_id, fill, message)
             return
+        stored_id = wallet.logs.move(raw_id, fill)
         for displaced in wallet.logs.displaced(fill):
             metrics.LOGS.labels("displaced").inc()
-            await self.received(removal_of(displaced.message))
-        if self._writer.knows(raw_id):
-            return  # fetched and received live at the same time
+            self._hold(wallet, log_id(bytes(displaced.message.payload)), displaced.fill, removal_of(displaced.message))
+        if stored_id is not None:
+            metrics.LOGS.labels("moved").inc()
+            self._removals.pop(stored_id, None)
+            return
         metrics.LOGS.labels("new").inc()
         wallet.logs.add(raw_id, fill, message)
         self._expect_row(wallet, fill)
-        await self._writer.put(event)
+        await self._writer.put(wallet.event(CHAIN_CHANNEL, raw_id, payload, self._clock(), message.venue_time))
+
+    async def _removed(self, wallet: WalletState, raw_id: str, fill: ChainFill, message: Log) -> None:
+        """Hold the removal of a stored log, unless the log has moved on to another block since. One of a log that is
+        not stored is stored at once."""
+        stored = wallet.logs.stored_of(raw_id.removesuffix(REMOVED), fill)
+        if stored is not None:
+            stored_id, log = stored
+            if log.fill.block_hash == fill.block_hash:
+                self._hold(wallet, stored_id, log.fill, removal_of(log.message))
+            return
+        metrics.LOGS.labels("removed").inc()
+        await self._writer.put(
+            wallet.event(CHAIN_CHANNEL, raw_id, bytes(message.payload), self._clock(), message.venue_time)
+        )
+
+    def _hold(self, wallet: WalletState, stored_id: str, fill: ChainFill, message: Log) -> None:
+        until = asyncio.get_running_loop().time() + self._settings.reorg_hold
+        self._removals.setdefault(stored_id, _Removal(until, wallet, fill, message))
+
+    async def _store_removals(self, stored_ids: list[str]) -> None:
+        for stored_id in stored_ids:
+            held = self._removals.pop(stored_id, None)
+            if held is None:
+                continue
+            metrics.LOGS.labels("removed").inc()
+            held.wallet.logs.remove(stored_id, held.fill)
+            held.wallet.fills.removed(key_of(held.fill), held.fill.share_micros)
+            message, raw_id = held.message, f"{stored_id}{REMOVED}"
+            await self._writer.put(
+                held.wallet.event(CHAIN_CHANNEL, raw_id, bytes(message.payload), self._clock(), message.venue_time)
+            )
 
     def _expect_row(self, wallet: WalletState, fill: ChainFill) -> None:
         now = asyncio.get_running_loop().time()

@@ -82,9 +82,9 @@ class PolymarketIngest:
         self._stall_detector = StallDetector(
             data_api, clock, settings, stalled=self._index_stalled, recovered=self._index_recovered
         )
-        events = ChainEvents(self._queue, self._writer, dead_letters, clock, settings)
+        self._events = ChainEvents(self._queue, self._writer, dead_letters, clock, settings)
         self._listener = ChainListener(
-            chain, ws_url, received=events.received, connected=self.ready.set, reconnected=self._reconnected
+            chain, ws_url, received=self._events.received, connected=self.ready.set, reconnected=self._reconnected
         )
         self._resolver = WalletResolver(
             gamma,
@@ -118,6 +118,7 @@ class PolymarketIngest:
                 self._writer.run(),
                 self._resolver.run(),
                 self._listener.run(),
+                self._events.run(),
                 self._poller.run(),
                 self._detect_stalls(),
                 self._reconcile(),
@@ -138,6 +139,7 @@ class PolymarketIngest:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             if not writing.done():
+                await self._events.release()
                 await self._writer.release_all()
                 await self._raw_writer.finish()
                 await writing

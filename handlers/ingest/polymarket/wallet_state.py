@@ -41,6 +41,8 @@ class PollSettings:
     """When an on-chain fill counts as unmatched."""
     failed_again: float = 5.0
     """Until a wallet whose poll failed is polled again."""
+    reorg_hold: float = 30.0
+    """How long the removal of a log waits for the log to be mined again."""
     hold: float = 5.0
     """The longest that events wait for the first account snapshot."""
     snapshot_again: float = 30.0

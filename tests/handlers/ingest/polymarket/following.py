@@ -34,6 +34,7 @@ QUICK = PollSettings(
     row_within=1.0,
     failed_again=0.1,
     hold=1.0,
+    reorg_hold=0.3,
     snapshot_again=0.3,
     resolve_again=0.2,
     no_wallet_again=0.3,

@@ -101,26 +101,57 @@ async def test_blocks_mined_without_a_subscription_are_fetched(log: Connection, 
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-async def test_a_reorganisation_without_a_notice_is_detected(log: Connection, site: ByHand, restarted: bool) -> None:
+@pytest.mark.parametrize("again", [False, True], ids=["another fill", "the same fill"])
+async def test_a_reorganisation_without_a_notice_is_detected(
+    log: Connection, site: ByHand, restarted: bool, again: bool
+) -> None:
+    """The same fill in another block changes nothing; another one takes the place of the removed one."""
     site.profiles[WALLET] = {"proxyWallet": WALLET}
-    site.logs = [log_of(1, block=990), log_of(2, block=991)]
+    first, second, mined_again = log_of(1, block=990), log_of(2, block=991), log_of(2, block=992)
+    if not again:
+        mined_again["data"] = mined_again["data"].replace(f"{20_000_000:064x}", f"{10_000_000:064x}")
+    site.logs = [first, second]
     await configure(log, influencer("whale", WALLET))
     async with following(log, site.url) as running:
         await running.until(lambda found: len(found) == 2, "chain")
         if not restarted:
-            site.logs = [site.logs[0], log_of(2, block=992)]
+            site.logs = [first, mined_again]
             for socket in site.sockets:
                 await socket.close()
-            await running.until(lambda found: len(found) == 4, "chain")
-    if restarted:
-        site.logs = [site.logs[0], log_of(2, block=992)]
+            await running.until(lambda found: len(found) == (2 if again else 4), "chain")
+            await asyncio.sleep(0.5)
+    site.logs = [first, mined_again]
     async with following(log, site.url) as running:
-        found = await running.until(lambda found: len(found) == 4, "chain")
-        await quiet(running.raw, 0.3)
-    _, old, gone, new = found
+        found = await running.until(lambda found: len(found) == (2 if again else 4), "chain")
+        await quiet(running.raw, 0.5)
+    if again:
+        assert [json.loads(bytes(event.payload)) for event in found] == [first, second]
+        return
+    _, old, new, gone = found
     assert gone.raw_id == f"{old.raw_id}:removed"
     assert json.loads(bytes(gone.payload)) == json.loads(bytes(old.payload)) | {"removed": True}
-    assert json.loads(bytes(new.payload)) == site.logs[1]
+    assert json.loads(bytes(new.payload)) == mined_again
+
+
+async def test_a_removal_waits_for_the_log_to_be_mined_again(log: Connection, site: ByHand) -> None:
+    """A removal shortly before the same fill in another block is not a sale and a purchase: nothing is stored."""
+    site.profiles[WALLET] = {"proxyWallet": WALLET}
+    await configure(log, influencer("whale", WALLET))
+    longer = replace(QUICK, reorg_hold=1.0)
+    async with following(log, site.url, settings=longer) as running:
+        await eventually(lambda: bool(site.sockets), what="a subscription")
+        await site.push(log_of(2, block=1_000))
+        await running.until(bool, "chain")
+        for block in (1_000, 1_001):
+            await site.push(log_of(2, block=block, removed=True))
+            await site.push(log_of(2, block=block + 1))
+            await site.push(log_of(2, block=block + 1))
+        await site.push(log_of(2, block=1_001, removed=True))  # once more, when the log is in another block already
+        await asyncio.sleep(1.3)
+        (old,) = await running.raw("chain")
+        await site.push(log_of(2, block=1_002, removed=True))
+        _, gone = await running.until(lambda found: len(found) == 2, "chain")
+    assert gone.raw_id == f"{old.raw_id}:removed", "removed for good, under the id that is stored"
 
 
 async def test_a_wallet_without_recent_trades_continues_where_its_log_ends(log: Connection, site: ByHand) -> None:
