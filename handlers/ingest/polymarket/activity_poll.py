@@ -1,10 +1,11 @@
 """One poll: a wallet's activity since its newest known second, less an overlap; new rows go to RAW, oldest first.
 
 A page starts at a whole second and is one complete response, so equal rows have the same numbers in every page that has
-them. Rows that are stored are recognised by id, however often and in whatever order pages overlap.
+them. Rows that are stored are recognised by id, however often and in whatever order pages overlap: the newest ids are
+in memory, and about rows from before the newest activity the log itself is asked.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -33,13 +34,16 @@ class ActivityPoll:
         dead_letters: DeadLetters,
         clock: Callable[[], int],
         settings: PollSettings,
+        stored_since: Callable[[WalletState, int], Awaitable[set[str]]],
     ) -> None:
+        """`stored_since` returns the ids of a wallet's rows in RAW that are from a whole second or later."""
         self._data_api = data_api
         self._gamma = gamma
         self._writer = writer
         self._dead_letters = dead_letters
         self._clock = clock
         self._settings = settings
+        self._stored_since = stored_since
         self.stalled = False
         """While True, polls start no later than before: a stalled index may show older rows later."""
 
@@ -77,6 +81,10 @@ class ActivityPoll:
         row and newer ones wait for the next poll.
         """
         new = [row for row in page.rows if not self._writer.knows(row.id)]
+        if new and new[0].activity.event_time // SECOND < wallet.newest_s - self._settings.overlap:
+            # Late rows, or rows whose ids are no longer in memory.
+            stored = await self._stored_since(wallet, new[0].activity.event_time // SECOND)
+            new = [row for row in new if row.id not in stored]
         metrics.ROWS.labels("known").inc(len(page.rows) - len(new))
         described: dict[str, bytes] | None = None
         for done, row in enumerate(new):

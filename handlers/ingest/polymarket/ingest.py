@@ -45,7 +45,8 @@ log = structlog.get_logger()
 GAPS_BACK = 50_000
 """How many of the newest signals are searched at the start for gaps that no snapshot has closed."""
 REMEMBERED = 500_000
-"""Ids remembered of all wallets: pages reach back for minutes, and for as long as the index was stalled."""
+"""Ids remembered of all wallets, so that the log is seldom asked: pages reach back for minutes, and for as long as the
+index was stalled."""
 _RESTORED_AT_ONCE = 8
 
 
@@ -72,9 +73,11 @@ class PolymarketIngest:
         self._raw_writer = RawWriter(connection, clock)
         self._writer = OrderedWriter(self._raw_writer, hold_seconds=settings.hold, remembered=REMEMBERED)
         dead_letters = DeadLetters(connection, clock, "polymarket")
-        self._recovery = Recovery(connection, self._writer, clock)
+        self._recovery = Recovery(connection, self._raw_writer, self._writer, clock)
         self._queue = PollQueue(settings, clock)
-        self._activity = ActivityPoll(data_api, gamma, self._writer, dead_letters, clock, settings)
+        self._activity = ActivityPoll(
+            data_api, gamma, self._writer, dead_letters, clock, settings, self._recovery.stored_since
+        )
         snapshots = PositionSnapshots(data_api, chain, self._activity, self._writer, dead_letters, clock, settings)
         self._poller = Poller(
             self._queue, self._activity, snapshots, dead_letters, clock, settings, answered=self.ready.set

@@ -11,6 +11,7 @@ import structlog
 
 from domain.events import RawReceived, Venue
 from domain.signals import REMOVED
+from domain.venue_times import LONGEST_AHEAD_NS
 from gateways.polymarket.activity import Kind, parse_activity
 from gateways.polymarket.log_parsing import Log, parse_log
 from gateways.polymarket.raw_events import (
@@ -24,6 +25,7 @@ from handlers.ingest.dead_letters import UNREADABLE
 from handlers.ingest.ordered_writer import OrderedWriter
 from handlers.ingest.polymarket.chain_events import key_of
 from handlers.ingest.polymarket.wallet_state import SECOND, WalletState
+from handlers.ingest.raw_writer import RawWriter
 from handlers.live.event_codec import codec
 from streams import subjects
 from streams.connection import Connection
@@ -35,16 +37,19 @@ log = structlog.get_logger()
 
 READ_BACK = 300_000
 """How far before a wallet's newest event its subject is read, in sequences of RAW: a quarter of an hour of 300 events a
-second of all venues. Older rows that are served again are recognised by the log and by the normalizer's fold."""
+second of all venues. The log is asked about older rows that are served again."""
 _MATCHED_SECONDS = 600
 
 
 class Recovery:
     """Reads RAW; changes nothing in it. Ids that it finds are known to the writer afterwards."""
 
-    def __init__(self, connection: Connection, writer: OrderedWriter, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, connection: Connection, raw_writer: RawWriter, writer: OrderedWriter, clock: Callable[[], int]
+    ) -> None:
         self._connection = connection
         self._codec = codec()
+        self._raw_writer = raw_writer
         self._writer = writer
         self._clock = clock
 
@@ -55,6 +60,14 @@ class Recovery:
             address, _, wallet = raw.raw_id.removeprefix("pm:profile:").partition(":")
             found.setdefault(address, []).append(wallet)
         return found
+
+    async def stored_since(self, wallet: WalletState, second: int) -> set[str]:
+        """The ids of the wallet's activity rows in RAW that are from this second or later.
+
+        A row is detected after it has happened, by the venue's clock and this machine's, which may differ a little.
+        """
+        subject = subjects.raw(wallet.influencer_id, Venue.POLYMARKET.value, ACTIVITY_CHANNEL, wallet.address)
+        return {raw.raw_id async for raw in self._raw_writer.since(subject, second * SECOND - LONGEST_AHEAD_NS)}
 
     async def restore(self, wallet: WalletState) -> None:
         """Fill in what is stored of a wallet: ids, newest activity, snapshots, markets, unmatched fills."""

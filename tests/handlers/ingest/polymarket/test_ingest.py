@@ -9,6 +9,7 @@ import pytest
 
 from domain.events import Venue
 from handlers import metrics as feed_metrics
+from handlers.ingest.polymarket import ingest
 from handlers.ingest.polymarket import metrics as metrics
 from streams.connection import Connection
 from tests.handlers.ingest.polymarket.by_hand import (
@@ -38,12 +39,41 @@ from tests.handlers.ingest.polymarket.following import (
 from tests.streams.deadlines import eventually
 
 SECOND = 1_000_000_000
+OTHER = "0x" + "b7" * 20
 
 
 @pytest.fixture
 async def site() -> AsyncIterator[ByHand]:
     async with by_hand() as made:
         yield made
+
+
+async def test_rows_whose_ids_are_no_longer_in_memory_are_not_stored_again(
+    log: Connection, site: ByHand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However large a wallet: the log is asked. Without it the server's short memory of ids would be the last guard."""
+    monkeypatch.setattr(ingest, "REMEMBERED", 50)
+    rows = [row(number, 800 - 10 * number) for number in range(1, 41)]
+    others = [row(number, 800 - 10 * (number - 100), wallet=OTHER) for number in range(101, 141)]
+    site.activity[WALLET], site.activity[OTHER] = rows, others
+    site.profiles[WALLET], site.profiles[OTHER] = {"proxyWallet": WALLET}, {"proxyWallet": OTHER}
+    new, replayed = metrics.ROWS.labels("new"), feed_metrics.REPLAYED
+    before, again = count(new), count(replayed)
+    await configure(log, influencer("whale", WALLET))
+    far_back = replace(QUICK, reconcile_back=850)
+    async with following(log, site.url, settings=far_back) as running:
+        await running.until(lambda found: len(transactions(found)) == 40)
+        await configure(log, influencer("other", OTHER))
+        await running.until(lambda found: len(transactions(found)) == 80)
+        polls = len(site.asked_for("/data/v2/activity"))
+        await eventually(lambda: len(site.asked_for("/data/v2/activity")) > polls + 12, what="polls far back")
+        rows.insert(3, row(99, 765))
+        await running.until(lambda found: 99 in transactions(found))
+    assert (count(new) - before, count(replayed) - again) == (81, 0)
+    async with following(log, site.url, settings=far_back) as running:
+        await eventually(lambda: len(site.asked_for("/data/v2/activity")) > polls + 20, what="polls after a restart")
+        assert len(transactions(await running.raw())) == 81
+    assert (count(new) - before, count(replayed) - again) == (81, 0)
 
 
 async def test_rows_are_stored_once_as_served_after_the_snapshot(log: Connection, site: ByHand) -> None:
