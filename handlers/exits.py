@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from weakref import WeakSet
 
 import msgspec
-from msgspec import Struct
+import structlog
+from msgspec import Struct, structs
 
 from domain.events import (
     Action,
@@ -43,10 +44,14 @@ from streams.processing.stage import Output, Stage
 from streams.subjects import Lane
 from streams.topology import EXECUTIONS, GROUPS
 
+log = structlog.get_logger()
+
 LARGEST_ROUND = 200
 """Exits of one round: a message stays far below what the server takes."""
 _TOGETHER_NS = 250_000_000
 """Tries whose due times are as close as this share a round and its book."""
+_ANSWER_NS = 120_000_000_000
+"""A try without a decision for this long is scheduled again: its round or its request may be a dead letter."""
 _PAUSED_SECONDS = 0.2
 """How often a try that is held looks whether the engine runs again."""
 
@@ -56,6 +61,21 @@ class Waiting(Struct):
 
     scheduled: ExitScheduled
     sequence: int
+
+
+class Made(Struct):
+    """A try that was made at `tried_at` (ns) in the round with this sequence in GROUPS, and is not answered yet."""
+
+    scheduled: ExitScheduled
+    tried_at: int
+    sequence: int
+
+
+class Saved(Struct):
+    """What a snapshot keeps of a lane."""
+
+    tries: dict["Key", Waiting]
+    made: dict["Key", Made]
 
 
 Key = tuple[str, str, str]
@@ -75,13 +95,14 @@ class Round(NamedTuple):
 
 
 class Owed:
-    """A lane's tries by what they are of, and the rounds that they are in.
+    """A lane's tries by what they are of, the rounds that they are in, and the tries that wait for their decision.
 
     Rounds are not stored: after a start the same tries may share other rounds.
     """
 
-    def __init__(self, tries: dict[Key, Waiting]) -> None:
-        self.tries = tries
+    def __init__(self) -> None:
+        self.tries: dict[Key, Waiting] = {}
+        self.made: dict[Key, Made] = {}
         self.rounds: dict[int, Round] = {}
         self.round_of: dict[Key, int] = {}
         self.taken: set[int] = set()
@@ -122,12 +143,12 @@ class Owed:
     @property
     def owed_since(self) -> int | None:
         """Since when (ns) the oldest is owed."""
-        return min((waiting.scheduled.owed_since for waiting in self.tries.values()), default=None)
+        return min((one.scheduled.owed_since for of in (self.tries, self.made) for one in of.values()), default=None)
 
 
 _LANES: "WeakSet[Owed]" = WeakSet()
 """The states of this process' lanes, for the gauges."""
-metrics.EXITS_OWED.set_function(lambda: sum(len(lane.tries) for lane in _LANES))
+metrics.EXITS_OWED.set_function(lambda: sum(len(lane.tries) + len(lane.made) for lane in _LANES))
 
 
 def _oldest_seconds(clock: Callable[[], int]) -> float:
@@ -143,7 +164,7 @@ class Exits(Stage[Owed]):
     input_patterns = ("executions.{}.>",)
     state_patterns = ("exits.{}.>",)
     input_types = frozenset({"exit.owed", "exit.ended"})
-    schema = 1
+    schema = 2
 
     def __init__(
         self, configuration: LiveConfiguration, quotes: Mapping[Venue, VenueQuotes], clock: Callable[[], int]
@@ -154,15 +175,16 @@ class Exits(Stage[Owed]):
         metrics.OLDEST_EXIT.set_function(partial(_oldest_seconds, clock))
 
     def initial(self, lane: Lane) -> Owed:
-        return Owed({})
+        return Owed()
 
     def dump(self, state: Owed) -> bytes:
-        return msgspec.msgpack.encode(state.tries)
+        return msgspec.msgpack.encode(Saved(state.tries, state.made))
 
     def restore(self, payload: bytes, lane: Lane) -> Owed:
-        state = Owed({})
-        for key, waiting in msgspec.msgpack.decode(payload, type=dict[Key, Waiting]).items():
+        state, saved = Owed(), msgspec.msgpack.decode(payload, type=Saved)
+        for key, waiting in saved.tries.items():
             _schedule(state, key, waiting)
+        state.made.update(saved.made)
         return state
 
     def config_sequence(self) -> int:
@@ -177,7 +199,9 @@ class Exits(Stage[Owed]):
         if isinstance(owed, ExitOwed):
             event_id = f"{owed.attempt_id or event.id.removesuffix('.owed')}.scheduled"
             yield Output(subject, _next_try(owed), event_id, owed.group_id, begins=True)
-        elif (owed.subscription_id, owed.venue.value, owed.asset) in state.tries:
+            return
+        key = (owed.subscription_id, owed.venue.value, owed.asset)
+        if key in state.tries or key in state.made:
             cancelled = ExitCancelled(
                 exit_id=owed.exit_id,
                 subscription_id=owed.subscription_id,
@@ -199,6 +223,7 @@ class Exits(Stage[Owed]):
                     waiting = state.tries.get(key)
                     if waiting is not None and _is_of(waiting.scheduled, made):
                         _remove(state, key)
+                        state.made[key] = Made(waiting.scheduled, event.tried_at, sequence)
 
     def stored(self, state: Owed, output: Output, sequence: int) -> None:
         if isinstance(output.event, ExitScheduled):
@@ -206,6 +231,24 @@ class Exits(Stage[Owed]):
             waiting = state.tries.get(key)
             if waiting is not None and waiting.scheduled is output.event:
                 _schedule(state, key, Waiting(output.event, sequence))
+        elif isinstance(output.event, ExitDue):
+            for one in output.event.exits:
+                found = state.made.get(_key(one, output.event))
+                if found is not None and _is_of(found.scheduled, one):
+                    found.sequence = sequence
+
+    def due(self, state: Owed) -> int | None:
+        return min((made.tried_at + _ANSWER_NS for made in state.made.values()), default=None)
+
+    def tick(self, state: Owed, now: int) -> Iterator[Output]:
+        """Schedule again what was tried and never decided."""
+        for made in list(state.made.values()):
+            if made.tried_at + _ANSWER_NS <= now:
+                again = structs.replace(made.scheduled, due_at=now)
+                event_id = f"{again.exit_id}.{again.number}.{made.tried_at}.scheduled"
+                subject, cause = subjects.exits(again.subscriber_id), address(GROUPS.name, made.sequence)
+                log.warning("exit.unanswered", exit=again.exit_id, number=again.number)
+                yield Output(subject, again, event_id, again.group_id, cause, begins=True)
 
     def intents(self, state: Owed) -> Mapping[str, Callable[[], Awaitable[list[Output]]]]:
         return {f"round {number}": partial(self._try, state, number) for number in state.rounds}
@@ -324,6 +367,7 @@ def _is_of(scheduled: ExitScheduled, made: DueExit) -> bool:
 def _remove(state: Owed, key: Key) -> None:
     state.leave(key)
     state.tries.pop(key, None)
+    state.made.pop(key, None)
 
 
 def _schedule(state: Owed, key: Key, waiting: Waiting) -> None:

@@ -137,7 +137,7 @@ class ExitScheduled(Event, frozen=True, kw_only=True):
 
 @stored("exit.cancelled")
 class ExitCancelled(Event, frozen=True, kw_only=True):
-    """An owed exit ended before its next try: the try is not made."""
+    """An owed exit ended: no try that was scheduled is made, and none that was made is waited for."""
 
     exit_id: str
     subscription_id: str

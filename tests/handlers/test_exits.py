@@ -206,6 +206,37 @@ async def test_a_restart_makes_the_tries_that_were_not_made(snapshot_at: int) ->
     assert [[one.exit_id for one in due.exits] for due in await tried(again)] == [["exi-2"]]
 
 
+# --- tries without a decision --------------------------------------------------------------------------------------
+
+
+ANSWER = 120 * 10**9
+
+
+@pytest.mark.parametrize("snapshot_at", [0, 1, 2])
+async def test_a_try_that_is_never_decided_is_scheduled_again_after_two_minutes(snapshot_at: int) -> None:
+    lane = folding()
+    lane.when(OWED)
+    await tried(lane)
+    lane = lane.replayed(snapshot_at=snapshot_at)
+    assert lane.stage.due(lane.state) == NOW + ANSWER
+    assert lane.when_time_passes(NOW + ANSWER - 1) == []
+    (again,) = lane.when_time_passes(NOW + ANSWER)
+    assert isinstance(again, ExitScheduled)
+    assert (again.exit_id, again.number, again.due_at) == ("exi-1", 1, NOW + ANSWER)
+    assert lane.stage.due(lane.state) is None
+
+
+@pytest.mark.parametrize("decided", [structs.replace(OWED, tries=1, attempt_id="att-9"), ENDED])
+async def test_a_try_that_is_decided_is_not_scheduled_again(decided: ExitOwed | ExitEnded) -> None:
+    lane = folding()
+    lane.when(OWED)
+    await tried(lane)
+    lane.when(decided)
+    assert lane.stage.due(lane.state) is None
+    assert lane.replayed().stage.due(lane.replayed().state) is None
+    assert lane.when_time_passes(NOW + 2 * ANSWER) == []
+
+
 # --- pauses ------------------------------------------------------------------------------------------------------
 
 
