@@ -26,6 +26,7 @@ from tests.streams.counting import (
     Counting,
     Counts,
     Given,
+    Killed,
     Workers,
     checkpoints,
     each_once_in_order,
@@ -37,7 +38,6 @@ from tests.streams.counting import (
 from tests.streams.deadlines import settled
 from tests.streams.stage_instances import KEYS, lease_table, stored
 from tests.streams.subprocesses import heard, process
-from tests.streams.test_lane_leases import StoppedError
 
 INSTANCE = "tests.streams.instance"
 STAGES = frozenset({"counting"})
@@ -64,7 +64,7 @@ class Refusing(Counting):
         if self._stop_after:
             self._stop_after -= 1
             if not self._stop_after:
-                raise StoppedError
+                raise Killed
 
 
 async def counted(connection: Connection, outputs: int) -> list[Recorded]:
@@ -305,7 +305,7 @@ async def test_stopped_between_the_batches_of_many_retries(log: Connection) -> N
             for each in super().handle(state, event, now):
                 yield from (each._replace(id=f"{each.id}.{part}", event=each.event) for part in range(3))
 
-    with pytest.raises(StoppedError):
+    with pytest.raises(Killed):
         await LaneWorker(log, CODEC, Thrice(numbers, fixed=True, stop_after=999), lanes(1)[0], time.time_ns).run(
             asyncio.Event()
         )
@@ -322,7 +322,7 @@ async def test_stopped_between_the_parts_of_one_retry(log: Connection) -> None:
     (dead,) = await refused(log, inputs, [2])
     await retry_now(log, dead)
     for after in (999, 999):
-        with pytest.raises(StoppedError):
+        with pytest.raises(Killed):
             await LaneWorker(log, CODEC, Refusing([2], fixed=True, stop_after=after), lanes(1)[0], time.time_ns).run(
                 asyncio.Event()
             )
@@ -339,7 +339,7 @@ async def test_a_retry_waits_until_a_half_stored_event_is_whole(log: Connection)
     inputs = [Given("a", 1), Given("a", 2), Given("a", 3, "burst")]
     (dead,) = await refused(log, inputs[:2], [1])
     await feed_in(log, inputs[2:])
-    with pytest.raises(StoppedError):
+    with pytest.raises(Killed):
         await LaneWorker(log, CODEC, Refusing([], stop_after=999), lanes(1)[0], time.time_ns).run(asyncio.Event())
     await retry_now(log, dead)
     async with Workers(log, Refusing([1], fixed=True), time.time_ns):

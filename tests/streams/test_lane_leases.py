@@ -30,6 +30,7 @@ from tests.streams.counting import (
     Counting,
     Counts,
     Given,
+    Killed,
     Workers,
     checkpoints,
     feed_in,
@@ -228,10 +229,6 @@ async def test_the_number_of_lanes_changes_with_input_in_between(log: Connection
     assert max(reached.position for reached in found.values()) == len(inputs)
 
 
-class StoppedError(Exception):
-    """Ends a worker between two steps."""
-
-
 def stopping_at(step: str, count: int) -> Callable[[str], None]:
     calls = 0
 
@@ -239,7 +236,7 @@ def stopping_at(step: str, count: int) -> Callable[[str], None]:
         nonlocal calls
         calls += name == step
         if calls == count:
-            raise StoppedError
+            raise Killed
 
     return on_step
 
@@ -265,7 +262,7 @@ async def test_what_a_lane_had_done_before_it_was_taken_over_is_not_done_again(l
         settings=LaneSettings(read_batch=40),
         on_step=stopping_at("acknowledged", 2),
     )
-    with pytest.raises(StoppedError):
+    with pytest.raises(Killed):
         await dying.run(asyncio.Event())
     assert 100 < await stored(log) < 200, "it died in the middle"
     reached = (await checkpoints(log, 2))["00-31"]
@@ -307,7 +304,7 @@ async def test_lanes_do_not_change_in_the_middle_of_an_event(log: Connection) ->
     burst = Given("key-1", 1, "burst")
     inputs = [burst, *plain(KEYS, keys=KEYS, first=2)]
     await feed_in(log, inputs)
-    with pytest.raises(StoppedError):
+    with pytest.raises(Killed):
         await LaneWorker(log, CODEC, DiesWithinBurst(), Lane(0, 15), time.time_ns).run(asyncio.Event())
     assert await stored(log) == 999
     stage = StageRunner(log, CODEC, Counting(), lanes(8), time.time_ns)
@@ -325,7 +322,7 @@ class DiesWithinBurst(Counting):
 
     def stored(self, state: Counts, output: Output, sequence: int) -> None:
         if output.id.endswith(".998"):
-            raise StoppedError
+            raise Killed
 
 
 async def test_a_lane_whose_worker_fails_for_good_ends_its_instance(log: Connection) -> None:
