@@ -67,7 +67,8 @@ async def test_an_answer_and_a_reason_why_there_is_none(running: Addresses) -> N
 
 
 async def test_a_process_that_waits_for_a_server_is_alive_and_not_ready() -> None:
-    served = await serve_health("127.0.0.1", 0, lambda: {"ok": False, "problems": ["nats: no answer for 5 s"]})
+    state = {"ok": False, "ready": False, "problems": ["nats: no answer for 5 s"]}
+    served = await serve_health("127.0.0.1", 0, lambda: state)
     try:
         at = f"http://127.0.0.1:{served.addresses[0][1]}"
         async with aiohttp.ClientSession() as session:

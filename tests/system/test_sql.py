@@ -45,5 +45,5 @@ async def test_the_dsn_is_printed_where_asked_for_and_where_psql_is_missing(
     monkeypatch.setattr(sql, "psql_path", lambda: None)
     assert await sql.run_sql(Settings(data_dir=folder), [], print_dsn=False) == 1
     missing = capsys.readouterr()
-    assert missing.out == printed.out
+    assert missing.out.splitlines()[-1:] == printed.out.splitlines()
     assert missing.err.startswith("psql is not installed")

@@ -37,7 +37,7 @@ async def serve_health(host: str, port: int, health: Health) -> web.AppRunner:
     """GET /livez, /readyz, /healthz and /metrics on a port; the caller cleans the runner up.
 
     Liveness asks for nothing but an answer: a server that is away must not restart every process that waits for it.
-    Readiness is that the stages have loaded and work, and health that nothing is wrong with them.
+    Readiness is that the stages have loaded and their servers answer, and health that nothing is wrong with them.
     """
 
     async def livez(_: web.Request) -> web.Response:

@@ -106,10 +106,15 @@ class Process:
         await self._resources.aclose()
 
     @property
+    def waits_for(self) -> list[str]:
+        """The servers that do not answer, one text each: without them no stage works."""
+        return self._dependencies.problems
+
+    @property
     def problems(self) -> list[str]:
         """What keeps the process from working as it should, one text each for the operator."""
         found = [quotes.problem for quotes in self._quotes.values()] + [clock.problem for clock in self._clocks]
-        return [*self._dependencies.problems, *dict.fromkeys(problem for problem in found if problem is not None)]
+        return [*self.waits_for, *dict.fromkeys(problem for problem in found if problem is not None)]
 
     async def run(self, clock: Clock, stop: asyncio.Event, on_ready: Callable[[], None] = lambda: None) -> None:
         """Run every stage until `stop`; the first one that fails for good takes the process with it."""

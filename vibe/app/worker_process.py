@@ -144,5 +144,5 @@ async def run_alone(
 def health_of(process: Process, stages: tuple[str, ...]) -> dict[str, object]:
     """The body of /healthz: a process that has a problem works on, and is not well."""
     problems = process.problems
-    ready = process.ready
+    ready = process.ready and not process.waits_for
     return {"ok": ready and not problems, "ready": ready, "stages": list(stages), "problems": problems}
