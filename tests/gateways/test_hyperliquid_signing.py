@@ -3,6 +3,8 @@
 import copy
 import pickle
 import random
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from eth_account import Account
@@ -14,12 +16,12 @@ from gateways.hyperliquid.signing import InvalidKeyError, SigningKey, action_has
 SECRET = "0x0123456789012345678901234567890123456789012345678901234567890123"
 
 
-def order_action(**fields):
+def order_action(**fields: object) -> dict[str, Any]:
     order = {"a": 1, "b": True, "p": "100", "s": "100", "r": False, "t": {"limit": {"tif": "Gtc"}}, **fields}
     return {"type": "order", "orders": [order], "grouping": "na"}
 
 
-def test_the_published_order_is_signed_as_published():
+def test_the_published_order_is_signed_as_published() -> None:
     key = SigningKey.from_hex(SECRET)
     mainnet = sign_action(key, order_action(), nonce=0, expires_after=None, mainnet=True)
     assert mainnet.wire() == {
@@ -36,7 +38,7 @@ def test_the_published_order_is_signed_as_published():
     )
 
 
-def test_the_published_hash():
+def test_the_published_hash() -> None:
     order = {"a": 4, "b": True, "p": "1670.1", "s": "0.0147", "r": False, "t": {"limit": {"tif": "Ioc"}}}
     action = {"type": "order", "orders": [order], "grouping": "na"}
     assert action_hash(action, nonce=1677777606040, expires_after=None).hex() == (
@@ -44,30 +46,29 @@ def test_the_published_hash():
     )
 
 
-def random_action(rng):
+def random_action(rng: random.Random) -> dict[str, Any]:
     cloid = f"0x{rng.getrandbits(128):032x}"
     asset = rng.choice([0, 7, 200, 10_003, 110_007, 100_000_123])
     price, size = str(rng.randint(1, 99_999)), f"{rng.randint(1, 10**6)}.{rng.randint(1, 9)}"
-    order = {"a": asset, "b": rng.random() < 0.5, "p": price, "s": size, "r": rng.random() < 0.5}
+    order: dict[str, Any] = {"a": asset, "b": rng.random() < 0.5, "p": price, "s": size, "r": rng.random() < 0.5}
     order["t"] = {"limit": {"tif": rng.choice(["Ioc", "Gtc", "Alo"])}}
     if rng.random() < 0.7:
         order["c"] = cloid
-    return rng.choice(
-        [
-            {"type": "order", "orders": [order] * rng.randint(1, 20), "grouping": "na"},
-            {"type": "cancel", "cancels": [{"a": asset, "o": rng.getrandbits(40)}]},
-            {"type": "cancelByCloid", "cancels": [{"asset": asset, "cloid": cloid}]},
-            {"type": "modify", "oid": cloid, "order": order},
-            {"type": "updateLeverage", "asset": asset, "isCross": False, "leverage": rng.randint(1, 50)},
-            {"type": "updateIsolatedMargin", "asset": asset, "isBuy": True, "ntli": rng.randint(-(2**40), 2**40)},
-            {"type": "scheduleCancel", "time": rng.getrandbits(41)},
-            {"type": "noop"},
-        ]
-    )
+    actions: list[dict[str, Any]] = [
+        {"type": "order", "orders": [order] * rng.randint(1, 20), "grouping": "na"},
+        {"type": "cancel", "cancels": [{"a": asset, "o": rng.getrandbits(40)}]},
+        {"type": "cancelByCloid", "cancels": [{"asset": asset, "cloid": cloid}]},
+        {"type": "modify", "oid": cloid, "order": order},
+        {"type": "updateLeverage", "asset": asset, "isCross": False, "leverage": rng.randint(1, 50)},
+        {"type": "updateIsolatedMargin", "asset": asset, "isBuy": True, "ntli": rng.randint(-(2**40), 2**40)},
+        {"type": "scheduleCancel", "time": rng.getrandbits(41)},
+        {"type": "noop"},
+    ]
+    return rng.choice(actions)
 
 
 @pytest.mark.parametrize("seed", range(200))
-def test_random_actions_are_signed_as_the_sdk_signs_them(seed):
+def test_random_actions_are_signed_as_the_sdk_signs_them(seed: int) -> None:
     rng = random.Random(seed)
     secret = rng.randbytes(32)
     key, wallet = SigningKey(secret), Account.from_key(secret)
@@ -86,17 +87,18 @@ def test_random_actions_are_signed_as_the_sdk_signs_them(seed):
 
 
 @pytest.mark.parametrize("text", ["", "0x12", "zz" * 32, "00" * 32, "ff" * 32, SECRET + "00"])
-def test_what_is_no_key_is_refused_without_showing_it(text):
+def test_what_is_no_key_is_refused_without_showing_it(text: str) -> None:
     with pytest.raises(InvalidKeyError) as raised:
         SigningKey.from_hex(text)
     assert text.removeprefix("0x") not in str(raised.value) or not text.removeprefix("0x")
     assert raised.value.__cause__ is None
 
 
-def test_nothing_shows_a_key():
+def test_nothing_shows_a_key() -> None:
     key = SigningKey.from_hex(SECRET)
     for shown in (repr(key), str(key), f"{key}", repr([key]), repr({"key": key})):
         assert SECRET[2:] not in shown
-    for copied in (lambda: pickle.dumps(key), lambda: copy.copy(key), lambda: copy.deepcopy(key)):
+    copies: tuple[Callable[[SigningKey], object], ...] = (pickle.dumps, copy.copy, copy.deepcopy)
+    for copied in copies:
         with pytest.raises(TypeError):
-            copied()
+            copied(key)

@@ -47,6 +47,10 @@ VALID: dict[str, tuple[str, ...]] = {
     "export": ("ledger", "--format", "csv", "--out", "-"),
     "health": ("--url", "http://127.0.0.1:9/healthz"),
     "influencer show": ("whale-1",),
+    "keys add": ("alice", "--key-file", "/dev/null"),
+    "keys list": (),
+    "keys remove": ("alice",),
+    "keys rotate": (),
     "lag": (),
     "leaderboard": (),
     "metrics": ("subscriber", "alice"),
@@ -67,7 +71,8 @@ VALID: dict[str, tuple[str, ...]] = {
     "whatif": ("--config", "/dev/null"),
 }
 """Arguments of each command that it takes."""
-WITHOUT_DATA = {"bench decisions", "bench quotes", "health", "sandbox"}
+KEYS = ("add", "list", "remove", "rotate")
+WITHOUT_DATA = {"bench decisions", "bench quotes", "health", "sandbox", *(f"keys {each}" for each in KEYS)}
 BENCHES = {name for name in VALID if name.startswith("bench ")}
 CREATING = {*BENCHES, "backup restore", "config import", "demo", "run", "streams apply", "up", "web"}
 """Commands that make a data folder when there is none."""

@@ -30,6 +30,14 @@ class Settings(BaseSettings):
     archive_url: str | None = Field(None, description="where closed days go: a folder, or s3://bucket/prefix and alike")
     backup_url: str | None = Field(None, description="where backups go: a folder, or s3://bucket/prefix and alike")
     backup_key_file: Path | None = Field(None, description="the key that encrypts backups; keep a copy elsewhere")
+    keystore: Path | None = Field(
+        None, description="the file of agents' keys; keystore.json in the data folder unless set"
+    )
+    keystore_password_file: Path | None = Field(None, description="the keystore's password")
+    vault_url: str | None = Field(None, description="a Vault that holds agents' keys in one secret")
+    vault_path: str = Field("secret/vibe/agents", description="of that secret: engine (KV version 2), then path")
+    vault_role_id: str | None = Field(None, description="the AppRole that reads it")
+    vault_secret_id_file: Path | None = Field(None, description="the AppRole's secret id")
     daily_jobs_at: Annotated[
         str,
         Field(pattern=r"^(([01]\d|2[0-3]):[0-5]\d|off)$", description="UTC time of `vibe up`'s archive run and backup"),
@@ -113,6 +121,10 @@ class Settings(BaseSettings):
     @property
     def archive(self) -> str:
         return self.archive_url or str(self.data_dir / "archive")
+
+    @property
+    def keystore_path(self) -> Path:
+        return self.keystore or self.data_dir / "keystore.json"
 
     @property
     def backup(self) -> str:
