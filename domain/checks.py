@@ -99,9 +99,10 @@ class Case(Struct, frozen=True):
 
 
 def check_mode(checks: Checklist, request: ExecutionRequested) -> None:
-    """Live mode is not available."""
+    """Live mode needs an account at the venue."""
     if request.mode is Mode.LIVE:
-        checks.require(False, Reason.LIVE_NOT_AVAILABLE, "mode", request.mode.value, Mode.PAPER.value)
+        account = request.account.address if request.account is not None else None
+        checks.require(account is not None, Reason.LIVE_NOT_AVAILABLE, "account", account, None)
 
 
 def check_exit(checks: Checklist, request: ExecutionRequested, owed: ExitOwed | None) -> bool:
@@ -233,7 +234,7 @@ def opens_again(case: Case) -> bool:
         and case.copied_micros * group.sign > 0
         and request.opening_blocked is None
         and facts.position_state is PositionState.KNOWN
-        and request.mode is Mode.PAPER
+        and (request.mode is Mode.PAPER or request.account is not None)
         and group.inputs.engine is ControlState.RUNNING
         and not group.inputs.stopped
         and case.disabled is None

@@ -12,10 +12,12 @@ from typing import Any, NoReturn, Protocol, TypeVar
 from msgspec.structs import replace
 
 from domain.events import (
+    AccountConfigured,
     ControlChanged,
     Event,
     GuardrailConfigured,
     InfluencerConfigured,
+    LiveAccount,
     PolicyMaterialized,
     Status,
     SubscriberConfigured,
@@ -32,6 +34,7 @@ class Kind(StrEnum):
     INFLUENCER = "influencer"
     SUBSCRIBER = "subscriber"
     SUBSCRIPTION = "subscription"
+    ACCOUNT = "account"
     GUARDRAIL = "guardrail"
     POLICY = "policy"
     CONTROL = "control"
@@ -43,6 +46,7 @@ KIND_OF: dict[type[Event], Kind] = {
     InfluencerConfigured: Kind.INFLUENCER,
     SubscriberConfigured: Kind.SUBSCRIBER,
     SubscriptionConfigured: Kind.SUBSCRIPTION,
+    AccountConfigured: Kind.ACCOUNT,
     GuardrailConfigured: Kind.GUARDRAIL,
     PolicyMaterialized: Kind.POLICY,
     ControlChanged: Kind.CONTROL,
@@ -67,6 +71,7 @@ class Configuration:
     influencers: dict[str, InfluencerConfigured]
     subscribers: dict[str, SubscriberConfigured]
     subscriptions: dict[str, SubscriptionConfigured]
+    accounts: dict[str, AccountConfigured]
     guardrails: dict[str, GuardrailConfigured]
     policies: dict[str, Policy]
     controls: Controls
@@ -81,6 +86,7 @@ class Configuration:
         self.influencers = self._kept(Kind.INFLUENCER, {})
         self.subscribers = self._kept(Kind.SUBSCRIBER, {})
         self.subscriptions = self._kept(Kind.SUBSCRIPTION, {})
+        self.accounts = self._kept(Kind.ACCOUNT, {})
         self.guardrails = self._kept(Kind.GUARDRAIL, {})
         self.policies = self._kept(Kind.POLICY, {})
         self.controls = self._kept(Kind.CONTROL, Controls())
@@ -111,6 +117,8 @@ class Configuration:
                 self.subscribers[event.id] = event
             case SubscriptionConfigured():
                 self._set_subscription(event, at)
+            case AccountConfigured():
+                self.accounts[event.id] = event
             case GuardrailConfigured():
                 self.guardrails[event.scope] = event
                 self._evaluated.clear()
@@ -218,6 +226,11 @@ class Configuration:
             policy = evaluate(self._values(GLOBAL), self._values(followed), self._values(own), subscription.limits)
             found = self._evaluated[key] = (hash_of(policy), policy)
         return found
+
+    def live_account(self, subscriber_id: str, venue: Venue) -> LiveAccount | None:
+        """The active account of a subscriber at a venue."""
+        configured = self.accounts.get(f"{subscriber_id}:{venue.value}")
+        return configured.account if configured is not None and configured.status is Status.ACTIVE else None
 
     def policy_named(self, policy_hash: str) -> Policy | None:
         """The policy that was materialized under a hash."""

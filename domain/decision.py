@@ -28,7 +28,7 @@ from domain.checks import (
     opens_again,
 )
 from domain.decision_inputs import DecisionInputs
-from domain.events import Action, CopyDecided, Decision, ExecutionRequested, ExitOwed, Level, PortfolioScope
+from domain.events import Action, CopyDecided, Decision, ExecutionRequested, ExitOwed, Level, Mode, PortfolioScope
 from domain.guardrails import Policy
 from domain.ids import related
 from domain.micros import MICRO, fraction, times
@@ -48,7 +48,7 @@ from domain.sizing import (
 )
 from domain.valuation import Exposure
 
-RULES = 5
+RULES = 6
 """The version of the rules below. Raised whenever the same case would be decided, sized or checked otherwise."""
 _CAPS = frozenset(
     {
@@ -294,6 +294,8 @@ def owed_after(
         return 0 if request.exit is not None else before - kept_micros
     if by_notional(facts, case.policy):
         return before
+    if ordered is not None and request.mode is Mode.LIVE:
+        return 0  # what the order does not fill is owed once its result is known
     if ordered is not None:
         return max(0, ordered - sum(size for _, size in levels))
     if exits.TOO_SMALL.issuperset(failed):

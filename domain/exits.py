@@ -8,6 +8,8 @@ decision that found no price inside its band, step by step up to the widest, and
 
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from domain.events import (
     Action,
     CopyDecided,
@@ -18,6 +20,8 @@ from domain.events import (
     ExitEnded,
     ExitOwed,
     GroupCause,
+    Mode,
+    OrderSubmitted,
     PositionSettled,
     TradeSide,
     Venue,
@@ -121,6 +125,65 @@ def follow(
         return ()
     if not decision.owed_micros:
         return (ended(owed, _how(decision), now=now, tried=tried),) if owed else ()
+    return (_owed(decision, request, owed, policy, decision.owed_micros, now=now),)
+
+
+def owes(
+    decision: CopyDecided, request: ExecutionRequested, owed: ExitOwed | None, policy: Policy, *, now: int
+) -> ExitOwed | None:
+    """What a live order that reduces leaves owed where it fills nothing; None for one that only opens. `owed` is what
+    was owed before the decision."""
+    if not decision.reduce_micros or decision.decision is not Decision.EXECUTE:
+        return None
+    made = _owed(decision, request, owed, policy, decision.reduce_micros, now=now)
+    return replace(made, exit_id=made.exit_id or exit_id_of(request))
+
+
+def unfilled(order: OrderSubmitted, filled_micros: int, owed: ExitOwed | None, held_micros: int) -> int:
+    """Shares that are owed once the result of a live order is known, of the `held_micros` that are left; `owed` is what
+    has come to be owed since it was decided."""
+    missing = max(0, order.reduce_micros - filled_micros)
+    return min(held_micros, missing + (owed.share_micros if owed else 0)) if missing else 0
+
+
+def owed_after_order(
+    order: OrderSubmitted,
+    filled_micros: int,
+    owed: ExitOwed | None,
+    held_micros: int,
+    reasons: tuple[Reason, ...],
+    *,
+    now: int,
+) -> ExitOwed | None:
+    """What a live order left owed of its reduction; None when that filled. Fills reduce first."""
+    share = unfilled(order, filled_micros, owed, held_micros) if order.owes is not None else 0
+    if not share or order.owes is None:
+        return None
+    newest = owed or order.owes
+    return replace(
+        newest,
+        exit_id=newest.exit_id,
+        attempt_id=order.attempt_id,
+        share_micros=share,
+        tries=max(newest.tries, order.owes.tries),
+        refused=max(newest.refused, order.owes.refused),
+        reasons=reasons,
+        due_at=max(now, newest.due_at),
+        owed_at=now,
+    )
+
+
+def _owed(
+    decision: CopyDecided,
+    request: ExecutionRequested,
+    owed: ExitOwed | None,
+    policy: Policy,
+    share_micros: int,
+    *,
+    now: int,
+) -> ExitOwed:
+    """What is owed after a decision, and when it is tried next."""
+    tried = request.exit is not None
     refused = owed.refused if owed else 0
     if (tried or owed is None) and (REFUSED.intersection(decision.reasons) or decision.decision is Decision.EXECUTE):
         refused += 1
@@ -132,32 +195,30 @@ def follow(
         due = owed.due_at if owed is not None and tried else quoted_by(request, policy)
         due_at = max(now, (due if abs(now - due) <= _IN_TIME_NS else now) + wait_ns(policy, tries))
     newest = owed if owed is not None and (tried or decision.kept_micros) else request
-    return (
-        ExitOwed(
-            exit_id=decision.exit_id or "",
-            subscription_id=request.subscription_id,
-            subscriber_id=request.subscriber_id,
-            influencer_id=request.influencer_id,
-            group_id=newest.group_id,
-            attempt_id=decision.attempt_id,
-            venue=request.venue,
-            asset=request.asset,
-            market=request.market or (owed.market if owed else ""),
-            action=Action.DECREASE if newest.action is Action.DECREASE else Action.CLOSE,
-            trade_side=newest.trade_side,
-            share_micros=decision.owed_micros,
-            price_micros=newest.price_micros,
-            event_time=newest.event_time,
-            detect_time=newest.detect_time,
-            cause=newest.cause,
-            owed_since=owed.owed_since if owed else request.detect_time,
-            tries=tries,
-            refused=refused,
-            reasons=decision.reasons,
-            due_at=due_at,
-            while_paused=bool(policy.exits_while_paused),
-            owed_at=now,
-        ),
+    return ExitOwed(
+        exit_id=decision.exit_id or "",
+        subscription_id=request.subscription_id,
+        subscriber_id=request.subscriber_id,
+        influencer_id=request.influencer_id,
+        group_id=newest.group_id,
+        attempt_id=decision.attempt_id,
+        venue=request.venue,
+        asset=request.asset,
+        market=request.market or (owed.market if owed else ""),
+        action=Action.DECREASE if newest.action is Action.DECREASE else Action.CLOSE,
+        trade_side=newest.trade_side,
+        share_micros=share_micros,
+        price_micros=newest.price_micros,
+        event_time=newest.event_time,
+        detect_time=newest.detect_time,
+        cause=newest.cause,
+        owed_since=owed.owed_since if owed else request.detect_time,
+        tries=tries,
+        refused=refused,
+        reasons=decision.reasons,
+        due_at=due_at,
+        while_paused=bool(policy.exits_while_paused),
+        owed_at=now,
     )
 
 
@@ -234,7 +295,7 @@ def _how(decision: CopyDecided) -> ExitEnd:
     if decision.kept_micros:
         return ExitEnd.OPENED_AGAIN
     if decision.decision is Decision.EXECUTE:
-        return ExitEnd.FILLED
+        return ExitEnd.ORDERED if decision.mode is Mode.LIVE else ExitEnd.FILLED
     return ExitEnd.NOT_HELD if Reason.NO_POSITION in decision.reasons else ExitEnd.BELOW_MINIMUM
 
 

@@ -21,10 +21,13 @@ from domain.events import (
     GroupExpired,
     GroupMatched,
     Level,
+    LiveAccount,
+    Mode,
     QuoteCaptured,
     QuoteFailed,
     RequestedQuote,
     Status,
+    SubscriberConfigured,
     SubscriptionConfigured,
     Terms,
     TradeSide,
@@ -218,9 +221,14 @@ def match_exits(configuration: Configuration, due: ExitDue, config_sequence: int
                 config_sequence=config_sequence,
                 scope=subscriber.scope,
                 exit=ExitTry(owed.exit_id, owed.number),
+                account=_account_of(configuration, subscriber, due.venue),
             )
         )
     return requests
+
+
+def _account_of(configuration: Configuration, subscriber: SubscriberConfigured, venue: Venue) -> LiveAccount | None:
+    return configuration.live_account(subscriber.id, venue) if subscriber.mode is Mode.LIVE else None
 
 
 def expired(
@@ -301,6 +309,7 @@ def match(
                 position_state=group.position_state,
                 influencer_equity_micros=group.influencer_equity_micros,
                 cause=group.cause,
+                account=_account_of(configuration, subscriber, group.venue),
             )
         )
     summary = GroupMatched(

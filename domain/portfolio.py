@@ -26,6 +26,7 @@ from domain.events import (
     ExecutionCompleted,
     ExitEnded,
     ExitOwed,
+    FillCorrected,
     OrderFilled,
     PositionSettled,
 )
@@ -90,6 +91,8 @@ def evolve(portfolio: Portfolio, event: Event) -> None:
             _decided(portfolio, event)
         case OrderFilled():
             _filled(portfolio, event)
+        case FillCorrected():
+            _corrected(portfolio, event)
         case ExecutionCompleted():
             _completed(portfolio, event)
         case PositionSettled():
@@ -140,6 +143,13 @@ def _filled(portfolio: Portfolio, event: OrderFilled) -> None:
     portfolio.fees_micros += event.fee_micros
     _traded(portfolio, holding, event.share_delta_micros, event.notional_micros)
     _touched(portfolio, asset, event.subscription_id)
+
+
+def _corrected(portfolio: Portfolio, event: FillCorrected) -> None:
+    """What fills cost more or less than was booked: realized at once, since the position may be gone."""
+    portfolio.cash_micros += event.cash_delta_micros
+    portfolio.fees_micros += event.fee_delta_micros
+    portfolio.realized_micros += event.cash_delta_micros + event.fee_delta_micros
 
 
 def _completed(portfolio: Portfolio, event: ExecutionCompleted) -> None:

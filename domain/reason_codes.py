@@ -14,7 +14,7 @@ class Reason(StrEnum):
         reason.text = text
         return reason
 
-    LIVE_NOT_AVAILABLE = "LIVE_NOT_AVAILABLE", "the subscriber is in live mode, and no live execution is configured"
+    LIVE_NOT_AVAILABLE = "LIVE_NOT_AVAILABLE", "the subscriber is in live mode, and has no active account at the venue"
     RECORD_ONLY = "RECORD_ONLY", "the subscriber only records decisions; this one would have been executed"
     ENGINE_PAUSED = "ENGINE_PAUSED", "the engine was paused when the signal was detected or when it was to be decided"
     INFLUENCER_DISABLED = "INFLUENCER_DISABLED", "an operator disabled the influencer: nothing is opened"
@@ -74,6 +74,13 @@ class Reason(StrEnum):
         "the fall from the peak tripped the breaker: nothing is opened until it is reset",
     )
     RISK_CAP_GLOBAL = "RISK_CAP_GLOBAL", "the portfolio that copies everyone has reached one of its caps"
+    ORDER_EXPIRED = "ORDER_EXPIRED", "the order did not reach the venue in time, and never will"
+    ORDER_REFUSED = "ORDER_REFUSED", "the venue refused the order, for a reason that its answer states"
+    ORDER_INVALID = "ORDER_INVALID", "the venue refused the order's price or size as illegal"
+    INSUFFICIENT_MARGIN = "INSUFFICIENT_MARGIN", "the venue account has too little margin for the order"
+    POSITION_DIFFERS = "POSITION_DIFFERS", "the venue account does not hold what the order was to reduce"
+    REQUESTS_EXHAUSTED = "REQUESTS_EXHAUSTED", "the venue account has used up the actions that it is allowed"
+    AGENT_UNUSABLE = "AGENT_UNUSABLE", "no order could be signed for the account: its agent's key is missing or refused"
     PARTIAL_FILL = "PARTIAL_FILL", "the book inside the band ended before the order was filled"
     REDUCED_TO_POSITION = (
         "REDUCED_TO_POSITION",

@@ -56,4 +56,5 @@ def put_together(request_id: str, shared: GroupRequested, own: CopyRequested) ->
         influencer_equity_micros=shared.influencer_equity_micros,
         cause=shared.cause,
         exit=own.exit,
+        account=own.account,
     )

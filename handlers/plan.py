@@ -1,6 +1,7 @@
 """REQUESTS -> EXECUTIONS: one decision per request, with the subscriber's portfolio as the log has it.
 
-What is executed on paper is filled in the same step: decision, order, fills, result and position are one commit.
+What is executed on paper is filled in the same step: decision, order, fills, result and position are one commit. An
+order in live mode is sent by the stage `execute`; its result comes back as a request, and is booked here.
 
 Between decisions, portfolios are re-evaluated: resolved markets are settled, what operators order to
 close is owed, and breakers are marked, tripped and reset as marks move, days end and operators reset them.
@@ -12,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from domain import exits
+from domain import exits, live_orders
 from domain import portfolio as portfolios
 from domain.decision import Assessments
 from domain.decision_inputs import DecisionInputs, decision_inputs_of, disabled_of
@@ -29,8 +30,11 @@ from domain.events import (
     ExitEnd,
     ExitEnded,
     ExitOwed,
+    FillCorrected,
     GroupRequested,
+    OrderConfirmed,
     OrderFilled,
+    OrderResulted,
     OrderSubmitted,
     PortfolioScope,
     PositionChanged,
@@ -91,12 +95,12 @@ class PlanState:
 
 class Plan(Stage[PlanState]):
     name = "plan"
-    description = "decides every execution request"
+    description = "decides every execution request, and books the results of live orders"
     reads = REQUESTS
     writes = EXECUTIONS
-    input_patterns = ("requests.{}.>",)
+    input_patterns = ("requests.{}.>", "orders.{}.>")
     state_patterns = ("executions.{}.>",)
-    input_types = frozenset({"group.requested", "execution.requested"})
+    input_types = frozenset({"group.requested", "execution.requested", "order.resulted", "order.confirmed"})
     schema = 7
     saved_in_parts = True
 
@@ -136,12 +140,16 @@ class Plan(Stage[PlanState]):
         await self._configuration.reached(sequence)
 
     async def ready(self, events: list[Recorded]) -> None:
-        if events:
-            await self._configuration.reached(max(event.head.config_sequence for event in events))
+        needed = [event.head.config_sequence for event in events if isinstance(event.head, GroupRequested)]
+        if needed:
+            await self._configuration.reached(max(needed))
 
     def handle(self, state: PlanState, event: Recorded, now: int) -> Iterator[Output]:
         if isinstance(event.data, GroupRequested):
             return  # the requests behind it in its commit name it as their head
+        if isinstance(event.data, OrderResulted | OrderConfirmed):
+            yield from booked(state.portfolios.of.get(event.data.order.subscriber_id), event.data, now)
+            return
         request = put_together(event.id, event.head, event.data)
         policy = self._policy_of(request)
         if request.subscriber_id not in self._configuration.directory.subscribers:
@@ -208,6 +216,9 @@ class Plan(Stage[PlanState]):
         for event in execute_on_paper(portfolio, decision, policy, now=now):
             yield _output(event, cause, correlation)
         owed = portfolio.exits.get((request.subscription_id, (request.venue.value, request.asset)))
+        sent = live_orders.submit(portfolio, decision, request, owed, policy, now=now)
+        if sent is not None:
+            yield _output(sent, cause, correlation)
         for change in exits.follow(decision, request, owed, policy, now=now):
             yield _output(change, cause, correlation)
 
@@ -300,6 +311,17 @@ def _part_of(subscriber_id: str) -> str:
     return subjects.part_of(subjects.executions(subscriber_id), _PARTS)
 
 
+def booked(portfolio: Portfolio | None, event: OrderResulted | OrderConfirmed, now: int) -> Iterator[Output]:
+    """What the result of a live order, or the venue's own account of its fills, changes of the portfolio."""
+    if isinstance(event, OrderResulted):
+        changes: tuple[Event | None, ...] = live_orders.book(portfolio or Portfolio(), event, now=now)
+    else:
+        changes = (live_orders.correct(event, now=now),)
+    for change in changes:
+        if change is not None:
+            yield _output(change, None, event.order.attempt_id)
+
+
 def queue(request: ExecutionRequested, policy: Policy, at: str, now: int) -> Output:
     """EXEC_GLOBAL copies first in, first out by detect time, so a request waits until none before it can come."""
     due_at = quoted_by(request, policy) + QUEUE_MARGIN_NS
@@ -322,6 +344,8 @@ def id_of(event: Event) -> str:
             return event.order_id
         case OrderFilled():
             return event.fill_id
+        case FillCorrected():
+            return f"{event.order_id}.corrected"
         case ExecutionCompleted():
             return f"{event.order_id}.completed"
         case PositionChanged():
@@ -330,6 +354,8 @@ def id_of(event: Event) -> str:
             return event.deposit_id
         case ExitOwed():
             return f"{event.attempt_id}.owed"
+        case ExitEnded(how=ExitEnd.ORDERED):
+            return f"{event.exit_id}.{event.ended_at}.ordered"  # it may be ordered several times
         case ExitEnded():
             return f"{event.exit_id}.ended"
         case PositionSettled():

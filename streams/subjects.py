@@ -127,6 +127,11 @@ def matched(influencer: str) -> str:
     return f"requests.matched.{token(influencer)}"
 
 
+def orders(subscriber: str) -> str:
+    """The subject of what becomes of a subscriber's live orders, in REQUESTS."""
+    return f"orders.{partition(subscriber)}.{token(subscriber)}"
+
+
 def executions(subscriber: str) -> str:
     return f"executions.{partition(subscriber)}.{token(subscriber)}"
 

@@ -65,7 +65,9 @@ GROUPS = Stream(
     "signal groups, the books captured for them and for owed exits, marks",
 )
 # As long as GROUPS: it has the checkpoints of the stage that reads GROUPS, which must not expire before their input.
-REQUESTS = Stream("REQUESTS", ("requests.>",), 90 * _DAY, "one (subscription, group) pair each, to decide")
+REQUESTS = Stream(
+    "REQUESTS", ("requests.>", "orders.>"), 90 * _DAY, "what is to be decided, and what became of live orders"
+)
 EXECUTIONS = Stream("EXECUTIONS", ("executions.>",), 0, "decisions, orders, fills and positions of every subscriber")
 CONFIG = Stream("CONFIG", ("config.>",), 0, "influencers, subscribers, subscriptions, guardrails, policies, control")
 DEAD = Stream("DEAD", ("dead.>",), 90 * _DAY, "events that a stage could not handle, with the reason", _DAY)

@@ -6,8 +6,10 @@ venue's, `detect_time` ours. Sizes are signed where they are a delta, before or 
 they are magnitudes.
 """
 
+from domain.events.accounts import LiveAccount
 from domain.events.catalogue import CATALOGUE, STORED_NAME, Event, schema_of, stored
 from domain.events.config import (
+    AccountConfigured,
     ControlChanged,
     ControlState,
     ControlTarget,
@@ -34,6 +36,7 @@ from domain.events.executions import (
     ExitEnd,
     ExitEnded,
     ExitOwed,
+    FillCorrected,
     OrderFilled,
     OrderSubmitted,
     PositionChanged,
@@ -54,6 +57,7 @@ from domain.events.groups import (
     QuoteWanted,
     SignalGrouped,
 )
+from domain.events.orders import OrderConfirmed, OrderEnd, OrderResulted, OrderSent, OrderSigned, VenueFill
 from domain.events.raw import RawReceived
 from domain.events.requests import (
     CopyRequested,
@@ -92,6 +96,7 @@ from domain.venues import Venue
 __all__ = [
     "CATALOGUE",
     "STORED_NAME",
+    "AccountConfigured",
     "AccountSeeded",
     "Action",
     "BreakerLimit",
@@ -118,6 +123,7 @@ __all__ = [
     "ExitOwed",
     "ExitScheduled",
     "ExitTry",
+    "FillCorrected",
     "FillObserved",
     "Filters",
     "GapDetected",
@@ -131,13 +137,19 @@ __all__ = [
     "ImportActivated",
     "InfluencerConfigured",
     "Level",
+    "LiveAccount",
     "MarkCaptured",
     "MarkSource",
     "MarketDescribed",
     "MarketResolved",
     "Mode",
     "OnClose",
+    "OrderConfirmed",
+    "OrderEnd",
     "OrderFilled",
+    "OrderResulted",
+    "OrderSent",
+    "OrderSigned",
     "OrderSubmitted",
     "Outcome",
     "Payout",
@@ -162,6 +174,7 @@ __all__ = [
     "Terms",
     "TradeSide",
     "Venue",
+    "VenueFill",
     "schema_of",
     "stored",
 ]

@@ -4,6 +4,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from domain.events.accounts import LiveAccount
 from domain.events.catalogue import Event, stored
 from domain.events.requests import Sizing
 from domain.events.types import Mode, PortfolioScope, TradeSide
@@ -89,6 +90,22 @@ class SubscriptionConfigured(Event, frozen=True, kw_only=True, gc=False):
     def is_abandoned(self) -> bool:
         """True when even exits are not copied by it."""
         return self.status is Status.CLOSED and self.on_close is OnClose.ABANDON
+
+
+@stored("account.configured")
+class AccountConfigured(Event, frozen=True, kw_only=True):
+    """The venue account of a live subscriber, one for each venue; its orders are sent only while it is active."""
+
+    subscriber_id: str
+    venue: Venue
+    account: LiveAccount
+    status: Status
+    actor: str
+
+    @property
+    def id(self) -> str:
+        """What a later event with the same id replaces."""
+        return f"{self.subscriber_id}:{self.venue.value}"
 
 
 @stored("guardrail.configured")

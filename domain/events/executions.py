@@ -4,6 +4,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from domain.events.accounts import LiveAccount
 from domain.events.catalogue import Event, stored
 from domain.events.requests import ExecutionRequested
 from domain.events.types import Action, Decision, GroupCause, Level, Mode, PortfolioScope, Terms, TradeSide
@@ -104,7 +105,11 @@ class CopyDecided(Event, frozen=True, kw_only=True):
 
 @stored("order.submitted")
 class OrderSubmitted(Event, frozen=True, kw_only=True):
-    """The intent to trade: immediate-or-cancel up to `limit_price_micros`."""
+    """The intent to trade: immediate-or-cancel up to `limit_price_micros`.
+
+    In live mode it names the `account`; the venue is to refuse it after `expires_at` (ns), fees are `fee_part_micros`
+    of notional until the venue states them, and what it does not fill of the reduction is owed as `owes`.
+    """
 
     order_id: str
     cloid: str
@@ -119,6 +124,13 @@ class OrderSubmitted(Event, frozen=True, kw_only=True):
     reduce_micros: int
     limit_price_micros: int
     submitted_at: int
+    influencer_id: str = ""
+    account: LiveAccount | None = None
+    reduce_only: bool = False
+    size_step_micros: int = 0
+    expires_at: int = 0
+    fee_part_micros: int = 0
+    owes: "ExitOwed | None" = None
 
 
 @stored("order.filled")
@@ -141,6 +153,27 @@ class OrderFilled(Event, frozen=True, kw_only=True):
     share_delta_micros: int
     cash_delta_micros: int
     filled_at: int
+
+
+@stored("fill.corrected")
+class FillCorrected(Event, frozen=True, kw_only=True):
+    """The venue's own fills of a live order cost something else than its answer promised: the differences.
+
+    The notional is a magnitude that grows or shrinks; the difference is realized at once.
+    """
+
+    order_id: str
+    attempt_id: str
+    subscription_id: str
+    subscriber_id: str
+    influencer_id: str
+    venue: Venue
+    asset: str
+    trade_side: TradeSide
+    notional_delta_micros: int
+    fee_delta_micros: int
+    cash_delta_micros: int
+    corrected_at: int
 
 
 @stored("execution.completed")
@@ -232,9 +265,11 @@ class ExitOwed(Event, frozen=True, kw_only=True):
 
 
 class ExitEnd(StrEnum):
-    """Why nothing is owed any more."""
+    """Why nothing is owed any more. ORDERED: a live order for all of it is on its way, and what it does not fill is
+    owed again under the same id."""
 
     FILLED = "FILLED"
+    ORDERED = "ORDERED"
     SETTLED = "SETTLED"
     OPENED_AGAIN = "OPENED_AGAIN"
     BELOW_MINIMUM = "BELOW_MINIMUM"

@@ -7,6 +7,7 @@ with what they share, then one `execution.requested` each. `ExecutionRequested` 
 
 from msgspec import Struct
 
+from domain.events.accounts import LiveAccount
 from domain.events.catalogue import Event, stored
 from domain.events.types import Action, GroupCause, Level, Mode, PortfolioScope, PositionState, Terms, TradeSide
 from domain.reason_codes import Reason
@@ -93,6 +94,8 @@ class CopyRequested(Event, frozen=True, kw_only=True):
     """The filter that wants no opening; what reduces a position goes through."""
     exit: ExitTry | None = None
     """The owed exit that is tried, in a commit of such tries."""
+    account: LiveAccount | None = None
+    """Where its order goes, in live mode; without an account nothing is executed."""
 
 
 class ExecutionRequested(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -130,6 +133,7 @@ class ExecutionRequested(Struct, frozen=True, kw_only=True, omit_defaults=True):
     influencer_equity_micros: int | None = None
     cause: GroupCause = GroupCause.TRADE
     exit: ExitTry | None = None
+    account: LiveAccount | None = None
 
 
 @stored("group.expired")

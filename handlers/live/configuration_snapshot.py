@@ -17,10 +17,12 @@ from msgspec import Struct
 
 from domain.configuration import Configuration, Kind
 from domain.events import (
+    AccountConfigured,
     ControlTarget,
     Filters,
     GuardrailConfigured,
     InfluencerConfigured,
+    LiveAccount,
     Mode,
     OnClose,
     PortfolioScope,
@@ -278,6 +280,11 @@ def _restore_controls(directory: Configuration, stored: Controls) -> None:
         directory.controls.restore(target, key, switches)
 
 
+def _restore_accounts(directory: Configuration, stored: list[AccountConfigured]) -> None:
+    for event in stored:
+        directory.accounts[event.id] = event
+
+
 def _restore_guardrails(directory: Configuration, stored: list[GuardrailConfigured]) -> None:
     for event in stored:
         directory.guardrails[event.scope] = event
@@ -288,6 +295,12 @@ _SECTIONS: dict[Kind, _Section] = {
     Kind.SUBSCRIBER: _Section(Subscribers, _dump_subscribers, _restore_subscribers, (SubscriberConfigured,)),
     Kind.SUBSCRIPTION: _Section(
         Subscriptions, _dump_subscriptions, _restore_subscriptions, (SubscriptionConfigured, Sizing, Filters)
+    ),
+    Kind.ACCOUNT: _Section(
+        list[AccountConfigured],
+        lambda directory: list(directory.accounts.values()),
+        _restore_accounts,
+        (AccountConfigured, LiveAccount),
     ),
     Kind.GUARDRAIL: _Section(
         list[GuardrailConfigured],

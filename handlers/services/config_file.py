@@ -1,4 +1,4 @@
-"""Configuration files: JSON lines of influencers, subscribers, subscriptions and guardrails, checked and explained.
+"""Configuration files: JSON lines of influencers, subscribers, subscriptions, accounts and guardrails, checked.
 
 A file is imported whole or not at all. Every bad line is reported with its number, what was wrong and what is
 allowed. An export writes the same lines.
@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from domain.configuration import Configuration
 from domain.events import (
+    AccountConfigured,
     Event,
     GuardrailConfigured,
     InfluencerConfigured,
@@ -39,8 +40,8 @@ class BadLine(NamedTuple):
 
 
 _HINTS = {
-    "union_tag_invalid": "use one of influencer, subscriber, subscription, guardrail",
-    "union_tag_not_found": 'every line needs "kind": influencer, subscriber, subscription or guardrail',
+    "union_tag_invalid": "use one of influencer, subscriber, subscription, account, guardrail",
+    "union_tag_not_found": 'every line needs "kind": influencer, subscriber, subscription, account or guardrail',
     "extra_forbidden": "is not a field of this kind of line",
 }
 
@@ -106,11 +107,12 @@ def _explained(error: Any) -> str:
     return f"{where + ': ' if where else ''}{message}{f' ({hint})' if hint else ''}"
 
 
-_KINDS = ("influencer", "subscriber", "subscription", "guardrail")
+_KINDS = ("influencer", "subscriber", "subscription", "account", "guardrail")
 
 
 def _references(numbered: list[tuple[int, Event]], configuration: Configuration) -> list[BadLine]:
-    """Ids that are used must exist, here or already; an address belongs to one influencer."""
+    """Ids that are used must exist, here or already; an address belongs to one influencer, and a venue account and an
+    agent to one subscriber: two that share an agent would use the same nonces."""
     bad = []
     influencers = set(configuration.influencers) | {e.id for _, e in numbered if isinstance(e, InfluencerConfigured)}
     subscribers = set(configuration.subscribers) | {e.id for _, e in numbered if isinstance(e, SubscriberConfigured)}
@@ -120,6 +122,13 @@ def _references(numbered: list[tuple[int, Event]], configuration: Configuration)
         for known in configuration.influencers.values()
         if known.id not in renewed
         for address in known.addresses
+    }
+    replaced = {e.id for _, e in numbered if isinstance(e, AccountConfigured)}
+    of_account = {
+        (known.venue, what, name): known.subscriber_id
+        for known in configuration.accounts.values()
+        if known.id not in replaced
+        for what, name in (("agent", known.account.agent), ("account", known.account.trading_address))
     }
     for number, event in numbered:
         match event:
@@ -133,6 +142,13 @@ def _references(numbered: list[tuple[int, Event]], configuration: Configuration)
                     taken = owner.setdefault((event.venue, address), event.id)
                     if taken != event.id:
                         bad.append(BadLine(number, f"address {address} belongs to influencer {taken!r} already"))
+            case AccountConfigured():
+                if event.subscriber_id not in subscribers:
+                    bad.append(BadLine(number, f"subscriber_id {event.subscriber_id!r} is not configured"))
+                for what, name in (("agent", event.account.agent), ("account", event.account.trading_address)):
+                    taken = of_account.setdefault((event.venue, what, name), event.subscriber_id)
+                    if taken != event.subscriber_id:
+                        bad.append(BadLine(number, f"{what} {name} belongs to subscriber {taken!r} already"))
             case GuardrailConfigured() if event.scope != GLOBAL:
                 kind, _, name = event.scope.partition(":")
                 if name not in (influencers if kind == "influencer" else subscribers):
@@ -149,6 +165,8 @@ def key_of(event: Event) -> tuple[str, str]:
             return "subscriber", event.id
         case SubscriptionConfigured():
             return "subscription", event.id
+        case AccountConfigured():
+            return "account", event.id
         case GuardrailConfigured():
             return "guardrail", event.scope
     raise TypeError(f"{type(event).__name__} is not configuration")
@@ -200,6 +218,16 @@ def line_of(event: Event) -> dict[str, Any]:
                 "filters": {name: value for name, value in filters.items() if value},
                 **_status(event),
             }
+        case AccountConfigured():
+            line = {
+                "kind": "account",
+                "subscriber_id": event.subscriber_id,
+                "venue": event.venue.value,
+                "address": event.account.address,
+                "agent": event.account.agent,
+                "status": event.status.value,
+            }
+            return line if event.account.vault is None else {**line, "vault": event.account.vault}
         case GuardrailConfigured():
             return {"kind": "guardrail", "scope": event.scope, "values": event.values}
     raise TypeError(f"{type(event).__name__} is not configuration")

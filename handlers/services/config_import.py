@@ -57,11 +57,12 @@ class Imported(NamedTuple):
 
 
 def configured_events(directory: Configuration) -> Iterator[Event]:
-    """All influencers, subscribers, subscriptions and guardrails, in an order in which they can be imported."""
+    """All that is configured, in an order in which it can be imported."""
     yield from directory.guardrails.values()
     yield from directory.influencers.values()
     yield from directory.subscribers.values()
     yield from directory.subscriptions.values()
+    yield from directory.accounts.values()
 
 
 def export_lines(directory: Configuration) -> Iterator[str]:
@@ -150,6 +151,8 @@ def _known(directory: Configuration, event: Event) -> Event | None:
             return directory.subscribers.get(key)
         case "subscription":
             return directory.subscriptions.get(key)
+        case "account":
+            return directory.accounts.get(key)
     return directory.guardrails.get(key)
 
 

@@ -7,9 +7,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from domain.events import (
+    AccountConfigured,
     Filters,
     GuardrailConfigured,
     InfluencerConfigured,
+    LiveAccount,
     Mode,
     OnClose,
     PortfolioScope,
@@ -214,6 +216,27 @@ class SubscriptionLine(_Line):
         )
 
 
+class AccountLine(_Line):
+    """The venue account of a live subscriber, and the name of its agent's key."""
+
+    kind: Literal["account"]
+    subscriber_id: Name
+    venue: Literal["hyperliquid"]
+    address: Address
+    agent: Name
+    vault: Address | None = None
+    status: Status = Status.ACTIVE
+
+    def event(self, actor: str) -> AccountConfigured:
+        return AccountConfigured(
+            subscriber_id=self.subscriber_id,
+            venue=Venue(self.venue),
+            account=LiveAccount(self.address, self.agent, self.vault),
+            status=self.status,
+            actor=actor,
+        )
+
+
 class GuardrailLine(_Line):
     kind: Literal["guardrail"]
     scope: Annotated[str, Field(pattern=r"^(global|influencer:.+|subscriber:.+)$")]
@@ -223,6 +246,6 @@ class GuardrailLine(_Line):
         return GuardrailConfigured(scope=self.scope, values=dict(sorted(self.values.items())), actor=actor)
 
 
-Line = InfluencerLine | SubscriberLine | SubscriptionLine | GuardrailLine
+Line = InfluencerLine | SubscriberLine | SubscriptionLine | AccountLine | GuardrailLine
 LINE: TypeAdapter[Line] = TypeAdapter(Annotated[Line, Field(discriminator="kind")])
 """Validates the object of one line."""

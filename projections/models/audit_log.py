@@ -44,6 +44,7 @@ class AuditLog(Projection):
             "influencer.configured",
             "subscriber.configured",
             "subscription.configured",
+            "account.configured",
             "guardrail.configured",
             "policy.materialized",
             "control.changed",

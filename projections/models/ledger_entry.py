@@ -1,4 +1,4 @@
-"""booking: what moved a subscriber's cash or shares, one row for each deposit, fill and settlement; ledger_balance: the
+"""booking: what moved a subscriber's cash or shares, one row for each deposit, fill, correction and settlement; ledger_balance: the
 sums. On booking: ledger_entry, the append-only ledger; executable_fill, the fills; and ledger_line, the ledger with the
 fee of a TRADE as a line of its own, of kind FEE.
 
@@ -8,7 +8,7 @@ asset ('' for deposits), so that profit per influencer is cash + shares x mark. 
 
 from typing import ClassVar
 
-from domain.events import CashDeposited, OrderFilled, PositionSettled
+from domain.events import CashDeposited, FillCorrected, OrderFilled, PositionSettled
 from projections.engine.mapping import INDEX, SEQUENCE, From, add, insert
 from projections.engine.projection import Projection
 from projections.engine.table import Table, View
@@ -145,11 +145,16 @@ def _deposit_or_withdrawal(cash_delta_micros: int) -> str:
     return "DEPOSIT" if cash_delta_micros >= 0 else "WITHDRAWAL"
 
 
+def _corrected(order_id: str) -> str:
+    """The id of the event that corrects an order's fills."""
+    return f"{order_id}.corrected"
+
+
 class LedgerEntries(Projection):
     name = "ledger_entry"
-    version = 6
+    version = 7
     reads = (EXECUTIONS,)
-    types = frozenset({"cash.deposited", "order.filled", "position.settled"})
+    types = frozenset({"cash.deposited", "order.filled", "fill.corrected", "position.settled"})
     tables = (BOOKING, LEDGER_BALANCE)
     views = (LEDGER_ENTRY, EXECUTABLE_FILL, LEDGER_LINE)
     maps: ClassVar = {
@@ -193,6 +198,29 @@ class LedgerEntries(Projection):
                 entries=1,
                 share_micros=From("share_delta_micros"),
                 cash_micros=From("cash_delta_micros"),
+            ),
+        ),
+        "fill.corrected": (
+            insert(
+                BOOKING,
+                FillCorrected,
+                sequence=SEQUENCE,
+                index=INDEX,
+                kind="CORRECTION",
+                source_event_id=From("order_id", _corrected),
+                share_delta_micros=0,
+                price_micros=0,
+                notional_micros=From("notional_delta_micros"),
+                fee_micros=From("fee_delta_micros"),
+                booked_at=From("corrected_at"),
+            ),
+            add(
+                LEDGER_BALANCE,
+                FillCorrected,
+                entries=1,
+                share_micros=0,
+                cash_micros=From("cash_delta_micros"),
+                fee_micros=From("fee_delta_micros"),
             ),
         ),
         "position.settled": (

@@ -14,6 +14,7 @@ from domain.events import (
     ExitOwed,
     ExitTry,
     Level,
+    LiveAccount,
     Mode,
     PortfolioScope,
     PositionState,
@@ -199,7 +200,8 @@ def asked(random: Random, group: ExecutionRequested, number: int, under: Policy)
         subscription_id=subscription,
         sizing=sizing,
         policy_hash=f"policy-{number}",
-        mode=random.choice([Mode.PAPER] * 14 + [Mode.LIVE, Mode.RECORD_ONLY]),
+        mode=random.choice([Mode.PAPER] * 14 + [Mode.LIVE, Mode.LIVE, Mode.RECORD_ONLY]),
+        account=random.choice([None, LiveAccount("0xaa", "agent")]),
         scope=random.choice([PortfolioScope.SUBSCRIBER] * 3 + [PortfolioScope.EXEC_GLOBAL]),
         opening_blocked=random.choice([None] * 14 + ["SIDE_NOT_WANTED"]),
     )

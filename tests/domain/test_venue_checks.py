@@ -83,6 +83,6 @@ def test_venue_proportion_of_an_unknown_equity() -> None:
     executes(deciding(known), "0.499")  # 0.5 % of 20,000, so 50 of 10,000
 
 
-def test_venue_live_is_not_available() -> None:
-    live = (Reason.LIVE_NOT_AVAILABLE, Check("mode", "live", "paper", False))
+def test_venue_live_needs_an_account() -> None:
+    live = (Reason.LIVE_NOT_AVAILABLE, Check("account", None, None, False))
     skips(deciding(requested(mode=Mode.LIVE)), live)

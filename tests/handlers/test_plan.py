@@ -107,6 +107,7 @@ def request(
             "config_sequence": 10,
             "opening_blocked": None,
             "exit": None,
+            "account": None,
         }
         | fields,
     )

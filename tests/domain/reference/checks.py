@@ -100,10 +100,11 @@ class Case(NamedTuple):
 
 
 def check_mode(checks: Checklist, case: Case) -> None:
-    """Live mode is not available."""
-    mode = case.request.mode
-    if mode is Mode.LIVE:
-        checks.require(False, Reason.LIVE_NOT_AVAILABLE, "mode", mode.value, Mode.PAPER.value)
+    """Live mode needs an account at the venue."""
+    request = case.request
+    if request.mode is Mode.LIVE:
+        account = request.account.address if request.account is not None else None
+        checks.require(account is not None, Reason.LIVE_NOT_AVAILABLE, "account", account, None)
 
 
 def check_exit(checks: Checklist, case: Case) -> bool:
@@ -226,7 +227,7 @@ def opens_again(case: Case) -> bool:
         and case.copied_micros * request.trade_side.sign > 0
         and request.opening_blocked is None
         and request.position_state is PositionState.KNOWN
-        and request.mode is Mode.PAPER
+        and (request.mode is Mode.PAPER or request.account is not None)
         and inputs.engine is ControlState.RUNNING
         and not inputs.stopped
         and inputs.disabled is None

@@ -8,7 +8,7 @@ from domain import exits
 from domain.breakers import REASON
 from domain.decision import RULES
 from domain.decision_inputs import DecisionInputs
-from domain.events import Action, CopyDecided, Decision, ExecutionRequested, Level, PortfolioScope, RequestedQuote
+from domain.events import Action, CopyDecided, Decision, ExecutionRequested, Level, Mode, PortfolioScope, RequestedQuote
 from domain.guardrails import Policy
 from domain.ids import related
 from domain.mark_prices import Asset
@@ -251,6 +251,8 @@ def owed_after(
         return 0 if request.exit is not None else before - kept_micros
     if by_notional(request, case.policy):
         return before
+    if ordered is not None and request.mode is Mode.LIVE:
+        return 0  # what the order does not fill is owed once its result is known
     if ordered is not None:
         return max(0, ordered - sum(size for _, size in levels))
     if not set(failed) - exits.TOO_SMALL:

@@ -26,7 +26,7 @@ from tests.handlers.services.configuration_lines import (
 
 # --- bad lines ---------------------------------------------------------------------------------------------
 
-KINDS = "influencer, subscriber, subscription, guardrail"
+KINDS = "influencer, subscriber, subscription, account, guardrail"
 
 
 @pytest.mark.parametrize(
