@@ -7,7 +7,7 @@ some 80 microseconds.
 from typing import Any, NamedTuple
 
 import msgspec
-from coincurve import PrivateKey
+from coincurve import PrivateKey, PublicKey
 from Crypto.Hash import keccak
 
 _ZERO_ADDRESS = bytes(32)
@@ -41,8 +41,7 @@ class SigningKey:
             self._key = PrivateKey(secret)
         except ValueError:
             raise InvalidKeyError("not a private key: expected 32 bytes inside the order of secp256k1") from None
-        public = self._key.public_key.format(compressed=False)[1:]
-        self.address = f"0x{_keccak(public)[-20:].hex()}"
+        self.address = address_of_public(self._key.public_key)
         """The agent's address, lower case."""
 
     @classmethod
@@ -87,8 +86,30 @@ def sign_action(
 
     The order of the action's keys is part of what is signed.
     """
+    return key.sign(action_digest(action, nonce=nonce, expires_after=expires_after, vault=vault, mainnet=mainnet))
+
+
+def action_digest(
+    action: dict[str, Any], *, nonce: int, expires_after: int | None, vault: str | None = None, mainnet: bool
+) -> bytes:
+    """The 32 bytes that are signed."""
     connection = action_hash(action, nonce=nonce, expires_after=expires_after, vault=vault)
-    return key.sign(_agent_digest(b"a" if mainnet else b"b", connection))
+    return _agent_digest(b"a" if mainnet else b"b", connection)
+
+
+def signer_of(digest: bytes, r: str, s: str, v: int) -> str | None:
+    """The address that signed 32 bytes, lower case; None when this is no signature."""
+    try:
+        signature = int(r, 16).to_bytes(32) + int(s, 16).to_bytes(32) + bytes([v - 27])
+        public = PublicKey.from_signature_and_message(signature, digest, hasher=None)
+    except (ValueError, OverflowError, TypeError):
+        return None
+    return address_of_public(public)
+
+
+def address_of_public(public: PublicKey) -> str:
+    """The address of a public key, lower case."""
+    return f"0x{_keccak(public.format(compressed=False)[1:])[-20:].hex()}"
 
 
 def action_hash(action: dict[str, Any], *, nonce: int, expires_after: int | None, vault: str | None = None) -> bytes:

@@ -51,7 +51,7 @@ def pack(events: Sequence[Event], now: int, *, actor: str, after: int, largest: 
 
 
 def kind_of(event: Event) -> str:
-    """The kind of a configuration event: influencer, subscriber, subscription, account, guardrail, policy or control."""
+    """The kind of a configuration event, as `domain.configuration.Kind` names it."""
     return _key_of(event)[0]
 
 

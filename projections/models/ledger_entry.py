@@ -1,6 +1,6 @@
-"""booking: what moved a subscriber's cash or shares, one row for each deposit, fill, correction and settlement; ledger_balance: the
-sums. On booking: ledger_entry, the append-only ledger; executable_fill, the fills; and ledger_line, the ledger with the
-fee of a TRADE as a line of its own, of kind FEE.
+"""booking: what moved a subscriber's cash or shares, one row for each deposit, fill, correction and settlement;
+ledger_balance: the sums. On booking: ledger_entry, the append-only ledger; executable_fill, the fills; and ledger_line,
+the ledger with the fee of a TRADE as a line of its own, of kind FEE.
 
 A subscriber's cash is the sum of its cash deltas. ledger_balance splits shares, cash and fees by copied influencer and
 asset ('' for deposits), so that profit per influencer is cash + shares x mark. Both tables change in one transaction.

@@ -20,7 +20,16 @@ from tests.gateways.test_sandbox_hyperliquid_ws import (
     wire_trades,
 )
 
-NONE = {"refuse_connections_s": 0.0, "silence_s": 0.0, "http_429": 0, "delay_ms": 0, "duplicate": False}
+NONE = {
+    "refuse_connections_s": 0.0,
+    "silence_s": 0.0,
+    "http_429": 0,
+    "delay_ms": 0,
+    "duplicate": False,
+    "exchange_lost_answers": 0,
+    "exchange_5xx": 0,
+    "exchange_delay_ms": 0,
+}
 
 
 async def order(sandbox: Sandbox, **faults: object) -> Any:

@@ -2,8 +2,9 @@
 
 Keys of the body: `drop_connections` (abort every socket now), `refuse_connections_s`, `silence_s` (sockets stay open
 and feeds send nothing), `http_429` (for so many `/info` calls), `inject_frames` (raw text to every socket with a
-subscription), `delay_ms` (before every `/info` answer) and `duplicate` (every frame of a feed twice). What is not named
-stays as it is.
+subscription), `delay_ms` (before every `/info` answer) and `duplicate` (every frame of a feed twice). Of `/exchange`:
+`exchange_lost_answers` (so many actions are carried out and not answered), `exchange_5xx` (so many are answered 502 and
+not carried out), `exchange_delay_ms` (before an action is carried out). What is not named stays as it is.
 """
 
 import time
@@ -21,6 +22,9 @@ class FaultOrder(msgspec.Struct, forbid_unknown_fields=True):
     http_429: int | None = None
     delay_ms: int | None = None
     duplicate: bool | None = None
+    exchange_lost_answers: int | None = None
+    exchange_5xx: int | None = None
+    exchange_delay_ms: int | None = None
 
 
 class Faults:
@@ -32,6 +36,9 @@ class Faults:
         self._refuse_until = 0.0
         self._silent_until = 0.0
         self._refusals_left = 0
+        self.exchange_delay_ms = 0
+        self._lost_left = 0
+        self._failures_left = 0
 
     def order(self, wanted: FaultOrder) -> None:
         """Put in force what lasts; dropping and injecting happen once and are the server's to do."""
@@ -45,6 +52,12 @@ class Faults:
             self.delay_ms = wanted.delay_ms
         if wanted.duplicate is not None:
             self.duplicate = wanted.duplicate
+        if wanted.exchange_lost_answers is not None:
+            self._lost_left = wanted.exchange_lost_answers
+        if wanted.exchange_5xx is not None:
+            self._failures_left = wanted.exchange_5xx
+        if wanted.exchange_delay_ms is not None:
+            self.exchange_delay_ms = wanted.exchange_delay_ms
 
     @property
     def refusing_connections(self) -> bool:
@@ -61,6 +74,16 @@ class Faults:
         self._refusals_left -= 1
         return True
 
+    def take_lost_answer(self) -> bool:
+        """True when the answer to this action is one of those that are lost."""
+        self._lost_left, taken = max(0, self._lost_left - 1), self._lost_left > 0
+        return taken
+
+    def take_5xx(self) -> bool:
+        """True when this action is one of those that fail before they are carried out."""
+        self._failures_left, taken = max(0, self._failures_left - 1), self._failures_left > 0
+        return taken
+
     def state(self) -> dict[str, object]:
         """The faults in force, under the keys that order them; `http_429` and the seconds are what is left."""
         return {
@@ -69,4 +92,7 @@ class Faults:
             "http_429": self._refusals_left,
             "delay_ms": self.delay_ms,
             "duplicate": self.duplicate,
+            "exchange_lost_answers": self._lost_left,
+            "exchange_5xx": self._failures_left,
+            "exchange_delay_ms": self.exchange_delay_ms,
         }

@@ -8,16 +8,18 @@ from gateways.sandbox.hyperliquid.coins import Coin
 from gateways.sandbox.hyperliquid.frames import book_wire
 from gateways.sandbox.hyperliquid.market import FILLS_PAGE, Account, Market, Position
 from gateways.sandbox.hyperliquid.market_data import Fill, text
+from gateways.sandbox.hyperliquid.orders import Order, TradingAccount
 from gateways.sandbox.hyperliquid.subscriptions import Unparsable, address, book_options
 from gateways.sandbox.hyperliquid.traders import address_of
 
 _LEVERAGE: Final = 10
 _ZERO: Final = Decimal(0)
 _MICRO: Final = Decimal("0.000001")
+_AGENT_DAYS: Final = 90
 _ENTRY: Final = Context(prec=6)
 _RATIO: Final = Decimal("0.0000000001")
 
-_LIGHT: Final = frozenset({"l2Book", "allMids", "clearinghouseState"})
+_LIGHT: Final = frozenset({"l2Book", "allMids", "clearinghouseState", "orderStatus", "spotClearinghouseState"})
 _BY_ROWS: Final = frozenset({"userFills", "userFillsByTime", "userTwapSliceFillsByTime"})
 _ROWS_PER_WEIGHT: Final = 20
 
@@ -37,7 +39,8 @@ def answer(market: Market, now_ms: int, body: object) -> object:
 
 def weight(body: object) -> int:
     """What a request costs before its answer is known: 20 unless it is one of the light ones."""
-    return 2 if isinstance(body, dict) and str(body.get("type")) in _LIGHT else 20
+    kind = str(body.get("type")) if isinstance(body, dict) else ""
+    return 60 if kind == "userRole" else 2 if kind in _LIGHT else 20
 
 
 def surcharge(body: dict[str, Any], answered: object) -> int:
@@ -201,6 +204,81 @@ def _dex(market: Market, body: dict[str, Any]) -> str:
     return str(dex)
 
 
+def _trading(market: Market, body: dict[str, Any]) -> TradingAccount:
+    return market.trading.get(address(body.get("user"))) or TradingAccount()
+
+
+def _order_status(market: Market, now_ms: int, body: dict[str, Any]) -> object:
+    order = _trading(market, body).find(body.get("oid"))
+    return {"status": "unknownOid"} if order is None else {"status": "order", "order": order.status_wire()}
+
+
+def _open_orders(market: Market, now_ms: int, body: dict[str, Any]) -> object:
+    return [order.wire() for order in _open_of(market, body)]
+
+
+def _frontend_open_orders(market: Market, now_ms: int, body: dict[str, Any]) -> object:
+    return [order.frontend_wire() for order in _open_of(market, body)]
+
+
+def _open_of(market: Market, body: dict[str, Any]) -> list[Order]:
+    dex = _dex(market, body)
+    return [order for order in _trading(market, body).open_orders() if market.coins[order.coin].dex == dex]
+
+
+def _historical_orders(market: Market, now_ms: int, body: dict[str, Any]) -> object:
+    return [order.status_wire() for order in reversed(_trading(market, body).orders.values())]
+
+
+def _user_role(market: Market, now_ms: int, body: dict[str, Any]) -> object:
+    asked = address(body.get("user"))
+    for account, known in market.trading.items():
+        if asked in known.agents:
+            return {"role": "agent", "data": {"user": account}}
+    return {"role": "user" if asked in market.accounts else "missing"}
+
+
+def _user_abstraction(market: Market, now_ms: int, body: dict[str, Any]) -> object:
+    address(body.get("user"))
+    return "default"
+
+
+def _extra_agents(market: Market, now_ms: int, body: dict[str, Any]) -> object:
+    until = now_ms + _AGENT_DAYS * 86_400_000
+    agents = _trading(market, body).agents
+    return [{"name": name, "address": agent, "validUntil": until} for agent, name in agents.items()]
+
+
+def _user_rate_limit(market: Market, now_ms: int, body: dict[str, Any]) -> object:
+    known = _trading(market, body)
+    return {
+        "cumVlm": text(known.volume),
+        "nRequestsUsed": known.requests,
+        "nRequestsCap": 10_000 + int(known.volume),
+        "nRequestsSurplus": 0,
+    }
+
+
+def _spot_meta(market: Market, now_ms: int, body: dict[str, Any]) -> object:
+    token = {
+        "name": "USDC",
+        "szDecimals": 8,
+        "weiDecimals": 8,
+        "index": 0,
+        "tokenId": "0x6d1e7cde53ba9467b783cb7c530ce054",
+        "isCanonical": True,
+        "evmContract": None,
+        "fullName": None,
+        "deployerTradingFeeShare": "0.0",
+    }
+    return {"universe": [], "tokens": [token]}
+
+
+def _spot_state(market: Market, now_ms: int, body: dict[str, Any]) -> object:
+    address(body.get("user"))
+    return {"balances": []}
+
+
 _QUESTIONS: Final[dict[str, Callable[[Market, int, dict[str, Any]], object]]] = {
     "meta": _meta,
     "perpDexs": _perp_dexs,
@@ -210,4 +288,14 @@ _QUESTIONS: Final[dict[str, Callable[[Market, int, dict[str, Any]], object]]] = 
     "userFills": _user_fills,
     "userFillsByTime": _user_fills_by_time,
     "userTwapSliceFillsByTime": _twap_slices_by_time,
+    "orderStatus": _order_status,
+    "openOrders": _open_orders,
+    "frontendOpenOrders": _frontend_open_orders,
+    "historicalOrders": _historical_orders,
+    "userRole": _user_role,
+    "userAbstraction": _user_abstraction,
+    "extraAgents": _extra_agents,
+    "userRateLimit": _user_rate_limit,
+    "spotMeta": _spot_meta,
+    "spotClearinghouseState": _spot_state,
 }

@@ -3,11 +3,12 @@
 from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 from typing import Final
 
 from gateways.sandbox.hyperliquid.coins import Coin
 from gateways.sandbox.hyperliquid.market_data import Book, Fill, Trade
+from gateways.sandbox.hyperliquid.orders import TradingAccount
 from gateways.sandbox.hyperliquid.traders import DEPOSIT
 
 # Trades the venue replays to a new subscriber, without a flag.
@@ -56,6 +57,7 @@ class Market:
         self.books: dict[str, Book] = {}
         self.recent_trades: dict[str, deque[Trade]] = {}
         self.accounts: dict[str, Account] = {}
+        self.trading: dict[str, TradingAccount] = {}
 
     def list_coins(self, coins: Iterable[Coin]) -> None:
         """Open trading in `coins`. Their order is the order of the universe."""
@@ -66,6 +68,15 @@ class Market:
     def open_account(self, address: str, deposit: Decimal = DEPOSIT) -> Account:
         """The account of `address`, made with `deposit` USD when it is new."""
         return self.accounts.setdefault(address, Account(deposit))
+
+    def asset_ids(self) -> dict[int, Coin]:
+        """The coins by the numbers that orders name them with: the place in the universe of their dex."""
+        found, dexes = dict[int, Coin](), ("", *self.dexes())
+        for coin in self.coins.values():
+            dex = dexes.index(coin.dex)
+            first = 100_000 + 10_000 * dex if dex else 0
+            found[first + sum(first <= taken < first + 10_000 for taken in found)] = coin
+        return found
 
     def dexes(self) -> tuple[str, ...]:
         """The names of the builder dexes with a listed coin; the main dex is not among them."""
@@ -84,20 +95,25 @@ class Market:
         return {name: mid for name, mid in found if mid is not None}
 
     def settle(
-        self, trade: Trade, buyer_oid: int, seller_oid: int, twap_id: int | None = None
+        self,
+        trade: Trade,
+        buyer_oid: int,
+        seller_oid: int,
+        twap_id: int | None = None,
+        cloid: str | None = None,
     ) -> tuple[tuple[str, Fill], tuple[str, Fill]]:
         """Record `trade` and move both accounts; returns (address, fill) of the buyer and of the seller.
 
-        `twap_id` belongs to the taker: a maker never knows that it met a TWAP slice.
+        `twap_id` and `cloid` belong to the taker: a maker never knows that it met a TWAP slice.
         """
         self.recent_trades[trade.coin].append(trade)
         buyer, seller = trade.users
         return (
-            (buyer, self._fill(buyer, "B", trade, buyer_oid, twap_id)),
-            (seller, self._fill(seller, "A", trade, seller_oid, twap_id)),
+            (buyer, self._fill(buyer, "B", trade, buyer_oid, twap_id, cloid)),
+            (seller, self._fill(seller, "A", trade, seller_oid, twap_id, cloid)),
         )
 
-    def _fill(self, address: str, side: str, trade: Trade, oid: int, twap_id: int | None) -> Fill:
+    def _fill(self, address: str, side: str, trade: Trade, oid: int, twap_id: int | None, cloid: str | None) -> Fill:
         account = self.open_account(address)
         before = account.positions.get(trade.coin, FLAT)
         after, closed_pnl = moved(before, trade.sz if side == "B" else -trade.sz, trade.px)
@@ -114,9 +130,10 @@ class Market:
             hash=trade.hash,
             oid=oid,
             crossed=crossed,
-            fee=(trade.px * trade.sz * (_TAKER_FEE if crossed else _MAKER_FEE)).quantize(_MICRO),
+            fee=(trade.px * trade.sz * (_TAKER_FEE if crossed else _MAKER_FEE)).quantize(_MICRO, ROUND_DOWN),
             tid=trade.tid,
             twap_id=twap_id if crossed else None,
+            cloid=cloid if crossed else None,
         )
         account.fills.append(fill)
         account.earned[self.coins[trade.coin].dex] += fill.closed_pnl - fill.fee

@@ -80,9 +80,11 @@ class Fill:
     fee: Decimal
     tid: int
     twap_id: int | None = None
+    cloid: str | None = None
 
     def wire(self) -> dict[str, object]:
-        return {
+        named = {} if self.cloid is None else {"cloid": self.cloid}
+        return named | {
             "coin": self.coin,
             "px": text(self.px),
             "sz": text(self.sz),

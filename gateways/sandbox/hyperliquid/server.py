@@ -1,16 +1,18 @@
-"""A local Hyperliquid on one port: `/ws`, `POST /info`, and `POST /sandbox/faults` to make it misbehave."""
+"""A local Hyperliquid on one port: `/ws`, `POST /info`, `POST /exchange`; `POST /sandbox/faults` makes it misbehave,
+and `POST /sandbox/accounts` opens accounts that trade."""
 
 import asyncio
 import time
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Final
 
 import msgspec
 from aiohttp import web
 
-from gateways.sandbox.hyperliquid import frames, info
+from gateways.sandbox.hyperliquid import exchange, frames, info
 from gateways.sandbox.hyperliquid.faults import FaultOrder, Faults
-from gateways.sandbox.hyperliquid.subscriptions import Unparsable, parse
+from gateways.sandbox.hyperliquid.subscriptions import Unparsable, address, parse
 from gateways.sandbox.hyperliquid.venue import Source, Venue
 from gateways.sandbox.hyperliquid.websocket_hub import Connection, Limits, WebsocketHub
 
@@ -19,6 +21,21 @@ _BAD_BODY: Final = "Failed to deserialize the JSON body into the target type"
 _GRACE_S: Final = 1.0
 # Bytes; injected frames may be large on purpose.
 _LARGEST_BODY: Final = 1 << 26
+
+
+class AgentOrder(msgspec.Struct, forbid_unknown_fields=True):
+    """An agent that may trade for the account."""
+
+    address: str
+    name: str = "agent"
+
+
+class AccountOrder(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of a request for an account: its deposit in USD, and its agents."""
+
+    address: str
+    deposit: str = "100000"
+    agents: list[AgentOrder] = []
 
 
 class Sandbox:
@@ -30,6 +47,7 @@ class Sandbox:
         self.done = asyncio.Event()
         self.usage = venue.hub.usage
         self.market = venue.market
+        self.exchange = venue.exchange
         self._venue = venue
         self._runner = runner
         self._running = asyncio.create_task(self._run(source))
@@ -70,7 +88,13 @@ async def serve(
     routes = _Routes(venue)
     app = web.Application(client_max_size=_LARGEST_BODY)
     app.add_routes(
-        [web.get("/ws", routes.ws), web.post("/info", routes.info), web.post("/sandbox/faults", routes.faults)]
+        [
+            web.get("/ws", routes.ws),
+            web.post("/info", routes.info),
+            web.post("/exchange", routes.exchange),
+            web.post("/sandbox/faults", routes.faults),
+            web.post("/sandbox/accounts", routes.accounts),
+        ]
     )
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE_S)
     await runner.setup()
@@ -146,6 +170,38 @@ class _Routes:
         usage.weight += weight + surcharge
         usage.requests[asked["type"]] += 1
         return _json(answer)
+
+    async def exchange(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        if self._faults.exchange_delay_ms:
+            await asyncio.sleep(self._faults.exchange_delay_ms / 1_000)
+        try:
+            asked = msgspec.json.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return web.Response(status=422, text=_BAD_BODY)
+        weight = exchange.weight(asked)
+        if not self._hub.client(request.remote or "").weight.take(weight):
+            self._hub.usage.requests_refused += 1
+            return web.Response(status=429, text="Too Many Requests")
+        self._hub.usage.weight += weight
+        if self._faults.take_5xx():
+            return web.Response(status=502, text="Bad Gateway")
+        try:
+            answer = self._venue.exchange.act(asked)
+        except Unparsable:
+            return web.Response(status=422, text=_BAD_BODY)
+        if self._faults.take_lost_answer() and request.transport is not None:
+            request.transport.abort()
+        return _json(answer)
+
+    async def accounts(self, request: web.Request) -> web.Response:
+        try:
+            wanted = msgspec.json.decode(await request.read(), type=AccountOrder)
+            agents = {address(agent.address): agent.name for agent in wanted.agents}
+            self._venue.exchange.open_account(address(wanted.address), Decimal(wanted.deposit), agents)
+        except (msgspec.MsgspecError, UnicodeDecodeError, ArithmeticError, Unparsable) as error:
+            return web.Response(status=422, text=str(error))
+        return _json({"ok": True})
 
     async def faults(self, request: web.Request) -> web.Response:
         try:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 from gateways.sandbox.hyperliquid import frames
+from gateways.sandbox.hyperliquid.exchange import Exchange
 from gateways.sandbox.hyperliquid.faults import Faults
 from gateways.sandbox.hyperliquid.market import Market
 from gateways.sandbox.hyperliquid.market_data import Book, Fill, Trade
@@ -45,6 +46,7 @@ class Venue:
         self.trades_wanted = asyncio.Event()
         self._source = source
         self._mids_sent: dict[str, bytes] = {}
+        self.exchange = Exchange(self.market, self.traded, self.now_ms)
         source.prepare(self.market)
 
     def now_ms(self) -> int:

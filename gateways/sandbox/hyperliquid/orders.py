@@ -1,0 +1,90 @@
+"""The orders of the accounts that trade on the sandbox, in the shapes in which the venue reports them."""
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from gateways.sandbox.hyperliquid.market_data import text
+
+_REMEMBERED = 2_000
+"""Orders of an account that the venue still answers for."""
+
+
+@dataclass
+class Order:
+    """One order. `size` is what was asked for, `left` what is not filled; times in ms."""
+
+    oid: int
+    coin: str
+    buys: bool
+    limit: Decimal
+    size: Decimal
+    left: Decimal
+    reduce_only: bool
+    tif: str
+    cloid: str | None
+    placed_at: int
+    status: str = "open"
+    status_at: int = 0
+
+    def wire(self) -> dict[str, Any]:
+        """As `openOrders` lists it."""
+        named = {} if self.cloid is None else {"cloid": self.cloid}
+        reducing = {"reduceOnly": True} if self.reduce_only else {}
+        return {
+            "coin": self.coin,
+            "side": "B" if self.buys else "A",
+            "limitPx": text(self.limit),
+            "sz": text(self.left),
+            "oid": self.oid,
+            "timestamp": self.placed_at,
+            "origSz": text(self.size),
+            **named,
+            **reducing,
+        }
+
+    def frontend_wire(self) -> dict[str, Any]:
+        """As `frontendOpenOrders`, `orderStatus` and `historicalOrders` show it."""
+        return self.wire() | {
+            "triggerCondition": "N/A",
+            "isTrigger": False,
+            "triggerPx": "0.0",
+            "children": [],
+            "isPositionTpsl": False,
+            "reduceOnly": self.reduce_only,
+            "orderType": "Limit",
+            "tif": self.tif,
+            "cloid": self.cloid,
+        }
+
+    def status_wire(self) -> dict[str, Any]:
+        return {"order": self.frontend_wire(), "status": self.status, "statusTimestamp": self.status_at}
+
+
+@dataclass
+class TradingAccount:
+    """What the venue knows of an account that trades: its agents by address, its orders, its leverage by coin."""
+
+    agents: dict[str, str] = field(default_factory=dict)
+    orders: dict[int, Order] = field(default_factory=dict)
+    by_cloid: dict[str, int] = field(default_factory=dict)
+    leverage: dict[str, int] = field(default_factory=dict)
+    requests: int = 0
+    volume: Decimal = Decimal(0)
+
+    def add(self, order: Order) -> None:
+        self.orders[order.oid] = order
+        if order.cloid is not None:
+            self.by_cloid[order.cloid] = order.oid
+        while len(self.orders) > _REMEMBERED:
+            forgotten = self.orders.pop(next(iter(self.orders)))
+            if forgotten.cloid is not None and self.by_cloid.get(forgotten.cloid) == forgotten.oid:
+                del self.by_cloid[forgotten.cloid]
+
+    def find(self, name: object) -> Order | None:
+        """An order by its oid or its cloid."""
+        oid = self.by_cloid.get(name.lower()) if isinstance(name, str) else name
+        return self.orders.get(oid) if isinstance(oid, int) else None
+
+    def open_orders(self) -> list[Order]:
+        return [order for order in self.orders.values() if order.status == "open"]
