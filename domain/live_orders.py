@@ -54,6 +54,7 @@ def submit(
         subscription_id=decision.subscription_id,
         subscriber_id=decision.subscriber_id,
         influencer_id=decision.influencer_id,
+        group_id=decision.group_id,
         mode=decision.mode,
         venue=decision.venue,
         asset=decision.asset,

@@ -17,3 +17,5 @@ ADAPTERS: Mapping[Venue, VenueAdapter[VenueSettings]] = {
     Venue.HYPERLIQUID: HyperliquidAdapter(),
     Venue.POLYMARKET: PolymarketAdapter(),
 }
+LIVE_VENUES = (Venue.HYPERLIQUID,)
+"""Those that take live orders."""

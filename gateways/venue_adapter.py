@@ -9,6 +9,7 @@ from msgspec import Raw
 
 from domain.events import RawReceived, Terms
 from gateways.live_books import LiveBooks
+from gateways.live_orders import LiveOrders
 from gateways.venue_clock import VenueClock
 from gateways.venue_types import Captured, DecodedRaw, ListedMarket, Price
 
@@ -20,6 +21,7 @@ class Purpose(StrEnum):
 
     INGEST = "ingest"
     QUOTE = "quote"
+    EXECUTE = "execute"
     MARK = "mark"
     RESOLVE = "resolve"
 
@@ -76,6 +78,9 @@ class VenueClients(Protocol):
 
     def markets(self) -> Markets | None:
         """None where markets do not end and carry no description."""
+
+    def live_orders(self, clock: Callable[[], int]) -> LiveOrders | None:
+        """None where the system takes part on paper only. To be used in `async with`."""
 
 
 class VenueAdapter(Protocol[Settings]):

@@ -1,6 +1,6 @@
 """Prometheus metrics of ingest and of the stages that ask venues: mark, resolve and exits."""
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
 FRAMES = Counter("vibe_feed_frames_total", "Frames received from venues", ["kind"])
 TRADES = Counter("vibe_feed_trades_total", "Trades received on the public feed")
@@ -26,6 +26,16 @@ EXIT_ROUNDS = Counter("vibe_exit_rounds_total", "Rounds of tries made, by whethe
 
 EXPIRED_GROUPS = Counter(
     "vibe_groups_expired_total", "Groups that only open and came too late for every subscription", ["venue"]
+)
+
+LIVE_ORDERS = Counter("vibe_live_orders_total", "Live orders by what became of them", ["how"])
+OPEN_ORDERS = Gauge("vibe_live_orders_open", "Live orders of this process whose result is not known yet")
+OLDEST_ORDER = Gauge("vibe_oldest_live_order_seconds", "How long the oldest of them has been signed, in the log's time")
+UNCONFIRMED_ORDERS = Gauge("vibe_live_orders_unconfirmed", "Results whose fills the venue has not confirmed yet")
+ORDER_ANSWERS = Histogram(
+    "vibe_live_order_answer_seconds",
+    "From sending a live order to the venue's answer",
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10),
 )
 
 RESOLVED = Counter("vibe_markets_resolved_total", "Markets resolved for good")

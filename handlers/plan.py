@@ -319,7 +319,7 @@ def booked(portfolio: Portfolio | None, event: OrderResulted | OrderConfirmed, n
         changes = (live_orders.correct(event, now=now),)
     for change in changes:
         if change is not None:
-            yield _output(change, None, event.order.attempt_id)
+            yield _output(change, None, event.order.group_id)
 
 
 def queue(request: ExecutionRequested, policy: Policy, at: str, now: int) -> Output:

@@ -285,7 +285,7 @@ def test_the_configuration_in_the_readme_can_be_imported() -> None:
     lines = [line for line in fenced("README.md") if line.startswith('{"kind":')]
     events, bad = parse(lines, Configuration(), "tests")
     assert not bad
-    assert len(events) == len(lines) == 4
+    assert len(events) == len(lines) == 7
 
 
 # --- tables of docs/design.md ----------------------------------------------------------------------------------

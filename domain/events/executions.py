@@ -125,6 +125,7 @@ class OrderSubmitted(Event, frozen=True, kw_only=True):
     limit_price_micros: int
     submitted_at: int
     influencer_id: str = ""
+    group_id: str = ""
     account: LiveAccount | None = None
     reduce_only: bool = False
     size_step_micros: int = 0

@@ -10,6 +10,7 @@ from gateways.hyperliquid import raw_events
 from gateways.hyperliquid.book_channel import HyperliquidBookChannel
 from gateways.hyperliquid.books import VenueBooks
 from gateways.hyperliquid.info_client import WEIGHT_PER_MINUTE, InfoClient
+from gateways.hyperliquid.order_client import OrderClient
 from gateways.hyperliquid.prices import VenuePrices
 from gateways.live_books import LiveBooks
 from gateways.rate_limit import RateLimiter
@@ -17,7 +18,13 @@ from gateways.venue_adapter import Purpose
 from gateways.venue_clock import VenueClock
 from gateways.venue_types import DecodedRaw
 
-WEIGHT_SHARES = {Purpose.INGEST: 560, Purpose.QUOTE: 560, Purpose.MARK: 79, Purpose.RESOLVE: 1}
+WEIGHT_SHARES = {
+    Purpose.INGEST: 560,
+    Purpose.QUOTE: 360,
+    Purpose.EXECUTE: 200,
+    Purpose.MARK: 79,
+    Purpose.RESOLVE: 1,
+}
 """How the venue's request weight per minute is split, in parts of 1,200 (docs/venues/hyperliquid.md, limits). Quotes
 come from live books first. Markets do not end on this venue: there is nothing to request for RESOLVE."""
 BOOK_MESSAGES_PER_SECOND = 10.0
@@ -37,6 +44,8 @@ class HyperliquidSettings(Protocol):
 
 class HyperliquidClients(NamedTuple):
     info: InfoClient
+    limiter: RateLimiter
+    api_url: str
     ws_url: str
     book_subscriptions: int
     clock: VenueClock
@@ -58,6 +67,9 @@ class HyperliquidClients(NamedTuple):
     def markets(self) -> None:
         return None
 
+    def live_orders(self, clock: Callable[[], int]) -> OrderClient:
+        return OrderClient(self.api_url, self.info, self.limiter, clock)
+
 
 class HyperliquidAdapter:
     def decode_raw(self, raw: RawReceived) -> DecodedRaw:
@@ -69,4 +81,11 @@ class HyperliquidAdapter:
         limiter = RateLimiter.per_minute(weight)
         clock = VenueClock(Venue.HYPERLIQUID.value)
         async with InfoClient(settings.hyperliquid_api_url, limiter=limiter, clock=clock) as info:
-            yield HyperliquidClients(info, settings.hyperliquid_ws_url, settings.hyperliquid_book_subscriptions, clock)
+            yield HyperliquidClients(
+                info,
+                limiter,
+                settings.hyperliquid_api_url,
+                settings.hyperliquid_ws_url,
+                settings.hyperliquid_book_subscriptions,
+                clock,
+            )

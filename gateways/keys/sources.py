@@ -4,7 +4,7 @@ They are read once, at the start, and what held them in the environment is delet
 """
 
 import os
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -52,6 +52,21 @@ class AgentKeys:
     def get(self, name: str) -> SigningKey | None:
         """The key with this name, None where no source holds it."""
         return self._keys.get(name) or self._environment.get(_plain(name))
+
+
+def without_keys(environ: Mapping[str, str]) -> dict[str, str]:
+    """An environment without keys and passwords, for processes that have no use for them."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith((ENVIRONMENT, "VIBE_KEYSTORE", "VIBE_VAULT_"))
+    }
+
+
+def has_keys(settings: KeySettings, environ: Mapping[str, str] = os.environ) -> bool:
+    """True when some source of keys is set: then live orders can be sent."""
+    named = any(name.startswith(ENVIRONMENT) for name in environ)
+    return settings.vault_url is not None or settings.keystore_path.exists() or named
 
 
 async def agent_keys(settings: KeySettings, environ: MutableMapping[str, str] = os.environ) -> AgentKeys:

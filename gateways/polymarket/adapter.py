@@ -98,6 +98,9 @@ class PolymarketClients(NamedTuple):
     def markets(self) -> Gamma:
         return self.gamma
 
+    def live_orders(self, clock: Callable[[], int]) -> None:
+        return None
+
 
 class PolymarketAdapter:
     def decode_raw(self, raw: RawReceived) -> DecodedRaw:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from pydantic import ValidationError
 
-from gateways.polymarket.adapter import PolymarketAdapter, request_limiter
+from gateways.polymarket.adapter import REQUEST_SHARES, PolymarketAdapter, request_limiter
 from gateways.rate_limit import RateLimiter
 from gateways.venue_adapter import Purpose
 from handlers.ingest.polymarket.ingest import poll_settings
@@ -55,7 +55,7 @@ async def test_the_requests_of_polymarket_are_split_between_the_stages_and_never
             await limiter.spend()
             sent += 1
 
-    for purpose in Purpose:
+    for purpose in REQUEST_SHARES:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(send(request_limiter(chosen, purpose)), 0.02)
     assert sent == 60

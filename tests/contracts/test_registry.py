@@ -7,7 +7,7 @@ import pytest
 
 from domain.events import Venue
 from domain.venues import VENUES
-from gateways.registry import ADAPTERS
+from gateways.registry import ADAPTERS, LIVE_VENUES
 from gateways.venue_adapter import Purpose
 from handlers.ingest import ingest_of
 from handlers.live.configuration import LiveConfiguration
@@ -26,11 +26,14 @@ def test_every_venue_has_rules_and_an_adapter() -> None:
 @pytest.mark.parametrize("purpose", Purpose)
 @pytest.mark.parametrize("venue", Venue)
 async def test_an_adapter_connects_for_every_purpose(venue: Venue, purpose: Purpose) -> None:
+    if purpose is Purpose.EXECUTE and venue not in LIVE_VENUES:
+        return
     async with ADAPTERS[venue].connect(Settings(_env_file=None), purpose) as clients:
         assert callable(clients.books().capture)
         assert callable(clients.prices(lambda: 0).prices)
         markets = clients.markets()
         assert (markets is not None) == VENUES[venue].book_ends_with_market
+        assert (clients.live_orders(lambda: 0) is not None) == (venue in LIVE_VENUES)
 
 
 @pytest.mark.parametrize("venue", Venue)

@@ -128,7 +128,7 @@ async def test_an_order_takes_what_is_inside_its_limit_and_the_rest_is_gone(venu
     assert (status["order"]["status"], status["order"]["order"]["sz"]) == ("canceled", "0.5")
 
 
-async def test_fees_are_cut_to_six_decimals(venue: Sandbox) -> None:
+async def test_fees_have_six_decimals_and_are_rounded_down(venue: Sandbox) -> None:
     await act(venue, order("0.00031"))
     (fill,) = await ask(venue, type="userFillsByTime", user=OWNER, startTime=0)
     assert Decimal(fill["fee"]) == Decimal("0.009276")  # 66500 x 0.00031 x 0.00045 = 0.00927675

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from gateways.keys.sources import has_keys
 from handlers.services.config_import import import_lines
 from vibe.app import demo, pipeline_lag
 from vibe.app.daily_jobs import DailyJobs, in_a_process
@@ -79,7 +80,7 @@ async def run_up(
             )
             if config is not None:
                 await unless_stopped(stop, _configure(system, config))
-            start_stages(system.supervisor, processes or usual_processes(settings))
+            start_stages(system.supervisor, processes or usual_processes(settings), live=has_keys(settings))
             await unless_stopped(stop, prepared(system.supervisor, progress))
             system.supervisor.go(0)
             await unless_stopped(stop, _serving(system.supervisor))
@@ -127,7 +128,7 @@ async def run_demo(settings: Settings, seed: int, seconds: float | None, progres
             )
             supervisor = system.supervisor
             supervisor.start(SANDBOX, arguments)
-            start_stages(supervisor, usual_processes(settings))
+            start_stages(supervisor, usual_processes(settings), live=has_keys(settings))
             await unless_stopped(stop, prepared(supervisor, progress))
             offset = clock.start()
             imported = await import_lines(

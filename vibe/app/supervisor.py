@@ -10,6 +10,7 @@ from pathlib import Path
 
 import structlog
 
+from gateways.keys.sources import without_keys
 from streams.retry import RetryPolicy
 from vibe.app.worker_process import SUPERVISED
 
@@ -26,6 +27,7 @@ class Child:
     name: str
     arguments: list[str]
     essential: bool = True
+    keys: bool = False
     process: asyncio.subprocess.Process | None = None
     prepared: asyncio.Event = field(default_factory=asyncio.Event)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
@@ -45,9 +47,10 @@ class Supervisor:
         self._offset: int | None = None
         self.children: dict[str, Child] = {}
 
-    def start(self, name: str, arguments: list[str], *, essential: bool = True) -> Child:
-        """Start `vibe <arguments>` as a child; its log goes to logs/<name>.log."""
-        child = Child(name, arguments, essential)
+    def start(self, name: str, arguments: list[str], *, essential: bool = True, keys: bool = False) -> Child:
+        """Start `vibe <arguments>` as a child; its log goes to logs/<name>.log. Only a child with `keys` gets what the
+        environment holds of agents' keys."""
+        child = Child(name, arguments, essential, keys)
         self.children[name] = child
         child.task = asyncio.create_task(self._keep(child))
         return child
@@ -119,7 +122,7 @@ class Supervisor:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=logfile,
-                env=self._environment,
+                env=self._environment if child.keys else without_keys(self._environment),
             )
         assert child.process.stdout is not None
         try:

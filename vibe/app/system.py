@@ -19,6 +19,7 @@ from vibe.app import pipeline_lag
 from vibe.app.settings import Settings, nats_conf
 from vibe.app.supervisor import Supervisor
 from vibe.app.web_process import WEB
+from vibe.app.wiring import EXECUTE
 
 _SIGNALS = ("normalize", "group", "quote", "match", "exits", "mark", "resolve")
 PROCESSES: dict[str, tuple[str, ...]] = {
@@ -111,10 +112,12 @@ def usual_processes(settings: Settings) -> int:
     return 1 if settings.profile == "small" else len(PROCESSES)
 
 
-def start_stages(supervisor: Supervisor, count: int, *, pages: bool = True) -> None:
-    """Start so many processes of stages, and with `pages` one more; they connect and wait for `go`. A single process of
-    stages serves the pages too."""
+def start_stages(supervisor: Supervisor, count: int, *, pages: bool = True, live: bool = False) -> None:
+    """Start so many processes of stages, with `pages` one more, and with `live` one that sends live orders; they
+    connect and wait for `go`. A single process of stages serves the pages too."""
     processes = processes_of(count)
+    if live:
+        supervisor.start(EXECUTE, ["run", EXECUTE], keys=True)
     if len(processes) == 1:
         ((name, stages),) = processes.items()
         supervisor.start(name, ["run", *stages, *(["--web"] if pages else [])])

@@ -1,7 +1,7 @@
 """Wiring: stage names become running stages on one connection; `vibe run` and every child of `vibe up` is this."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -9,9 +9,12 @@ import structlog
 
 from domain.configuration import ALL_KINDS, Kind
 from domain.events import Venue
-from gateways.registry import ADAPTERS
+from gateways.keys.sources import agent_keys
+from gateways.live_orders import LiveOrders
+from gateways.registry import ADAPTERS, LIVE_VENUES
 from gateways.venue_adapter import Purpose, VenueClients
 from gateways.venue_clock import VenueClock
+from handlers.execute import Execute
 from handlers.exits import Exits
 from handlers.group import Group
 from handlers.ingest import ingest_of
@@ -42,17 +45,22 @@ from vibe.app.settings import Settings
 log = structlog.get_logger()
 
 FOLDS = ("normalize", "group", "quote", "match", "plan", "exits")
-STAGES = ("ingest", *FOLDS, "mark", "resolve", "projections")
+EXECUTE = "execute"
+"""Sends live orders, in a process of its own, which alone reads the keys; it runs where there are keys."""
+STAGES = ("ingest", *FOLDS, EXECUTE, "mark", "resolve", "projections")
 """Everything `vibe run` can run, in the order in which events flow."""
+RETRYABLE = frozenset((*FOLDS, EXECUTE))
+"""The stages whose dead letters can be handled again."""
 
 _CONFIGURATION_OF: dict[str, frozenset[Kind]] = {
     "ingest": frozenset({Kind.INFLUENCER}),
     "normalize": frozenset({Kind.INFLUENCER}),
     "group": frozenset(),
     "quote": frozenset({Kind.GUARDRAIL}),
-    "match": frozenset({Kind.INFLUENCER, Kind.SUBSCRIBER, Kind.SUBSCRIPTION, Kind.GUARDRAIL}),
+    "match": frozenset({Kind.INFLUENCER, Kind.SUBSCRIBER, Kind.SUBSCRIPTION, Kind.ACCOUNT, Kind.GUARDRAIL}),
     "plan": frozenset({Kind.SUBSCRIBER, Kind.GUARDRAIL, Kind.POLICY, Kind.CONTROL}),
     "exits": frozenset({Kind.CONTROL}),
+    EXECUTE: frozenset(),
     "mark": frozenset(),
     "resolve": frozenset(),
     "projections": frozenset(),
@@ -220,15 +228,28 @@ class Process:
                 return Match(self._configuration)
             case "plan":
                 return Plan(self._configuration, self._valuation)
+            case "execute":
+                return Execute(await self._live_orders(clock), await agent_keys(self._settings), clock)
         raise ValueError(f"there is no stage {name!r}; use one of {', '.join(STAGES)}")
 
-    async def _connect(self, purpose: Purpose) -> dict[Venue, VenueClients]:
-        venues = {
-            venue: await self._resources.enter_async_context(adapter.connect(self._settings, purpose))
-            for venue, adapter in ADAPTERS.items()
+    async def _live_orders(self, clock: Clock) -> dict[Venue, LiveOrders]:
+        """The venues that take live orders, each with its list of assets read."""
+        found = dict[Venue, LiveOrders]()
+        for venue, clients in (await self._connect(Purpose.EXECUTE, LIVE_VENUES)).items():
+            orders = clients.live_orders(clock)
+            if orders is not None:
+                await self._resources.enter_async_context(orders)
+                await orders.start()
+                found[venue] = orders
+        return found
+
+    async def _connect(self, purpose: Purpose, venues: Collection[Venue] = ADAPTERS) -> dict[Venue, VenueClients]:
+        opened = {
+            venue: await self._resources.enter_async_context(ADAPTERS[venue].connect(self._settings, purpose))
+            for venue in venues
         }
-        self._clocks += [clients.clock for clients in venues.values()]
-        return venues
+        self._clocks += [clients.clock for clients in opened.values()]
+        return opened
 
 
 async def _until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:

@@ -17,7 +17,7 @@ from streams.dead_letters import DeadLetter, payload_of
 from streams.errors import RefusedError
 from vibe.app.demo import log_time
 from vibe.app.settings import Settings
-from vibe.app.wiring import FOLDS
+from vibe.app.wiring import RETRYABLE
 from vibe.cli.command import Json, run_command
 from vibe.cli.connections import open_connections
 from vibe.cli.errors import CommandError, UsageError, complain
@@ -156,7 +156,7 @@ async def run_retry(settings: Settings, numbers: Sequence[int], everything: bool
                     at.connection,
                     codec(),
                     one,
-                    frozenset(FOLDS),
+                    RETRYABLE,
                     actor=getpass.getuser(),
                     now=now,
                 )

@@ -24,7 +24,8 @@ from vibe.cli.output import progress_reporter
 
 
 def run(*stages: str, web: Annotated[bool, Parameter(negative=())] = False) -> None:
-    """Run stages in this process: ingest, normalize, group, quote, match, plan, exits, mark, resolve, projections.
+    """Run stages in this process: ingest, normalize, group, quote, match, plan, exits, execute, mark, resolve,
+    projections.
 
     Example: vibe run match plan
 

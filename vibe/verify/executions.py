@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
-from domain import breakers, exits
+from domain import breakers, exits, live_orders
 from domain import portfolio as portfolios
 from domain.configuration import Configuration, Kind
 from domain.decision import RULES, decide
@@ -26,10 +26,15 @@ from domain.events import (
     CopyRequested,
     EquityMarked,
     Event,
+    ExecutionCompleted,
     ExecutionRequested,
     ExitEnd,
     ExitOwed,
+    FillCorrected,
     GroupCause,
+    OrderConfirmed,
+    OrderFilled,
+    OrderResulted,
     PositionSettled,
 )
 from domain.ids import derived
@@ -41,11 +46,11 @@ from domain.requests import put_together
 from handlers.live.configuration import configuration_fold
 from handlers.live.event_codec import codec, readable
 from handlers.live.mark_prices import all_marks
-from handlers.plan import id_of, queue
+from handlers.plan import booked, id_of, queue
 from streams import subjects
 from streams.connection import Connection
 from streams.envelope import Recorded, nanoseconds, parse_address
-from streams.reader import Stored, read_all
+from streams.reader import Stored, get, read_all
 from streams.topology import CONFIG, EXECUTIONS, REQUESTS, info
 from vibe.verify.derived import Progress
 from vibe.verify.findings import Different, Findings
@@ -166,6 +171,8 @@ class _Verifier:
                 findings.compare(event, again, id_of(again))
             case BreakerTripped() | BreakerReset():
                 await self._breaker(event, portfolio, findings)
+            case OrderFilled() | ExecutionCompleted() | FillCorrected():
+                await self._booked(event, portfolio, expected, findings)
             case ExitOwed(cause=GroupCause.ORDERED):
                 self._ordered(event, portfolio, findings)
             case _:
@@ -184,6 +191,9 @@ class _Verifier:
             return
         expected.extend(execute_on_paper(portfolio, stored, policy, now=stored.decided_at))
         owed = portfolio.exits.get((request.subscription_id, (request.venue.value, request.asset)))
+        sent = live_orders.submit(portfolio, stored, request, owed, policy, now=stored.decided_at)
+        if sent is not None:
+            expected.append(sent)
         expected.extend(exits.follow(stored, request, owed, policy, now=stored.decided_at))
         if stored.rules != RULES:
             findings.not_verifiable += 1
@@ -197,6 +207,31 @@ class _Verifier:
         )
         again = decide(portfolio, request, policy, inputs, now=stored.decided_at)
         findings.compare(event, again, id_of(again))
+
+    async def _booked(self, event: Recorded, portfolio: Portfolio, expected: deque[Event], findings: Findings) -> None:
+        """The booking of a live order's result, or of the venue's own fills, again."""
+        cause = parse_address(event.causation)
+        if cause is None or cause.stream != REQUESTS.name:
+            findings.cannot_be(event, "no decision of its commit and no result of a live order leads to it")
+            return
+        if cause.sequence < self._requests.first:
+            findings.not_verifiable += 1
+            return
+        stored = await get(self._connection, REQUESTS.name, cause.sequence)
+        results = readable(codec(), REQUESTS.name, stored) if stored is not None else []
+        result = next((one.data for one in results if one.index == (cause.index or 0)), None)
+        if not isinstance(result, OrderResulted | OrderConfirmed):
+            findings.cannot_be(event, f"{event.causation} is no result of a live order")
+            return
+        if result.order.subscriber_id != event.data.subscriber_id:
+            findings.cannot_be(event, f"{event.causation} is about {result.order.subscriber_id}")
+            return
+        expected.extend(one.event for one in booked(portfolio, result, _booked_at(event.data)))  # type: ignore[misc]
+        if not expected:
+            findings.cannot_be(event, f"{event.causation} leads to no booking")
+            return
+        first = expected.popleft()
+        findings.compare(event, first, id_of(first))
 
     async def _queued(self, event: Recorded, findings: Findings) -> None:
         stored: CopyQueued = event.data
@@ -327,6 +362,16 @@ class _Verifier:
             fold = await configuration_fold(self._connection, codec(), until=sequence, from_snapshot=False)
             found = self._configurations[sequence] = fold.directory
         return found
+
+
+def _booked_at(data: OrderFilled | ExecutionCompleted | FillCorrected) -> int:
+    """When the commit that an event begins was made, as far as the event states it."""
+    match data:
+        case ExecutionCompleted():
+            return data.completed_at
+        case FillCorrected():
+            return data.corrected_at
+    return data.filled_at
 
 
 def _nothing_missing(event: Recorded, expected: deque[Event], findings: Findings) -> None:

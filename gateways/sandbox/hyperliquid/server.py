@@ -48,6 +48,7 @@ class Sandbox:
         self.usage = venue.hub.usage
         self.market = venue.market
         self.exchange = venue.exchange
+        self.faults = venue.faults
         self._venue = venue
         self._runner = runner
         self._running = asyncio.create_task(self._run(source))

@@ -42,6 +42,13 @@ const LABELS: Record<string, [string, Family]> = {
   EXIT_OWED: ['Exit owed', 'note'],
   EXIT_NOT_OWED: ['No longer owed', 'note'],
   EXIT_KEPT: ['Kept, opened again', 'note'],
+  ORDER_EXPIRED: ['Order came too late', 'data'],
+  ORDER_REFUSED: ['Venue refused', 'price'],
+  ORDER_INVALID: ['Illegal price or size', 'data'],
+  INSUFFICIENT_MARGIN: ['Too little margin', 'risk'],
+  POSITION_DIFFERS: ['Account differs', 'risk'],
+  REQUESTS_EXHAUSTED: ['Actions used up', 'risk'],
+  AGENT_UNUSABLE: ['Agent unusable', 'switch'],
   PARTIAL_FILL: ['Partial fill', 'note'],
 }
 const meanings: Record<string, string> = {}

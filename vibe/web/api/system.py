@@ -17,7 +17,7 @@ from streams.dead_letters import DeadLetter, payload_of
 from streams.errors import RefusedError
 from streams.topology import HISTORY
 from vibe.app import pipeline_lag
-from vibe.app.wiring import FOLDS
+from vibe.app.wiring import RETRYABLE
 from vibe.web import audit
 from vibe.web.api.overview import stage_lags
 from vibe.web.api.session import Done
@@ -241,9 +241,7 @@ async def retry_dead_letter(call: Call, asked: ByNumber) -> Done:
     """Run a dead letter through its stage once more, when the cause is fixed."""
     one = await _numbered(call.site, asked.number)
     try:
-        await dead_letters.retry(
-            call.site.connection, codec(), one, frozenset(FOLDS), actor=call.actor, now=call.site.clock
-        )
+        await dead_letters.retry(call.site.connection, codec(), one, RETRYABLE, actor=call.actor, now=call.site.clock)
     except RefusedError as error:
         raise ConflictError(str(error)) from error
     call.site.cache.forget()

@@ -1,0 +1,266 @@
+"""Live orders on Hyperliquid: one signed action each, sent as it is, and what the venue's answers mean
+(docs/venues/hyperliquid.md, orders).
+"""
+
+import asyncio
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import msgspec
+
+from domain.events import LiveAccount, OrderSubmitted, TradeSide, VenueFill
+from domain.micros import MICRO, NotExactError, decimal_text, micros, nearest_micros
+from domain.reason_codes import Reason
+from gateways.hyperliquid.info_client import InfoClient
+from gateways.hyperliquid.signing import SigningKey, sign_action
+from gateways.live_orders import Answered, Found, AnswerKind, Prepared, Status, UnknownAssetError, Verdict
+from gateways.rate_limit import RateLimiter
+from gateways.venue_errors import VenueUnavailableError, WireError
+
+MAINNET = "https://api.hyperliquid.xyz"
+_SECONDS = 10.0
+_REFRESH_SECONDS = 30.0
+_SHOWN = 2_000
+"""Bytes of an answer that are kept."""
+_MILLISECOND = 1_000_000
+_BUILDERS = 100_000
+_PER_DEX = 10_000
+
+REASONS: tuple[tuple[str, Reason], ...] = (
+    ("Order could not immediately match", Reason.NO_LIQUIDITY_WITHIN_BOUNDS),
+    ("No liquidity available for market order", Reason.NO_LIQUIDITY_WITHIN_BOUNDS),
+    ("Order must have minimum value", Reason.BELOW_MINIMUM),
+    ("Price must be divisible", Reason.ORDER_INVALID),
+    ("Order has invalid price", Reason.ORDER_INVALID),
+    ("Order has invalid size", Reason.ORDER_INVALID),
+    ("Order has zero size", Reason.ORDER_INVALID),
+    ("Insufficient margin", Reason.INSUFFICIENT_MARGIN),
+    ("Order would cause position to exceed margin tier", Reason.INSUFFICIENT_MARGIN),
+    ("Order has insufficient spot balance", Reason.INSUFFICIENT_MARGIN),
+    ("Reduce only order would increase position", Reason.POSITION_DIFFERS),
+    ("Too many cumulative requests sent", Reason.REQUESTS_EXHAUSTED),
+    ("User or API Wallet", Reason.AGENT_UNUSABLE),
+    ("Must deposit before performing actions", Reason.AGENT_UNUSABLE),
+    ("Unable to recover signer", Reason.AGENT_UNUSABLE),
+    ("Vault not registered", Reason.AGENT_UNUSABLE),
+    ("Invalid nonce", Reason.AGENT_UNUSABLE),
+    ("Action expired", Reason.ORDER_EXPIRED),
+)
+"""What the venue's words mean, by how they begin; other words are a refusal for a reason that they state."""
+_DUPLICATE = "Invalid nonce: duplicate nonce"
+_LATER = ("Only post-only orders allowed immediately",)
+"""Refusals that pass: the same bytes are sent again."""
+_WORKING = frozenset({"open", "triggered"})
+
+
+class OrderClient:
+    """`POST /exchange`, and what the venue knows of orders. `info` shares its request limit with it."""
+
+    def __init__(self, url: str, info: InfoClient, limiter: RateLimiter, clock: Callable[[], int]) -> None:
+        self._url = f"{url.rstrip('/')}/exchange"
+        self._mainnet = url.rstrip("/") == MAINNET
+        self._info = info
+        self._limiter = limiter
+        self._clock = clock
+        self._session: aiohttp.ClientSession | None = None
+        self._assets: dict[str, int] = {}
+        self._read_at = 0.0
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_SECONDS))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def start(self) -> None:
+        self._assets = await self._read_assets()
+        self._read_at = asyncio.get_running_loop().time()
+
+    async def refresh(self) -> None:
+        if asyncio.get_running_loop().time() - self._read_at > _REFRESH_SECONDS:
+            await self.start()
+
+    async def _read_assets(self) -> dict[str, int]:
+        """The numbers by which orders name coins. A builder's dex counts from the place that it has among all dexes,
+        the main one, which is null there, included."""
+        found = dict[str, int]()
+        for place, dex in enumerate(_names(await self._info.call({"type": "perpDexs"}))):
+            if dex is None and place:
+                continue
+            first = _BUILDERS + _PER_DEX * place if place else 0
+            for number, coin in enumerate(_universe(await self._info.call({"type": "meta", "dex": dex or ""}))):
+                if coin is not None:
+                    found.setdefault(coin, first + number)
+        return found
+
+    def prepare(self, order: OrderSubmitted, key: SigningKey, nonce: int) -> Prepared:
+        asset = self._assets.get(order.asset)
+        if asset is None or order.account is None:
+            raise UnknownAssetError(order.asset)
+        wire = {
+            "a": asset,
+            "b": order.trade_side is TradeSide.BUY,
+            "p": decimal_text(order.limit_price_micros),
+            "s": decimal_text(order.share_micros),
+            "r": order.reduce_only,
+            "t": {"limit": {"tif": "Ioc"}},
+            "c": order.cloid,
+        }
+        # The order of the keys is part of what is signed.
+        action = {"type": "order", "orders": [wire], "grouping": "na"}
+        expires_after, vault = order.expires_at // _MILLISECOND, order.account.vault
+        signature = sign_action(
+            key, action, nonce=nonce, expires_after=expires_after, vault=vault, mainnet=self._mainnet
+        )
+        body = {
+            "action": action,
+            "nonce": nonce,
+            "signature": signature.wire(),
+            "vaultAddress": vault,
+            "expiresAfter": expires_after,
+        }
+        return Prepared(msgspec.json.encode(action).decode(), msgspec.json.encode(body), expires_after)
+
+    async def send(self, body: bytes, *, urgent: bool) -> Answered:
+        assert self._session is not None, "use `async with`"
+        if not urgent:
+            await self._limiter.spare()
+        await self._limiter.spend(1)
+        sent_at = self._clock()
+        try:
+            headers = {"content-type": "application/json"}
+            async with self._session.post(self._url, data=body, headers=headers) as response:
+                payload = await response.content.read(_SHOWN)
+                return Answered(response.status, payload, "", sent_at, self._clock())
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return Answered(None, b"", f"{type(error).__name__}: {error}"[:300], sent_at, self._clock())
+
+    def read(self, order: OrderSubmitted, answer: Answered) -> Verdict:
+        if answer.http_status == 429:
+            self._limiter.pause(1.0)
+        if answer.http_status == 422:
+            return Verdict(AnswerKind.REFUSED, reason=Reason.ORDER_INVALID, detail=_text(answer.payload))
+        if answer.http_status != 200:
+            return Verdict(AnswerKind.UNCLEAR, detail=answer.error or f"HTTP {answer.http_status}")
+        try:
+            return _read(order, msgspec.json.decode(answer.payload))
+        except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, TypeError, AttributeError, ValueError) as error:
+            return Verdict(AnswerKind.UNCLEAR, detail=f"an answer that cannot be read: {error}"[:300])
+
+    async def status(self, order: OrderSubmitted) -> tuple[Answered, Found | None]:
+        assert order.account is not None
+        sent_at = self._clock()
+        body = {"type": "orderStatus", "user": order.account.trading_address, "oid": order.cloid}
+        try:
+            payload = await self._info.call(body, attempts=1)
+        except (VenueUnavailableError, WireError) as error:
+            return Answered(None, b"", str(error)[:300], sent_at, self._clock()), None
+        answer = Answered(200, payload[:_SHOWN], "", sent_at, self._clock())
+        try:
+            return answer, _found(msgspec.json.decode(payload))
+        except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, TypeError, AttributeError, ValueError):
+            return answer, None
+
+    async def fills(self, account: LiveAccount, since: int) -> dict[int, tuple[VenueFill, ...]] | None:
+        body = {
+            "type": "userFillsByTime",
+            "user": account.trading_address,
+            "startTime": since // _MILLISECOND,
+        }
+        found = dict[int, tuple[VenueFill, ...]]()
+        try:
+            for row in msgspec.json.decode(await self._info.call(body, attempts=1)):
+                found[row["oid"]] = (*found.get(row["oid"], ()), _fill(row))
+        except (VenueUnavailableError, WireError, msgspec.MsgspecError, UnicodeDecodeError):
+            return None
+        except (LookupError, TypeError, AttributeError, NotExactError):
+            return None
+        return found
+
+
+def _read(order: OrderSubmitted, answer: Any) -> Verdict:
+    if answer["status"] != "ok":
+        return _refused(str(answer["response"]))
+    statuses = answer["response"]["data"]["statuses"]
+    if len(statuses) != 1:
+        return Verdict(AnswerKind.ARRIVED, detail=f"{len(statuses)} statuses for one order")
+    status = statuses[0]
+    if isinstance(status, dict) and "error" in status:
+        return _refused(str(status["error"]))
+    if isinstance(status, dict) and "filled" in status:
+        filled = status["filled"]
+        size = micros(str(filled["totalSz"]))
+        notional = _notional(size, str(filled["avgPx"]))
+        if size <= 0 or notional <= 0:
+            return Verdict(AnswerKind.ARRIVED, int(filled["oid"]), detail="a fill of nothing")
+        reason = Reason.PARTIAL_FILL if size < order.share_micros else None
+        return Verdict(AnswerKind.DONE, int(filled["oid"]), size, notional, reason)
+    return Verdict(AnswerKind.ARRIVED, detail=f"status {status!r}"[:200])
+
+
+def _refused(text: str) -> Verdict:
+    if text.startswith(_DUPLICATE):
+        return Verdict(AnswerKind.ARRIVED, detail=text[:300])
+    if text.startswith(_LATER):
+        return Verdict(AnswerKind.UNCLEAR, detail=text[:300])
+    reason = next((reason for words, reason in REASONS if text.startswith(words)), Reason.ORDER_REFUSED)
+    return Verdict(AnswerKind.REFUSED, reason=reason, detail=text[:300])
+
+
+def _notional(size: int, average: str) -> int:
+    """Size (micros) times an average price that may have any number of digits, to the nearest micro."""
+    try:
+        return int((Decimal(average) * size).to_integral_value())
+    except InvalidOperation:
+        raise ValueError(f"average price {average!r}") from None
+
+
+def _found(answer: Any) -> Found:
+    if answer["status"] == "unknownOid":
+        return Found(Status.UNKNOWN)
+    shown = answer["order"]
+    order, word = shown["order"], str(shown["status"])
+    filled = micros(order["origSz"]) - micros(order["sz"])
+    status = Status.OPEN if word in _WORKING else Status.OVER
+    # What was refused never rested: its remainder says nothing.
+    return Found(status, int(order["oid"]), 0 if word.endswith("Rejected") or word == "rejected" else filled, word)
+
+
+def _fill(row: Any) -> VenueFill:
+    size, price = micros(row["sz"]), nearest_micros(row["px"])
+    return VenueFill(
+        share_micros=size,
+        price_micros=price,
+        notional_micros=price * size // MICRO,
+        fee_micros=micros(row["fee"]),
+        trade_id=int(row["tid"]),
+        filled_at=int(row["time"]) * _MILLISECOND,
+    )
+
+
+def _names(payload: bytes) -> list[str | None]:
+    try:
+        entries = msgspec.json.decode(payload, type=list[Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise WireError(f"not a list of dexes: {error}") from error
+    names = [entry.get("name") if isinstance(entry, dict) else None for entry in entries]
+    return [name if isinstance(name, str) and name else None for name in names]
+
+
+def _universe(payload: bytes) -> list[str | None]:
+    try:
+        universe = msgspec.json.decode(payload)["universe"]
+        return [entry.get("name") if isinstance(entry, dict) else None for entry in universe]
+    except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, TypeError) as error:
+        raise WireError(f"not a universe: {error}") from error
+
+
+def _text(payload: bytes) -> str:
+    return payload[:300].decode(errors="replace")

@@ -1,0 +1,374 @@
+"""EXECUTIONS -> REQUESTS: live orders are signed, sent and followed until it is known what became of them
+(docs/design.md, live orders).
+
+First the exact request is fixed and stored (`order.signed`), then an effect sends it, then the result is stored. After
+a crash the signed orders without a result are the to-do list: the venue is asked for each by its client order id, and
+what it does not know is sent again, the same bytes. Their nonce is taken once, so that a second copy is refused: no
+order is made twice. Only a result that is certain is stored; until then the order counts as working, however long that
+takes.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from domain.events import (
+    LiveAccount,
+    Mode,
+    OrderConfirmed,
+    OrderEnd,
+    OrderResulted,
+    OrderSent,
+    OrderSigned,
+    OrderSubmitted,
+    Venue,
+    VenueFill,
+)
+from domain.micros import MICRO, nearest
+from domain.reason_codes import Reason
+from gateways.keys.sources import AgentKeys
+from gateways.live_orders import Answered, Found, LiveOrders, AnswerKind, Status, UnknownAssetError, Verdict
+from handlers import metrics
+from streams import subjects
+from streams.envelope import Recorded, address
+from streams.processing.stage import Output, Stage
+from streams.subjects import Lane
+from streams.topology import EXECUTIONS, REQUESTS
+
+log = structlog.get_logger()
+
+_MILLISECOND = 1_000_000
+_SECOND = 1_000_000_000
+_FRESH_NS = _SECOND
+"""An order that was signed longer ago may have been sent by a process that is gone: the venue is asked first."""
+_UNSEEN_NS = 2 * _SECOND
+"""How long after its expiry an order that the venue does not know is certain never to be known."""
+_WAITS = (0.1, 0.3, 1.0, 3.0, 10.0)
+"""Seconds between questions about an order, the last one from then on."""
+_LARGEST_RECORD = 20
+"""Requests about an order that are recorded: the first ones, and the last."""
+_CONFIRM_SECONDS = 2.0
+"""How long the venue's own fills are waited for between two readings of an account."""
+_WORDS = {
+    "iocCancelRejected": Reason.NO_LIQUIDITY_WITHIN_BOUNDS,
+    "marketOrderNoLiquidityRejected": Reason.NO_LIQUIDITY_WITHIN_BOUNDS,
+    "canceled": Reason.NO_LIQUIDITY_WITHIN_BOUNDS,
+    "minTradeNtlRejected": Reason.BELOW_MINIMUM,
+    "tickRejected": Reason.ORDER_INVALID,
+    "perpMarginRejected": Reason.INSUFFICIENT_MARGIN,
+    "insufficientSpotBalanceRejected": Reason.INSUFFICIENT_MARGIN,
+    "reduceOnlyRejected": Reason.POSITION_DIFFERS,
+}
+"""Why nothing filled, by the venue's word for how an order ended; other words are a refusal."""
+
+
+class Signed(Struct):
+    """An order that may have been sent, and its sequence in REQUESTS (0 while it is not stored)."""
+
+    event: OrderSigned
+    sequence: int
+
+
+class Provisional(Struct):
+    """A result whose fills the venue has not confirmed yet, and its sequence in REQUESTS."""
+
+    event: OrderResulted
+    sequence: int
+
+
+class Orders(Struct):
+    """A lane's orders by id, and the highest nonce that each agent's address has used."""
+
+    open: dict[str, Signed] = {}
+    unconfirmed: dict[str, Provisional] = {}
+    nonces: dict[str, int] = {}
+
+
+class _Known(NamedTuple):
+    """What is certain of an order; `fills` is None where only the sum is known."""
+
+    how: OrderEnd
+    venue_order_id: int
+    fills: tuple[VenueFill, ...]
+    provisional: bool
+    reason: Reason | None
+    detail: str
+
+
+class Execute(Stage[Orders]):
+    name = "execute"
+    description = "sends live orders and follows them to their results"
+    reads = EXECUTIONS
+    writes = REQUESTS
+    input_patterns = ("executions.{}.>",)
+    state_patterns = ("orders.{}.>",)
+    input_types = frozenset({"order.submitted"})
+    schema = 1
+
+    def __init__(self, venues: Mapping[Venue, LiveOrders], keys: AgentKeys, clock: Callable[[], int]) -> None:
+        self._venues = venues
+        self._keys = keys
+        self._clock = clock
+        self._turns: dict[str, asyncio.Lock] = {}
+        self._readings: dict[str, asyncio.Task[dict[int, tuple[VenueFill, ...]] | None]] = {}
+
+    def initial(self, lane: Lane) -> Orders:
+        return Orders()
+
+    def dump(self, state: Orders) -> bytes:
+        return msgspec.msgpack.encode(state)
+
+    def restore(self, payload: bytes, lane: Lane) -> Orders:
+        return msgspec.msgpack.decode(payload, type=Orders)
+
+    async def ready(self, events: list[Recorded]) -> None:
+        if any(_is_live(event.data) for event in events):
+            for orders in self._venues.values():
+                await orders.refresh()
+
+    def handle(self, state: Orders, event: Recorded, now: int) -> Iterator[Output]:
+        order: OrderSubmitted = event.data
+        if not _is_live(order) or order.account is None:
+            return
+        key, orders = self._keys.get(order.account.agent), self._venues.get(order.venue)
+        if orders is None or key is None:
+            what = f"key {order.account.agent!r}" if key is None else f"way to trade on {order.venue.value}"
+            yield _not_sent(order, Reason.AGENT_UNUSABLE, f"this process has no {what}", now)
+            return
+        if now > order.expires_at:
+            yield _not_sent(order, Reason.ORDER_EXPIRED, "it was too late to send it", now)
+            return
+        nonce = max(now // _MILLISECOND, state.nonces.get(key.address, 0) + 1)
+        try:
+            prepared = orders.prepare(order, key, nonce)
+        except UnknownAssetError:
+            yield _not_sent(order, Reason.UNKNOWN_ASSET, f"{order.venue.value} lists no {order.asset!r}", now)
+            return
+        signed = OrderSigned(
+            order=order,
+            agent_address=key.address,
+            nonce=nonce,
+            expires_after_ms=prepared.expires_after_ms,
+            action=prepared.action,
+            body_sha256=sha256(prepared.body).hexdigest(),
+            signed_at=now,
+        )
+        yield _output(order, signed, "signed", None)
+
+    def evolve(self, state: Orders, event: Any, sequence: int) -> None:
+        match event:
+            case OrderSigned():
+                state.open[event.order.order_id] = Signed(event, sequence)
+                state.nonces[event.agent_address] = max(event.nonce, state.nonces.get(event.agent_address, 0))
+            case OrderResulted():
+                state.open.pop(event.order.order_id, None)
+                if event.provisional:
+                    state.unconfirmed[event.order.order_id] = Provisional(event, sequence)
+            case OrderConfirmed():
+                state.unconfirmed.pop(event.order.order_id, None)
+
+    def stored(self, state: Orders, output: Output, sequence: int) -> None:
+        event = output.event
+        if isinstance(event, OrderSigned | OrderResulted | OrderConfirmed):
+            self.evolve(state, event, sequence)
+        if isinstance(event, OrderResulted):
+            metrics.LIVE_ORDERS.labels(event.how.value).inc()
+            log.info("order.resulted", order=event.order.order_id, how=event.how.value, detail=event.detail)
+
+    def intents(self, state: Orders) -> Mapping[str, Callable[[], Awaitable[list[Output]]]]:
+        metrics.OPEN_ORDERS.set(len(state.open))
+        metrics.UNCONFIRMED_ORDERS.set(len(state.unconfirmed))
+        oldest = min((signed.event.signed_at for signed in state.open.values()), default=None)
+        metrics.OLDEST_ORDER.set(0 if oldest is None else (self._clock() - oldest) / _SECOND)
+        found: dict[str, Callable[[], Awaitable[list[Output]]]] = {
+            order_id: partial(self._carry_out, signed) for order_id, signed in state.open.items() if signed.sequence
+        }
+        for order_id, result in state.unconfirmed.items():
+            if result.sequence:
+                found[f"{order_id} confirmed"] = partial(self._confirm, result)
+        return found
+
+    # --- carrying an order out -------------------------------------------------------------------------------
+
+    async def _carry_out(self, signed: Signed) -> list[Output]:
+        """The result of a signed order, and every request that was made about it."""
+        order, cause = signed.event.order, address(REQUESTS.name, signed.sequence)
+        assert order.account is not None
+        record = _Record(order)
+        # One action of an account at a time, in the order in which they were signed.
+        async with self._turns.setdefault(order.account.trading_address, asyncio.Lock()):
+            known = await self._until_known(signed.event, record)
+        result = OrderResulted(
+            order=order,
+            how=known.how,
+            venue_order_id=known.venue_order_id,
+            fills=known.fills,
+            provisional=known.provisional,
+            reasons=(known.reason,) if known.reason else (),
+            detail=known.detail,
+            resulted_at=self._clock(),
+        )
+        sent = [_output(order, one, f"sent.{one.number}", cause) for one in record.requests]
+        return [*sent, _output(order, result, "resulted", cause)]
+
+    async def _until_known(self, signed: OrderSigned, record: "_Record") -> _Known:
+        order, orders = signed.order, self._venues[signed.order.venue]
+        body = self._body_of(signed, orders)
+        # What was sent before, by this process or another one, may have arrived: then only the venue knows.
+        untouched = self._clock() - signed.signed_at < _FRESH_NS
+        waits = iter(_WAITS)
+        while True:
+            found: Found | None = Found(Status.UNKNOWN)
+            if not untouched:
+                answer, found = await orders.status(order)
+                record.add("status", answer)
+            if found is not None and found.status is Status.OVER:
+                return await self._over(order, found)
+            late = self._clock() - order.expires_at
+            if found is not None and found.status is Status.UNKNOWN and (late > _UNSEEN_NS or (untouched and late > 0)):
+                detail = "the venue does not know it after its expiry"
+                return _Known(OrderEnd.EXPIRED, 0, (), False, Reason.ORDER_EXPIRED, detail)
+            if body is not None and found is not None and found.status is Status.UNKNOWN and late <= 0:
+                answer = await orders.send(body, urgent=order.reduce_micros > 0)
+                metrics.ORDER_ANSWERS.observe((answer.answered_at - answer.sent_at) / _SECOND)
+                record.add("order", answer)
+                verdict = orders.read(order, answer)
+                if verdict.kind is AnswerKind.DONE:
+                    return _done(order, verdict)
+                if verdict.kind is AnswerKind.REFUSED and untouched:
+                    return _Known(OrderEnd.REFUSED, 0, (), False, verdict.reason, verdict.detail)
+                log.warning("order.unclear", order=order.order_id, detail=verdict.detail)
+            untouched = False
+            await asyncio.sleep(next(waits, _WAITS[-1]))
+
+    def _body_of(self, signed: OrderSigned, orders: LiveOrders) -> bytes | None:
+        """The bytes that were signed, made again; None where that is not possible: then the venue is only asked."""
+        account = signed.order.account
+        key = self._keys.get(account.agent) if account is not None else None
+        if key is None or key.address != signed.agent_address:
+            log.warning("order.key_changed", order=signed.order.order_id, agent=signed.agent_address)
+            return None
+        try:
+            body = orders.prepare(signed.order, key, signed.nonce).body
+        except UnknownAssetError:
+            return None
+        return body if sha256(body).hexdigest() == signed.body_sha256 else None
+
+    async def _over(self, order: OrderSubmitted, found: Found) -> _Known:
+        """The result of an order that the venue says is over, with its own fills."""
+        if not found.filled_micros:
+            reason = _WORDS.get(found.word, Reason.ORDER_REFUSED)
+            return _Known(OrderEnd.UNFILLED, found.venue_order_id, (), False, reason, found.word)
+        fills = await self._fills(order, found.venue_order_id, found.filled_micros)
+        how, why = _how_much(order, found.filled_micros)
+        return _Known(how, found.venue_order_id, fills, False, why, found.word)
+
+    async def _fills(self, order: OrderSubmitted, venue_order_id: int, filled_micros: int) -> tuple[VenueFill, ...]:
+        """The venue's own fills of an order, once all of them are there. Orders of an account share a reading."""
+        assert order.account is not None
+        while True:
+            found = await self._reading(order.venue, order.account, order.submitted_at - _SECOND)
+            fills = (found or {}).get(venue_order_id, ())
+            if sum(fill.share_micros for fill in fills) >= filled_micros:
+                return fills
+            await asyncio.sleep(_CONFIRM_SECONDS)
+
+    async def _reading(self, venue: Venue, account: LiveAccount, since: int) -> dict[int, tuple[VenueFill, ...]] | None:
+        key = account.trading_address
+        task = self._readings.get(key)
+        if task is None or task.done():
+            task = self._readings[key] = asyncio.create_task(self._venues[venue].fills(account, since))
+        return await asyncio.shield(task)
+
+    async def _confirm(self, provisional: Provisional) -> list[Output]:
+        """The venue's own fills of an order that was booked by its answer, and how they differ from that."""
+        await asyncio.sleep(_CONFIRM_SECONDS)  # others of the account are confirmed by the same reading
+        result = provisional.event
+        order = result.order
+        booked = sum(fill.share_micros for fill in result.fills)
+        fills = await self._fills(order, result.venue_order_id, booked)
+        confirmed = OrderConfirmed(
+            order=order,
+            venue_order_id=result.venue_order_id,
+            fills=fills,
+            notional_delta_micros=sum(fill.notional_micros for fill in fills)
+            - sum(fill.notional_micros for fill in result.fills),
+            fee_delta_micros=sum(fill.fee_micros for fill in fills) - sum(fill.fee_micros for fill in result.fills),
+            confirmed_at=self._clock(),
+        )
+        return [_output(order, confirmed, "confirmed", address(REQUESTS.name, provisional.sequence))]
+
+
+class _Record:
+    """The requests about one order, as they are stored: the first ones, and the last."""
+
+    def __init__(self, order: OrderSubmitted) -> None:
+        self._order = order
+        self._number = 0
+        self.requests: list[OrderSent] = []
+
+    def add(self, what: str, answer: Answered) -> None:
+        if len(self.requests) == _LARGEST_RECORD:
+            self.requests.pop()
+        self.requests.append(
+            OrderSent(
+                order_id=self._order.order_id,
+                subscriber_id=self._order.subscriber_id,
+                number=self._number,
+                what=what,
+                http_status=answer.http_status,
+                response=answer.payload.decode(errors="replace"),
+                error=answer.error,
+                sent_at=answer.sent_at,
+                answered_at=answer.answered_at,
+            )
+        )
+        self._number += 1
+
+
+def _is_live(data: Any) -> bool:
+    return isinstance(data, OrderSubmitted) and data.mode is Mode.LIVE
+
+
+def _how_much(order: OrderSubmitted, filled_micros: int) -> tuple[OrderEnd, Reason | None]:
+    if filled_micros < order.share_micros:
+        return OrderEnd.PARTLY_FILLED, Reason.PARTIAL_FILL
+    return OrderEnd.FILLED, None
+
+
+def _done(order: OrderSubmitted, verdict: Verdict) -> _Known:
+    """The result by the venue's answer, which states no fees: they are estimated until its fills confirm them."""
+    how, reason = _how_much(order, verdict.filled_micros)
+    price = nearest(verdict.notional_micros * MICRO, verdict.filled_micros)
+    fee = verdict.notional_micros * order.fee_part_micros // MICRO
+    fill = VenueFill(verdict.filled_micros, price, verdict.notional_micros, fee)
+    return _Known(how, verdict.venue_order_id, (fill,), True, reason, verdict.detail)
+
+
+def _not_sent(order: OrderSubmitted, reason: Reason, detail: str, now: int) -> Output:
+    result = OrderResulted(
+        order=order,
+        how=OrderEnd.NOT_SENT,
+        venue_order_id=0,
+        fills=(),
+        provisional=False,
+        reasons=(reason,),
+        detail=detail,
+        resulted_at=now,
+    )
+    return _output(order, result, "resulted", None)
+
+
+def _output(
+    order: OrderSubmitted, event: OrderSigned | OrderSent | OrderResulted | OrderConfirmed, what: str, cause: str | None
+) -> Output:
+    """An event about an order. Requests share a commit; the others have one of their own, which a sequence names."""
+    begins = not isinstance(event, OrderSent)
+    subject = subjects.orders(order.subscriber_id)
+    return Output(subject, event, f"{order.order_id}.{what}", order.group_id or order.order_id, cause, begins=begins)
