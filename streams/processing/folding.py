@@ -74,6 +74,8 @@ class Folder(Generic[S]):
         self._ticks_from = _now() + _SETTLE_SECONDS
         self._tick_backoff = Backoff(_TICK_RETRIES)
         self._intents_from = 0.0
+        self._due_from = 0.0
+        self._due_backoff = Backoff(_TICK_RETRIES)
         self._unfoldable = unfoldable
         self.dead_lettered = False
 
@@ -136,14 +138,29 @@ class Folder(Generic[S]):
         self._tick_backoff.reset()
         return [Outcome(0, outputs)] if outputs else []
 
-    def seconds_until_tick(self) -> float | None:
-        """How long the loop may wait for input before a tick is due, or the intents are to be listed again after a
-        failure; None when neither is."""
-        due = self._stage.due(self._state.value)
+    async def seconds_until_tick(self) -> float | None:
+        """How long the loop may wait for input before a tick is due, or the stage is to be asked again for its intents
+        or for its next tick after a failure; None when none of these is."""
+        due = await self._due()
         times = [] if due is None else [max(0.0, (due - self._clock()) / 1e9, self._ticks_from - _now())]
-        if self._intents_from:
-            times.append(max(0.0, self._intents_from - _now()))
+        times += [max(0.0, again - _now()) for again in (self._intents_from, self._due_from) if again]
         return min(times, default=None)
+
+    async def _due(self) -> int | None:
+        """When the stage wants its next tick; None when it wants none, or failed to name it, which is a dead letter.
+        After a failure it is asked again with backoff."""
+        if _now() < self._due_from:
+            return None
+        try:
+            found = self._stage.due(self._state.value)
+        except Exception as error:
+            self._log.exception("due.failed")
+            self._due_from = _now() + self._due_backoff.next_delay()
+            await self._dead_letter_call("naming the next tick", error)
+            return None
+        self._due_from = 0.0
+        self._due_backoff.reset()
+        return found
 
     async def _fold_commit(self, stored: Stored, events: Sequence[Recorded]) -> Outcome:
         done, config, again = 0, self._stage.config_sequence(), None

@@ -233,7 +233,7 @@ class _Loop(Generic[S]):
         retries = loaded.retries.waiting and not self._folder.retries_wait
         if committed or followed or retries or self._effects.has_outcomes:
             return
-        timeout = self._folder.seconds_until_tick()
+        timeout = await self._folder.seconds_until_tick()
         if timeout != 0.0:
             await loaded.input.wait(timeout)
 

@@ -298,6 +298,33 @@ async def test_a_tick_that_fails_is_dead_lettered_once_and_the_lane_goes_on(log:
         await dead_letters.retry(log, CODEC, found, frozenset({"counting"}), actor="ops", now=time.time_ns)
 
 
+class FailingDue(Ticking):
+    """It fails so many times to name its next tick before it works."""
+
+    def __init__(self, failures: int) -> None:
+        super().__init__(1)
+        self.failures = failures
+
+    def due(self, state: Counts) -> int | None:
+        if self.failures and state.counts:
+            self.failures -= 1
+            raise ZeroDivisionError("a bug in the timer")
+        return super().due(state)
+
+
+async def test_a_stage_that_fails_to_name_its_next_tick_is_one_dead_letter_and_ticks_later(log: Connection) -> None:
+    inputs = plain(4, keys=2)
+    await feed_in(log, inputs)
+    stage = FailingDue(2)
+    async with Workers(log, stage, time.time_ns):
+        each_once_in_order(await drained(log, 4), inputs)
+        ticked = await drained(log, 4 + 2)
+    assert sorted(event.data.key for event in ticked if isinstance(event.data, Ticked)) == ["key-0", "key-1"]
+    assert stage.failures == 0
+    (dead,) = await dead_lettered(log)
+    assert "naming the next tick of lane 00-63 failed: ZeroDivisionError: a bug in the timer" in dead.error
+
+
 class Unfoldable(Counting):
     """What it makes of input 3 cannot be folded, and half of it is folded before that shows."""
 
