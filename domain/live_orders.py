@@ -72,7 +72,7 @@ def submit(
     )
 
 
-def book(portfolio: Portfolio, result: OrderResulted, *, now: int) -> tuple[Event, ...]:
+def book(portfolio: Portfolio, result: OrderResulted) -> tuple[Event, ...]:
     """Fills, result, position and what is owed after a live order, given the portfolio before its result."""
     order = result.order
     asset = (order.venue.value, order.asset)
@@ -118,7 +118,7 @@ def book(portfolio: Portfolio, result: OrderResulted, *, now: int) -> tuple[Even
             fee_micros=sum(fill.fee_micros for fill in result.fills),
             average_price_micros=nearest(notional * MICRO, filled) if filled else 0,
             reasons=result.reasons,
-            completed_at=now,
+            completed_at=result.resulted_at,
         ),
         PositionChanged(
             subscriber_id=order.subscriber_id,
@@ -129,7 +129,7 @@ def book(portfolio: Portfolio, result: OrderResulted, *, now: int) -> tuple[Even
             cost_micros=position.cost_micros,
             average_price_micros=position.average_price_micros,
             realized_micros=position.realized_micros,
-            changed_at=now,
+            changed_at=result.resulted_at,
         ),
     ]
     held = -sign * (part_of(portfolio, order.subscription_id, asset).share_micros + sign * filled)
@@ -139,12 +139,12 @@ def book(portfolio: Portfolio, result: OrderResulted, *, now: int) -> tuple[Even
         portfolio.exits.get((order.subscription_id, asset)),
         max(0, held),
         result.reasons,
-        now=now,
+        now=result.resulted_at,
     )
     return (*events, owed) if owed is not None else tuple(events)
 
 
-def correct(confirmed: OrderConfirmed, *, now: int) -> FillCorrected | None:
+def correct(confirmed: OrderConfirmed) -> FillCorrected | None:
     """The booking that makes a live order cost what the venue's own fills say; None when it does already."""
     order = confirmed.order
     notional, fee = confirmed.notional_delta_micros, confirmed.fee_delta_micros
@@ -162,5 +162,5 @@ def correct(confirmed: OrderConfirmed, *, now: int) -> FillCorrected | None:
         notional_delta_micros=notional,
         fee_delta_micros=fee,
         cash_delta_micros=cash_delta(order.trade_side, notional, fee),
-        corrected_at=now,
+        corrected_at=confirmed.confirmed_at,
     )

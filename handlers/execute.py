@@ -33,7 +33,7 @@ from domain.events import (
 from domain.micros import MICRO, nearest
 from domain.reason_codes import Reason
 from gateways.keys.sources import AgentKeys
-from gateways.live_orders import Answered, Found, LiveOrders, AnswerKind, Status, UnknownAssetError, Verdict
+from gateways.live_orders import Answered, AnswerKind, Found, LiveOrders, Status, UnknownAssetError, Verdict
 from handlers import metrics
 from streams import subjects
 from streams.envelope import Recorded, address

@@ -148,7 +148,7 @@ class Plan(Stage[PlanState]):
         if isinstance(event.data, GroupRequested):
             return  # the requests behind it in its commit name it as their head
         if isinstance(event.data, OrderResulted | OrderConfirmed):
-            yield from booked(state.portfolios.of.get(event.data.order.subscriber_id), event.data, now)
+            yield from booked(state.portfolios.of.get(event.data.order.subscriber_id), event.data)
             return
         request = put_together(event.id, event.head, event.data)
         policy = self._policy_of(request)
@@ -311,12 +311,12 @@ def _part_of(subscriber_id: str) -> str:
     return subjects.part_of(subjects.executions(subscriber_id), _PARTS)
 
 
-def booked(portfolio: Portfolio | None, event: OrderResulted | OrderConfirmed, now: int) -> Iterator[Output]:
+def booked(portfolio: Portfolio | None, event: OrderResulted | OrderConfirmed) -> Iterator[Output]:
     """What the result of a live order, or the venue's own account of its fills, changes of the portfolio."""
     if isinstance(event, OrderResulted):
-        changes: tuple[Event | None, ...] = live_orders.book(portfolio or Portfolio(), event, now=now)
+        changes: tuple[Event | None, ...] = live_orders.book(portfolio or Portfolio(), event)
     else:
-        changes = (live_orders.correct(event, now=now),)
+        changes = (live_orders.correct(event),)
     for change in changes:
         if change is not None:
             yield _output(change, None, event.order.group_id)

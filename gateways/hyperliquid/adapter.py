@@ -19,9 +19,9 @@ from gateways.venue_clock import VenueClock
 from gateways.venue_types import DecodedRaw
 
 WEIGHT_SHARES = {
-    Purpose.INGEST: 560,
-    Purpose.QUOTE: 360,
-    Purpose.EXECUTE: 200,
+    Purpose.INGEST: 480,
+    Purpose.QUOTE: 340,
+    Purpose.EXECUTE: 300,
     Purpose.MARK: 79,
     Purpose.RESOLVE: 1,
 }

@@ -16,13 +16,13 @@ from domain.micros import MICRO, NotExactError, decimal_text, micros, nearest_mi
 from domain.reason_codes import Reason
 from gateways.hyperliquid.info_client import InfoClient
 from gateways.hyperliquid.signing import SigningKey, sign_action
-from gateways.live_orders import Answered, Found, AnswerKind, Prepared, Status, UnknownAssetError, Verdict
+from gateways.live_orders import Answered, AnswerKind, Found, Prepared, Status, UnknownAssetError, Verdict
 from gateways.rate_limit import RateLimiter
 from gateways.venue_errors import VenueUnavailableError, WireError
 
 MAINNET = "https://api.hyperliquid.xyz"
 _SECONDS = 10.0
-_REFRESH_SECONDS = 30.0
+_REFRESH_SECONDS = 600.0
 _SHOWN = 2_000
 """Bytes of an answer that are kept."""
 _MILLISECOND = 1_000_000
@@ -66,6 +66,9 @@ class OrderClient:
         self._limiter = limiter
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None
+        self._urgent = 0
+        self._none_urgent = asyncio.Event()
+        self._none_urgent.set()
         self._assets: dict[str, int] = {}
         self._read_at = 0.0
 
@@ -130,9 +133,7 @@ class OrderClient:
 
     async def send(self, body: bytes, *, urgent: bool) -> Answered:
         assert self._session is not None, "use `async with`"
-        if not urgent:
-            await self._limiter.spare()
-        await self._limiter.spend(1)
+        await self._turn(urgent=urgent)
         sent_at = self._clock()
         try:
             headers = {"content-type": "application/json"}
@@ -141,6 +142,21 @@ class OrderClient:
                 return Answered(response.status, payload, "", sent_at, self._clock())
         except (aiohttp.ClientError, TimeoutError) as error:
             return Answered(None, b"", f"{type(error).__name__}: {error}"[:300], sent_at, self._clock())
+
+    async def _turn(self, *, urgent: bool) -> None:
+        """Wait until the request limit allows an action; one that is not urgent lets those that are go first."""
+        if not urgent:
+            await self._none_urgent.wait()
+            await self._limiter.spend(1)
+            return
+        self._urgent += 1
+        self._none_urgent.clear()
+        try:
+            await self._limiter.spend(1)
+        finally:
+            self._urgent -= 1
+            if not self._urgent:
+                self._none_urgent.set()
 
     def read(self, order: OrderSubmitted, answer: Answered) -> Verdict:
         if answer.http_status == 429:
@@ -175,6 +191,7 @@ class OrderClient:
             "startTime": since // _MILLISECOND,
         }
         found = dict[int, tuple[VenueFill, ...]]()
+        await self._limiter.spare()  # orders go first
         try:
             for row in msgspec.json.decode(await self._info.call(body, attempts=1)):
                 found[row["oid"]] = (*found.get(row["oid"], ()), _fill(row))

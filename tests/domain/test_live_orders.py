@@ -80,7 +80,7 @@ class Copier:
         result = OrderResulted(
             order=order, venue_order_id=7, fills=fills, provisional=True, resulted_at=at(ms), **known
         )
-        events = live_orders.book(self.portfolio, result, now=at(ms))
+        events = live_orders.book(self.portfolio, result)
         self.fold(*events)
         return list(events)
 
@@ -207,7 +207,7 @@ def test_the_venues_fills_correct_what_was_booked() -> None:
     confirmed = OrderConfirmed(
         order=order, venue_order_id=7, fills=(), notional_delta_micros=300, fee_delta_micros=-20, confirmed_at=at(3000)
     )
-    corrected = live_orders.correct(confirmed, now=at(3000))
+    corrected = live_orders.correct(confirmed)
     assert isinstance(corrected, FillCorrected)
     copier.fold(corrected)
     assert copier.portfolio.cash_micros == before[0] - 300 + 20
@@ -216,4 +216,4 @@ def test_the_venues_fills_correct_what_was_booked() -> None:
     cost = sum(holding.position.cost_micros for holding in known.holdings.values())
     assert known.cash_micros + cost == known.deposits_micros + portfolios.realized(known) - known.fees_micros
     same = structs.replace(confirmed, notional_delta_micros=0, fee_delta_micros=0)
-    assert live_orders.correct(same, now=at(3000)) is None
+    assert live_orders.correct(same) is None

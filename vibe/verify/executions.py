@@ -226,7 +226,7 @@ class _Verifier:
         if result.order.subscriber_id != event.data.subscriber_id:
             findings.cannot_be(event, f"{event.causation} is about {result.order.subscriber_id}")
             return
-        expected.extend(one.event for one in booked(portfolio, result, _booked_at(event.data)))  # type: ignore[misc]
+        expected.extend(one.event for one in booked(portfolio, result))  # type: ignore[misc]
         if not expected:
             findings.cannot_be(event, f"{event.causation} leads to no booking")
             return
@@ -362,16 +362,6 @@ class _Verifier:
             fold = await configuration_fold(self._connection, codec(), until=sequence, from_snapshot=False)
             found = self._configurations[sequence] = fold.directory
         return found
-
-
-def _booked_at(data: OrderFilled | ExecutionCompleted | FillCorrected) -> int:
-    """When the commit that an event begins was made, as far as the event states it."""
-    match data:
-        case ExecutionCompleted():
-            return data.completed_at
-        case FillCorrected():
-            return data.corrected_at
-    return data.filled_at
 
 
 def _nothing_missing(event: Recorded, expected: deque[Event], findings: Findings) -> None:
