@@ -2,13 +2,14 @@
 
 import base64
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from typing import Any
 
 from streams.connection import NOT_FOUND, Connection
 from streams.errors import RefusedError
 from streams.subscription import Stored, StreamSubscription
 
-__all__ = ["Stored", "StreamSubscription", "get", "last", "read_all"]
+__all__ = ["Stored", "StreamSubscription", "get", "last", "last_with_time", "read_all"]
 
 _RECHECK_SECONDS = 5.0
 
@@ -23,15 +24,30 @@ async def last(connection: Connection, stream: str, subject: str) -> Stored | No
     return await _get(connection, stream, {"last_by_subj": subject})
 
 
+async def last_with_time(connection: Connection, stream: str, subject: str) -> tuple[Stored, float] | None:
+    """Like `last`, with when the server stored the message, in seconds since the epoch."""
+    message = await _message(connection, stream, {"last_by_subj": subject})
+    return None if message is None else (_stored(message), datetime.fromisoformat(message["time"]).timestamp())
+
+
 async def _get(connection: Connection, stream: str, body: dict[str, Any]) -> Stored | None:
+    message = await _message(connection, stream, body)
+    return None if message is None else _stored(message)
+
+
+def _stored(message: dict[str, Any]) -> Stored:
+    return Stored(message["seq"], message["subject"], base64.b64decode(message.get("data", "")))
+
+
+async def _message(connection: Connection, stream: str, body: dict[str, Any]) -> dict[str, Any] | None:
     try:
         answer = await connection.api(f"STREAM.MSG.GET.{stream}", body)
     except RefusedError as error:
         if error.code in NOT_FOUND:
             return None
         raise
-    message = answer["message"]
-    return Stored(message["seq"], message["subject"], base64.b64decode(message.get("data", "")))
+    message: dict[str, Any] = answer["message"]
+    return message
 
 
 async def read_all(

@@ -33,6 +33,8 @@ from streams.topology import Stream
 
 log = structlog.get_logger()
 
+FOLLOWER = "projections"
+"""The durable consumer that shows how far the read models are, one in each stream."""
 _BATCH = 2000
 COMMAND_SECONDS = 20.0
 """The longest that one statement of a live transaction may take: a Postgres that is gone without closing the connection
@@ -92,7 +94,7 @@ class ProjectionFollower:
         subscription = StreamSubscription(
             self._connection,
             self._stream,
-            name="projections",
+            name=FOLLOWER,
             description="builds the read models",
             metadata={"projections": ",".join(each.name for each in self._projections)},
             batch=_BATCH,

@@ -25,8 +25,8 @@ from msgspec import Struct, field
 
 from streams.append import ExpectedVersion, Record, append
 from streams.connection import Connection
-from streams.errors import ConflictError, LogError
-from streams.reader import last
+from streams.errors import ConflictError, LogError, RefusedError
+from streams.reader import last, last_with_time
 from streams.subjects import Lane, token
 from streams.topology import LEASES
 
@@ -36,19 +36,26 @@ HEARTBEAT_SECONDS = 1.0
 DEAD_SECONDS = 3.0
 """Without a heartbeat for this long an instance is replaced: with the heartbeat and the load, well within five
 seconds."""
+_SILENT_SECONDS = 10.0
+"""A stage whose lease table has not changed for this long has no instance that works: clocks may differ a little."""
+_RED_SECONDS = 5.0
+"""An instance that could not store a heartbeat for this long is not well, whatever the reason."""
+_MAX_PROBLEMS, _MAX_PROBLEM = 8, 300
+"""Of what an instance reports in the lease table: texts, and characters of one."""
 _WRITE_ATTEMPTS = 20
 _CONFLICT_PAUSE_SECONDS = 0.01
 
 
-class Member(Struct):
+class Member(Struct, omit_defaults=True):
     """One instance: its counter, its host and process (so that instances on the same host can see the process end),
-    and into how many lanes it divides the stage."""
+    into how many lanes it divides the stage, and what keeps it from its work."""
 
     heartbeat: int = field(name="beat")
     host: str = field(name="place")
     pid: int
     started: str
     layout: int = 0
+    problems: tuple[str, ...] = ()
 
 
 class LeaseTable(Struct):
@@ -61,8 +68,27 @@ class LeaseTable(Struct):
 
 async def lease_table(connection: Connection, stage: str) -> LeaseTable:
     """The lease table of a stage as it is now; empty when no instance has ever run it."""
-    found = await last(connection, LEASES.name, f"leases.{token(stage)}")
-    return msgspec.json.decode(found.payload, type=LeaseTable) if found is not None else LeaseTable()
+    return (await _stored_table(connection, f"leases.{token(stage)}"))[1]
+
+
+async def stage_problems(connection: Connection, stage: str, now: float) -> list[str]:
+    """What the instances of a stage report that keeps them from their work, and that none of them works although they
+    were not stopped; `now` is in seconds since the epoch, and to be right within some seconds."""
+    stored_at, table = await _stored_table(connection, f"leases.{token(stage)}")
+    if not table.members:
+        return []
+    if now - stored_at > _SILENT_SECONDS:
+        return [f"{stage}: no instance has shown a heartbeat for {now - stored_at:.0f} s"]
+    return [problem for member in table.members.values() for problem in member.problems]
+
+
+async def _stored_table(connection: Connection, subject: str) -> tuple[float, LeaseTable]:
+    """When a lease table was stored (seconds since the epoch), and the table; (0, an empty one) when none was."""
+    found = await last_with_time(connection, LEASES.name, subject)
+    if found is None:
+        return 0.0, LeaseTable()
+    stored, stored_at = found
+    return stored_at, msgspec.json.decode(stored.payload, type=LeaseTable)
 
 
 class Heartbeats:
@@ -111,8 +137,10 @@ class LaneLeases:
         acquired: Callable[[Lane], None],
         release: Callable[[Lane], Awaitable[None]],
         lost: Callable[[Lane], Awaitable[None]],
+        problems: Callable[[], Sequence[str]] = tuple,
         host: str | None = None,
     ) -> None:
+        """`problems` returns what keeps the instance from its work; others read it in the lease table."""
         self._connection = connection
         self._stage = stage
         self._subject = f"leases.{token(stage)}"
@@ -121,11 +149,14 @@ class LaneLeases:
         self._on_acquired = acquired
         self._on_release = release
         self._on_lost = lost
+        self._problems = problems
         self._owned: set[str] = set()
         self._ending: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
         self._heartbeats = Heartbeats()
         self._waits_for_layout = 0
+        self._stored_at = _now()
+        self._failure: LogError | None = None
         pid = os.getpid()
         self._self = Member(0, this_host() if host is None else host, pid, process_start(pid), len(self._lanes))
         self._log = log.bind(stage=stage)
@@ -136,6 +167,17 @@ class LaneLeases:
     def owned(self) -> frozenset[str]:
         """Names of the lanes that this instance owns."""
         return frozenset(self._owned)
+
+    @property
+    def problem(self) -> str | None:
+        """Why this instance cannot hold lanes, for the operator; None again once it can."""
+        if self._waits_for_layout:
+            return f"{self._stage}: waits until no instance with {self._waits_for_layout} lanes is alive"
+        if self._failure is None or (
+            not isinstance(self._failure, RefusedError) and _now() - self._stored_at < _RED_SECONDS
+        ):
+            return None
+        return f"{self._stage}: the log refuses its lease: {self._failure}"
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send heartbeats, acquire and release lanes, until `stop`; then stop the work and give every lane back."""
@@ -151,6 +193,7 @@ class LaneLeases:
                     if stopping and not self._is_ending_lanes():
                         self._log.info("leases.not_released", error=str(error))
                         return
+                    self._failure = error
                     # The next heartbeat is the retry, at its own pace: a backoff would make this instance look dead.
                     self._log.warning("leases.retry", error=str(error))
                 if stopping and not self._owned and not self._ending:
@@ -185,6 +228,7 @@ class LaneLeases:
             self._lose({name for name in self._owned if table.lanes.get(name, self._instance) != self._instance})
             mine = self._update(table, stopping)
             if await self._write(table, sequence):
+                self._failure, self._stored_at = None, now
                 for name in sorted(mine - self._owned):
                     self._owned.add(name)
                     self._log.info("lane.acquired", lane=name, members=len(table.members))
@@ -212,6 +256,7 @@ class LaneLeases:
     def _update(self, table: LeaseTable, stopping: bool) -> set[str]:
         """Write this instance into the table; returns the lanes that it owns once the table is stored."""
         self._self.heartbeat += 1
+        self._self.problems = tuple(each[:_MAX_PROBLEM] for each in self._problems()[:_MAX_PROBLEMS])
         table.layout = len(self._lanes)
         table.members[self._instance] = self._self
         held = Counter(table.lanes.values())

@@ -17,7 +17,7 @@ from msgspec import Struct
 from streams import metrics
 from streams.connection import Connection
 from streams.envelope import Codec
-from streams.errors import LogError, RefusedError
+from streams.errors import DataLossError, LogError, RefusedError
 from streams.processing.commit import INSTANCE, FencedError, Outcome
 from streams.processing.effects import EffectRunner
 from streams.processing.folding import Folder, StateBrokenError
@@ -91,7 +91,14 @@ class LaneWorker(Generic[S]):
         self._wake = asyncio.Event()
         self._log = log.bind(stage=stage.name, lane=lane.name)
         self._unfoldable = set[str]()
+        self._refused: tuple[str, str] | None = None
+        """The step after which the refusal counts as over, and what the log refused."""
         self.loaded = asyncio.Event()
+
+    @property
+    def problem(self) -> str | None:
+        """What the log refuses this lane, for the operator; None again once it was accepted."""
+        return None if self._refused is None else self._refused[1]
 
     async def run(self, stop: asyncio.Event) -> None:
         """Load and work, again and again, until `stop` is set. Errors of the log are retried, never fatal.
@@ -112,10 +119,11 @@ class LaneWorker(Generic[S]):
         backoff = _RELOAD.start()
         try:
             while not stop.is_set():
-                progressed = False
+                progressed, is_loaded = False, False
                 try:
                     async with loader.loaded() as loaded:
-                        self._on_step("loaded")
+                        is_loaded = True
+                        self._step("loaded")
                         self.loaded.set()
                         began = loaded.committer.sequence
                         try:
@@ -136,12 +144,19 @@ class LaneWorker(Generic[S]):
                         backoff.reset()
                     delay = backoff.next_delay()
                     self._log.warning("lane.retry", error=str(error), in_seconds=delay)
-                    if isinstance(error, RefusedError):  # waiting does not cure it: an operator has to look
+                    if isinstance(error, RefusedError | DataLossError):  # waiting does not cure it
                         self._log.error("lane.refused", why=str(error))
                         metrics.REFUSED.labels(self._stage.name).inc()
+                        why = f"{self._stage.name} {self._lane.name}: the log refuses it: {error}"
+                        self._refused = ("committed" if is_loaded else "loaded", why)
                     await asyncio.wait({stopper}, timeout=delay)
         finally:
             stopper.cancel()
+
+    def _step(self, step: str) -> None:
+        if self._refused is not None and step == self._refused[0]:
+            self._refused = None
+        self._on_step(step)
 
     async def _wake_on(self, stop: asyncio.Event) -> None:
         await stop.wait()
@@ -154,7 +169,7 @@ class LaneWorker(Generic[S]):
         saver: SnapshotSaver[S] | PartSaver[S] = SnapshotSaver(connection, stage, lane, loaded)
         if stage.saved_in_parts:
             saver = PartSaver(connection, stage, lane, loaded, self._wake)
-        loop = _Loop(stage, loaded, folder, effects, saver, self._settings, self._wake, self._on_step)
+        loop = _Loop(stage, loaded, folder, effects, saver, self._settings, self._wake, self._step)
         try:
             await loop.run(stop)
         finally:

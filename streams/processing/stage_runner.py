@@ -6,6 +6,7 @@ from typing import Generic, TypeVar
 
 from streams.connection import Connection
 from streams.envelope import Codec
+from streams.lag_watch import DEFAULT_LIMIT, LagLimit, LagWatch, Reader
 from streams.processing.commit import INSTANCE
 from streams.processing.lane_leases import LaneLeases
 from streams.processing.processor import DEFAULT_SETTINGS, LaneSettings, LaneWorker, no_step
@@ -29,6 +30,7 @@ class StageRunner(Generic[S]):
         instance: str = INSTANCE,
         host: str | None = None,
         settings: LaneSettings = DEFAULT_SETTINGS,
+        lag_limit: LagLimit = DEFAULT_LIMIT,
         on_step: Callable[[str], None] = no_step,
     ) -> None:
         self._connection = connection
@@ -40,6 +42,7 @@ class StageRunner(Generic[S]):
         self._running: dict[Lane, tuple[asyncio.Task[None], asyncio.Event, LaneWorker[S]]] = {}
         self._failure: BaseException | None = None
         self._over = asyncio.Event()
+        self._lag = LagWatch(connection, lag_limit, self._readers)
         self.leases = LaneLeases(
             connection,
             stage.name,
@@ -48,8 +51,28 @@ class StageRunner(Generic[S]):
             acquired=self._start,
             release=self._stop,
             lost=self._abort,
+            problems=lambda: self._lane_problems,
             host=host,
         )
+
+    @property
+    def problems(self) -> list[str]:
+        """What keeps the stage from its work here, one text each: the log refuses its lease or what its lanes append,
+        or a lane is behind. Empty again as soon as it works."""
+        lease = self.leases.problem
+        return [*([] if lease is None else [lease]), *self._lane_problems]
+
+    @property
+    def _lane_problems(self) -> list[str]:
+        refused = [worker.problem for _, _, worker in self._running.values()]
+        return [*(why for why in refused if why is not None), *self._lag.problems]
+
+    def _readers(self) -> list[Reader]:
+        """The consumers of the lanes that are loaded here."""
+        reads, name = self._stage.reads.name, self._stage.name
+        return [
+            (reads, f"{name}-{lane.name}") for lane, (_, _, worker) in self._running.items() if worker.loaded.is_set()
+        ]
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`; by then every lane has committed what it had read and is released.
@@ -57,14 +80,16 @@ class StageRunner(Generic[S]):
         Raises the error that ended a lane's worker for good, once the other lanes are released for other instances.
         """
         stopper = asyncio.create_task(self._end_on(stop))
+        watch = asyncio.create_task(self._lag.run())
         try:
             await self.leases.run(self._over)
         finally:
             stopper.cancel()
+            watch.cancel()
             tasks = [task for task, _, _ in self._running.values()]
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(stopper, *tasks, return_exceptions=True)
+            await asyncio.gather(stopper, watch, *tasks, return_exceptions=True)
         if self._failure is not None:
             raise self._failure
 

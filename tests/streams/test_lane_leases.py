@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -15,6 +15,7 @@ import pytest
 from gateways.embedded import Addresses
 from streams import topology
 from streams.connection import Connection, connect
+from streams.envelope import Recorded
 from streams.errors import UnavailableError
 from streams.processing import snapshots
 from streams.processing.checkpoint import HalfStoredError
@@ -329,10 +330,16 @@ async def test_a_lane_whose_worker_fails_for_good_ends_its_instance(log: Connect
     """Otherwise the lane would stay owned, and no instance would work on it."""
 
     class Buggy(Counting):
-        def due(self, state: Counts) -> int | None:
-            if state.counts:
+        counted = False
+
+        def handle(self, state: Counts, event: Recorded, now: int) -> Iterator[Output]:
+            self.counted = True
+            yield from super().handle(state, event, now)
+
+        def config_sequence(self) -> int:
+            if self.counted:
                 raise ZeroDivisionError
-            return None
+            return 0
 
     inputs = [Given("key-1", 1)]
     failing = asyncio.create_task(

@@ -32,6 +32,7 @@ from streams.processing.lane_leases import DEAD_SECONDS, HEARTBEAT_SECONDS, leas
 from streams.topology import HISTORY, STREAMS
 from vibe.app.dependencies import ask_nats
 from vibe.app.settings import Settings
+from vibe.app.stage_health import reported_problems
 from vibe.app.wiring import FOLDS
 from vibe.backup.retention import taken_at
 from vibe.backup.sets import set_names
@@ -247,7 +248,8 @@ async def _read_models(at: Examined) -> Finding:
 
 
 async def _stages(at: Examined) -> Finding:
-    """Two readings of the lease tables, a heartbeat apart: which stage has an instance that works."""
+    """Two readings of the lease tables, a heartbeat apart: which stage has an instance that works, and what keeps the
+    others from it."""
     if not at.stages_expected:
         return True, "no `vibe up` runs on this data folder"
     first = {stage: await lease_table(_known(at.connection), stage) for stage in FOLDS}
@@ -261,9 +263,13 @@ async def _stages(at: Examined) -> Finding:
                 name not in before or member.heartbeat != before[name].heartbeat for name, member in now.members.items()
             ):
                 late.discard(stage)
+    wrong = []
     if late:
         names = ", ".join(stage for stage in FOLDS if stage in late)
-        return False, f"no instance of {names} shows a heartbeat; read logs/*.log, or start: vibe run {names}"
+        wrong.append(f"no instance of {names} shows a heartbeat; read logs/*.log, or start: vibe run {names}")
+    wrong += await reported_problems(_known(at.connection), [stage for stage in FOLDS if stage not in late])
+    if wrong:
+        return False, "; ".join(wrong)
     return True, f"every one of {', '.join(FOLDS)} has an instance that works"
 
 

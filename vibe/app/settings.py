@@ -82,6 +82,10 @@ class Settings(BaseSettings):
         int, Field(ge=0, le=1_000_000_000, description="cash of the paper portfolios of each influencer; 0 = none")
     ] = 10_000
     lanes: Annotated[int, Field(description="lanes per stage: 1, 2, 4 or 8")] = 4
+    lag_events: Annotated[
+        int, Field(ge=1, description="events that a stage may have before it; with more it is behind")
+    ] = 10_000
+    lag_seconds: Annotated[float, Field(ge=0, description="for so long before its health is red")] = 30.0
     replicas: Annotated[int, Field(ge=1, le=5, description="copies of every stream; 3 in a cluster")] = 1
     http_host: str = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65535, description="health and metrics of `vibe run`; 0 = off")] = 0

@@ -29,10 +29,12 @@ from handlers.normalize import Normalize
 from handlers.plan import Plan
 from handlers.quote import Quote
 from handlers.resolve import Resolve
+from projections.engine.follow import FOLLOWER
 from projections.engine.runner import Engine
 from projections.models import PROJECTIONS
 from streams import topology
 from streams.connection import Connection, connect
+from streams.lag_watch import LagLimit, LagWatch
 from streams.processing.lost_data import refuse_lost_data
 from streams.processing.stage import Stage
 from streams.processing.stage_runner import StageRunner
@@ -80,6 +82,7 @@ class Process:
         self._nats_url = nats_url
         self._postgres_dsn = postgres_dsn
         self._stages = stages
+        self._lag_limit = LagLimit(settings.lag_events, settings.lag_seconds)
         self._resources = AsyncExitStack()
         self._waits: list[Callable[[], Awaitable[object]]] = []
         self.ready = False
@@ -88,6 +91,8 @@ class Process:
         self._input_over = asyncio.Event()
         self._ingests: list[asyncio.Task[Any]] = []
         self._clocks: list[VenueClock] = []
+        self._runners: list[StageRunner[Any]] = []
+        self._watches: list[LagWatch] = []
 
     async def __aenter__(self) -> "Process":
         self._connection: Connection = await connect(self._nats_url, f"vibe {' '.join(self._stages)}")
@@ -119,10 +124,16 @@ class Process:
         return self._dependencies.problems
 
     @property
+    def stuck(self) -> list[str]:
+        """The stages that the log refuses or that are behind, one text each: they do not do their work now."""
+        stages = [problem for runner in self._runners for problem in runner.problems]
+        return stages + [problem for watch in self._watches for problem in watch.problems]
+
+    @property
     def problems(self) -> list[str]:
         """What keeps the process from working as it should, one text each for the operator."""
         found = [quotes.problem for quotes in self._quotes.values()] + [clock.problem for clock in self._clocks]
-        return [*self.waits_for, *dict.fromkeys(problem for problem in found if problem is not None)]
+        return [*self.waits_for, *self.stuck, *dict.fromkeys(problem for problem in found if problem is not None)]
 
     async def run(self, clock: Clock, stop: asyncio.Event, on_ready: Callable[[], None] = lambda: None) -> None:
         """Run every stage until `stop`; the first one that fails for good takes the process with it."""
@@ -171,14 +182,19 @@ class Process:
                 self._connection, codec(), self._postgres_dsn, PROJECTIONS, clock, archive=self._settings.archive
             )
             self._waits.append(engine.ready.wait)
-            return [engine.run(stop)]
+            read = {stream.name for projection in PROJECTIONS for stream in projection.reads}
+            watch = LagWatch(self._connection, self._lag_limit, lambda: [(name, FOLLOWER) for name in sorted(read)])
+            self._watches.append(watch)
+            return [engine.run(stop), _until(stop, watch.run())]
         if name == "mark":
             return [_until(stop, (await self._mark(clock)).run())]
         if name == "resolve":
             return [_until(stop, resolve.run()) for resolve in await self._resolve(clock)]
         feeds = await self._open_quotes(clock, stop) if name in _NEED_QUOTES and not self._quotes else []
         stage = await self._stage(name, clock)
-        runner = StageRunner(self._connection, codec(), stage, lanes(self._settings.lanes), clock)
+        divided = lanes(self._settings.lanes)
+        runner = StageRunner(self._connection, codec(), stage, divided, clock, lag_limit=self._lag_limit)
+        self._runners.append(runner)
         self._waits.append(runner.ready)
         return [runner.run(stop), *feeds]
 

@@ -142,7 +142,8 @@ async def run_alone(
 
 
 def health_of(process: Process, stages: tuple[str, ...]) -> dict[str, object]:
-    """The body of /healthz: a process that has a problem works on, and is not well."""
+    """The body of /healthz: a process that has a problem works on, and is not well. It is not ready while a server does
+    not answer, and while the log refuses one of its stages or one is behind."""
     problems = process.problems
-    ready = process.ready and not process.waits_for
+    ready = process.ready and not process.waits_for and not process.stuck
     return {"ok": ready and not problems, "ready": ready, "stages": list(stages), "problems": problems}

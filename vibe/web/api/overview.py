@@ -17,6 +17,7 @@ from projections.queries.exits import OwedExit, owed_exits
 from streams import dead_letters, topology
 from streams.dead_letters import DeadLetter
 from vibe.app import pipeline_lag
+from vibe.app.stage_health import reported_problems
 from vibe.web.routing import Call, Role, Routes
 from vibe.web.site import Site
 
@@ -35,6 +36,7 @@ class Health(Struct, frozen=True, kw_only=True):
     event_log: str
     read_models: str
     projections: str
+    stages: str
 
 
 class Engine(Struct, frozen=True, kw_only=True):
@@ -94,13 +96,16 @@ class Overview(Struct, frozen=True, kw_only=True):
 
 @routes.get("/health", "getHealth", role=Role.PUBLIC)
 async def get_health(call: Call) -> Health:
-    """Whether the event log and the read models answer; status 503 when one does not."""
-    log, models, projections = await asyncio.gather(
-        _answers(_event_log(call.site)), _answers(_read_models(call.site)), _answers(_projections(call.site))
+    """Whether the event log and the read models answer and every stage works; status 503 when one does not."""
+    log, models, projections, stages = await asyncio.gather(
+        _answers(_event_log(call.site)),
+        _answers(_read_models(call.site)),
+        _answers(_projections(call.site)),
+        _answers(_stages(call.site)),
     )
-    ok = log == models == projections == "ok"
+    ok = log == models == projections == stages == "ok"
     call.answer.status = 200 if ok else 503
-    return Health(ok=ok, event_log=log, read_models=models, projections=projections)
+    return Health(ok=ok, event_log=log, read_models=models, projections=projections, stages=stages)
 
 
 async def _answers(work: Awaitable[str]) -> str:
@@ -126,6 +131,11 @@ async def _read_models(site: Site) -> str:
 async def _projections(site: Site) -> str:
     behind = await pipeline_lag.projection_lag(site.connection, site.pool)
     return "ok" if behind < _BEHIND else f"{behind:,} events behind the log"
+
+
+async def _stages(site: Site) -> str:
+    """What the instances of the stages report; a stage that was stopped, or never started, has nothing to report."""
+    return "; ".join(await reported_problems(site.connection)) or "ok"
 
 
 @routes.get(
