@@ -117,7 +117,7 @@ async def test_the_official_sdk_trades(venue: Sandbox) -> None:
     assert made["flat"]["assetPositions"] == []
     assert made["role"] == {"role": "agent", "data": {"user": OWNER}}
     assert [one["address"] for one in made["agents"]] == [AGENT.address]
-    assert made["limit"]["nRequestsUsed"] == 5
+    assert made["limit"]["nRequestsUsed"] == 6
 
 
 async def test_an_order_takes_what_is_inside_its_limit_and_the_rest_is_gone(venue: Sandbox) -> None:
@@ -154,10 +154,16 @@ async def test_refusals_have_the_venues_words(venue: Sandbox, wrong: dict[str, A
 
 
 async def test_one_order_of_a_batch_is_refused_alone(venue: Sandbox) -> None:
-    answer = await act(venue, order("0"), order("0.01"))
+    answer = await act(venue, order("0.0001"), order("0.01"))
     refused, filled = answer["response"]["data"]["statuses"]
-    assert "zero size" in refused["error"]
+    assert "minimum value" in refused["error"]
     assert filled["filled"]["totalSz"] == "0.01"
+
+
+async def test_what_no_market_would_take_is_one_error_for_the_whole_batch(venue: Sandbox) -> None:
+    answer = await act(venue, order("0.01"), order(price="66600.55"), order("0.01"))
+    assert the_status(answer) == {"error": "Price must be divisible by tick size. asset=0"}
+    assert venue.market.accounts[OWNER].positions == {}
 
 
 async def test_a_reduction_never_turns_the_position(venue: Sandbox) -> None:

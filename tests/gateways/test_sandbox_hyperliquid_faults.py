@@ -29,6 +29,7 @@ NONE = {
     "exchange_lost_answers": 0,
     "exchange_5xx": 0,
     "exchange_delay_ms": 0,
+    "exchange_errors": [],
 }
 
 

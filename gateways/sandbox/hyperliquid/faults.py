@@ -4,12 +4,16 @@ Keys of the body: `drop_connections` (abort every socket now), `refuse_connectio
 and feeds send nothing), `http_429` (for so many `/info` calls), `inject_frames` (raw text to every socket with a
 subscription), `delay_ms` (before every `/info` answer) and `duplicate` (every frame of a feed twice). Of `/exchange`:
 `exchange_lost_answers` (so many actions are carried out and not answered), `exchange_5xx` (so many are answered 502 and
-not carried out), `exchange_delay_ms` (before an action is carried out). What is not named stays as it is.
+not carried out), `exchange_delay_ms` (before an action is carried out), `exchange_errors` (the next
+orders are refused, one for each entry: a name of `refusals.TEXTS`, or any text with a space in it). What is not named
+stays as it is.
 """
 
 import time
 
 import msgspec
+
+from gateways.sandbox.hyperliquid.refusals import TEXTS
 
 
 class FaultOrder(msgspec.Struct, forbid_unknown_fields=True):
@@ -25,6 +29,12 @@ class FaultOrder(msgspec.Struct, forbid_unknown_fields=True):
     exchange_lost_answers: int | None = None
     exchange_5xx: int | None = None
     exchange_delay_ms: int | None = None
+    exchange_errors: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        for error in self.exchange_errors or ():
+            if error not in TEXTS and " " not in error:
+                raise ValueError(f"exchange_errors: {error!r} is unknown; use a text or one of {', '.join(TEXTS)}")
 
 
 class Faults:
@@ -39,6 +49,7 @@ class Faults:
         self.exchange_delay_ms = 0
         self._lost_left = 0
         self._failures_left = 0
+        self._errors_left: list[str] = []
 
     def order(self, wanted: FaultOrder) -> None:
         """Put in force what lasts; dropping and injecting happen once and are the server's to do."""
@@ -58,6 +69,8 @@ class Faults:
             self._failures_left = wanted.exchange_5xx
         if wanted.exchange_delay_ms is not None:
             self.exchange_delay_ms = wanted.exchange_delay_ms
+        if wanted.exchange_errors is not None:
+            self._errors_left = list(wanted.exchange_errors)
 
     @property
     def refusing_connections(self) -> bool:
@@ -84,6 +97,13 @@ class Faults:
         self._failures_left, taken = max(0, self._failures_left - 1), self._failures_left > 0
         return taken
 
+    def take_exchange_error(self) -> tuple[str, str] | None:
+        """The text with which this order is to be refused, and its status then; None when it is not."""
+        if not self._errors_left:
+            return None
+        error = self._errors_left.pop(0)
+        return TEXTS.get(error, (error, "rejected"))
+
     def state(self) -> dict[str, object]:
         """The faults in force, under the keys that order them; `http_429` and the seconds are what is left."""
         return {
@@ -95,4 +115,5 @@ class Faults:
             "exchange_lost_answers": self._lost_left,
             "exchange_5xx": self._failures_left,
             "exchange_delay_ms": self.exchange_delay_ms,
+            "exchange_errors": list(self._errors_left),
         }

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from gateways.sandbox.hyperliquid.market_data import Book, Fill, Trade, text
+from gateways.sandbox.hyperliquid.orders import Order
 from gateways.sandbox.hyperliquid.subscriptions import Topic
 
 FAST_LEVELS: Final = 5
@@ -62,3 +63,16 @@ def user_fills(user: str, fills: Iterable[Fill], *, snapshot: bool) -> bytes:
     """Fills of one user: the flagged snapshot newest first, or a live push, which carries no flag at all."""
     flag: dict[str, object] = {"isSnapshot": True} if snapshot else {}
     return frame("userFills", flag | {"user": user, "fills": [fill.wire() for fill in fills]})
+
+
+def order_updates(orders: Iterable[Order]) -> bytes:
+    """Orders of one account as they are now; the venue names no user in this channel."""
+    return frame(
+        "orderUpdates",
+        [{"order": order.wire(), "status": order.status, "statusTimestamp": order.status_at} for order in orders],
+    )
+
+
+def user_event(event: Mapping[str, object]) -> bytes:
+    """Fills, a funding, a liquidation or a cancel of one account; the channel `userEvents` arrives as `user`."""
+    return frame("user", event)

@@ -1,21 +1,18 @@
 """`POST /info`: the venue's questions and answers. A body it does not understand is `Unparsable` (HTTP 422)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Context, Decimal
 from typing import Any, Final
 
-from gateways.sandbox.hyperliquid.coins import Coin
 from gateways.sandbox.hyperliquid.frames import book_wire
-from gateways.sandbox.hyperliquid.market import FILLS_PAGE, Account, Market, Position
+from gateways.sandbox.hyperliquid.margin import Holding, margin_of
+from gateways.sandbox.hyperliquid.market import FILLS_PAGE, Account, Market
 from gateways.sandbox.hyperliquid.market_data import Fill, text
 from gateways.sandbox.hyperliquid.orders import Order, TradingAccount
 from gateways.sandbox.hyperliquid.subscriptions import Unparsable, address, book_options
 from gateways.sandbox.hyperliquid.traders import address_of
 
-_LEVERAGE: Final = 10
 _ZERO: Final = Decimal(0)
-_MICRO: Final = Decimal("0.000001")
-_AGENT_DAYS: Final = 90
 _ENTRY: Final = Context(prec=6)
 _RATIO: Final = Decimal("0.0000000001")
 
@@ -113,60 +110,47 @@ def _l2_book(market: Market, now_ms: int, body: dict[str, Any]) -> object:
 
 
 def _clearinghouse_state(market: Market, now_ms: int, body: dict[str, Any]) -> object:
-    dex, account = _dex(market, body), market.accounts.get(address(body.get("user"))) or Account(_ZERO)
-    held = [(market.coins[name], position) for name, position in account.positions.items()]
-    rows = [_Row(coin, position, _mark(market, coin, position)) for coin, position in held if coin.dex == dex]
-    notional, margin = sum((row.value for row in rows), _ZERO), sum((row.margin for row in rows), _ZERO)
-    value = account.deposit + account.earned[dex] + sum((row.profit for row in rows), _ZERO)
-    summary = {
-        "accountValue": text(value),
-        "totalNtlPos": text(notional),
-        "totalRawUsd": text(value - sum((row.value.copy_sign(row.position.size) for row in rows), _ZERO)),
-        "totalMarginUsed": text(margin),
-    }
+    user, dex = address(body.get("user")), _dex(market, body)
+    margin = margin_of(market, user, dex)
+    trading = market.trading.get(user) or TradingAccount()
     return {
-        "marginSummary": summary,
-        "crossMarginSummary": summary,
-        # Maintenance margin is half of the initial margin at the highest leverage.
-        "crossMaintenanceMarginUsed": text(
-            sum((row.value / (2 * row.coin.max_leverage) for row in rows), _ZERO).quantize(_MICRO)
-        ),
-        "withdrawable": text(max(_ZERO, value - margin)),
-        "assetPositions": [{"type": "oneWay", "position": row.wire()} for row in rows],
+        "marginSummary": _summary(margin.holdings, margin.value),
+        "crossMarginSummary": _summary(margin.cross, margin.cross_value),
+        "crossMaintenanceMarginUsed": text(sum((held.maintenance for held in margin.cross), _ZERO)),
+        "withdrawable": text(max(_ZERO, margin.free)),
+        "assetPositions": [{"type": "oneWay", "position": _position(held, trading)} for held in margin.holdings],
         "time": now_ms,
     }
 
 
-class _Row:
-    """An open position valued at `mark` USD."""
-
-    def __init__(self, coin: Coin, position: Position, mark: Decimal) -> None:
-        self.coin = coin
-        self.position = position
-        self.leverage = min(_LEVERAGE, coin.max_leverage)
-        self.value = (abs(position.size) * mark).quantize(_MICRO)
-        self.margin = (self.value / self.leverage).quantize(_MICRO)
-        self.profit = (position.size * (mark - position.entry_px)).quantize(_MICRO)
-
-    def wire(self) -> dict[str, object]:
-        return {
-            "coin": self.coin.name,
-            "szi": text(self.position.size),
-            "leverage": {"type": "cross", "value": self.leverage},
-            "entryPx": text(_ENTRY.plus(self.position.entry_px)),
-            "positionValue": text(self.value),
-            "unrealizedPnl": text(self.profit),
-            "returnOnEquity": text((self.profit / self.margin).quantize(_RATIO) if self.margin else _ZERO),
-            "liquidationPx": None,
-            "marginUsed": text(self.margin),
-            "maxLeverage": self.coin.max_leverage,
-            "cumFunding": {"allTime": "0.0", "sinceOpen": "0.0", "sinceChange": "0.0"},
-        }
+def _summary(holdings: Iterable[Holding], value: Decimal) -> dict[str, str]:
+    holdings = tuple(holdings)
+    signed = sum((held.value.copy_sign(held.position.size) for held in holdings), _ZERO)
+    return {
+        "accountValue": text(value),
+        "totalNtlPos": text(sum((held.value for held in holdings), _ZERO)),
+        "totalRawUsd": text(value - signed),
+        "totalMarginUsed": text(sum((held.margin for held in holdings), _ZERO)),
+    }
 
 
-def _mark(market: Market, coin: Coin, position: Position) -> Decimal:
-    mid = market.mid(coin.name)
-    return position.entry_px if mid is None else mid
+def _position(held: Holding, trading: TradingAccount) -> dict[str, object]:
+    leverage: dict[str, object] = {"type": "isolated" if held.isolated else "cross", "value": held.leverage}
+    if held.isolated:
+        leverage["rawUsd"] = text(held.margin - held.value.copy_sign(held.position.size))
+    return {
+        "coin": held.coin.name,
+        "szi": text(held.position.size),
+        "leverage": leverage,
+        "entryPx": text(_ENTRY.plus(held.position.entry_px)),
+        "positionValue": text(held.value),
+        "unrealizedPnl": text(held.profit),
+        "returnOnEquity": text((held.profit / held.margin).quantize(_RATIO) if held.margin else _ZERO),
+        "liquidationPx": None,
+        "marginUsed": text(held.margin),
+        "maxLeverage": held.coin.max_leverage,
+        "cumFunding": {"allTime": "0.0", "sinceOpen": "0.0", "sinceChange": "0.0"},
+    }
 
 
 def _user_fills(market: Market, now_ms: int, body: dict[str, Any]) -> object:
@@ -235,6 +219,9 @@ def _user_role(market: Market, now_ms: int, body: dict[str, Any]) -> object:
     for account, known in market.trading.items():
         if asked in known.agents:
             return {"role": "agent", "data": {"user": account}}
+    own = market.trading.get(asked)
+    if own is not None and own.leader is not None:
+        return {"role": "subAccount", "data": {"master": own.leader}}
     return {"role": "user" if asked in market.accounts else "missing"}
 
 
@@ -244,9 +231,12 @@ def _user_abstraction(market: Market, now_ms: int, body: dict[str, Any]) -> obje
 
 
 def _extra_agents(market: Market, now_ms: int, body: dict[str, Any]) -> object:
-    until = now_ms + _AGENT_DAYS * 86_400_000
-    agents = _trading(market, body).agents
-    return [{"name": name, "address": agent, "validUntil": until} for agent, name in agents.items()]
+    known = _trading(market, body)
+    return [
+        {"name": name, "address": agent, "validUntil": known.valid_until[agent]}
+        for agent, name in known.agents.items()
+        if name
+    ]
 
 
 def _user_rate_limit(market: Market, now_ms: int, body: dict[str, Any]) -> object:

@@ -1,13 +1,13 @@
 """The state of the venue, fed by every source: coins, books, recent trades, the positions and fills of accounts."""
 
 from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import ROUND_DOWN, Decimal
 from typing import Final
 
 from gateways.sandbox.hyperliquid.coins import Coin
-from gateways.sandbox.hyperliquid.market_data import Book, Fill, Trade
+from gateways.sandbox.hyperliquid.market_data import Book, Fill, Liquidation, Trade
 from gateways.sandbox.hyperliquid.orders import TradingAccount
 from gateways.sandbox.hyperliquid.traders import DEPOSIT
 
@@ -58,19 +58,24 @@ class Market:
         self.recent_trades: dict[str, deque[Trade]] = {}
         self.accounts: dict[str, Account] = {}
         self.trading: dict[str, TradingAccount] = {}
+        self._by_asset: dict[int, Coin] = {}
 
     def list_coins(self, coins: Iterable[Coin]) -> None:
         """Open trading in `coins`. Their order is the order of the universe."""
         for coin in coins:
             self.coins[coin.name] = coin
             self.recent_trades[coin.name] = deque(maxlen=REPLAY)
+        self._by_asset = self._numbered()
 
     def open_account(self, address: str, deposit: Decimal = DEPOSIT) -> Account:
         """The account of `address`, made with `deposit` USD when it is new."""
         return self.accounts.setdefault(address, Account(deposit))
 
-    def asset_ids(self) -> dict[int, Coin]:
-        """The coins by the numbers that orders name them with: the place in the universe of their dex."""
+    def asset(self, number: object) -> Coin | None:
+        """The coin that orders name with this number: its place in the universe of its dex."""
+        return self._by_asset.get(number) if isinstance(number, int) else None
+
+    def _numbered(self) -> dict[int, Coin]:
         found, dexes = dict[int, Coin](), ("", *self.dexes())
         for coin in self.coins.values():
             dex = dexes.index(coin.dex)
@@ -100,20 +105,31 @@ class Market:
         buyer_oid: int,
         seller_oid: int,
         twap_id: int | None = None,
-        cloid: str | None = None,
+        cloids: Mapping[str, str] = {},
+        liquidation: Liquidation | None = None,
     ) -> tuple[tuple[str, Fill], tuple[str, Fill]]:
         """Record `trade` and move both accounts; returns (address, fill) of the buyer and of the seller.
 
-        `twap_id` and `cloid` belong to the taker: a maker never knows that it met a TWAP slice.
+        `twap_id` belongs to the taker: a maker never knows that it met a TWAP slice. `cloids` are those of the
+        orders, by account.
         """
         self.recent_trades[trade.coin].append(trade)
         buyer, seller = trade.users
         return (
-            (buyer, self._fill(buyer, "B", trade, buyer_oid, twap_id, cloid)),
-            (seller, self._fill(seller, "A", trade, seller_oid, twap_id, cloid)),
+            (buyer, self._fill(buyer, "B", trade, buyer_oid, twap_id, cloids.get(buyer), liquidation)),
+            (seller, self._fill(seller, "A", trade, seller_oid, twap_id, cloids.get(seller), liquidation)),
         )
 
-    def _fill(self, address: str, side: str, trade: Trade, oid: int, twap_id: int | None, cloid: str | None) -> Fill:
+    def _fill(
+        self,
+        address: str,
+        side: str,
+        trade: Trade,
+        oid: int,
+        twap_id: int | None,
+        cloid: str | None,
+        liquidation: Liquidation | None,
+    ) -> Fill:
         account = self.open_account(address)
         before = account.positions.get(trade.coin, FLAT)
         after, closed_pnl = moved(before, trade.sz if side == "B" else -trade.sz, trade.px)
@@ -133,7 +149,8 @@ class Market:
             fee=(trade.px * trade.sz * (_TAKER_FEE if crossed else _MAKER_FEE)).quantize(_MICRO, ROUND_DOWN),
             tid=trade.tid,
             twap_id=twap_id if crossed else None,
-            cloid=cloid if crossed else None,
+            cloid=cloid,
+            liquidation=liquidation,
         )
         account.fills.append(fill)
         account.earned[self.coins[trade.coin].dex] += fill.closed_pnl - fill.fee

@@ -63,6 +63,18 @@ class Trade:
 
 
 @dataclass(frozen=True)
+class Liquidation:
+    """Why a position was closed by force; `method` is `market` or `backstop`. It is on the fills of both sides."""
+
+    user: str
+    mark: Decimal
+    method: str
+
+    def wire(self) -> dict[str, object]:
+        return {"liquidatedUser": self.user, "markPx": text(self.mark), "method": self.method}
+
+
+@dataclass(frozen=True)
 class Fill:
     """One side of a trade as its owner sees it. `side` is the owner's; `start_position` is signed, before the fill."""
 
@@ -81,9 +93,12 @@ class Fill:
     tid: int
     twap_id: int | None = None
     cloid: str | None = None
+    liquidation: Liquidation | None = None
 
     def wire(self) -> dict[str, object]:
-        named = {} if self.cloid is None else {"cloid": self.cloid}
+        named: dict[str, object] = {} if self.cloid is None else {"cloid": self.cloid}
+        if self.liquidation is not None:
+            named["liquidation"] = self.liquidation.wire()
         return named | {
             "coin": self.coin,
             "px": text(self.px),

@@ -26,6 +26,8 @@ class Order:
     placed_at: int
     status: str = "open"
     status_at: int = 0
+    spent: Decimal = Decimal(0)
+    """Price times size of what is filled, USD."""
 
     def wire(self) -> dict[str, Any]:
         """As `openOrders` lists it."""
@@ -69,7 +71,17 @@ class TradingAccount:
     orders: dict[int, Order] = field(default_factory=dict)
     by_cloid: dict[str, int] = field(default_factory=dict)
     leverage: dict[str, int] = field(default_factory=dict)
+    isolated: dict[str, Decimal] = field(default_factory=dict)
+    """The coins with a margin of their own, and the USD that requests added to it."""
+    valid_until: dict[str, int] = field(default_factory=dict)
+    """When agents expire, by address, in ms."""
+    leader: str | None = None
+    """Who trades for a vault or sub-account besides its own agents."""
+    cancel_at: int | None = None
+    """When all orders are to be cancelled, in ms."""
     requests: int = 0
+    exhausted_at: int = 0
+    """When an action was last allowed beyond the budget of requests, in ms."""
     volume: Decimal = Decimal(0)
 
     def add(self, order: Order) -> None:
@@ -77,7 +89,10 @@ class TradingAccount:
         if order.cloid is not None:
             self.by_cloid[order.cloid] = order.oid
         while len(self.orders) > _REMEMBERED:
-            forgotten = self.orders.pop(next(iter(self.orders)))
+            oldest = next((oid for oid, one in self.orders.items() if one.status != "open"), None)
+            if oldest is None:
+                return
+            forgotten = self.orders.pop(oldest)
             if forgotten.cloid is not None and self.by_cloid.get(forgotten.cloid) == forgotten.oid:
                 del self.by_cloid[forgotten.cloid]
 

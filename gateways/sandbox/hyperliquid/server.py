@@ -36,6 +36,8 @@ class AccountOrder(msgspec.Struct, forbid_unknown_fields=True):
     address: str
     deposit: str = "100000"
     agents: list[AgentOrder] = []
+    leader: str | None = None
+    """The account that trades for this one, a vault or a sub-account."""
 
 
 class Sandbox:
@@ -53,6 +55,11 @@ class Sandbox:
         self._runner = runner
         self._running = asyncio.create_task(self._run(source))
         self._publishing = asyncio.create_task(venue.publish_regularly())
+
+    @property
+    def venue(self) -> Venue:
+        """What runs behind the port: tests move its books."""
+        return self._venue
 
     async def _run(self, source: Source) -> None:
         try:
@@ -199,7 +206,8 @@ class _Routes:
         try:
             wanted = msgspec.json.decode(await request.read(), type=AccountOrder)
             agents = {address(agent.address): agent.name for agent in wanted.agents}
-            self._venue.exchange.open_account(address(wanted.address), Decimal(wanted.deposit), agents)
+            leader = None if wanted.leader is None else address(wanted.leader)
+            self._venue.exchange.open_account(address(wanted.address), Decimal(wanted.deposit), agents, leader)
         except (msgspec.MsgspecError, UnicodeDecodeError, ArithmeticError, Unparsable) as error:
             return web.Response(status=422, text=str(error))
         return _json({"ok": True})

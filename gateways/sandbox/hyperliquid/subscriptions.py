@@ -25,6 +25,14 @@ class Topic(NamedTuple):
     fast: bool = False
     figures: int | None = None
     mantissa: int | None = None
+    detail: str = ""
+    """The coin of a user's feed, or the interval of a candle."""
+
+
+USER_CHANNELS: Final = frozenset(
+    {"userFills", "userEvents", "orderUpdates", "userFundings", "userNonFundingLedgerUpdates", "activeAssetData"}
+)
+"""The feeds that count into the limit on users."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,9 @@ def _subscription(kind: str, rest: dict[Any, Any]) -> Subscription:
         case "userFills", {"user": user} if not rest.get("aggregateByTime"):
             user = address(user)
             return Subscription(Topic(kind, user), {"type": kind, "user": user, "aggregateByTime": False})
+        case (("userEvents" | "orderUpdates" | "userFundings" | "userNonFundingLedgerUpdates"), {"user": user}):
+            user = address(user)
+            return Subscription(Topic(kind, user), {"type": kind, "user": user})
     raise Unparsable(f"unknown subscription {kind!r}")
 
 

@@ -3,13 +3,15 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from gateways.sandbox.hyperliquid import frames
 from gateways.sandbox.hyperliquid.exchange import Exchange
 from gateways.sandbox.hyperliquid.faults import Faults
 from gateways.sandbox.hyperliquid.market import Market
 from gateways.sandbox.hyperliquid.market_data import Book, Fill, Trade
+from gateways.sandbox.hyperliquid.matching import MatchingEngine
+from gateways.sandbox.hyperliquid.orders import Order
 from gateways.sandbox.hyperliquid.subscriptions import Subscription, Topic
 from gateways.sandbox.hyperliquid.websocket_hub import Connection, WebsocketHub
 
@@ -46,7 +48,10 @@ class Venue:
         self.trades_wanted = asyncio.Event()
         self._source = source
         self._mids_sent: dict[str, bytes] = {}
-        self.exchange = Exchange(self.market, self.traded, self.now_ms)
+        self.engine = MatchingEngine(self.market, self, self.now_ms)
+        self.exchange = Exchange(
+            self.market, self.engine, self.now_ms, lambda: clock() // 1_000_000, faults.take_exchange_error
+        )
         source.prepare(self.market)
 
     def now_ms(self) -> int:
@@ -67,10 +72,18 @@ class Venue:
             topic = Topic("userFills", user)
             if self.hub.has_subscribers(topic):
                 self.hub.publish(topic, frames.user_fills(user, own, snapshot=False))
+            topic = Topic("userEvents", user)
+            if self.hub.has_subscribers(topic):
+                self.hub.publish(topic, frames.user_event({"fills": [fill.wire() for fill in own]}))
 
     def quoted(self, coin: str, book: Book) -> None:
-        """Replace the book of `coin` and send it."""
+        """Replace the book of `coin`, fill what rests inside it, and send it."""
         self.market.books[coin] = book
+        self.engine.book_changed(coin)
+        self._send_book(coin)
+
+    def _send_book(self, coin: str) -> None:
+        book = self.market.books[coin]
         topic = Topic("bbo", coin)
         if self.hub.has_subscribers(topic):
             self.hub.publish(topic, frames.bbo(coin, book, self.now_ms()))
@@ -81,7 +94,25 @@ class Venue:
     def recorded(self, channel: str, coin: str, book: Book, frame: bytes) -> None:
         """Replace the book of `coin` and send the recorded `bbo` or `l2Book` frame that reports it."""
         self.market.books[coin] = book
+        self.engine.book_changed(coin)
         self.hub.publish(Topic(channel, coin), frame)
+
+    # What the matching engine reports.
+
+    def book_taken(self, coin: str) -> None:
+        """Send the book of `coin` after an order took from it; a source with frames of its own sends the next one."""
+        if not self._source.quotes_itself:
+            self._send_book(coin)
+
+    def order_changed(self, account: str, order: Order) -> None:
+        """Send an order to the account it belongs to."""
+        topic = Topic("orderUpdates", account)
+        if self.hub.has_subscribers(topic):
+            self.hub.publish(topic, frames.order_updates([order]))
+
+    def user_event(self, account: str, event: dict[str, Any]) -> None:
+        """Send a funding, a liquidation or a cancel by the venue to the account that it concerns."""
+        self.hub.publish(Topic("userEvents", account), frames.user_event(event))
 
     # What a client asks for.
 
@@ -133,6 +164,7 @@ class Venue:
         while True:
             await asyncio.sleep(_TICK_S)
             self.hub.abort_idle()
+            self.exchange.tick()
             for what, at in due.items():
                 if loop.time() >= at:
                     due[what] = loop.time() + every[what]

@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 
 from gateways.sandbox.hyperliquid.faults import Faults
-from gateways.sandbox.hyperliquid.subscriptions import Subscription, Topic
+from gateways.sandbox.hyperliquid.subscriptions import USER_CHANNELS, Subscription, Topic
 from gateways.sandbox.websocket_connection import QueuedConnection
 from gateways.sandbox.windows import SlidingWindow
 
@@ -112,8 +112,9 @@ class WebsocketHub:
         if subscribed >= self.limits.subscriptions:
             self.usage.subscriptions_refused += 1
             return f"Cannot subscribe to more than {self.limits.subscriptions} channels."
-        if wanted.topic.channel == "userFills":
-            users = {topic.name for other in siblings for topic in other.subscriptions if topic.channel == "userFills"}
+        if wanted.topic.channel in USER_CHANNELS:
+            subscribed_now = (topic for other in siblings for topic in other.subscriptions)
+            users = {topic.name for topic in subscribed_now if topic.channel in USER_CHANNELS}
             if len(users | {wanted.topic.name}) > self.limits.users:
                 return f"Cannot track more than {self.limits.users} total users."
         connection.subscriptions[wanted.topic] = wanted
