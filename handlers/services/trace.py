@@ -17,6 +17,12 @@ from domain.events import (
     ExitEnded,
     GroupCause,
     GroupClosed,
+    Mode,
+    OrderConfirmed,
+    OrderResulted,
+    OrderSent,
+    OrderSigned,
+    OrderSubmitted,
     PositionSettled,
     QuoteCaptured,
     QuoteFailed,
@@ -37,7 +43,21 @@ MAX_ATTEMPTS = 1000
 _CASH_ENTRIES = (CashDeposited, PositionSettled)
 """Events that a ledger entry without a decision books."""
 _SUFFIXES = frozenset(
-    {"grouped", "wanted", "matched", "completed", "position", "owed", "scheduled", "cancelled", "ended"}
+    {
+        "grouped",
+        "wanted",
+        "matched",
+        "completed",
+        "corrected",
+        "signed",
+        "resulted",
+        "confirmed",
+        "position",
+        "owed",
+        "scheduled",
+        "cancelled",
+        "ended",
+    }
 )
 """What is added to an id for the ids of events about it, such as 'grp_….matched'."""
 _ADDRESS = re.compile(r"0x[0-9a-f]{40}")
@@ -217,18 +237,33 @@ class Tracer:
         sequences = [await self._index.decision(attempt_id)]
         for order in await self._index.orders(attempt_id):
             sequences += [sequence for sequence in order if sequence is not None]
+        ledger = await self._index.ledger(attempt_id)
+        sequences += [entry["sequence"] for entry in ledger]
         hops: list[Recorded] = []
         for sequence in sorted(set(sequences)):
             for event in await self._commit(EXECUTIONS.name, sequence):
                 if _belongs(event, attempt_id, hops):
                     hops.append(event)
+        hops = await self._with_venue(hops)
         if hops and (request := await self._cause(hops[0])) is not None:  # requests are kept for 90 days
             hops.insert(0, request)
             tried = await self._cause(request)
             if tried is not None and isinstance(tried.data, ExitDue):
                 scheduled = await self._cause(tried)
                 hops[:0] = [hop for hop in (scheduled, tried) if hop is not None]
-        return Attempt(attempt_id, hops, await self._index.ledger(attempt_id))
+        return Attempt(attempt_id, hops, ledger)
+
+    async def _with_venue(self, hops: list[Recorded]) -> list[Recorded]:
+        """The same with what was signed for a live order, sent to the venue and answered, in the order of their times;
+        these are kept for 90 days."""
+        live = {hop.data.order_id: hop.data for hop in hops if is_live(hop.data)}
+        found: list[Recorded] = []
+        for subscriber_id in {order.subscriber_id for order in live.values()}:
+            async for batch in read_all(self._connection, REQUESTS.name, [subjects.orders(subscriber_id)]):
+                for stored in batch:
+                    events = self._codec.decode(REQUESTS.name, stored.sequence, stored.subject, stored.payload)
+                    found += [event for event in events if order_id_of(event.data) in live]
+        return sorted([*hops, *found], key=lambda hop: nanoseconds(hop.time)) if found else hops
 
     async def _without_index(self, wanted: str) -> Trace | None:
         """A dead letter by its own id or its origin, an account snapshot, or a raw event that led to no trade."""
@@ -282,6 +317,18 @@ def _belongs(event: Recorded, attempt_id: str, hops: list[Recorded]) -> bool:
     return getattr(event.data, "order_id", None) in orders
 
 
+def is_live(data: object) -> bool:
+    """True for an order that goes to the venue."""
+    return isinstance(data, OrderSubmitted) and data.mode is Mode.LIVE
+
+
+def order_id_of(data: object) -> str | None:
+    """The order that an event of REQUESTS is about."""
+    if isinstance(data, OrderSigned | OrderResulted | OrderConfirmed):
+        return data.order.order_id
+    return data.order_id if isinstance(data, OrderSent) else None
+
+
 def first_time(trace: Trace) -> int:
     """When (ns) the first event was detected: what latencies are counted from; 0 for an empty trace."""
     for hop in trace.shared:
@@ -305,4 +352,6 @@ def time_of(event: Recorded) -> int:
             return facts.failed_at
         case CopyDecided():
             return facts.decided_at
+        case OrderSent():
+            return facts.sent_at
     return nanoseconds(event.time)

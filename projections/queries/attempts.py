@@ -83,6 +83,12 @@ class Order(Struct, frozen=True, kw_only=True):
     completed_at: datetime | None
 
 
+class LiveOrder(Order, frozen=True, kw_only=True):
+    """An order that went to a venue."""
+
+    subscriber_id: str
+
+
 class Fill(Struct, frozen=True, kw_only=True):
     """A fill at one level of the book; magnitudes in micros."""
 
@@ -170,6 +176,22 @@ async def orders_of_subscriber(
         "ORDER BY submitted_at DESC, submitted_sequence DESC LIMIT $3",
         subscriber_id,
         before,
+        limit,
+    )
+
+
+async def live_orders(
+    db: Reader, *, subscriber_id: str | None = None, working: bool = False, limit: int = 50
+) -> list[LiveOrder]:
+    """Orders that went to a venue, newest first; with `working` only those whose result is not known yet."""
+    return await many(
+        db,
+        LiveOrder,
+        f"SELECT subscriber_id, {_ORDER} FROM execution WHERE mode = 'live' "
+        "AND ($1::text IS NULL OR subscriber_id = $1) AND (NOT $2 OR completed_at IS NULL) "
+        "ORDER BY submitted_at DESC, submitted_sequence DESC LIMIT $3",
+        subscriber_id,
+        working,
         limit,
     )
 

@@ -30,6 +30,8 @@ VALID: dict[str, tuple[str, ...]] = {
     "config import": ("/dev/null",),
     "config show": (),
     "exits list": (),
+    "orders list": (),
+    "orders show": ("ord_none",),
     "positions close": ("alice",),
     "control disable": ("influencer", "whale-1"),
     "control enable": ("influencer", "whale-1"),

@@ -43,6 +43,7 @@ COMMANDS = {
     "projections": ("projections:app", "The read models: list, rebuild from history, verify against it."),
     "archive": ("archive:app", "Closed days of the log as Parquet files."),
     "backup": ("backup:app", "Encrypted backups: take, list, verify, restore, and try a restore."),
+    "orders": ("orders:app", "Live orders: what was sent to venues, and what became of it."),
     "keys": ("keys:app", "The keys of agents that trade: encrypted in one keystore."),
     "bench": ("bench:app", "How fast this machine is, beside the bare limits of the same run."),
 }

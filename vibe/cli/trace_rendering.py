@@ -19,12 +19,17 @@ from domain.events import (
     ExitEnded,
     ExitOwed,
     ExitScheduled,
+    FillCorrected,
     FillObserved,
     GapDetected,
     GroupClosed,
     GroupMatched,
     MarketResolved,
+    OrderConfirmed,
     OrderFilled,
+    OrderResulted,
+    OrderSent,
+    OrderSigned,
     OrderSubmitted,
     PositionChanged,
     PositionSettled,
@@ -158,7 +163,7 @@ def _line(console: Console, hop: Recorded, start: int) -> None:
         (f"{hop.at:<18} ", "dim"),
         (f"{hop.type:<20} ", "bold"),
     )
-    _print(console, head, Text(_facts_text(hop.data)))
+    _print(console, head, Text(facts_text(hop.data)))
 
 
 def _print(console: Console, head: Text, facts: Text) -> None:
@@ -173,7 +178,7 @@ def _print(console: Console, head: Text, facts: Text) -> None:
         console.print(line if line.plain in head.plain else Text(" " * _BELOW) + line)
 
 
-def _facts_text(facts: Any) -> str:
+def facts_text(facts: Any) -> str:
     match facts:
         case RawReceived():
             return f"{facts.raw_id}"
@@ -217,6 +222,24 @@ def _facts_text(facts: Any) -> str:
                 f"{_share(facts.share_micros)} @ {_price(facts.price_micros)} = {_usd(facts.notional_micros)}, "
                 f"fee {_usd(facts.fee_micros)}  {facts.fill_id}"
             )
+        case OrderSigned():
+            return (
+                f"nonce {facts.nonce}, expires {rfc3339(facts.expires_after_ms * 1_000_000)[11:23]}, by "
+                f"{facts.agent_address}, body {facts.body_sha256[:16]}…"
+            )
+        case OrderSent():
+            took = (facts.answered_at - facts.sent_at) / 1e6
+            answer = facts.error or f"HTTP {facts.http_status} {facts.response}"
+            return f"{facts.what} {facts.number + 1}, {took:,.0f} ms: {answer}"
+        case OrderResulted():
+            filled = sum(fill.share_micros for fill in facts.fills)
+            by = " by the venue's answer" if facts.provisional else ""
+            return f"{facts.how}{by}, {_share(filled)} filled {' '.join(facts.reasons)} {facts.detail}".rstrip()
+        case OrderConfirmed():
+            notional, fee = _usd(facts.notional_delta_micros), _usd(facts.fee_delta_micros)
+            return f"{len(facts.fills)} fills of the venue: notional {notional}, fee {fee} beside what was booked"
+        case FillCorrected():
+            return f"notional {_usd(facts.notional_delta_micros)}, fee {_usd(facts.fee_delta_micros)}"
         case ExecutionCompleted():
             return f"{_share(facts.filled_micros)} of {_share(facts.requested_micros)} filled {' '.join(facts.reasons)}"
         case PositionChanged():
