@@ -24,6 +24,7 @@ from projections.engine.projection import Projection, shape
 from projections.engine.recorded_at import recorded_at
 from projections.engine.row_batch import RowBatch
 from projections.engine.schemas import Location, Partitions
+from projections.engine.sessions import LOAD_SECONDS, open_session
 from streams.bulk_replay import Block, Replay
 from streams.envelope import Codec, Recorded
 from streams.errors import DataLossError
@@ -128,11 +129,11 @@ class BulkLoader:
         if session is not None:
             self._session = self._owner = session
         else:
-            self._session = await asyncpg.connect(self._job.dsn, timeout=10)
+            self._session = await open_session(self._job.dsn, LOAD_SECONDS)
             # A crash of Postgres loses the last chunks together with their positions.
             await self._session.execute("SET synchronous_commit = off")
             # Partitions are committed separately: other loaders must see them while a chunk waits for its turn.
-            self._owner = await asyncpg.connect(self._job.dsn, timeout=10)
+            self._owner = await open_session(self._job.dsn, LOAD_SECONDS)
         await self._partitions.load(self._session)
         return self
 

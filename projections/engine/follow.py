@@ -20,6 +20,7 @@ from projections.engine.event_decoder import EventDecoder, Unreadable
 from projections.engine.projection import Projection
 from projections.engine.recorded_at import recorded_at
 from projections.engine.row_batch import RowBatch
+from projections.engine.sessions import open_session
 from projections.engine.status import ProjectionStatus
 from projections.engine.table import timestamp
 from streams import topology
@@ -90,7 +91,7 @@ class ProjectionFollower:
     async def run(self, dsn: str, stop: asyncio.Event) -> None:
         """Run until `stop` is set. Raises LostPositionError, DataLossError, or what an unreachable Postgres or log
         raises."""
-        session: asyncpg.Connection[Any] = await asyncpg.connect(dsn, timeout=10, command_timeout=COMMAND_SECONDS)
+        session = await open_session(dsn, COMMAND_SECONDS)
         subscription = StreamSubscription(
             self._connection,
             self._stream,

@@ -13,13 +13,13 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
-import asyncpg
 import structlog
 
 from projections.engine import positions
 from projections.engine.bulk_load import BulkLoader, Chunk, Job, OnRead, OnSkipped, Turn
 from projections.engine.errors import RETRIES, LostPositionError, RebuildError, is_transient
 from projections.engine.load_worker import Worker
+from projections.engine.sessions import LOAD_SECONDS, open_session
 
 log = structlog.get_logger()
 
@@ -90,7 +90,7 @@ class ParallelLoad:
 
     async def positions(self) -> dict[tuple[str, str], int]:
         """The stored positions by (projection, stream)."""
-        session = await asyncpg.connect(self._job.dsn, timeout=10)
+        session = await open_session(self._job.dsn, LOAD_SECONDS)
         try:
             found: dict[tuple[str, str], int] = {}
             for schema in {location.schema for location in self._job.locations.values()}:

@@ -17,6 +17,7 @@ from projections.engine.parallel_load import CHUNK, LONG, ReportProgress, no_pro
 from projections.engine.projection import Projection
 from projections.engine.recorded_at import recorded_at
 from projections.engine.schemas import Location
+from projections.engine.sessions import INDEX_SECONDS, open_session
 from projections.engine.staging_tables import StagingTables
 from projections.engine.status import Extent, projection_statuses
 from streams.connection import Connection, connect
@@ -52,7 +53,7 @@ async def build_as_of(
     `archive`, `prefer_archive`, `shorten` and `on_skipped` as in `rebuild`. Raises RebuildError for a schema that is in
     use or an `until` that is not possible, UnprocessableRowError without `on_skipped`.
     """
-    session: asyncpg.Connection[Any] = await asyncpg.connect(dsn, timeout=10)
+    session = await open_session(dsn, INDEX_SECONDS)
     connection = await connect(nats_url, "vibe rebuild")
     try:
         await _check_schema(session, schema, resume)

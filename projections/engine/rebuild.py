@@ -23,6 +23,7 @@ from projections.engine.history_source import HistorySource, check_complete, che
 from projections.engine.parallel_load import CHUNK, LONG, ReportProgress, no_progress
 from projections.engine.projection import Projection
 from projections.engine.schemas import Location
+from projections.engine.sessions import INDEX_SECONDS, open_session
 from projections.engine.staging_tables import StagingTables
 from projections.engine.status import Extent, ProjectionStatus, projection_statuses
 from projections.engine.swap import READER_SECONDS, BehindError, drop_generation, old_generations, swap
@@ -290,7 +291,7 @@ def _sums(positions: dict[tuple[str, str], int]) -> dict[str, int]:
 
 @asynccontextmanager
 async def _session(dsn: str) -> AsyncIterator[asyncpg.Connection[Any]]:
-    session: asyncpg.Connection[Any] = await asyncpg.connect(dsn, timeout=10)
+    session = await open_session(dsn, INDEX_SECONDS)
     try:
         yield session
         await session.close(timeout=5)  # closing releases its locks at once

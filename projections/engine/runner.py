@@ -29,6 +29,7 @@ from projections.engine.errors import (
 from projections.engine.follow import ProjectionFollower
 from projections.engine.projection import Projection
 from projections.engine.rebuild import rebuild
+from projections.engine.sessions import open_session
 from projections.engine.status import ProjectionStatus, projection_statuses
 from streams.connection import Connection
 from streams.envelope import Codec
@@ -82,9 +83,7 @@ class Engine:
         while not stop.is_set():
             session: asyncpg.Connection[Any] | None = None
             try:
-                session = await asyncpg.connect(
-                    self._dsn, timeout=10, command_timeout=_COMMAND_SECONDS, server_settings=_KEEPALIVE
-                )
+                session = await open_session(self._dsn, _COMMAND_SECONDS, server_settings=_KEEPALIVE)
                 if await self._acquire(session, stop):
                     backoff.reset()
                     live, outdated = await self._prepare(session)

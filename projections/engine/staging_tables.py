@@ -22,6 +22,7 @@ from projections.engine.history_source import HistorySource
 from projections.engine.parallel_load import CHUNK, LONG, ParallelLoad, ReportProgress, no_progress
 from projections.engine.projection import Projection
 from projections.engine.schemas import Location
+from projections.engine.sessions import INDEX_SECONDS, LOAD_SECONDS, open_session
 from projections.engine.status import ProjectionStatus
 from projections.engine.table import Insert, Table
 from streams.envelope import Codec
@@ -136,7 +137,7 @@ class StagingTables:
 
     async def _keyed(self) -> bool:
         """Whether an append-only table has its key already."""
-        session = await asyncpg.connect(self._dsn, timeout=10)
+        session = await open_session(self._dsn, LOAD_SECONDS)
         try:
             for projection in self.projections:
                 for table in projection.tables:
@@ -162,7 +163,7 @@ class StagingTables:
 
         Raises UnprocessableRowError that names the event which inserts a row a second time.
         """
-        session = await asyncpg.connect(self._dsn, timeout=10)
+        session = await open_session(self._dsn, LOAD_SECONDS)
         keys: list[_Statement] = []
         others: list[_Statement] = []
         try:
@@ -196,7 +197,7 @@ class StagingTables:
         ]
 
     async def _index(self, left: deque[_Statement], total: int) -> None:
-        session = await asyncpg.connect(self._dsn, timeout=10)
+        session = await open_session(self._dsn, INDEX_SECONDS)
         try:
             await session.execute(f"SET maintenance_work_mem = '{_INDEX_MEMORY}'")
             await session.execute(

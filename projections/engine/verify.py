@@ -25,6 +25,7 @@ from projections.engine.history_source import HistorySource, check_not_truncated
 from projections.engine.parallel_load import CHUNK, LONG, ReportProgress, no_progress
 from projections.engine.projection import Projection
 from projections.engine.schemas import Location
+from projections.engine.sessions import INDEX_SECONDS, open_session
 from projections.engine.staging_tables import StagingTables
 from projections.engine.status import ProjectionStatus, projection_statuses
 from projections.engine.table import Row, Table
@@ -94,7 +95,7 @@ async def verify(
     scratch = f"rm_verify_{os.getpid()}_{time.monotonic_ns()}"
     sessions: list[asyncpg.Connection[Any]] = []
     try:
-        sessions += [await asyncpg.connect(dsn, timeout=10), await asyncpg.connect(dsn, timeout=10)]
+        sessions += [await open_session(dsn, INDEX_SECONDS), await open_session(dsn, INDEX_SECONDS)]
         verification = _Verification(nats_url, dsn, codec, connection, sessions, scratch, progress)
         verification.archive, verification.prefer_archive = archive, prefer_archive
         options = {"chunk": chunk, "long": long}
@@ -123,7 +124,7 @@ async def verify(
         for session in sessions:
             session.terminate()
         await connection.close()
-        last: asyncpg.Connection[Any] = await asyncpg.connect(dsn, timeout=10)
+        last = await open_session(dsn, INDEX_SECONDS)
         await last.execute(f"DROP SCHEMA IF EXISTS {scratch} CASCADE")
         last.terminate()
 

@@ -12,6 +12,7 @@ import msgspec
 
 from projections.engine.errors import UNAVAILABLE
 from projections.engine.positions import CHANNEL, TABLE
+from projections.engine.sessions import COMMAND_SECONDS, open_session
 
 Pool = asyncpg.pool.Pool
 
@@ -92,7 +93,7 @@ class _Waiter:
 @asynccontextmanager
 async def _connection(database: str | Pool[Any]) -> AsyncIterator[Any]:
     if isinstance(database, str):
-        opened = await asyncpg.connect(database, timeout=10)
+        opened = await open_session(database, COMMAND_SECONDS)
         try:
             yield opened
         finally:

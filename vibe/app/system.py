@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 
 from gateways.embedded import Addresses, servers
+from projections.engine.sessions import COMMAND_SECONDS, open_pool
 from streams import topology
 from streams.connection import Connection, connect
 from streams.processing.lost_data import refuse_lost_data
@@ -89,7 +90,7 @@ async def running_system(
         connection = await connect(addresses.nats_url, "vibe up")
         await refuse_lost_data(connection)
         await topology.apply(connection, settings.replicas)
-        database = await asyncpg.create_pool(addresses.postgres_dsn, min_size=0, max_size=2, timeout=10)
+        database = await open_pool(addresses.postgres_dsn, COMMAND_SECONDS, max_size=2)
         supervisor = Supervisor(
             {
                 "VIBE_NATS_URL": addresses.nats_url,

@@ -16,6 +16,7 @@ from handlers.live.event_codec import codec
 from handlers.services.trace import Tracer
 from handlers.services.trace_verification import verify_trace
 from projections.engine.runner import Engine
+from projections.engine.sessions import LOAD_SECONDS, open_pool
 from projections.models import PROJECTIONS
 from projections.queries.trace_index import PostgresTraceIndex
 from streams.connection import Connection, connect
@@ -64,7 +65,7 @@ async def drill(
             connection = await connect(at.nats_url, "vibe backup drill")
             try:
                 streams = await restore_streams(sets, manifest, connection, at.nats_url, 1, progress)
-                async with asyncpg.create_pool(at.postgres_dsn, min_size=0, max_size=4) as pool:
+                async with await open_pool(at.postgres_dsn, LOAD_SECONDS, max_size=4) as pool:
                     await prepare(pool)
                     rows = await restore_tables(sets, manifest, at.postgres_dsn)
                     progress("rebuilding the read models")

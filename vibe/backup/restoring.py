@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import NamedTuple
 
-import asyncpg
-
+from projections.engine.sessions import LOAD_SECONDS, open_session
 from streams import topology
 from streams.connection import Connection
 from streams.errors import DataLossError
@@ -71,7 +70,7 @@ async def restore_tables(sets: BackupSets, manifest: Manifest, dsn: str) -> dict
     """Put the rows of the tables back; the tables must exist. Returns the number of rows by table."""
     async with sets.opened(manifest.name, TABLES) as chunks:
         rows = tables.decode(b"".join(chunks))
-    session = await asyncpg.connect(dsn, timeout=10)
+    session = await open_session(dsn, LOAD_SECONDS)
     try:
         return await tables.load(session, rows)
     finally:

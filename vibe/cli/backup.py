@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any
 
-import asyncpg
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 from rich.console import Console
 
+from projections.engine.sessions import COMMAND_SECONDS, open_pool
 from streams.connection import connect
 from vibe.app.settings import Settings
 from vibe.backup.drill import Drill, drill
@@ -168,7 +168,7 @@ async def run_restore(settings: Settings, name: str | None, json: bool) -> int:
             streams = await restore_streams(sets, manifest, connection, at.nats_url, settings.replicas, progress)
         finally:
             await connection.close()
-        async with asyncpg.create_pool(at.postgres_dsn, min_size=0, max_size=2) as pool:
+        async with await open_pool(at.postgres_dsn, COMMAND_SECONDS, max_size=2) as pool:
             await prepare(pool)
         rows = await restore_tables(sets, manifest, at.postgres_dsn)
     ok = all(stream.equal for stream in streams)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from gateways.embedded import Addresses, servers
+from projections.engine.sessions import COMMAND_SECONDS, open_session
 from streams import topology
 from streams.connection import Connection, connect
 from streams.topology import CONFIG
@@ -69,7 +70,7 @@ async def open_connections(
                 if await topology.info(connection, CONFIG.name) is None:
                     raise NoEventLogError(settings.nats_url or str(settings.data_dir))
                 await topology.verify(connection)
-            database = await asyncpg.connect(at.postgres_dsn, timeout=10)
+            database = await open_session(at.postgres_dsn, COMMAND_SECONDS)
             try:
                 yield Connections(connection, database, at)
             finally:

@@ -11,9 +11,10 @@ import asyncpg
 from rich.console import Console
 
 from gateways.embedded import ServerError, running_servers
+from projections.engine.sessions import open_pool
 from streams.connection import Connection, connect
 from vibe.app.dependencies import answer_of, ask_postgres
-from vibe.app.doctor import Check, Examined, examine
+from vibe.app.doctor import CHECK_SECONDS, Check, Examined, examine
 from vibe.app.folder_lock import in_use
 from vibe.app.settings import Settings
 from vibe.cli.command import Json, run_command
@@ -98,7 +99,7 @@ async def _pool(stack: AsyncExitStack, dsn: str, away: dict[str, str]) -> asyncp
     if (why := await answer_of(partial(ask_postgres, dsn))) is not None:
         away["postgres"] = why
         return None
-    pool = await asyncpg.create_pool(dsn, min_size=0, max_size=4, timeout=_CONNECT_SECONDS)
+    pool = await open_pool(dsn, CHECK_SECONDS, max_size=4, connect_seconds=_CONNECT_SECONDS)
     stack.callback(pool.terminate)
     return pool
 

@@ -14,6 +14,7 @@ import asyncpg
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from projections.engine.sessions import INDEX_SECONDS
 from projections.engine.table import Table, View, timestamp
 from projections.models.copy_attempt import COPY_ATTEMPT
 from projections.models.ledger_entry import EXECUTABLE_FILL, LEDGER_ENTRY
@@ -78,13 +79,17 @@ async def export_rows(
             )
         position = await _position(database, projection)
         conditions, values = _conditions(time_column, since, until)
-        total = await database.fetchval(f"SELECT count(*) FROM {table.name} {conditions}", *values)
+        total = await database.fetchval(
+            f"SELECT count(*) FROM {table.name} {conditions}", *values, timeout=INDEX_SECONDS
+        )
         order = f"ORDER BY sequence, index, {', '.join(table.key)}"
         progress(0, total)
         if form == "csv":
             query = f"SELECT {', '.join(_csv_columns(table))} FROM {table.name} {conditions} {order}"
             written = _Counting(file, lambda rows: progress(min(rows, total), total))
-            answer = await database.copy_from_query(query, *values, output=written, format="csv", header=True)
+            answer = await database.copy_from_query(
+                query, *values, output=written, format="csv", header=True, timeout=INDEX_SECONDS
+            )
             rows, size = int(answer.split()[-1]), written.bytes
         else:
             query = f"SELECT {', '.join(_parquet_columns(table))} FROM {table.name} {conditions} {order}"
@@ -159,8 +164,8 @@ async def _parquet(
     schema = pa.schema(fields, metadata={"vibe.table": table.name, "vibe.position": str(position)})
     rows = 0
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        cursor = await database.cursor(query, *values)
-        while fetched := await cursor.fetch(batch_rows):
+        cursor = await database.cursor(query, *values, timeout=INDEX_SECONDS)
+        while fetched := await cursor.fetch(batch_rows, timeout=INDEX_SECONDS):
             columns = [_column(field.type, [row[place] for row in fetched]) for place, field in enumerate(fields)]
             writer.write_batch(pa.record_batch(columns, schema=schema))
             rows += len(fetched)

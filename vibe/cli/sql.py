@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import unquote, urlsplit
 
-import asyncpg
 from cyclopts import Parameter
 from rich.console import Console
 
 from projections.engine.schemas import live_schema
+from projections.engine.sessions import COMMAND_SECONDS, open_session
 from vibe.app.settings import Settings
 from vibe.cli.command import run_command
 from vibe.cli.connections import open_servers
@@ -89,7 +89,7 @@ async def _run_psql(psql: str, dsn: str, arguments: list[str]) -> int:
 
 
 async def _live_schema(dsn: str) -> str:
-    database = await asyncpg.connect(dsn, timeout=10)
+    database = await open_session(dsn, COMMAND_SECONDS)
     try:
         return await live_schema(database)
     finally:

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import asyncpg
 from aiohttp import web
 
+from projections.engine.sessions import COMMAND_SECONDS, open_pool
 from vibe.app.web_process import LOOPBACK, address_of, link_of, listening
 from vibe.web.identity import Pool, new_link
 from vibe.web.pages import FOLDER
@@ -58,7 +58,7 @@ async def served(site: Site, pages: Path = FOLDER) -> AsyncIterator[Served]:
 
 async def fresh_link(dsn: str) -> str | None:
     """A new one-time link of the server that ran last on this Postgres; None when there was none."""
-    pool = await asyncpg.create_pool(dsn, min_size=1, max_size=1, timeout=10)
+    pool = await open_pool(dsn, COMMAND_SECONDS, max_size=1)
     try:
         await prepare(pool)
         address = await pool.fetchval(f"SELECT address FROM {SCHEMA}.server")

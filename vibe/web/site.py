@@ -13,6 +13,7 @@ import asyncpg
 
 from handlers.live.configuration import LiveConfiguration
 from handlers.live.event_codec import codec
+from projections.engine.sessions import open_pool
 from streams.connection import Connection, connect
 from vibe.app.clock import Clock
 from vibe.app.settings import Settings
@@ -62,9 +63,7 @@ async def open_site(settings: Settings, nats_url: str, dsn: str, clock: Clock) -
     connection = await connect(nats_url, "vibe web")
     configuration = LiveConfiguration(connection, codec())
     try:
-        pool = await asyncpg.create_pool(
-            dsn, min_size=1, max_size=_POOL, timeout=10, command_timeout=_QUERY_SECONDS, server_settings={"jit": "off"}
-        )
+        pool = await open_pool(dsn, _QUERY_SECONDS, min_size=1, max_size=_POOL, server_settings={"jit": "off"})
         try:
             await store.prepare(pool)
             await configuration.start()
