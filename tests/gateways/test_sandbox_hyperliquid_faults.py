@@ -30,6 +30,7 @@ NONE = {
     "exchange_5xx": 0,
     "exchange_delay_ms": 0,
     "exchange_errors": [],
+    "funding_every_s": 3600.0,
 }
 
 

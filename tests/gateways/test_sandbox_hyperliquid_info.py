@@ -217,7 +217,6 @@ def test_pages_hold_2000_fills() -> None:
         '{"type":"clearinghouseState"}',
         '{"type":"clearinghouseState","user":"0x12"}',
         '{"type":"userFillsByTime","user":"0x0000000000000000000000000000000000000000"}',
-        '{"type":"userFills","user":"0x0000000000000000000000000000000000000000","aggregateByTime":true}',
     ],
 )
 async def test_a_bad_body_is_422_plain_text(body: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from gateways.sandbox.hyperliquid.coins import Coin
 from gateways.sandbox.hyperliquid.margin import leverage_of, margin_of
 from gateways.sandbox.hyperliquid.market import Market
+from gateways.sandbox.hyperliquid.market_data import ZERO_HASH, text
 from gateways.sandbox.hyperliquid.matching import MatchingEngine, check_payload
 from gateways.sandbox.hyperliquid.orders import Order, TradingAccount
 from gateways.sandbox.hyperliquid.refusals import NEVER_PLACED, InvalidPayload, Refused
@@ -66,7 +67,11 @@ class Exchange:
         `leader` is the account that trades for this one, a vault or a sub-account, by naming it in its actions.
         """
         self._market.open_account(account, deposit)
-        trading = self._market.trading.setdefault(account, TradingAccount())
+        if account not in self._market.trading:
+            deposited = {"type": "deposit", "usdc": text(deposit)}
+            first = {"time": self._now_ms(), "hash": ZERO_HASH, "delta": deposited}
+            self._market.trading[account] = TradingAccount(ledger=[first])
+        trading = self._market.trading[account]
         trading.leader = leader or trading.leader
         for agent, name in (agents or {}).items():
             trading.agents[agent] = name

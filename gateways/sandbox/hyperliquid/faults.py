@@ -5,8 +5,8 @@ and feeds send nothing), `http_429` (for so many `/info` calls), `inject_frames`
 subscription), `delay_ms` (before every `/info` answer) and `duplicate` (every frame of a feed twice). Of `/exchange`:
 `exchange_lost_answers` (so many actions are carried out and not answered), `exchange_5xx` (so many are answered 502 and
 not carried out), `exchange_delay_ms` (before an action is carried out), `exchange_errors` (the next
-orders are refused, one for each entry: a name of `refusals.TEXTS`, or any text with a space in it). What is not named
-stays as it is.
+orders are refused, one for each entry: a name of `refusals.TEXTS`, or any text with a space in it). Of funding:
+`funding_every_s` (how long an interval of funding is, an hour on the venue). What is not named stays as it is.
 """
 
 import time
@@ -14,6 +14,8 @@ import time
 import msgspec
 
 from gateways.sandbox.hyperliquid.refusals import TEXTS
+
+_SHORTEST_S = 0.1
 
 
 class FaultOrder(msgspec.Struct, forbid_unknown_fields=True):
@@ -30,8 +32,11 @@ class FaultOrder(msgspec.Struct, forbid_unknown_fields=True):
     exchange_5xx: int | None = None
     exchange_delay_ms: int | None = None
     exchange_errors: list[str] | None = None
+    funding_every_s: float | None = None
 
     def __post_init__(self) -> None:
+        if self.funding_every_s is not None and self.funding_every_s < _SHORTEST_S:
+            raise ValueError(f"funding_every_s: expected {_SHORTEST_S} or more, got {self.funding_every_s}")
         for error in self.exchange_errors or ():
             if error not in TEXTS and " " not in error:
                 raise ValueError(f"exchange_errors: {error!r} is unknown; use a text or one of {', '.join(TEXTS)}")
@@ -50,6 +55,7 @@ class Faults:
         self._lost_left = 0
         self._failures_left = 0
         self._errors_left: list[str] = []
+        self.funding_every_s = 3_600.0
 
     def order(self, wanted: FaultOrder) -> None:
         """Put in force what lasts; dropping and injecting happen once and are the server's to do."""
@@ -71,6 +77,8 @@ class Faults:
             self.exchange_delay_ms = wanted.exchange_delay_ms
         if wanted.exchange_errors is not None:
             self._errors_left = list(wanted.exchange_errors)
+        if wanted.funding_every_s is not None:
+            self.funding_every_s = wanted.funding_every_s
 
     @property
     def refusing_connections(self) -> bool:
@@ -116,4 +124,5 @@ class Faults:
             "exchange_5xx": self._failures_left,
             "exchange_delay_ms": self.exchange_delay_ms,
             "exchange_errors": list(self._errors_left),
+            "funding_every_s": self.funding_every_s,
         }

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from gateways.sandbox.hyperliquid.market_data import Book, Fill, Trade, text
+from gateways.sandbox.hyperliquid.market_data import Book, Fill, Funding, Trade, text
 from gateways.sandbox.hyperliquid.orders import Order
 from gateways.sandbox.hyperliquid.subscriptions import Topic
 
@@ -76,3 +76,14 @@ def order_updates(orders: Iterable[Order]) -> bytes:
 def user_event(event: Mapping[str, object]) -> bytes:
     """Fills, a funding, a liquidation or a cancel of one account; the channel `userEvents` arrives as `user`."""
     return frame("user", event)
+
+
+def user_fundings(user: str, fundings: Iterable[Funding], *, snapshot: bool) -> bytes:
+    """Fundings of one user: the flagged snapshot newest first, or a live push."""
+    flag: dict[str, object] = {"isSnapshot": True} if snapshot else {}
+    return frame("userFundings", flag | {"user": user, "fundings": [funding.wire() for funding in fundings]})
+
+
+def posted(number: int, kind: str, payload: object) -> bytes:
+    """The answer to one `post`; `kind` is `info`, `action` or `error`."""
+    return frame("post", {"id": number, "response": {"type": kind, "payload": payload}})

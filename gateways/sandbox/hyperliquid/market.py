@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from decimal import ROUND_DOWN, Decimal
 from typing import Final
 
+from gateways.sandbox.hyperliquid.candles import Candles
 from gateways.sandbox.hyperliquid.coins import Coin
 from gateways.sandbox.hyperliquid.market_data import Book, Fill, Liquidation, Trade
 from gateways.sandbox.hyperliquid.orders import TradingAccount
@@ -18,8 +19,8 @@ FILLS_KEPT: Final = 10_000
 # The most fills in one answer or snapshot.
 FILLS_PAGE: Final = 2_000
 
-_TAKER_FEE: Final = Decimal("0.00045")
-_MAKER_FEE: Final = Decimal("0.00015")
+TAKER_FEE: Final = Decimal("0.00045")
+MAKER_FEE: Final = Decimal("0.00015")
 _MICRO: Final = Decimal("0.000001")
 _ZERO: Final = Decimal(0)
 
@@ -58,6 +59,8 @@ class Market:
         self.recent_trades: dict[str, deque[Trade]] = {}
         self.accounts: dict[str, Account] = {}
         self.trading: dict[str, TradingAccount] = {}
+        self.candles: dict[str, Candles] = {}
+        self.funding_times: list[int] = []
         self._by_asset: dict[int, Coin] = {}
 
     def list_coins(self, coins: Iterable[Coin]) -> None:
@@ -65,6 +68,7 @@ class Market:
         for coin in coins:
             self.coins[coin.name] = coin
             self.recent_trades[coin.name] = deque(maxlen=REPLAY)
+            self.candles[coin.name] = Candles()
         self._by_asset = self._numbered()
 
     def open_account(self, address: str, deposit: Decimal = DEPOSIT) -> Account:
@@ -114,6 +118,7 @@ class Market:
         orders, by account.
         """
         self.recent_trades[trade.coin].append(trade)
+        self.candles[trade.coin].add(trade.time, trade.px, trade.sz)
         buyer, seller = trade.users
         return (
             (buyer, self._fill(buyer, "B", trade, buyer_oid, twap_id, cloids.get(buyer), liquidation)),
@@ -146,7 +151,7 @@ class Market:
             hash=trade.hash,
             oid=oid,
             crossed=crossed,
-            fee=(trade.px * trade.sz * (_TAKER_FEE if crossed else _MAKER_FEE)).quantize(_MICRO, ROUND_DOWN),
+            fee=(trade.px * trade.sz * (TAKER_FEE if crossed else MAKER_FEE)).quantize(_MICRO, ROUND_DOWN),
             tid=trade.tid,
             twap_id=twap_id if crossed else None,
             cloid=cloid,

@@ -119,6 +119,28 @@ class Fill:
 
 
 @dataclass(frozen=True)
+class Funding:
+    """What one position paid (`usdc` below zero) or received at `time` in ms. `size` is signed, in base units."""
+
+    time: int
+    coin: str
+    usdc: Decimal
+    size: Decimal
+    rate: Decimal
+
+    def wire(self) -> dict[str, object]:
+        """As the socket sends it; `/info` nests it."""
+        return {
+            "time": self.time,
+            "coin": self.coin,
+            "usdc": text(self.usdc),
+            "szi": text(self.size),
+            "fundingRate": text(self.rate),
+            "nSamples": None,
+        }
+
+
+@dataclass(frozen=True)
 class Level:
     """`n` orders that together rest `sz` at `px`."""
 

@@ -1,13 +1,16 @@
 """The orders of the accounts that trade on the sandbox, in the shapes in which the venue reports them."""
 
+from collections import deque
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from gateways.sandbox.hyperliquid.market_data import text
+from gateways.sandbox.hyperliquid.market_data import Funding, text
 
 _REMEMBERED = 2_000
 """Orders of an account that the venue still answers for."""
+
+_FUNDINGS = 10_000
 
 
 @dataclass
@@ -79,6 +82,10 @@ class TradingAccount:
     """Who trades for a vault or sub-account besides its own agents."""
     cancel_at: int | None = None
     """When all orders are to be cancelled, in ms."""
+    fundings: deque[Funding] = field(default_factory=lambda: deque(maxlen=_FUNDINGS))
+    """Oldest first."""
+    ledger: list[dict[str, Any]] = field(default_factory=list)
+    """Deposits, as `userNonFundingLedgerUpdates` lists them."""
     requests: int = 0
     exhausted_at: int = 0
     """When an action was last allowed beyond the budget of requests, in ms."""

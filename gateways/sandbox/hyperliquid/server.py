@@ -4,19 +4,24 @@ and `POST /sandbox/accounts` opens accounts that trade."""
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from aiohttp import web
 
 from gateways.sandbox.hyperliquid import exchange, frames, info
 from gateways.sandbox.hyperliquid.faults import FaultOrder, Faults
-from gateways.sandbox.hyperliquid.subscriptions import Unparsable, address, parse
+from gateways.sandbox.hyperliquid.subscriptions import Post, Unparsable, address, parse
 from gateways.sandbox.hyperliquid.venue import Source, Venue
 from gateways.sandbox.hyperliquid.websocket_hub import Connection, Limits, WebsocketHub
 
 _BAD_BODY: Final = "Failed to deserialize the JSON body into the target type"
+_OK: Final = 200
+_UNREADABLE: Final = 422
+_TOO_MANY: Final = 429
+_BROKEN: Final = 502
 # How long a closing server waits for clients to read what is queued.
 _GRACE_S: Final = 1.0
 # Bytes; injected frames may be large on purpose.
@@ -116,11 +121,26 @@ async def serve(
     return Sandbox(venue, source, runner, f"{host}:{bound}")
 
 
+@dataclass(frozen=True)
+class _Answer:
+    """What a request is answered with; a lost one was carried out and is not sent."""
+
+    status: int
+    body: object
+    lost: bool = False
+
+    def response(self) -> web.Response:
+        if self.status == _OK:
+            return _json(self.body)
+        return web.Response(status=self.status, text=str(self.body))
+
+
 class _Routes:
     def __init__(self, venue: Venue) -> None:
         self._venue = venue
         self._faults = venue.faults
         self._hub = venue.hub
+        self._posts: set[asyncio.Task[None]] = set()
 
     async def ws(self, request: web.Request) -> web.StreamResponse:
         if self._faults.refusing_connections:
@@ -149,7 +169,11 @@ class _Routes:
             quoted = raw if isinstance(raw, str) else raw.decode(errors="replace")
             connection.send(frames.error(f"Error parsing JSON into valid websocket request: {quoted}"))
             return
-        if request.subscription is None:
+        if request.post is not None:
+            task = asyncio.create_task(self._answer_post(connection, request.post))
+            self._posts.add(task)
+            task.add_done_callback(self._posts.discard)
+        elif request.subscription is None:
             connection.send(frames.PONG)
         elif request.method == "subscribe":
             self._venue.subscribe(connection, request.subscription)
@@ -157,50 +181,68 @@ class _Routes:
             self._venue.unsubscribe(connection, request.subscription)
 
     async def info(self, request: web.Request) -> web.Response:
-        body = await request.read()
+        answer = await self._info(request.remote or "", _decoded(await request.read()))
+        return answer.response()
+
+    async def exchange(self, request: web.Request) -> web.Response:
+        answer = await self._act(request.remote or "", _decoded(await request.read()))
+        if answer.lost and request.transport is not None:
+            request.transport.abort()
+        return answer.response()
+
+    async def _answer_post(self, connection: Connection, post: Post) -> None:
+        """The same answers over the socket; a lost one ends the connection, as no answer could follow it."""
+        if post.kind == "info":
+            answer = await self._info(connection.client, post.payload)
+        else:
+            answer = await self._act(connection.client, post.payload)
+        if answer.lost:
+            connection.abort()
+        elif answer.status != _OK:
+            connection.send(frames.posted(post.id, "error", f"{answer.status} {answer.body}"))
+        elif post.kind == "info":
+            payload = {"type": post.payload["type"], "data": answer.body}
+            connection.send(frames.posted(post.id, "info", payload))
+        else:
+            connection.send(frames.posted(post.id, "action", answer.body))
+
+    async def _info(self, client: str, asked: Any) -> _Answer:
         if self._faults.delay_ms:
             await asyncio.sleep(self._faults.delay_ms / 1_000)
-        try:
-            asked = msgspec.json.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return web.Response(status=422, text=_BAD_BODY)
-        spent, usage = self._hub.client(request.remote or "").weight, self._hub.usage
+        if asked is None:
+            return _Answer(_UNREADABLE, _BAD_BODY)
+        spent, usage = self._hub.client(client).weight, self._hub.usage
         weight = info.weight(asked)
         if self._faults.take_429() or not spent.take(weight):
             usage.requests_refused += 1
-            return web.Response(status=429, text="Too Many Requests")
+            return _Answer(_TOO_MANY, "Too Many Requests")
         try:
             answer = info.answer(self._venue.market, self._venue.now_ms(), asked)
         except Unparsable:
-            return web.Response(status=422, text=_BAD_BODY)
+            return _Answer(_UNREADABLE, _BAD_BODY)
         surcharge = info.surcharge(asked, answer)
         spent.add(surcharge)
         usage.weight += weight + surcharge
         usage.requests[asked["type"]] += 1
-        return _json(answer)
+        return _Answer(_OK, answer)
 
-    async def exchange(self, request: web.Request) -> web.Response:
-        body = await request.read()
+    async def _act(self, client: str, asked: Any) -> _Answer:
         if self._faults.exchange_delay_ms:
             await asyncio.sleep(self._faults.exchange_delay_ms / 1_000)
-        try:
-            asked = msgspec.json.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return web.Response(status=422, text=_BAD_BODY)
+        if asked is None:
+            return _Answer(_UNREADABLE, _BAD_BODY)
         weight = exchange.weight(asked)
-        if not self._hub.client(request.remote or "").weight.take(weight):
+        if not self._hub.client(client).weight.take(weight):
             self._hub.usage.requests_refused += 1
-            return web.Response(status=429, text="Too Many Requests")
+            return _Answer(_TOO_MANY, "Too Many Requests")
         self._hub.usage.weight += weight
         if self._faults.take_5xx():
-            return web.Response(status=502, text="Bad Gateway")
+            return _Answer(_BROKEN, "Bad Gateway")
         try:
             answer = self._venue.exchange.act(asked)
         except Unparsable:
-            return web.Response(status=422, text=_BAD_BODY)
-        if self._faults.take_lost_answer() and request.transport is not None:
-            request.transport.abort()
-        return _json(answer)
+            return _Answer(_UNREADABLE, _BAD_BODY)
+        return _Answer(_OK, answer, lost=self._faults.take_lost_answer())
 
     async def accounts(self, request: web.Request) -> web.Response:
         try:
@@ -222,6 +264,14 @@ class _Routes:
         if order.drop_connections:
             self._hub.abort_all()
         return _json(self._faults.state())
+
+
+def _decoded(body: bytes) -> Any:
+    """The JSON of a body; None, which no request is, when it is none."""
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def _json(answer: object) -> web.Response:

@@ -10,6 +10,8 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
+from gateways.sandbox.hyperliquid.candles import INTERVALS
+
 _ADDRESS: Final = re.compile(r"0x[0-9a-fA-F]{40}")
 
 
@@ -44,11 +46,21 @@ class Subscription:
 
 
 @dataclass(frozen=True)
-class Request:
-    """`ping`, or `subscribe` / `unsubscribe` with its feed."""
+class Post:
+    """One request over the socket; the answer carries its `id`."""
 
-    method: Literal["ping", "subscribe", "unsubscribe"]
+    id: int
+    kind: Literal["info", "action"]
+    payload: Any
+
+
+@dataclass(frozen=True)
+class Request:
+    """`ping`, `subscribe` or `unsubscribe` with its feed, or `post` with what `/info` or `/exchange` takes."""
+
+    method: Literal["ping", "subscribe", "unsubscribe", "post"]
     subscription: Subscription | None = None
+    post: Post | None = None
 
 
 def address(value: object) -> str:
@@ -69,12 +81,19 @@ def parse(raw: str | bytes) -> Request:
             return Request("ping")
         case {"method": "subscribe" | "unsubscribe" as method, "subscription": {"type": str(kind), **rest}}:
             return Request(method, _subscription(kind, rest))
-    raise Unparsable("expected a ping, subscribe or unsubscribe")
+        case {"method": "post", "id": int(number), "request": {"type": "info" | "action" as kind, "payload": payload}}:
+            return Request("post", post=Post(number, kind, payload))
+    raise Unparsable("expected a ping, subscribe, unsubscribe or post")
 
 
 def _subscription(kind: str, rest: dict[Any, Any]) -> Subscription:
     match kind, rest:
-        case (("trades" | "bbo"), {"coin": str(coin)}):
+        case "candle", {"coin": str(coin), "interval": str(interval)} if interval in INTERVALS:
+            return Subscription(Topic(kind, coin, detail=interval), {"type": kind, "coin": coin, "interval": interval})
+        case "activeAssetData", {"user": user, "coin": str(coin)}:
+            user = address(user)
+            return Subscription(Topic(kind, user, detail=coin), {"type": kind, "user": user, "coin": coin})
+        case (("trades" | "bbo" | "activeAssetCtx"), {"coin": str(coin)}):
             return Subscription(Topic(kind, coin), {"type": kind, "coin": coin})
         case "l2Book", {"coin": str(coin)}:
             return _book(coin, **book_options(rest))

@@ -5,11 +5,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
-from gateways.sandbox.hyperliquid import frames
+from gateways.sandbox.hyperliquid import account_info, frames, funding, market_info
 from gateways.sandbox.hyperliquid.exchange import Exchange
 from gateways.sandbox.hyperliquid.faults import Faults
 from gateways.sandbox.hyperliquid.market import Market
-from gateways.sandbox.hyperliquid.market_data import Book, Fill, Trade
+from gateways.sandbox.hyperliquid.market_data import Book, Fill, Funding, Trade
 from gateways.sandbox.hyperliquid.matching import MatchingEngine
 from gateways.sandbox.hyperliquid.orders import Order
 from gateways.sandbox.hyperliquid.subscriptions import Subscription, Topic
@@ -18,7 +18,9 @@ from gateways.sandbox.hyperliquid.websocket_hub import Connection, WebsocketHub
 _MIDS_EVERY_S: Final = 1.0
 _BOOK_EVERY_S: Final = 5.0
 _FAST_BOOK_EVERY_S: Final = 0.5
+_CONTEXT_EVERY_S: Final = 1.0
 _TICK_S: Final = 0.1
+_OF_COINS: Final = frozenset({"trades", "bbo", "l2Book", "candle", "activeAssetCtx", "activeAssetData"})
 
 
 class Source(Protocol):
@@ -48,6 +50,7 @@ class Venue:
         self.trades_wanted = asyncio.Event()
         self._source = source
         self._mids_sent: dict[str, bytes] = {}
+        self._funded_ms: int | None = None
         self.engine = MatchingEngine(self.market, self, self.now_ms)
         self.exchange = Exchange(
             self.market, self.engine, self.now_ms, lambda: clock() // 1_000_000, faults.take_exchange_error
@@ -64,6 +67,9 @@ class Venue:
         topic = Topic("trades", trades[0].coin)
         if self.hub.has_subscribers(topic):
             self.hub.publish(topic, frame or frames.trades(trades))
+        for topic in self.hub.topics("candle"):
+            if topic.name == trades[0].coin:
+                self._send_current(topic)
         by_user: defaultdict[str, list[Fill]] = defaultdict(list)
         for user, fill in fills:
             if fill.twap_id is None:  # TWAP slices have a feed of their own
@@ -119,7 +125,8 @@ class Venue:
     def subscribe(self, connection: Connection, wanted: Subscription) -> None:
         """Acknowledge and send what the feed starts with, or answer the venue's error."""
         topic = wanted.topic
-        if topic.channel in ("trades", "bbo", "l2Book") and topic.name not in self.market.coins:
+        coin = topic.detail if topic.channel == "activeAssetData" else topic.name
+        if topic.channel in _OF_COINS and coin not in self.market.coins:
             connection.hang_up()
             return
         refusal = self.hub.subscribe(connection, wanted)
@@ -152,19 +159,43 @@ class Venue:
             case "userFills":
                 account = self.market.accounts.get(topic.name)
                 return frames.user_fills(topic.name, account.newest_fills() if account else [], snapshot=True)
+            case "userFundings":
+                trading = self.market.trading.get(topic.name)
+                return frames.user_fundings(topic.name, reversed(trading.fundings) if trading else (), snapshot=True)
+            case "userNonFundingLedgerUpdates":
+                trading = self.market.trading.get(topic.name)
+                updates = trading.ledger[::-1] if trading else []
+                return frames.frame(
+                    topic.channel, {"isSnapshot": True, "user": topic.name, "nonFundingLedgerUpdates": updates}
+                )
+            case "candle" | "activeAssetCtx" | "activeAssetData":
+                return self._current(topic)
         return None
+
+    def _current(self, topic: Topic) -> bytes | None:
+        """A feed that shows how things are now, as of now."""
+        match topic.channel:
+            case "candle":
+                candle = self.market.candles[topic.name].newest(topic.detail)
+                return None if candle is None else frames.frame("candle", candle.wire(topic.name, topic.detail))
+            case "activeAssetCtx":
+                context = market_info.context(self.market, self.market.coins[topic.name], self.now_ms())
+                return frames.frame(topic.channel, {"coin": topic.name, "ctx": context})
+        data = account_info.active_asset_data(self.market, topic.name, self.market.coins[topic.detail])
+        return frames.frame(topic.channel, {key: value for key, value in data.items() if key != "markPx"})
 
     # What is sent regularly.
 
     async def publish_regularly(self) -> None:
         """Send mids and books at their intervals and abort idle connections, for ever."""
         loop = asyncio.get_running_loop()
-        every = {"mids": _MIDS_EVERY_S, "book": _BOOK_EVERY_S, "fast": _FAST_BOOK_EVERY_S}
+        every = {"mids": _MIDS_EVERY_S, "book": _BOOK_EVERY_S, "fast": _FAST_BOOK_EVERY_S, "now": _CONTEXT_EVERY_S}
         due = {what: loop.time() + period for what, period in every.items()}
         while True:
             await asyncio.sleep(_TICK_S)
             self.hub.abort_idle()
             self.exchange.tick()
+            self._settle_funding()
             for what, at in due.items():
                 if loop.time() >= at:
                     due[what] = loop.time() + every[what]
@@ -174,11 +205,38 @@ class Venue:
         if what == "mids":
             self._send_mids()
             return
+        if what == "now":
+            for channel in ("activeAssetCtx", "activeAssetData"):
+                for topic in self.hub.topics(channel):
+                    self._send_current(topic)
+            return
         for topic in self.hub.topics("l2Book"):
             plain = topic == Topic("l2Book", topic.name)
             book = self.market.books.get(topic.name)
             if topic.fast == (what == "fast") and book is not None and not (plain and self._source.quotes_itself):
                 self.hub.publish(topic, frames.l2_book(topic, book, self.now_ms()))
+
+    def _send_current(self, topic: Topic) -> None:
+        frame = self._current(topic)
+        if frame is not None:
+            self.hub.publish(topic, frame)
+
+    def _settle_funding(self) -> None:
+        """Book the funding of every interval that has ended since the last look, at most one at a time."""
+        every = round(self.faults.funding_every_s * 1_000)
+        ended = self.now_ms() // every * every
+        if self._funded_ms is None:
+            self._funded_ms = ended
+        if ended > self._funded_ms:
+            self._funded_ms = ended
+            funding.settle(self.market, ended, self._funded)
+
+    def _funded(self, account: str, paid: list[Funding]) -> None:
+        topic = Topic("userFundings", account)
+        if self.hub.has_subscribers(topic):
+            self.hub.publish(topic, frames.user_fundings(account, paid, snapshot=False))
+        for one in paid:
+            self.user_event(account, {"funding": one.wire()})
 
     def _send_mids(self) -> None:
         for topic in self.hub.topics("allMids"):
