@@ -102,6 +102,13 @@ async def test_the_ledger_of_a_live_subscriber_is_the_venues(tmp_path: Path) -> 
         )
         # The notional of a fill is rounded down to a micro.
         assert abs(cash - (10_000_000_000 - paid * 1_000_000)) <= len(account.fills)
+        listed = (await vibe(data, "orders", "list", "--limit", "1000", "--json")).json["orders"]
+        sent = [one for one in listed if one["filled_micros"]]
+        assert {one["cloid"] for one in sent} <= set(named)
+        shown = await vibe(data, "orders", "show", sent[0]["order_id"], "--json")
+        kinds = [event["type"] for event in shown.json["events"]]
+        assert kinds[:2] == ["order.submitted", "order.signed"]
+        assert {"order.sent", "order.resulted", "order.filled", "execution.completed"} <= set(kinds)
         verified = await vibe(data, "verify", "--json")
         assert verified.code == 0, verified.out[-2000:]
         for path in [*data.rglob("*.blk"), *(data / "logs").glob("*")]:

@@ -179,6 +179,7 @@ def _print(console: Console, head: Text, facts: Text) -> None:
 
 
 def facts_text(facts: Any) -> str:
+    """What an event states, in one line; empty for an event of another kind."""
     match facts:
         case RawReceived():
             return f"{facts.raw_id}"
