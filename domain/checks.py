@@ -298,6 +298,13 @@ _WANTED = Check("filters", "wanted", "wanted", True)
 _NOT_TRIPPED = Check("breaker", None, None, True)
 
 
+def _account(checks: Checklist, sized: Sized) -> None:
+    """A live position that the venue account does not hold is not added to."""
+    if sized.case.request.mode is Mode.LIVE:
+        held, found = sized.case.portfolio.differing.get(sized.case.asset, (0, 0))
+        checks.require(held == found, Reason.POSITION_DIFFERS, "account_position_micros", found, held)
+
+
 def _depth(checks: Checklist, sized: Sized) -> None:
     available = sized.band.book.depth_micros
     wanted = sized.worth_micros * sized.case.policy.depth_ratio_micros // MICRO
@@ -367,6 +374,7 @@ OPENING_CHECKS: tuple[Common | OpeningCheck, ...] = (
     Common(_position_known),
     Common(_before_close),
     _breakers,
+    _account,
     Common(_spread),
     _depth,
     _exposure_total,

@@ -48,7 +48,7 @@ from domain.sizing import (
 )
 from domain.valuation import Exposure
 
-RULES = 6
+RULES = 7
 """The version of the rules below. Raised whenever the same case would be decided, sized or checked otherwise."""
 _CAPS = frozenset(
     {

@@ -4,6 +4,7 @@
 
 from domain import exits
 from domain.events import (
+    AccountReported,
     CopyDecided,
     Decision,
     Event,
@@ -17,6 +18,7 @@ from domain.events import (
     OrderResulted,
     OrderSubmitted,
     PositionChanged,
+    PositionCompared,
 )
 from domain.guardrails import Policy
 from domain.ids import cloid, fill_id, related
@@ -142,6 +144,32 @@ def book(portfolio: Portfolio, result: OrderResulted) -> tuple[Event, ...]:
         now=result.resulted_at,
     )
     return (*events, owed) if owed is not None else tuple(events)
+
+
+def compare(portfolio: Portfolio, report: AccountReported) -> tuple[PositionCompared, ...]:
+    """What has changed between the log's live positions and those of the venue account. An asset with an order whose
+    result is not booked yet is compared another time."""
+    venue = report.venue.value
+    held = {asset[1]: holding for asset, holding in portfolio.holdings.items() if asset[0] == venue}
+    differing = {asset[1]: both for asset, both in portfolio.differing.items() if asset[0] == venue}
+    changed = []
+    for asset in sorted(held.keys() | report.positions.keys() | differing.keys()):
+        holding = held.get(asset)
+        if holding is not None and holding.orders:
+            continue
+        here, there = holding.position.share_micros if holding is not None else 0, report.positions.get(asset, 0)
+        if (here, there) != differing.get(asset, (here, here)):
+            changed.append(
+                PositionCompared(
+                    subscriber_id=report.subscriber_id,
+                    venue=report.venue,
+                    asset=asset,
+                    held_micros=here,
+                    found_micros=there,
+                    compared_at=report.reported_at,
+                )
+            )
+    return tuple(changed)
 
 
 def correct(confirmed: OrderConfirmed) -> FillCorrected | None:

@@ -28,6 +28,7 @@ from domain.events import (
     ExitOwed,
     FillCorrected,
     OrderFilled,
+    PositionCompared,
     PositionSettled,
 )
 from domain.holding import Holding, Part, Pending
@@ -62,6 +63,8 @@ class Portfolio(Struct, dict=True):
     residuals: dict[tuple[str, Asset], Residual] = {}
     exits: dict[tuple[str, Asset], ExitOwed] = {}
     breakers: Breakers = breakers.initial
+    differing: dict[Asset, tuple[int, int]] = {}
+    """Live positions that the venue account does not hold: signed shares here and there."""
 
     @cached_property
     def valuation(self) -> Valuation:
@@ -81,6 +84,7 @@ def copy(portfolio: Portfolio) -> Portfolio:
         holdings={asset: holding.copy() for asset, holding in portfolio.holdings.items()},
         residuals=dict(portfolio.residuals),
         exits=dict(portfolio.exits),
+        differing=dict(portfolio.differing),
     )
 
 
@@ -91,6 +95,11 @@ def evolve(portfolio: Portfolio, event: Event) -> None:
             _decided(portfolio, event)
         case OrderFilled():
             _filled(portfolio, event)
+        case PositionCompared():
+            asset = (event.venue.value, event.asset)
+            portfolio.differing.pop(asset, None)
+            if event.held_micros != event.found_micros:
+                portfolio.differing[asset] = event.held_micros, event.found_micros
         case FillCorrected():
             _corrected(portfolio, event)
         case ExecutionCompleted():

@@ -1,5 +1,6 @@
 """The port to a venue that takes live orders: what is signed, what one request came back with, and what it means."""
 
+from collections.abc import Collection
 from enum import StrEnum
 from types import TracebackType
 from typing import NamedTuple, Protocol
@@ -96,6 +97,10 @@ class LiveOrders(Protocol):
 
     async def status(self, order: OrderSubmitted) -> tuple[Answered, Found | None]:
         """Ask what became of an order; None when the answer cannot be read."""
+
+    async def positions(self, account: LiveAccount, assets: Collection[str]) -> dict[str, int] | None:
+        """What an account holds now, signed shares by asset, in the parts of the venue that these assets belong to;
+        None when it cannot be read."""
 
     async def fills(self, account: LiveAccount, since: int) -> dict[int, tuple[VenueFill, ...]] | None:
         """The venue's own fills of an account since a time (ns), by its order ids; None while they cannot be read."""

@@ -19,6 +19,7 @@ import structlog
 from msgspec import Struct
 
 from domain.events import (
+    AccountReported,
     LiveAccount,
     Mode,
     OrderConfirmed,
@@ -30,6 +31,7 @@ from domain.events import (
     Venue,
     VenueFill,
 )
+from domain.ids import derived
 from domain.micros import MICRO, nearest
 from domain.reason_codes import Reason
 from gateways.keys.sources import AgentKeys
@@ -53,6 +55,7 @@ _WAITS = (0.1, 0.3, 1.0, 3.0, 10.0)
 """Seconds between questions about an order, the last one from then on."""
 _LARGEST_RECORD = 20
 """Requests about an order that are recorded: the first ones, and the last."""
+_REPORT_SECONDS = 60.0
 _CONFIRM_SECONDS = 2.0
 """How long the venue's own fills are waited for between two readings of an account."""
 _WORDS = {
@@ -82,12 +85,25 @@ class Provisional(Struct):
     sequence: int
 
 
+class Account(Struct):
+    """A venue account that orders were signed for: whose it is, what it traded, when it was last reported (ns), and the
+    sequence in REQUESTS of the first order that was signed for it (0 while that is not stored)."""
+
+    subscriber_id: str
+    venue: Venue
+    account: LiveAccount
+    assets: set[str]
+    reported_at: int = 0
+    sequence: int = 0
+
+
 class Orders(Struct):
-    """A lane's orders by id, and the highest nonce that each agent's address has used."""
+    """A lane's orders by id, the highest nonce that each agent's address has used, and the accounts by address."""
 
     open: dict[str, Signed] = {}
     unconfirmed: dict[str, Provisional] = {}
     nonces: dict[str, int] = {}
+    accounts: dict[str, Account] = {}
 
 
 class _Known(NamedTuple):
@@ -109,13 +125,14 @@ class Execute(Stage[Orders]):
     input_patterns = ("executions.{}.>",)
     state_patterns = ("orders.{}.>",)
     input_types = frozenset({"order.submitted"})
-    schema = 1
+    schema = 2
 
     def __init__(self, venues: Mapping[Venue, LiveOrders], keys: AgentKeys, clock: Callable[[], int]) -> None:
         self._venues = venues
         self._keys = keys
         self._clock = clock
         self._turns: dict[str, asyncio.Lock] = {}
+        self._reported: set[str] = set()
         self._readings: dict[str, asyncio.Task[dict[int, tuple[VenueFill, ...]] | None]] = {}
 
     def initial(self, lane: Lane) -> Orders:
@@ -166,6 +183,11 @@ class Execute(Stage[Orders]):
             case OrderSigned():
                 state.open[event.order.order_id] = Signed(event, sequence)
                 state.nonces[event.agent_address] = max(event.nonce, state.nonces.get(event.agent_address, 0))
+                _note_account(state, event.order, sequence)
+            case AccountReported():
+                known = state.accounts.get(event.account.trading_address)
+                if known is not None:
+                    known.reported_at = event.reported_at
             case OrderResulted():
                 state.open.pop(event.order.order_id, None)
                 if event.provisional:
@@ -192,7 +214,36 @@ class Execute(Stage[Orders]):
         for order_id, result in state.unconfirmed.items():
             if result.sequence:
                 found[f"{order_id} confirmed"] = partial(self._confirm, result)
+        for trading_address, account in state.accounts.items():
+            if account.sequence:
+                found[f"{trading_address} {account.reported_at}"] = partial(self._report, account)
         return found
+
+    # --- comparing with the account --------------------------------------------------------------------------
+
+    async def _report(self, account: Account) -> list[Output]:
+        """What the account holds, at the start and then every minute, at a moment when none of its orders is under way:
+        only then do the positions here and there mean the same."""
+        key = account.account.trading_address
+        if key in self._reported:
+            await asyncio.sleep(_REPORT_SECONDS)
+        while True:
+            async with self._turns.setdefault(key, asyncio.Lock()):
+                positions = await self._venues[account.venue].positions(account.account, account.assets)
+            if positions is not None:
+                break
+            await asyncio.sleep(_REPORT_SECONDS)
+        self._reported.add(key)
+        now = self._clock()
+        reported = AccountReported(
+            subscriber_id=account.subscriber_id,
+            venue=account.venue,
+            account=account.account,
+            positions=dict(sorted(positions.items())),
+            reported_at=now,
+        )
+        subject, cause = subjects.orders(account.subscriber_id), address(REQUESTS.name, account.sequence)
+        return [Output(subject, reported, derived("rep", key, now), account.subscriber_id, cause, begins=True)]
 
     # --- carrying an order out -------------------------------------------------------------------------------
 
@@ -330,6 +381,18 @@ class _Record:
             )
         )
         self._number += 1
+
+
+def _note_account(state: Orders, order: OrderSubmitted, sequence: int) -> None:
+    """The account of an order is compared with the log from now on."""
+    assert order.account is not None
+    key = order.account.trading_address
+    known = state.accounts.get(key)
+    if known is None or known.subscriber_id != order.subscriber_id:
+        known = state.accounts[key] = Account(order.subscriber_id, order.venue, order.account, set())
+    known.account = order.account
+    known.assets.add(order.asset)
+    known.sequence = known.sequence or sequence
 
 
 def _is_live(data: Any) -> bool:

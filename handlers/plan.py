@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
+import structlog
 from msgspec import Struct
 
 from domain import exits, live_orders
@@ -18,6 +19,7 @@ from domain import portfolio as portfolios
 from domain.decision import Assessments
 from domain.decision_inputs import DecisionInputs, decision_inputs_of, disabled_of
 from domain.events import (
+    AccountReported,
     BreakerReset,
     BreakerTripped,
     CashDeposited,
@@ -38,6 +40,7 @@ from domain.events import (
     OrderSubmitted,
     PortfolioScope,
     PositionChanged,
+    PositionCompared,
     PositionSettled,
 )
 from domain.guardrails import Policy
@@ -56,12 +59,16 @@ from streams.processing.stage import Output, Stage
 from streams.subjects import Lane
 from streams.topology import CONFIG, EXECUTIONS, GROUPS, REQUESTS
 
+log = structlog.get_logger()
+
 _MILLISECOND = 1_000_000
 QUEUE_MARGIN_NS = 250 * _MILLISECOND
 """How long after its latest due time a request of EXEC_GLOBAL waits for others that were detected before it."""
 _PORTFOLIOS_PER_TICK = 200
 """Portfolios re-evaluated in one tick, so that decisions never wait long for them."""
 
+
+_OF_ORDERS = ("order.resulted", "order.confirmed", "account.reported")
 
 _PARTS = 16
 """Parts of a partition in snapshots: of 200,000 subscribers each has some 200, which are encoded in a millisecond."""
@@ -100,8 +107,8 @@ class Plan(Stage[PlanState]):
     writes = EXECUTIONS
     input_patterns = ("requests.{}.>", "orders.{}.>")
     state_patterns = ("executions.{}.>",)
-    input_types = frozenset({"group.requested", "execution.requested", "order.resulted", "order.confirmed"})
-    schema = 7
+    input_types = frozenset({"group.requested", "execution.requested", *_OF_ORDERS})
+    schema = 8
     saved_in_parts = True
 
     def __init__(self, configuration: LiveConfiguration, valuation: LiveMarkPrices) -> None:
@@ -147,8 +154,8 @@ class Plan(Stage[PlanState]):
     def handle(self, state: PlanState, event: Recorded, now: int) -> Iterator[Output]:
         if isinstance(event.data, GroupRequested):
             return  # the requests behind it in its commit name it as their head
-        if isinstance(event.data, OrderResulted | OrderConfirmed):
-            yield from booked(state.portfolios.of.get(event.data.order.subscriber_id), event.data)
+        if isinstance(event.data, OrderResulted | OrderConfirmed | AccountReported):
+            yield from booked(state.portfolios.of.get(subscriber_of(event.data)), event.data)
             return
         request = put_together(event.id, event.head, event.data)
         policy = self._policy_of(request)
@@ -311,15 +318,32 @@ def _part_of(subscriber_id: str) -> str:
     return subjects.part_of(subjects.executions(subscriber_id), _PARTS)
 
 
-def booked(portfolio: Portfolio | None, event: OrderResulted | OrderConfirmed) -> Iterator[Output]:
-    """What the result of a live order, or the venue's own account of its fills, changes of the portfolio."""
-    if isinstance(event, OrderResulted):
-        changes: tuple[Event | None, ...] = live_orders.book(portfolio or Portfolio(), event)
-    else:
-        changes = (live_orders.correct(event),)
-    for change in changes:
-        if change is not None:
-            yield _output(change, None, event.order.group_id)
+def subscriber_of(event: OrderResulted | OrderConfirmed | AccountReported) -> str:
+    """Whose portfolio an event of `execute` concerns."""
+    return event.subscriber_id if isinstance(event, AccountReported) else event.order.subscriber_id
+
+
+def booked(portfolio: Portfolio | None, event: OrderResulted | OrderConfirmed | AccountReported) -> Iterator[Output]:
+    """What the result of a live order, the venue's own fills, or the account's positions change of the portfolio."""
+    portfolio = portfolio or Portfolio()
+    match event:
+        case OrderResulted():
+            for change in live_orders.book(portfolio, event):
+                yield _output(change, None, event.order.group_id)
+        case OrderConfirmed():
+            corrected = live_orders.correct(event)
+            if corrected is not None:
+                yield _output(corrected, None, event.order.group_id)
+        case AccountReported():
+            for compared in live_orders.compare(portfolio, event):
+                log.warning(
+                    "position.compared",
+                    subscriber=compared.subscriber_id,
+                    asset=compared.asset,
+                    held=compared.held_micros,
+                    found=compared.found_micros,
+                )
+                yield _output(compared, None, event.subscriber_id)
 
 
 def queue(request: ExecutionRequested, policy: Policy, at: str, now: int) -> Output:
@@ -358,6 +382,8 @@ def id_of(event: Event) -> str:
             return f"{event.exit_id}.{event.ended_at}.ordered"  # it may be ordered several times
         case ExitEnded():
             return f"{event.exit_id}.ended"
+        case PositionCompared():
+            return derived("cmp", event.subscriber_id, event.venue.value, event.asset, event.compared_at)
         case PositionSettled():
             return event.settlement_id
         case EquityMarked():

@@ -40,6 +40,7 @@ from domain.events.executions import (
     OrderFilled,
     OrderSubmitted,
     PositionChanged,
+    PositionCompared,
     PositionSettled,
 )
 from domain.events.groups import (
@@ -57,7 +58,15 @@ from domain.events.groups import (
     QuoteWanted,
     SignalGrouped,
 )
-from domain.events.orders import OrderConfirmed, OrderEnd, OrderResulted, OrderSent, OrderSigned, VenueFill
+from domain.events.orders import (
+    AccountReported,
+    OrderConfirmed,
+    OrderEnd,
+    OrderResulted,
+    OrderSent,
+    OrderSigned,
+    VenueFill,
+)
 from domain.events.raw import RawReceived
 from domain.events.requests import (
     CopyRequested,
@@ -97,6 +106,7 @@ __all__ = [
     "CATALOGUE",
     "STORED_NAME",
     "AccountConfigured",
+    "AccountReported",
     "AccountSeeded",
     "Action",
     "BreakerLimit",
@@ -156,6 +166,7 @@ __all__ = [
     "PolicyMaterialized",
     "PortfolioScope",
     "PositionChanged",
+    "PositionCompared",
     "PositionSettled",
     "PositionState",
     "QuoteCaptured",

@@ -211,6 +211,19 @@ class PositionChanged(Event, frozen=True, kw_only=True):
     changed_at: int
 
 
+@stored("position.compared")
+class PositionCompared(Event, frozen=True, kw_only=True):
+    """A live position beside what the venue account holds: stored when they begin to differ, differ otherwise, or are
+    equal again. While they differ, nothing is opened in the asset."""
+
+    subscriber_id: str
+    venue: Venue
+    asset: str
+    held_micros: int
+    found_micros: int
+    compared_at: int
+
+
 @stored("position.settled")
 class PositionSettled(Event, frozen=True, kw_only=True):
     """A resolved market paid out what a subscription held of one asset; the position is gone."""

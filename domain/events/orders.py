@@ -7,9 +7,11 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from domain.events.accounts import LiveAccount
 from domain.events.catalogue import Event, stored
 from domain.events.executions import OrderSubmitted
 from domain.reason_codes import Reason
+from domain.venues import Venue
 
 
 class VenueFill(Struct, frozen=True):
@@ -95,3 +97,14 @@ class OrderConfirmed(Event, frozen=True, kw_only=True):
     notional_delta_micros: int
     fee_delta_micros: int
     confirmed_at: int
+
+
+@stored("account.reported")
+class AccountReported(Event, frozen=True, kw_only=True):
+    """What a venue account holds while none of its orders is under way: signed shares by asset, flat ones absent."""
+
+    subscriber_id: str
+    venue: Venue
+    account: LiveAccount
+    positions: dict[str, int]
+    reported_at: int

@@ -3,7 +3,7 @@
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from decimal import Decimal, InvalidOperation
 from types import TracebackType
 from typing import Any, Self
@@ -183,6 +183,21 @@ class OrderClient:
             return answer, _found(msgspec.json.decode(payload))
         except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, TypeError, AttributeError, ValueError):
             return answer, None
+
+    async def positions(self, account: LiveAccount, assets: Collection[str]) -> dict[str, int] | None:
+        found = dict[str, int]()
+        try:
+            for dex in sorted({"", *(asset.rpartition(":")[0] for asset in assets)}):
+                await self._limiter.spare()  # orders go first
+                body = {"type": "clearinghouseState", "user": account.trading_address, "dex": dex}
+                state = msgspec.json.decode(await self._info.call(body, attempts=1))
+                for row in state["assetPositions"]:
+                    found[row["position"]["coin"]] = micros(row["position"]["szi"])
+        except (VenueUnavailableError, WireError, msgspec.MsgspecError, UnicodeDecodeError):
+            return None
+        except (LookupError, TypeError, AttributeError, NotExactError):
+            return None
+        return {asset: share for asset, share in found.items() if share}
 
     async def fills(self, account: LiveAccount, since: int) -> dict[int, tuple[VenueFill, ...]] | None:
         body = {

@@ -9,6 +9,7 @@ from domain import exits, live_orders
 from domain import portfolio as portfolios
 from domain.decision import decide
 from domain.events import (
+    AccountReported,
     Action,
     CopyDecided,
     Decision,
@@ -28,7 +29,9 @@ from domain.events import (
     OrderResulted,
     OrderSubmitted,
     PositionChanged,
+    PositionCompared,
     TradeSide,
+    Venue,
     VenueFill,
 )
 from domain.guardrails import Policy
@@ -196,6 +199,50 @@ def test_an_account_that_holds_nothing_in_all_is_not_asked_to_reduce() -> None:
     assert copier.portfolio.holdings[ASSET].position.share_micros == 0
     _, order, _ = copier.decides(closing())
     assert sent(order).reduce_only is False
+
+
+def reported(copier: Copier, *, ms: int = 5000, **positions: str) -> list[PositionCompared]:
+    report = AccountReported(
+        subscriber_id="sam",
+        venue=Venue.HYPERLIQUID,
+        account=ACCOUNT,
+        positions={asset: micros(size) for asset, size in positions.items()},
+        reported_at=at(ms),
+    )
+    changes = live_orders.compare(copier.portfolio, report)
+    copier.fold(*changes)
+    return list(changes)
+
+
+def test_a_difference_to_the_account_stops_openings_until_it_is_gone() -> None:
+    copier = Copier(*HELD)
+    assert reported(copier, BTC="0.5") == []
+    (found,) = reported(copier, BTC="0.3")
+    assert (found.held_micros, found.found_micros) == (micros("0.5"), micros("0.3"))
+    assert reported(copier, BTC="0.3") == [], "it is stored once"
+    decision, _, _ = copier.decides(requested(before="1", after="2"))
+    assert (decision.decision, decision.reasons) == (Decision.SKIP, (Reason.POSITION_DIFFERS,))
+    (again,) = reported(copier, BTC="0.5")
+    assert again.held_micros == again.found_micros
+    decision, order, _ = copier.decides(requested(before="1", after="2"))
+    assert decision.decision is Decision.EXECUTE
+    assert reported(copier, BTC="0.9") == [], "an order is under way"
+    copier.results(sent(order), "0.5")
+
+
+def test_reductions_go_on_where_the_account_differs() -> None:
+    copier = Copier(*HELD)
+    reported(copier, BTC="0.3")
+    decision, _, _ = copier.decides(closing())
+    assert decision.decision is Decision.EXECUTE
+
+
+def test_a_position_that_only_the_account_has_is_a_difference() -> None:
+    copier = Copier()
+    (found,) = reported(copier, ETH="-2")
+    assert (found.asset, found.held_micros, found.found_micros) == ("ETH", 0, micros("-2"))
+    (gone,) = reported(copier)
+    assert (gone.held_micros, gone.found_micros) == (0, 0)
 
 
 def test_the_venues_fills_correct_what_was_booked() -> None:

@@ -19,6 +19,7 @@ import pytest
 from msgspec import structs
 
 from domain.events import (
+    AccountReported,
     LiveAccount,
     Mode,
     OrderConfirmed,
@@ -242,6 +243,17 @@ async def test_an_order_that_never_arrives_expires(log: Connection, venue: Sandb
     assert (result.how, result.reasons) == (OrderEnd.EXPIRED, (Reason.ORDER_EXPIRED,))
     assert result.resulted_at > now + 2_700_000_000
     assert at_venue(venue) == {}
+
+
+async def test_the_account_is_reported_when_none_of_its_orders_is_under_way(log: Connection, venue: Sandbox) -> None:
+    await submit(log, order(1, "0.5"))
+    async with trading(venue) as orders, executing(log, orders):
+        (first, *_) = await until(log, AccountReported, 1)
+    assert (first.subscriber_id, first.account) == ("sam", ACCOUNT)
+    assert first.positions in ({}, {"BTC": micros("0.5")})
+    async with trading(venue) as orders, executing(log, orders):
+        *_, second = await until(log, AccountReported, 2)
+    assert second.positions == {"BTC": micros("0.5")}
 
 
 async def test_orders_of_an_account_go_one_after_the_other(log: Connection, venue: Sandbox) -> None:

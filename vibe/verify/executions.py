@@ -18,6 +18,7 @@ from domain.configuration import Configuration, Kind
 from domain.decision import RULES, decide
 from domain.decision_inputs import decision_inputs_of
 from domain.events import (
+    AccountReported,
     BreakerReset,
     BreakerTripped,
     CashDeposited,
@@ -35,6 +36,7 @@ from domain.events import (
     OrderConfirmed,
     OrderFilled,
     OrderResulted,
+    PositionCompared,
     PositionSettled,
 )
 from domain.ids import derived
@@ -46,7 +48,7 @@ from domain.requests import put_together
 from handlers.live.configuration import configuration_fold
 from handlers.live.event_codec import codec, readable
 from handlers.live.mark_prices import all_marks
-from handlers.plan import booked, id_of, queue
+from handlers.plan import booked, id_of, queue, subscriber_of
 from streams import subjects
 from streams.connection import Connection
 from streams.envelope import Recorded, nanoseconds, parse_address
@@ -171,7 +173,7 @@ class _Verifier:
                 findings.compare(event, again, id_of(again))
             case BreakerTripped() | BreakerReset():
                 await self._breaker(event, portfolio, findings)
-            case OrderFilled() | ExecutionCompleted() | FillCorrected():
+            case OrderFilled() | ExecutionCompleted() | FillCorrected() | PositionCompared():
                 await self._booked(event, portfolio, expected, findings)
             case ExitOwed(cause=GroupCause.ORDERED):
                 self._ordered(event, portfolio, findings)
@@ -220,11 +222,11 @@ class _Verifier:
         stored = await get(self._connection, REQUESTS.name, cause.sequence)
         results = readable(codec(), REQUESTS.name, stored) if stored is not None else []
         result = next((one.data for one in results if one.index == (cause.index or 0)), None)
-        if not isinstance(result, OrderResulted | OrderConfirmed):
+        if not isinstance(result, OrderResulted | OrderConfirmed | AccountReported):
             findings.cannot_be(event, f"{event.causation} is no result of a live order")
             return
-        if result.order.subscriber_id != event.data.subscriber_id:
-            findings.cannot_be(event, f"{event.causation} is about {result.order.subscriber_id}")
+        if subscriber_of(result) != event.data.subscriber_id:
+            findings.cannot_be(event, f"{event.causation} is about {subscriber_of(result)}")
             return
         expected.extend(one.event for one in booked(portfolio, result))  # type: ignore[misc]
         if not expected:

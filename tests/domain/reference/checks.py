@@ -308,6 +308,13 @@ def _breakers(checks: Checklist, sized: Sized) -> None:
         checks.note("breaker", None, None)
 
 
+def _account(checks: Checklist, sized: Sized) -> None:
+    request, portfolio = sized.case.request, sized.case.portfolio
+    if request.mode is Mode.LIVE:
+        held, found = portfolio.differing.get((request.venue.value, request.asset), (0, 0))
+        checks.require(held == found, Reason.POSITION_DIFFERS, "account_position_micros", found, held)
+
+
 def _spread(checks: Checklist, sized: Sized) -> None:
     quote, policy = sized.quote, sized.case.policy
     spread = quote.ask_micros - quote.bid_micros
@@ -380,6 +387,7 @@ OPENING_CHECKS: tuple[Callable[[Checklist, Sized], None], ...] = (
     _position_known,
     _before_close,
     _breakers,
+    _account,
     _spread,
     _depth,
     _exposure_total,
