@@ -9,6 +9,7 @@ import pytest
 import websockets
 
 from gateways.sandbox.hyperliquid import FlowSource, Sandbox
+from gateways.sandbox.hyperliquid.subscriptions import Topic
 from tests.gateways.test_sandbox_hyperliquid_ws import (
     ORIGIN_NS,
     SEED,
@@ -31,6 +32,8 @@ NONE = {
     "exchange_delay_ms": 0,
     "exchange_errors": [],
     "funding_every_s": 3600.0,
+    "listener_drops_every": 0,
+    "listener_silence_s": 0.0,
 }
 
 
@@ -143,3 +146,19 @@ async def test_silent_feeds_stay_open_and_are_heard_again_afterwards() -> None:
         assert await client.next() == {"channel": "pong"}
         await order(sandbox, silence_s=0)
         assert (await client.next("l2Book"))["data"]["coin"] == "SOL"
+
+
+async def test_one_listener_gets_other_trades_than_the_rest_or_none() -> None:
+    source = FlowSource(SEED, origin_ns=ORIGIN_NS)
+    async with serving(source, Clock()) as sandbox, connected(sandbox) as old, connected(sandbox) as new:
+        for client in (old, new):
+            await client.subscribe(type="trades", coin="BTC")
+        await order(sandbox, listener_drops_every=2)
+        for number in range(4):
+            sandbox.venue.hub.publish(Topic("trades", "BTC"), b'{"channel":"trades","data":%d}' % number)
+        assert [(await new.next("trades"))["data"] for _ in range(4)] == [0, 1, 2, 3]
+        assert [(await old.next("trades"))["data"] for _ in range(2)] == [0, 2]
+        await order(sandbox, listener_drops_every=0, listener_silence_s=60)
+        sandbox.venue.hub.publish(Topic("trades", "BTC"), b'{"channel":"trades","data":4}')
+        assert (await new.next("trades"))["data"] == 4
+        assert await old.quiet()

@@ -154,6 +154,41 @@ async def test_a_position_without_margin_is_liquidated(venue: Sandbox) -> None:
     assert venue.market.accounts[OWNER].positions == {}
 
 
+@pytest.mark.parametrize(("buys", "leverage", "cross"), [(True, 40, True), (False, 40, True), (True, 5, False)])
+async def test_a_position_is_liquidated_at_the_price_that_its_state_names(
+    venue: Sandbox, buys: bool, leverage: int, cross: bool
+) -> None:
+    await act(venue, action={"type": "updateLeverage", "asset": 0, "isCross": cross, "leverage": leverage})
+    await act(venue, order("6", "66600" if buys else "66200", buys=buys))
+    state = await ask(venue, type="clearinghouseState", user=OWNER)
+    price = Decimal(state["assetPositions"][0]["position"]["liquidationPx"])
+    step = -1 if buys else 1
+    nearly, beyond = int(price) - 20 * step, int(price) + 20 * step
+    moved(venue, book(nearly - 1, nearly + 1))
+    assert venue.market.accounts[OWNER].positions
+    moved(venue, book(beyond - 1, beyond + 1))
+    assert not venue.market.accounts[OWNER].positions
+
+
+async def test_positions_end_without_an_order_by_deleveraging_and_delisting(venue: Sandbox) -> None:
+    await act(venue, order("0.5", "66500"))
+    trades = len(venue.market.recent_trades["BTC"])
+    async with aiohttp.ClientSession() as session:
+        await session.post(f"{venue.url}/sandbox/faults", json={"auto_deleverage": [OWNER]})
+        first, *_ = await ask(venue, type="userFills", user=OWNER)
+        assert (first["dir"], first["side"], first["sz"], first["fee"]) == ("Auto-Deleveraging", "A", "0.5", "0.0")
+        assert len(venue.market.recent_trades["BTC"]) == trades
+        await act(venue, order("0.4", "66300", buys=False))
+        resting = the_status(await act(venue, order("0.1", "66000", t=GTC)))["resting"]["oid"]
+        await session.post(f"{venue.url}/sandbox/faults", json={"delist": ["BTC"]})
+    first, *_ = await ask(venue, type="userFills", user=OWNER)
+    assert (first["dir"], first["side"], first["sz"]) == ("Settlement", "B", "0.4")
+    assert (await ask(venue, type="orderStatus", user=OWNER, oid=resting))["order"]["status"] == "delistedCanceled"
+    assert (await ask(venue, type="meta"))["universe"][0]["isDelisted"]
+    assert the_status(await act(venue, order()))["error"].startswith("Asset is delisted.")
+    assert venue.market.accounts[OWNER].positions == {}
+
+
 async def test_the_sdk_approves_an_agent_that_may_trade(venue: Sandbox) -> None:
     def approve() -> Any:
         answer, key = Exchange(MASTER, venue.url).approve_agent("copy1")

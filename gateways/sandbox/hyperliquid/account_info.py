@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 
 from gateways.sandbox.hyperliquid.coins import Coin
 from gateways.sandbox.hyperliquid.exchange import FREE_REQUESTS
-from gateways.sandbox.hyperliquid.margin import Holding, leverage_of, margin_of
+from gateways.sandbox.hyperliquid.margin import Holding, Margin, leverage_of, liquidation_price, margin_of
 from gateways.sandbox.hyperliquid.market import FILLS_PAGE, MAKER_FEE, TAKER_FEE, Account, Market
 from gateways.sandbox.hyperliquid.market_data import ZERO_HASH, Fill, Funding, text
 from gateways.sandbox.hyperliquid.market_info import dex_of
@@ -18,6 +18,7 @@ _Row = TypeVar("_Row")
 _ZERO: Final = Decimal(0)
 _MICRO: Final = Decimal("0.000001")
 _ENTRY: Final = Context(prec=6)
+_LIQUIDATION: Final = Context(prec=10)
 _AVERAGE: Final = Context(prec=8)
 _RATIO: Final = Decimal("0.0000000001")
 
@@ -31,7 +32,9 @@ def _clearinghouse_state(market: Market, now_ms: int, body: dict[str, Any]) -> o
         "crossMarginSummary": _summary(margin.cross, margin.cross_value),
         "crossMaintenanceMarginUsed": text(sum((held.maintenance for held in margin.cross), _ZERO)),
         "withdrawable": text(max(_ZERO, margin.free)),
-        "assetPositions": [{"type": "oneWay", "position": _position(held, trading, fills)} for held in margin.holdings],
+        "assetPositions": [
+            {"type": "oneWay", "position": _position(held, margin, trading, fills)} for held in margin.holdings
+        ],
         "time": now_ms,
     }
 
@@ -47,7 +50,8 @@ def _summary(holdings: Iterable[Holding], value: Decimal) -> dict[str, str]:
     }
 
 
-def _position(held: Holding, trading: TradingAccount, fills: Iterable[Fill]) -> dict[str, object]:
+def _position(held: Holding, margin: Margin, trading: TradingAccount, fills: Iterable[Fill]) -> dict[str, object]:
+    liquidated = liquidation_price(margin, held)
     leverage: dict[str, object] = {"type": "isolated" if held.isolated else "cross", "value": held.leverage}
     if held.isolated:
         leverage["rawUsd"] = text(held.margin - held.value.copy_sign(held.position.size))
@@ -59,7 +63,7 @@ def _position(held: Holding, trading: TradingAccount, fills: Iterable[Fill]) -> 
         "positionValue": text(held.value),
         "unrealizedPnl": text(held.profit),
         "returnOnEquity": text((held.profit / held.margin).quantize(_RATIO) if held.margin else _ZERO),
-        "liquidationPx": None,
+        "liquidationPx": None if liquidated is None else text(_LIQUIDATION.plus(liquidated)),
         "marginUsed": text(held.margin),
         "maxLeverage": held.coin.max_leverage,
         "cumFunding": _cumulated(held, trading, fills),

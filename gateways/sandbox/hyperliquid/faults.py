@@ -5,8 +5,11 @@ and feeds send nothing), `http_429` (for so many `/info` calls), `inject_frames`
 subscription), `delay_ms` (before every `/info` answer) and `duplicate` (every frame of a feed twice). Of `/exchange`:
 `exchange_lost_answers` (so many actions are carried out and not answered), `exchange_5xx` (so many are answered 502 and
 not carried out), `exchange_delay_ms` (before an action is carried out), `exchange_errors` (the next
-orders are refused, one for each entry: a name of `refusals.TEXTS`, or any text with a space in it). Of funding:
-`funding_every_s` (how long an interval of funding is, an hour on the venue). What is not named stays as it is.
+orders are refused, one for each entry: a name of `refusals.TEXTS`, or any text with a space in it). Of the
+connection that has listened to trades for the longest: `listener_drops_every` (it does not get every n-th frame of
+trades; 0 = all) and `listener_silence_s` (it stays open and gets nothing). Of positions: `funding_every_s` (how long an
+interval of funding is, an hour on the venue), `auto_deleverage` (close all positions of these accounts at their marks)
+and `delist` (end trading in these coins). What is not named stays as it is.
 """
 
 import time
@@ -33,6 +36,10 @@ class FaultOrder(msgspec.Struct, forbid_unknown_fields=True):
     exchange_delay_ms: int | None = None
     exchange_errors: list[str] | None = None
     funding_every_s: float | None = None
+    listener_drops_every: int | None = None
+    listener_silence_s: float | None = None
+    auto_deleverage: list[str] = []
+    delist: list[str] = []
 
     def __post_init__(self) -> None:
         if self.funding_every_s is not None and self.funding_every_s < _SHORTEST_S:
@@ -56,9 +63,12 @@ class Faults:
         self._failures_left = 0
         self._errors_left: list[str] = []
         self.funding_every_s = 3_600.0
+        self._drops_every = 0
+        self._frames_seen = 0
+        self._listener_silent_until = 0.0
 
     def order(self, wanted: FaultOrder) -> None:
-        """Put in force what lasts; dropping and injecting happen once and are the server's to do."""
+        """Put in force what lasts; what happens once is the server's to do."""
         if wanted.refuse_connections_s is not None:
             self._refuse_until = time.monotonic() + wanted.refuse_connections_s
         if wanted.silence_s is not None:
@@ -79,6 +89,10 @@ class Faults:
             self._errors_left = list(wanted.exchange_errors)
         if wanted.funding_every_s is not None:
             self.funding_every_s = wanted.funding_every_s
+        if wanted.listener_drops_every is not None:
+            self._drops_every, self._frames_seen = max(0, wanted.listener_drops_every), 0
+        if wanted.listener_silence_s is not None:
+            self._listener_silent_until = time.monotonic() + wanted.listener_silence_s
 
     @property
     def refusing_connections(self) -> bool:
@@ -87,6 +101,20 @@ class Faults:
     @property
     def silent(self) -> bool:
         return time.monotonic() < self._silent_until
+
+    @property
+    def listener_faulty(self) -> bool:
+        """True while the oldest listener does not get all that it should."""
+        return self._drops_every > 0 or time.monotonic() < self._listener_silent_until
+
+    def withholds(self, channel: str) -> bool:
+        """True when this frame is one that the oldest listener does not get."""
+        if time.monotonic() < self._listener_silent_until:
+            return True
+        if channel != "trades" or not self._drops_every:
+            return False
+        self._frames_seen += 1
+        return self._frames_seen % self._drops_every == 0
 
     def take_429(self) -> bool:
         """True when this `/info` call is one of those to refuse."""
@@ -125,4 +153,6 @@ class Faults:
             "exchange_delay_ms": self.exchange_delay_ms,
             "exchange_errors": list(self._errors_left),
             "funding_every_s": self.funding_every_s,
+            "listener_drops_every": self._drops_every,
+            "listener_silence_s": max(0.0, round(self._listener_silent_until - time.monotonic(), 3)),
         }

@@ -84,6 +84,18 @@ class Margin:
         return alone + (cross if short else ())
 
 
+def liquidation_price(margin: Margin, held: Holding) -> Decimal | None:
+    """The mark at which a position is liquidated while all other marks stay; None when no price above zero does it."""
+    if held.isolated:
+        spare = held.margin - held.maintenance
+    else:
+        spare = margin.cross_value - sum((one.maintenance for one in margin.cross), _ZERO)
+    side = 1 if held.position.size > 0 else -1
+    rate = Decimal(1) / (2 * held.coin.max_leverage)
+    px = held.mark - side * spare / abs(held.position.size) / (1 - side * rate)
+    return px if px > 0 else None
+
+
 def leverage_of(trading: TradingAccount, coin: Coin) -> int:
     """What the account set for the coin, the venue's default otherwise."""
     return trading.leverage.get(coin.name, min(DEFAULT_LEVERAGE, coin.max_leverage))

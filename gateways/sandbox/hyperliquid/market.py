@@ -61,6 +61,7 @@ class Market:
         self.trading: dict[str, TradingAccount] = {}
         self.candles: dict[str, Candles] = {}
         self.funding_times: list[int] = []
+        self.delisted: set[str] = set()
         self._by_asset: dict[int, Coin] = {}
 
     def list_coins(self, coins: Iterable[Coin]) -> None:
@@ -111,18 +112,21 @@ class Market:
         twap_id: int | None = None,
         cloids: Mapping[str, str] = {},
         liquidation: Liquidation | None = None,
+        forced: str | None = None,
     ) -> tuple[tuple[str, Fill], tuple[str, Fill]]:
         """Record `trade` and move both accounts; returns (address, fill) of the buyer and of the seller.
 
         `twap_id` belongs to the taker: a maker never knows that it met a TWAP slice. `cloids` are those of the
-        orders, by account.
+        orders, by account. `forced` is the display text of what the venue did without an order: it is not printed as a
+        trade and costs no fee.
         """
-        self.recent_trades[trade.coin].append(trade)
-        self.candles[trade.coin].add(trade.time, trade.px, trade.sz)
+        if forced is None:
+            self.recent_trades[trade.coin].append(trade)
+            self.candles[trade.coin].add(trade.time, trade.px, trade.sz)
         buyer, seller = trade.users
         return (
-            (buyer, self._fill(buyer, "B", trade, buyer_oid, twap_id, cloids.get(buyer), liquidation)),
-            (seller, self._fill(seller, "A", trade, seller_oid, twap_id, cloids.get(seller), liquidation)),
+            (buyer, self._fill(buyer, "B", trade, buyer_oid, twap_id, cloids.get(buyer), liquidation, forced)),
+            (seller, self._fill(seller, "A", trade, seller_oid, twap_id, cloids.get(seller), liquidation, forced)),
         )
 
     def _fill(
@@ -134,11 +138,13 @@ class Market:
         twap_id: int | None,
         cloid: str | None,
         liquidation: Liquidation | None,
+        forced: str | None,
     ) -> Fill:
         account = self.open_account(address)
         before = account.positions.get(trade.coin, FLAT)
         after, closed_pnl = moved(before, trade.sz if side == "B" else -trade.sz, trade.px)
         crossed = side == trade.side
+        rate = _ZERO if forced else TAKER_FEE if crossed else MAKER_FEE
         fill = Fill(
             coin=trade.coin,
             px=trade.px,
@@ -146,12 +152,12 @@ class Market:
             side=side,
             time=trade.time,
             start_position=before.size,
-            dir=direction(before.size, after.size),
+            dir=forced or direction(before.size, after.size),
             closed_pnl=closed_pnl,
             hash=trade.hash,
             oid=oid,
             crossed=crossed,
-            fee=(trade.px * trade.sz * (TAKER_FEE if crossed else MAKER_FEE)).quantize(_MICRO, ROUND_DOWN),
+            fee=(trade.px * trade.sz * rate).quantize(_MICRO, ROUND_DOWN),
             tid=trade.tid,
             twap_id=twap_id if crossed else None,
             cloid=cloid,

@@ -31,6 +31,7 @@ def _meta(market: Market, now_ms: int, body: dict[str, Any]) -> object:
                 "name": coin.name,
                 "maxLeverage": coin.max_leverage,
                 "marginTableId": _TIERS[coin.max_leverage][0] if coin.max_leverage in _TIERS else coin.max_leverage,
+                **({"isDelisted": True} if coin.name in market.delisted else {}),
             }
             for coin in coins
         ],

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from gateways.sandbox.hyperliquid import refusals
 from gateways.sandbox.hyperliquid.coins import Coin
-from gateways.sandbox.hyperliquid.margin import Holding, leverage_of, margin_of
+from gateways.sandbox.hyperliquid.margin import Holding, leverage_of, margin_of, mark_of
 from gateways.sandbox.hyperliquid.market import FLAT, Market
 from gateways.sandbox.hyperliquid.market_data import Book, Fill, Level, Liquidation, Trade
 from gateways.sandbox.hyperliquid.orders import Order
@@ -31,6 +31,8 @@ class Feeds(Protocol):
     """What the engine reports to; each becomes frames for those who subscribed."""
 
     def traded(self, trades: Sequence[Trade], fills: Iterable[tuple[str, Fill]]) -> None: ...
+
+    def filled(self, fills: Iterable[tuple[str, Fill]]) -> None: ...
 
     def order_changed(self, account: str, order: Order) -> None: ...
 
@@ -71,13 +73,14 @@ class MatchingEngine:
             raise
         if order.status == "open":
             trading.add(order)
+            trading.resting[order.oid] = order
             self._resting[coin.name][order.oid] = (account, order)
         self._feeds.order_changed(account, order)
 
     def cancel(self, account: str, order: Order, status: str = "canceled") -> None:
         """End an order that rests; `status` names the reason."""
         order.status, order.status_at = status, self._now_ms()
-        self._resting[order.coin].pop(order.oid, None)
+        self._forget(account, order)
         self._feeds.order_changed(account, order)
         if status != "canceled":
             self._feeds.user_event(account, {"nonUserCancel": [{"coin": order.coin, "oid": order.oid}]})
@@ -116,9 +119,36 @@ class MatchingEngine:
         }
         self._feeds.user_event(account, {"liquidation": event})
 
+    def auto_deleverage(self, account: str) -> None:
+        """Close every position of an account at its mark, as the venue does when no other margin is left.
+
+        Such a fill is not printed as a trade, pays no fee and is no liquidation of this account.
+        """
+        for name in tuple(self._market.accounts[account].positions):
+            self._settle_at_mark(account, self._market.coins[name], "Auto-Deleveraging")
+
+    def delist(self, coin: Coin) -> None:
+        """End trading in a coin: orders are cancelled, positions of accounts that trade are settled at the mark."""
+        self._market.delisted.add(coin.name)
+        for account, order in tuple(self._resting[coin.name].values()):
+            self.cancel(account, order, "delistedCanceled")
+        for account in self._market.trading:
+            if coin.name in self._market.accounts[account].positions:
+                self._settle_at_mark(account, coin, "Settlement")
+
+    def _settle_at_mark(self, account: str, coin: Coin, why: str) -> None:
+        position = self._market.accounts[account].positions[coin.name]
+        px, sells = mark_of(self._market, coin.name, position), position.size > 0
+        oids = (self.next_oid(), self.next_oid())
+        trade = self._trade(coin, px, abs(position.size), oids, account, buys=not sells, crossed=False)
+        fills = self._market.settle(trade, *(oids[::-1] if sells else oids), forced=why)
+        self._feeds.filled(fills)
+
     # --- checks ----------------------------------------------------------------------------------------------
 
     def _check(self, account: str, coin: Coin, order: Order) -> None:
+        if coin.name in self._market.delisted:
+            raise Refused("Asset is delisted.")
         held = self._market.accounts[account].positions.get(coin.name, FLAT).size
         closes = held * (1 if order.buys else -1) < 0
         if order.reduce_only:
@@ -177,8 +207,12 @@ class MatchingEngine:
             order.status_at = self._now_ms()
             if not order.left:
                 order.status = "filled"
-                del self._resting[coin.name][order.oid]
+                self._forget(account, order)
             self._feeds.order_changed(account, order)
+
+    def _forget(self, account: str, order: Order) -> None:
+        self._market.trading[account].resting.pop(order.oid, None)
+        self._resting[order.coin].pop(order.oid, None)
 
     def _close(self, account: str, held: Holding) -> None:
         buys, coin, size = held.position.size < 0, held.coin, abs(held.position.size)
@@ -214,17 +248,7 @@ class MatchingEngine:
         order.spent += size * px
         self._market.trading[account].volume += size * px
         oids = (order.oid, self.next_oid())
-        digest = blake2b(repr(oids).encode(), digest_size=32).hexdigest()
-        trade = Trade(
-            coin=coin.name,
-            side="B" if order.buys == crossed else "A",
-            px=px,
-            sz=size,
-            time=self._now_ms(),
-            hash=f"0x{digest}",
-            tid=int(digest, 16) >> 206,
-            users=(account, LIQUIDITY) if order.buys else (LIQUIDITY, account),
-        )
+        trade = self._trade(coin, px, size, oids, account, buys=order.buys, crossed=crossed)
         fills = self._market.settle(
             trade,
             *(oids if order.buys else oids[::-1]),
@@ -234,6 +258,21 @@ class MatchingEngine:
         if coin.name in self._market.books:
             self._market.books[coin.name] = _without(self._market.books[coin.name], level, size)
         self._feeds.traded([trade], fills)
+
+    def _trade(
+        self, coin: Coin, px: Decimal, size: Decimal, oids: tuple[int, int], account: str, *, buys: bool, crossed: bool
+    ) -> Trade:
+        digest = blake2b(repr(oids).encode(), digest_size=32).hexdigest()
+        return Trade(
+            coin=coin.name,
+            side="B" if buys == crossed else "A",
+            px=px,
+            sz=size,
+            time=self._now_ms(),
+            hash=f"0x{digest}",
+            tid=int(digest, 16) >> 206,
+            users=(account, LIQUIDITY) if buys else (LIQUIDITY, account),
+        )
 
 
 def check_payload(coin: Coin, order: Order) -> None:

@@ -72,6 +72,8 @@ class TradingAccount:
 
     agents: dict[str, str] = field(default_factory=dict)
     orders: dict[int, Order] = field(default_factory=dict)
+    resting: dict[int, Order] = field(default_factory=dict)
+    """Those that are open, oldest first."""
     by_cloid: dict[str, int] = field(default_factory=dict)
     leverage: dict[str, int] = field(default_factory=dict)
     isolated: dict[str, Decimal] = field(default_factory=dict)
@@ -96,7 +98,7 @@ class TradingAccount:
         if order.cloid is not None:
             self.by_cloid[order.cloid] = order.oid
         while len(self.orders) > _REMEMBERED:
-            oldest = next((oid for oid, one in self.orders.items() if one.status != "open"), None)
+            oldest = next((oid for oid in self.orders if oid not in self.resting and oid != order.oid), None)
             if oldest is None:
                 return
             forgotten = self.orders.pop(oldest)
@@ -109,4 +111,4 @@ class TradingAccount:
         return self.orders.get(oid) if isinstance(oid, int) else None
 
     def open_orders(self) -> list[Order]:
-        return [order for order in self.orders.values() if order.status == "open"]
+        return list(self.resting.values())

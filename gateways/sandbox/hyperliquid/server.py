@@ -263,6 +263,12 @@ class _Routes:
         self._hub.inject(order.inject_frames)
         if order.drop_connections:
             self._hub.abort_all()
+        for account in order.auto_deleverage:
+            if account in self._venue.market.trading:
+                self._venue.engine.auto_deleverage(account)
+        for name in order.delist:
+            if name in self._venue.market.coins:
+                self._venue.engine.delist(self._venue.market.coins[name])
         return _json(self._faults.state())
 
 

@@ -70,6 +70,10 @@ class Venue:
         for topic in self.hub.topics("candle"):
             if topic.name == trades[0].coin:
                 self._send_current(topic)
+        self.filled(fills)
+
+    def filled(self, fills: Iterable[tuple[str, Fill]]) -> None:
+        """Send to each account its fills, without a trade."""
         by_user: defaultdict[str, list[Fill]] = defaultdict(list)
         for user, fill in fills:
             if fill.twap_id is None:  # TWAP slices have a feed of their own

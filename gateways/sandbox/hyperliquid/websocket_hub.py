@@ -1,6 +1,7 @@
 """The connections of the venue: what each is subscribed to, the limits per client address, and what each has used."""
 
 import asyncio
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from gateways.sandbox.websocket_connection import QueuedConnection
 from gateways.sandbox.windows import SlidingWindow
 
 _MINUTE_S = 60.0
+_NUMBERS = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Connection(QueuedConnection):
         super().__init__(ws, transport, limits.queued_frames)
         self.client = client
         self.subscriptions: dict[Topic, Subscription] = {}
+        self.number = next(_NUMBERS)
+        """Higher than that of every connection before."""
 
 
 class WebsocketHub:
@@ -144,8 +148,15 @@ class WebsocketHub:
 
     def publish(self, topic: Topic, frame: bytes) -> None:
         """Queue `frame` for every subscriber of `topic`: with a fault in force twice, or not at all."""
+        faulty = self._oldest_listener() if self._faults.listener_faulty else None
         for connection in tuple(self._subscribers.get(topic, ())):
-            self.push(connection, frame)
+            if connection is not faulty or not self._faults.withholds(topic.channel):
+                self.push(connection, frame)
+
+    def _oldest_listener(self) -> Connection | None:
+        """The connection that has listened to trades for the longest."""
+        listening = (one for one in self.connections if any(topic.channel == "trades" for topic in one.subscriptions))
+        return min(listening, key=lambda one: one.number, default=None)
 
     def push(self, connection: Connection, frame: bytes) -> None:
         """Queue `frame` for one subscriber, as `publish` does for all."""
