@@ -10,6 +10,7 @@ from msgspec import Raw
 from domain.events import RawReceived, Terms
 from gateways.live_books import LiveBooks
 from gateways.live_orders import LiveOrders
+from gateways.rate_limit import MakeLimiter, alone
 from gateways.venue_clock import VenueClock
 from gateways.venue_types import Captured, DecodedRaw, ListedMarket, Price
 
@@ -89,5 +90,8 @@ class VenueAdapter(Protocol[Settings]):
     def decode_raw(self, raw: RawReceived) -> DecodedRaw:
         """What a stored RAW event holds; None for what changes no position. Raises WireError."""
 
-    def connect(self, settings: Settings, purpose: Purpose) -> AbstractAsyncContextManager[VenueClients]:
-        """Clients that share one request limit, open until the context ends."""
+    def connect(
+        self, settings: Settings, purpose: Purpose, limiter_of: MakeLimiter = alone
+    ) -> AbstractAsyncContextManager[VenueClients]:
+        """Clients that share one request limit, open until the context ends. `limiter_of` makes the limiter of a
+        budget: one that other processes share, or one of this process alone."""

@@ -13,7 +13,7 @@ from gateways.hyperliquid.info_client import WEIGHT_PER_MINUTE, InfoClient
 from gateways.hyperliquid.order_client import OrderClient
 from gateways.hyperliquid.prices import VenuePrices
 from gateways.live_books import LiveBooks
-from gateways.rate_limit import RateLimiter
+from gateways.rate_limit import MakeLimiter, RateLimiter, alone, per_minute
 from gateways.venue_adapter import Purpose
 from gateways.venue_clock import VenueClock
 from gateways.venue_types import DecodedRaw
@@ -76,9 +76,11 @@ class HyperliquidAdapter:
         return raw_events.decode_raw(raw)
 
     @asynccontextmanager
-    async def connect(self, settings: HyperliquidSettings, purpose: Purpose) -> AsyncIterator[HyperliquidClients]:
+    async def connect(
+        self, settings: HyperliquidSettings, purpose: Purpose, limiter_of: MakeLimiter = alone
+    ) -> AsyncIterator[HyperliquidClients]:
         weight = WEIGHT_SHARES[purpose] * settings.hyperliquid_weight_per_minute // WEIGHT_PER_MINUTE
-        limiter = RateLimiter.per_minute(weight)
+        limiter = limiter_of(f"{Venue.HYPERLIQUID.value}.{purpose.value}", *per_minute(weight))
         clock = VenueClock(Venue.HYPERLIQUID.value)
         async with InfoClient(settings.hyperliquid_api_url, limiter=limiter, clock=clock) as info:
             yield HyperliquidClients(

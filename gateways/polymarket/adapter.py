@@ -16,7 +16,7 @@ from gateways.polymarket.data_api import DataApi
 from gateways.polymarket.gamma import Gamma
 from gateways.polymarket.polygon_rpc import PolygonRpc
 from gateways.polymarket.prices import PolymarketPrices
-from gateways.rate_limit import RateLimiter
+from gateways.rate_limit import MakeLimiter, RateLimiter, alone
 from gateways.venue_adapter import Purpose
 from gateways.venue_clock import VenueClock
 from gateways.venue_types import DecodedRaw
@@ -107,9 +107,11 @@ class PolymarketAdapter:
         return raw_events.decode_raw(raw)
 
     @asynccontextmanager
-    async def connect(self, settings: PolymarketSettings, purpose: Purpose) -> AsyncIterator[PolymarketClients]:
+    async def connect(
+        self, settings: PolymarketSettings, purpose: Purpose, limiter_of: MakeLimiter = alone
+    ) -> AsyncIterator[PolymarketClients]:
         clock = VenueClock(Venue.POLYMARKET.value)
-        async with HttpClient(request_limiter(settings, purpose), clock=clock) as client:
+        async with HttpClient(request_limiter(settings, purpose, limiter_of), clock=clock) as client:
             gamma, clob = Gamma(client, settings.polymarket_gamma_url), Clob(client, settings.polymarket_clob_url)
             yield PolymarketClients(
                 DataApi(client, settings.polymarket_data_url),
@@ -130,7 +132,11 @@ class PolymarketAdapter:
             )
 
 
-def request_limiter(settings: PolymarketSettings, purpose: Purpose) -> RateLimiter:
+def request_limiter(settings: PolymarketSettings, purpose: Purpose, limiter_of: MakeLimiter = alone) -> RateLimiter:
     """The share of the venue's requests that a purpose may send."""
     share = REQUEST_SHARES[purpose] / _PARTS
-    return RateLimiter(settings.polymarket_requests_per_second * share, settings.polymarket_requests_at_once * share)
+    return limiter_of(
+        f"{Venue.POLYMARKET.value}.{purpose.value}",
+        settings.polymarket_requests_per_second * share,
+        settings.polymarket_requests_at_once * share,
+    )

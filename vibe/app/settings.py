@@ -77,6 +77,9 @@ class Settings(BaseSettings):
     ] = 120
     polygon_ws_url: str = Field("wss://polygon-bor-rpc.publicnode.com", description="a Polygon node, for its logs")
     polygon_http_url: str = Field("https://polygon-bor-rpc.publicnode.com", description="the same node, for questions")
+    outgoing_address: Annotated[
+        str, Field(min_length=1, max_length=100, description="processes with the same one share the venues' budgets")
+    ] = "shared"
     mark_seconds: Annotated[float, Field(gt=0, description="how often held assets are marked")] = 30.0
     paper_bankroll_usd: Annotated[
         int, Field(ge=0, le=1_000_000_000, description="cash of the paper portfolios of each influencer; 0 = none")

@@ -11,6 +11,7 @@ from domain.configuration import ALL_KINDS, Kind
 from domain.events import Venue
 from gateways.keys.sources import agent_keys
 from gateways.live_orders import LiveOrders
+from gateways.rate_limit import RateLimiter, SharedRateLimiter
 from gateways.registry import ADAPTERS, LIVE_VENUES
 from gateways.venue_adapter import Purpose, VenueClients
 from gateways.venue_clock import VenueClock
@@ -38,7 +39,8 @@ from streams.lag_watch import LagLimit, LagWatch
 from streams.processing.lost_data import refuse_lost_data
 from streams.processing.stage import Stage
 from streams.processing.stage_runner import StageRunner
-from streams.subjects import lanes
+from streams.shared_bucket import SharedBucket
+from streams.subjects import lanes, token
 from vibe.app.clock import Clock
 from vibe.app.collector import Collector
 from vibe.app.dependencies import dependencies_of
@@ -69,6 +71,8 @@ _CONFIGURATION_OF: dict[str, frozenset[Kind]] = {
 }
 """What each stage needs of the configuration, by hundreds of thousands of entries; a stage that is not named here needs
 all of it."""
+_KEPT_BACK = 0.98
+"""Of a venue's rate, what is asked for: a request that is late on its way arrives together with later ones."""
 _NEED_MARK_PRICES = frozenset({"plan", "mark", "resolve"})
 _NEED_TRADED_ASSETS = frozenset({"quote", "exits", "mark", "resolve"})
 _NEED_QUOTES = frozenset({"quote", "exits"})
@@ -261,11 +265,19 @@ class Process:
 
     async def _connect(self, purpose: Purpose, venues: Collection[Venue] = ADAPTERS) -> dict[Venue, VenueClients]:
         opened = {
-            venue: await self._resources.enter_async_context(ADAPTERS[venue].connect(self._settings, purpose))
+            venue: await self._resources.enter_async_context(
+                ADAPTERS[venue].connect(self._settings, purpose, self.limiter_of)
+            )
             for venue in venues
         }
         self._clocks += [clients.clock for clients in opened.values()]
         return opened
+
+    def limiter_of(self, name: str, rate_per_second: float, burst: float) -> RateLimiter:
+        """The request budget with this name, over all processes that use the same outgoing address."""
+        rate = _KEPT_BACK * rate_per_second
+        address = token(self._settings.outgoing_address)
+        return SharedRateLimiter(SharedBucket(self._connection, f"{address}.{name}", rate, burst), rate, burst)
 
 
 async def _until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
