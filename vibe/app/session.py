@@ -75,8 +75,9 @@ async def run_up(
         web = WebChild(settings)
         progress(_starting(settings))
         async with AsyncExitStack() as stack:
+            stack.callback(web.close)
             system = await unless_stopped(
-                stop, stack.enter_async_context(running_system(settings, progress, web.environment))
+                stop, stack.enter_async_context(running_system(settings, progress, web.environment, (web.descriptor,)))
             )
             if config is not None:
                 await unless_stopped(stop, _configure(system, config))
@@ -122,9 +123,10 @@ async def run_demo(settings: Settings, seed: int, seconds: float | None, progres
             arguments += ["--seconds", str(scenario.played_seconds + seconds)]
         progress(_starting(settings))
         async with AsyncExitStack() as stack:
+            stack.callback(web.close)
             clock = await stack.enter_async_context(demo.ScenarioClock(settings.data_dir, scenario))
             system = await unless_stopped(
-                stop, stack.enter_async_context(running_system(settings, progress, environment))
+                stop, stack.enter_async_context(running_system(settings, progress, environment, (web.descriptor,)))
             )
             supervisor = system.supervisor
             supervisor.start(SANDBOX, arguments)

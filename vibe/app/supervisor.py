@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,7 +41,9 @@ class Child:
 class Supervisor:
     """Children by name. Each connects and waits for `go`; from then on a child that dies is started again."""
 
-    def __init__(self, environment: Mapping[str, str], logs: Path) -> None:
+    def __init__(self, environment: Mapping[str, str], logs: Path, inherited: Sequence[int] = ()) -> None:
+        """`inherited`: descriptors that every child gets."""
+        self._inherited = tuple(inherited)
         self._environment = {**os.environ, **environment, SUPERVISED: "1"}
         self._logs = logs
         self._offset: int | None = None
@@ -123,6 +125,7 @@ class Supervisor:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=logfile,
                 env=self._environment if child.keys else without_keys(self._environment),
+                pass_fds=self._inherited,
             )
         assert child.process.stdout is not None
         try:

@@ -76,9 +76,13 @@ class RunningSystem:
 
 @asynccontextmanager
 async def running_system(
-    settings: Settings, progress: Callable[[str], None], environment: dict[str, str] | None = None
+    settings: Settings,
+    progress: Callable[[str], None],
+    environment: dict[str, str] | None = None,
+    inherited: tuple[int, ...] = (),
 ) -> AsyncIterator[RunningSystem]:
-    """Servers running, streams applied, no stage started yet; everything stops at the end."""
+    """Servers running, streams applied, no stage started yet; everything stops at the end. Processes get the
+    environment and inherit the descriptors."""
     async with servers(
         settings.data_dir,
         nats_conf(),
@@ -98,6 +102,7 @@ async def running_system(
                 **(environment or {}),
             },
             settings.data_dir / "logs",
+            inherited,
         )
         progress("nats-server and Postgres are running, starting the stages")
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from vibe.app.settings import Settings
 
 WEB = "web"
 DEFAULT_PORT = 8080
+_SOCKET = "VIBE_WEB_SOCKET"
+"""Names the inherited descriptor to a child."""
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
 
 
@@ -59,17 +62,37 @@ def link_of(address: str, token: str) -> str:
     return f"{address}/#/sign-in?token={token}"
 
 
+def handed_down() -> socket.socket | None:
+    """The listening socket that the parent opened for this process; None when it runs by itself."""
+    descriptor = os.environ.get(_SOCKET)
+    return None if descriptor is None else socket.socket(fileno=os.dup(int(descriptor)))
+
+
 class WebChild:
-    """The web process of `vibe up` and `vibe demo`; it keeps its port over restarts. Raises PortTakenError."""
+    """The web process of `vibe up` and `vibe demo`. Raises PortTakenError.
+
+    The parent opens the listening socket, and the child inherits it: no other program gets the port between the two, or
+    while the child is started again.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        with listening(settings.web_host, settings.web_port) as probe:
-            port: int = probe.getsockname()[1]
+        self._listener = listening(settings.web_host, settings.web_port)
+        port: int = self._listener.getsockname()[1]
         self._token_file: Path = settings.web_token_file or settings.data_dir / "web-token"
         self._token_file.unlink(missing_ok=True)
         self._address = address_of(settings, port)
         self._signs_in = settings.web_host in LOOPBACK or settings.web_token_file is not None
-        self.environment = {"VIBE_WEB_PORT": str(port), "VIBE_WEB_TOKEN_FILE": str(self._token_file.resolve())}
+        self.descriptor = self._listener.fileno()
+        """What the child has to inherit."""
+        self.environment = {
+            "VIBE_WEB_PORT": str(port),
+            "VIBE_WEB_TOKEN_FILE": str(self._token_file.resolve()),
+            _SOCKET: str(self.descriptor),
+        }
+
+    def close(self) -> None:
+        """Give up the port, once the child has ended."""
+        self._listener.close()
 
     def line(self) -> str:
         """What the operator is shown once the process is prepared: the address, with a link that signs in once."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from aiohttp import web
 
 from projections.engine.sessions import COMMAND_SECONDS, open_pool
-from vibe.app.web_process import LOOPBACK, address_of, link_of, listening
+from vibe.app.web_process import LOOPBACK, address_of, handed_down, link_of, listening
 from vibe.web.identity import Pool, new_link
 from vibe.web.pages import FOLDER
 from vibe.web.server import application
@@ -34,7 +34,7 @@ async def served(site: Site, pages: Path = FOLDER) -> AsyncIterator[Served]:
     """Serve until the context ends. Raises PortTakenError when the port that was set is taken."""
     settings = site.settings
     host = settings.web_host
-    listener = listening(host, settings.web_port)
+    listener = handed_down() or listening(host, settings.web_port)
     port: int = listener.getsockname()[1]
     runner = web.AppRunner(
         application(site, port, pages), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS, handler_cancellation=True
