@@ -50,6 +50,8 @@ class MarkPrices:
         """The sequence of each asset's newest change, in the order of these sequences."""
         self._changes: list[tuple[int, Asset]] = []
         """Every change, when history is kept."""
+        self.forgotten = 0
+        """Of the history, what is needed for earlier sequences than this is no longer kept."""
         self.sequence = 0
         """The last event folded."""
 
@@ -81,17 +83,31 @@ class MarkPrices:
         for asset in assets:
             if self._history:
                 self._changes.append((sequence, asset))
-            else:
-                self._moved.pop(asset, None)
-                self._moved[asset] = sequence
+            self._moved.pop(asset, None)
+            self._moved[asset] = sequence
         return assets
+
+    @property
+    def kept(self) -> int:
+        """How many marks are in memory."""
+        return sum(map(len, self._marks.values()))
+
+    def keep_changes(self, newest: int, until: int) -> None:
+        """Forget history once there is twice as much as the `newest` changes, and none that is needed for `until`."""
+        if len(self._changes) <= 2 * newest:
+            return
+        self.forgotten = max(self.forgotten, min(self._changes[-newest][0], until))
+        for marks in self._marks.values():
+            passed = bisect_right(marks, self.forgotten, key=lambda mark: mark.sequence)
+            del marks[: max(0, passed - 1)]
+        del self._changes[: bisect_right(self._changes, self.forgotten, key=lambda change: change[0])]
 
     def moved(self, after: int, until: int) -> Iterator[Asset]:
         """The assets whose worth changed with the events after one sequence up to another, newest first.
 
-        Without history, where only the newest mark is known, those that changed at all after the first.
+        Without the history since the first, those that changed at all after it.
         """
-        if self._history:
+        if self._history and after >= self.forgotten:
             first = bisect_right(self._changes, after, key=lambda change: change[0])
             end = bisect_right(self._changes, until, key=lambda change: change[0])
             yield from dict.fromkeys(asset for _, asset in reversed(self._changes[first:end]))

@@ -33,10 +33,10 @@ def fold(marks: MarkPrices, codec: Codec, stored: Stored, until: int | None = No
     return True
 
 
-async def all_marks(connection: Connection, codec: Codec, until: int | None = None) -> MarkPrices:
-    """All marks and resolutions of the log up to a time (ns; None = now), with their history."""
-    marks = MarkPrices(history=True)
-    async for batch in read_all(connection, GROUPS.name, [PATTERN]):
+async def marks_at(connection: Connection, codec: Codec, until: int | None = None) -> MarkPrices:
+    """The newest mark of every asset, and every resolution, as of a time (ns; None = now)."""
+    marks = MarkPrices()
+    async for batch in read_all(connection, GROUPS.name, [PATTERN], newest=until is None):
         for stored in batch:
             if not fold(marks, codec, stored, until):
                 return marks

@@ -21,12 +21,11 @@ from domain.events import (
     CopyRequested,
     ExecutionRequested,
 )
-from domain.mark_prices import MarkPrices
 from domain.portfolio import Portfolio
 from domain.requests import put_together
 from handlers.live.configuration import configuration_fold
 from handlers.live.event_codec import codec, readable
-from handlers.live.mark_prices import all_marks
+from handlers.live.mark_history import MarkHistory
 from streams import subjects
 from streams.connection import Connection
 from streams.envelope import Recorded, parse_address
@@ -90,7 +89,7 @@ class RequestReader:
 class DecisionReplayer:
     """Folds portfolios as the plan stage did, and decides again."""
 
-    def __init__(self, directory: Configuration, marks: MarkPrices) -> None:
+    def __init__(self, directory: Configuration, marks: MarkHistory) -> None:
         self._directory = directory
         self._marks = marks
         self._portfolios: dict[str, Portfolio] = {}
@@ -100,7 +99,7 @@ class DecisionReplayer:
         if not isinstance(event.data, CopyQueued):
             portfolios.evolve(self._of(event.data.subscriber_id), event.data)
 
-    def decide(self, event: Recorded, request: ExecutionRequested) -> CopyDecided | None:
+    async def decide(self, event: Recorded, request: ExecutionRequested) -> CopyDecided | None:
         """The decision made again, after everything before it was folded; None when its policy is not in the log."""
         stored: CopyDecided = event.data
         policy = self._directory.policy_named(stored.policy_hash)
@@ -109,7 +108,7 @@ class DecisionReplayer:
         inputs = decision_inputs_of(
             request,
             self._directory.controls,
-            self._marks,
+            await self._marks.at(stored.marks_sequence),
             config_sequence=stored.config_sequence,
             marks_sequence=stored.marks_sequence,
         )
@@ -155,7 +154,7 @@ async def verify_decisions(
 ) -> Verification:
     """Make every decision of `since` (ns; None = all) or later again."""
     directory = await _configuration(connection)
-    replayer = DecisionReplayer(directory, await all_marks(connection, codec()))
+    replayer = DecisionReplayer(directory, MarkHistory(connection, codec()))
     requests, decode = RequestReader(connection), codec()
     found = await info(connection, EXECUTIONS.name)
     end = int(found["state"]["last_seq"]) if found else 0
@@ -173,7 +172,7 @@ async def verify_decisions(
                         other_rules += 1
                         replayer.fold(event)
                         continue
-                    again = replayer.decide(event, request) if request is not None else None
+                    again = await replayer.decide(event, request) if request is not None else None
                     if again is None:
                         missing_inputs += 1
                     elif (difference := first_difference(event, again)) is not None:
@@ -195,13 +194,13 @@ async def verify_decision(connection: Connection, decision: Recorded) -> Differe
     if stored.rules != RULES:
         raise LookupError(f"version {stored.rules} of the rules decided it, and this is version {RULES}")
     directory = await _configuration(connection)
-    replayer, decode = DecisionReplayer(directory, await all_marks(connection, codec())), codec()
+    replayer, decode = DecisionReplayer(directory, MarkHistory(connection, codec())), codec()
     async for batch in read_all(connection, EXECUTIONS.name, [subjects.executions(stored.subscriber_id)]):
         for event in (event for one in batch for event in readable(decode, EXECUTIONS.name, one)):
             if (event.sequence, event.index) < (decision.sequence, decision.index):
                 replayer.fold(event)
     request = await _request_of(connection, decision)
-    again = replayer.decide(decision, request) if request is not None else None
+    again = await replayer.decide(decision, request) if request is not None else None
     if again is None:
         raise LookupError(f"the request or the policy of {stored.attempt_id} is no longer in the log")
     return first_difference(decision, again)

@@ -12,7 +12,7 @@ from domain.mark_prices import MarkPrices
 from domain.micros import decimal_text
 from handlers.live.configuration import directory_at
 from handlers.live.event_codec import codec
-from handlers.live.mark_prices import all_marks
+from handlers.live.mark_prices import marks_at
 from handlers.services.influencer_portfolio import InfluencerPortfolios, load_influencer_portfolios
 from vibe.app.demo import log_time
 from vibe.app.settings import Settings
@@ -52,7 +52,7 @@ async def run_influencer_show(settings: Settings, influencer_id: str, at: str | 
             hint = "vibe config show lists every influencer" if configuration.influencers else BEGIN
             raise CommandError(f"influencer {influencer_id!r} is not configured. {hint}")
         found = await load_influencer_portfolios(servers.connection, influencer, until)
-        marks = await all_marks(servers.connection, codec(), until)
+        marks = await marks_at(servers.connection, codec(), until)
         held = (asset for one in found.of.values() for _, asset in one.positions)
         names = await names_of(servers.database, held)
     if json:

@@ -13,7 +13,7 @@ from domain.portfolio import equity, realized
 from domain.valuation import price_of
 from handlers.live.configuration import directory_at
 from handlers.live.event_codec import codec
-from handlers.live.mark_prices import all_marks
+from handlers.live.mark_prices import marks_at
 from streams.envelope import rfc3339
 from streams.eventsourcing import Subscriber, load_subscriber
 from vibe.app.settings import Settings
@@ -52,7 +52,7 @@ async def run_subscriber_show(settings: Settings, subscriber_id: str, at: str | 
         )
         if not found.events:
             raise CommandError(await _why_nothing_is_booked(servers, subscriber_id, at))
-        marks = await all_marks(servers.connection, codec(), found.time_ns if at else None)
+        marks = await marks_at(servers.connection, codec(), found.time_ns if at else None)
         names = await names_of(servers.database, (asset for _, asset in found.portfolio.positions))
     if json:
         print_json(_facts(found, marks) | {"marks": rfc3339(found.time_ns) if at else "newest"})

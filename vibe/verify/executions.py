@@ -40,20 +40,19 @@ from domain.events import (
     PositionSettled,
 )
 from domain.ids import derived
-from domain.mark_prices import MarkPrices
 from domain.paper_execution import execute_on_paper, position_after
 from domain.portfolio import Portfolio
 from domain.portfolio_maintenance import payouts
 from domain.requests import put_together
 from handlers.live.configuration import configuration_fold
 from handlers.live.event_codec import codec, readable
-from handlers.live.mark_prices import all_marks
+from handlers.live.mark_history import MarkHistory
 from handlers.plan import booked, id_of, queue, subscriber_of
 from streams import subjects
 from streams.connection import Connection
 from streams.envelope import Recorded, nanoseconds, parse_address
 from streams.reader import Stored, get, read_all
-from streams.topology import CONFIG, EXECUTIONS, REQUESTS, info
+from streams.topology import CONFIG, EXECUTIONS, GROUPS, REQUESTS, info
 from vibe.verify.derived import Progress
 from vibe.verify.findings import Different, Findings
 
@@ -98,7 +97,9 @@ class Requests:
 class _Verifier:
     """The state of one verification: portfolios as of the event that is looked at."""
 
-    def __init__(self, connection: Connection, directory: Configuration, marks: MarkPrices, findings: Findings) -> None:
+    def __init__(
+        self, connection: Connection, directory: Configuration, marks: MarkHistory, findings: Findings
+    ) -> None:
         self._connection = connection
         self._directory = directory
         self._marks = marks
@@ -159,11 +160,11 @@ class _Verifier:
             case CopyQueued():
                 await self._queued(event, findings)
             case PositionSettled():
-                self._settled(event, portfolio, expected, findings)
+                await self._settled(event, portfolio, expected, findings)
             case CashDeposited():
                 self._deposited(event, portfolio, findings)
             case EquityMarked(marks_sequence=sequence):
-                equity = portfolios.equity(portfolio, self._marks, sequence)
+                equity = portfolios.equity(portfolio, await self._marks.at(sequence), sequence)
                 again = EquityMarked(
                     subscriber_id=event.data.subscriber_id,
                     equity_micros=equity,
@@ -203,7 +204,7 @@ class _Verifier:
         inputs = decision_inputs_of(
             request,
             self._directory.controls,
-            self._marks,
+            await self._marks.at(stored.marks_sequence),
             config_sequence=stored.config_sequence,
             marks_sequence=stored.marks_sequence,
         )
@@ -269,10 +270,14 @@ class _Verifier:
             portfolio = self._portfolios[event.data.subscriber_id]
             expected.extend(execute_on_paper(portfolio, event.data, policy, now=event.data.decided_at))
 
-    def _settled(self, event: Recorded, portfolio: Portfolio, expected: deque[Event], findings: Findings) -> None:
+    async def _settled(self, event: Recorded, portfolio: Portfolio, expected: deque[Event], findings: Findings) -> None:
         stored: PositionSettled = event.data
         asset = (stored.venue.value, stored.asset)
-        resolution = self._marks.resolution(asset)
+        cause = parse_address(event.causation)
+        if cause is None or cause.stream != GROUPS.name:
+            findings.cannot_be(event, f"its cause is {event.causation!r}, not a resolution")
+            return
+        resolution = (await self._marks.at(cause.sequence)).resolution(asset, cause.sequence)
         if resolution is None:
             findings.cannot_be(event, f"no resolution of {stored.asset} is in the log")
             return
@@ -314,7 +319,9 @@ class _Verifier:
         made: Iterable[Event] = breakers.watch(
             portfolio.breakers,
             stored.subscriber_id,
-            portfolios.equity(portfolio, self._marks, marks_sequence) if tripped else stored.equity_micros,
+            portfolios.equity(portfolio, await self._marks.at(marks_sequence), marks_sequence)
+            if tripped
+            else stored.equity_micros,
             directory.subscriber_policy(stored.subscriber_id),
             now=stored.tripped_at if isinstance(stored, BreakerTripped) else stored.reset_at,
             marks_sequence=marks_sequence,
@@ -396,7 +403,7 @@ async def verify_commit(connection: Connection, one: Recorded) -> Findings:
 async def _verifier(connection: Connection, findings: Findings) -> _Verifier:
     kinds = (Kind.POLICY, Kind.CONTROL)
     directory = (await configuration_fold(connection, codec(), kinds, from_snapshot=False)).directory
-    verifier = _Verifier(connection, directory, await all_marks(connection, codec()), findings)
+    verifier = _Verifier(connection, directory, MarkHistory(connection, codec()), findings)
     await verifier.start()
     return verifier
 
