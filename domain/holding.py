@@ -49,6 +49,22 @@ class Part(Struct, frozen=True):
     config_sequence: int = 0
 
 
+class Settled(Struct, frozen=True):
+    """What a resolved market paid a subscription for: signed shares, at which price, by which resolution and when.
+
+    `realized_micros` is the profit of the subscriber's position in the asset after it; of several subscriptions the
+    newest has all of it.
+    """
+
+    influencer_id: str
+    market: str
+    share_micros: int
+    price_micros: int
+    resolution_id: str
+    settled_at: int
+    realized_micros: int = 0
+
+
 class Holding(Struct):
     """One asset: the position over all subscriptions, each subscription's part, and the pending orders by attempt.
 

@@ -37,15 +37,18 @@ class Resolution(NamedTuple):
     market: str
     resolution_id: str
     at: int
+    corrects: bool = False
+    """True when it replaces an earlier resolution."""
 
 
 class MarkPrices:
-    """Every asset's marks in order, and its payout once its market is resolved. The first resolution counts."""
+    """Every asset's marks in order, and its payout once its market is resolved. The newest resolution counts."""
 
     def __init__(self, *, history: bool = False) -> None:
         self._history = history
         self._marks: dict[Asset, list[Mark]] = {}
-        self._resolved: dict[Asset, Resolution] = {}
+        self._resolved: dict[Asset, list[Resolution]] = {}
+        """In their order: another follows only when the venue corrects the first."""
         self._moved: dict[Asset, int] = {}
         """The sequence of each asset's newest change, in the order of these sequences."""
         self._changes: list[tuple[int, Asset]] = []
@@ -71,11 +74,20 @@ class MarkPrices:
                 changed = []
                 for payout in event.payouts:
                     asset = (event.venue.value, payout.asset)
-                    resolution = Resolution(
-                        sequence, payout.price_micros, event.market, event.resolution_id, event.detect_time
+                    known = self._resolved.setdefault(asset, [])
+                    if known and event.corrects != known[-1].resolution_id:
+                        continue  # stored twice
+                    known.append(
+                        Resolution(
+                            sequence,
+                            payout.price_micros,
+                            event.market,
+                            event.resolution_id,
+                            event.detect_time,
+                            event.corrects is not None,
+                        )
                     )
-                    if self._resolved.setdefault(asset, resolution) is resolution:
-                        changed.append(asset)
+                    changed.append(asset)
                 return self._changed(tuple(changed), sequence)
         return ()
 
@@ -129,6 +141,8 @@ class MarkPrices:
         return marks[number - 1] if number else None
 
     def resolution(self, asset: Asset, sequence: int = NEWEST) -> Resolution | None:
-        """The payout of an asset, once its market is resolved."""
-        found = self._resolved.get(asset)
-        return found if found is not None and found.sequence <= sequence else None
+        """The payout of an asset as of `sequence`, once its market is resolved."""
+        for found in reversed(self._resolved.get(asset, ())):
+            if found.sequence <= sequence:
+                return found
+        return None

@@ -12,12 +12,13 @@ from domain.events import (
     OrderSubmitted,
     PositionChanged,
     PositionSettled,
+    SettlementCorrected,
 )
 from domain.guardrails import Policy
 from domain.ids import cloid, fill_id, related
 from domain.micros import MICRO, nearest
 from domain.paper_fills import fees, walk
-from domain.portfolio import Portfolio, part_of
+from domain.portfolio import Portfolio, part_of, settled_last
 from domain.position import Position, cash_delta, fill_position
 from domain.reason_codes import Reason
 
@@ -48,6 +49,23 @@ def position_after(portfolio: Portfolio, event: PositionSettled) -> PositionChan
         average_price_micros=after.average_price_micros,
         realized_micros=after.realized_micros,
         changed_at=event.settled_at,
+    )
+
+
+def position_corrected(portfolio: Portfolio, event: SettlementCorrected) -> PositionChanged:
+    """The subscriber's closed position in an asset after a correction of its payout, given the portfolio before it."""
+    newest = settled_last(portfolio, (event.venue.value, event.asset))
+    realized = portfolio.settled[newest].realized_micros if newest is not None else 0
+    return PositionChanged(
+        subscriber_id=event.subscriber_id,
+        venue=event.venue,
+        asset=event.asset,
+        order_id=event.correction_id,
+        share_micros=0,
+        cost_micros=0,
+        average_price_micros=0,
+        realized_micros=realized + event.cash_delta_micros,
+        changed_at=event.corrected_at,
     )
 
 

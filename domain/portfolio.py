@@ -2,7 +2,7 @@
 
 Fills change positions as domain/position.py computes; a settlement pays out what is held. Always: cash + cost of the
 open positions = deposits + realized - fees, to the micro. Each event is folded once, in the order of the log. What is
-closed leaves nothing behind but its profit.
+closed leaves nothing behind but its profit, and for a week what a settlement paid for, because a venue may correct it.
 
 A portfolio is changed in place: a caller that needs the state before an event takes a `copy`. What it is worth and what
 is at risk are running sums (domain/valuation.py).
@@ -30,8 +30,9 @@ from domain.events import (
     OrderFilled,
     PositionCompared,
     PositionSettled,
+    SettlementCorrected,
 )
-from domain.holding import Holding, Part, Pending
+from domain.holding import Holding, Part, Pending, Settled
 from domain.mark_prices import Asset, MarkPrices
 from domain.position import Position, fill_position
 from domain.valuation import Valuation
@@ -44,6 +45,8 @@ class Residual(Struct, frozen=True):
     share_micros: int = 0
 
 
+SETTLED_KEPT_NS = 7 * 86_400 * 1_000_000_000
+"""How long a settlement can be corrected."""
 NOTHING = Residual()
 NO_PART = Part("")
 
@@ -62,6 +65,7 @@ class Portfolio(Struct, dict=True):
     holdings: dict[Asset, Holding] = {}
     residuals: dict[tuple[str, Asset], Residual] = {}
     exits: dict[tuple[str, Asset], ExitOwed] = {}
+    settled: dict[tuple[str, Asset], Settled] = {}
     breakers: Breakers = breakers.initial
     differing: dict[Asset, tuple[int, int]] = {}
     """Live positions that the venue account does not hold: signed shares here and there."""
@@ -85,6 +89,7 @@ def copy(portfolio: Portfolio) -> Portfolio:
         residuals=dict(portfolio.residuals),
         exits=dict(portfolio.exits),
         differing=dict(portfolio.differing),
+        settled=dict(portfolio.settled),
     )
 
 
@@ -106,6 +111,8 @@ def evolve(portfolio: Portfolio, event: Event) -> None:
             _completed(portfolio, event)
         case PositionSettled():
             _settled(portfolio, event)
+        case SettlementCorrected():
+            _payout_corrected(portfolio, event)
         case ExitOwed() | ExitEnded():
             exits.evolve(portfolio.exits, event)
         case CashDeposited():
@@ -179,6 +186,7 @@ def _settled(portfolio: Portfolio, event: PositionSettled) -> None:
     if holding is None or event.subscription_id not in holding.parts:
         return
     portfolio.cash_micros += event.cash_delta_micros
+    _remember(portfolio, event, holding.position)
     portfolio.residuals.pop((event.subscription_id, asset), None)
     exits.evolve(portfolio.exits, event)
     holding.settled(event.subscription_id, event.share_delta_micros)
@@ -186,6 +194,44 @@ def _settled(portfolio: Portfolio, event: PositionSettled) -> None:
     if not holding.parts:
         del portfolio.holdings[asset]
     _touched(portfolio, asset, event.subscription_id)
+
+
+def _remember(portfolio: Portfolio, event: PositionSettled, position: Position) -> None:
+    """Keep what was paid for, and forget the oldest, which no correction can concern any more."""
+    settled = portfolio.settled
+    while settled:
+        oldest = next(iter(settled))
+        if event.settled_at - settled[oldest].settled_at < SETTLED_KEPT_NS:
+            break
+        del settled[oldest]
+    settled[event.subscription_id, (event.venue.value, event.asset)] = Settled(
+        event.influencer_id,
+        event.market,
+        -event.share_delta_micros,
+        event.price_micros,
+        event.resolution_id,
+        event.settled_at,
+        fill_position(position, event.share_delta_micros, abs(event.cash_delta_micros)).realized_micros,
+    )
+
+
+def _payout_corrected(portfolio: Portfolio, event: SettlementCorrected) -> None:
+    """The difference is profit of a position that is closed."""
+    portfolio.cash_micros += event.cash_delta_micros
+    portfolio.realized_micros += event.cash_delta_micros
+    asset = (event.venue.value, event.asset)
+    newest = settled_last(portfolio, asset)
+    for key, before in portfolio.settled.items():
+        if key == (event.subscription_id, asset):
+            before = replace(before, price_micros=event.price_micros, resolution_id=event.resolution_id)
+        if key == newest:
+            before = replace(before, realized_micros=before.realized_micros + event.cash_delta_micros)
+        portfolio.settled[key] = before
+
+
+def settled_last(portfolio: Portfolio, asset: Asset) -> tuple[str, Asset] | None:
+    """The newest settlement of an asset; None when none can be corrected any more."""
+    return next((key for key in reversed(portfolio.settled) if key[1] == asset), None)
 
 
 def _traded(portfolio: Portfolio, holding: Holding, share_delta: int, notional_micros: int) -> None:

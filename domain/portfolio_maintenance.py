@@ -1,5 +1,5 @@
-"""Changes of a portfolio without a decision: the configured deposit, payouts of resolved markets, ordered closings,
-breakers.
+"""Changes of a portfolio without a decision: the configured deposit, payouts of resolved markets and their
+corrections, ordered closings, breakers.
 
 The stages that decide and the what-if simulation follow these same rules.
 """
@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from domain import breakers, exits
 from domain import portfolio as portfolios
 from domain.configuration import Configuration
-from domain.events import CashDeposited, EquityMarked, Event, ExitOwed, PositionSettled, Venue
+from domain.events import CashDeposited, EquityMarked, Event, ExitOwed, PositionSettled, SettlementCorrected, Venue
 from domain.ids import derived
-from domain.mark_prices import Asset, MarkPrices, Resolution
+from domain.mark_prices import NEWEST, Asset, MarkPrices, Resolution
 from domain.micros import times
 from domain.portfolio import Portfolio
 
@@ -34,6 +34,36 @@ def payouts(
             cash_delta_micros=times(resolution.price_micros, part.share_micros),
             resolution_id=resolution.resolution_id,
             settled_at=now,
+        )
+
+
+def corrections(
+    portfolio: Portfolio, subscriber_id: str, marks: MarkPrices, *, now: int, sequence: int = NEWEST
+) -> Iterator[tuple[SettlementCorrected, int]]:
+    """What is booked because the venue changed resolutions that were paid, as of a sequence of GROUPS; each with the
+    sequence of the new resolution."""
+    for (subscription_id, asset), paid in portfolio.settled.items():
+        resolution = marks.resolution(asset, sequence)
+        if resolution is None or not resolution.corrects or resolution.resolution_id == paid.resolution_id:
+            continue
+        was, right = (times(price, paid.share_micros) for price in (paid.price_micros, resolution.price_micros))
+        yield (
+            SettlementCorrected(
+                correction_id=derived("cor", subscription_id, *asset, resolution.resolution_id),
+                subscriber_id=subscriber_id,
+                subscription_id=subscription_id,
+                influencer_id=paid.influencer_id,
+                venue=Venue(asset[0]),
+                asset=asset[1],
+                market=paid.market,
+                share_micros=paid.share_micros,
+                paid_price_micros=paid.price_micros,
+                price_micros=resolution.price_micros,
+                cash_delta_micros=right - was,
+                resolution_id=resolution.resolution_id,
+                corrected_at=now,
+            ),
+            resolution.sequence,
         )
 
 

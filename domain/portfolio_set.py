@@ -22,6 +22,8 @@ class PortfolioSet:
         for subscriber_id, portfolio in of.items():
             for asset in portfolio.holdings:
                 self.holders.setdefault(asset, set()).add(subscriber_id)
+        self.has_settled = any(portfolio.settled for portfolio in of.values())
+        """True once a settlement was folded, which the venue may correct."""
         self.to_reevaluate: dict[str, None] = {}
         """The subscribers to re-evaluate, in order."""
         self.evaluated_at = 0
@@ -35,6 +37,7 @@ class PortfolioSet:
         if portfolio is None:
             portfolio = self.of[subscriber_id] = Portfolio()
         portfolios.evolve(portfolio, event)
+        self.has_settled = self.has_settled or isinstance(event, PositionSettled)
         if isinstance(event, CopyDecided | OrderFilled | ExecutionCompleted | PositionSettled):
             self._hold(subscriber_id, (event.venue.value, event.asset), portfolio)
 
@@ -51,10 +54,10 @@ class PortfolioSet:
                 del self.holders[asset]
 
     def next_evaluation(self) -> int | None:
-        """When (ns) `take` may return something next; None when nothing is held."""
+        """When (ns) `take` may return something next; None when nothing is held or was settled."""
         if self.to_reevaluate:
             return 0
-        return self.evaluated_at + EVALUATION_INTERVAL_NS if self.holders else None
+        return self.evaluated_at + EVALUATION_INTERVAL_NS if self.holders or self.has_settled else None
 
     def take(self, marks: MarkPrices, orders: int, now: int, count: int, excluded: Container[str]) -> list[str]:
         """At most `count` subscribers to re-evaluate at `now` (ns), apart from the excluded ones, who stay in order.
@@ -69,6 +72,14 @@ class PortfolioSet:
             del self.to_reevaluate[subscriber_id]
         return taken
 
+    def _paid(self, asset: Asset) -> list[str]:
+        """The subscribers that a settlement of an asset was paid to: all are looked through, because it is rare."""
+        return [
+            subscriber_id
+            for subscriber_id, portfolio in self.of.items()
+            if any(settled == asset for _, settled in portfolio.settled)
+        ]
+
     def _collect(self, marks: MarkPrices, orders: int, now: int) -> None:
         day = breakers.day_of(now)
         all_of_them = day != self._day or orders != self._orders
@@ -78,4 +89,9 @@ class PortfolioSet:
             # A resolved asset is still held when an order in it was under way.
             if all_of_them or moved or marks.resolution(asset) is not None:
                 self.to_reevaluate.update(dict.fromkeys(sorted(holders)))
+        if self.has_settled:
+            for asset in marks.moved(self._marks_sequence, marks.sequence):
+                resolution = marks.resolution(asset)
+                if resolution is not None and resolution.corrects:
+                    self.to_reevaluate.update(dict.fromkeys(sorted(self._paid(asset))))
         self._day, self._orders, self._marks_sequence = day, orders, marks.sequence

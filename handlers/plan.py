@@ -3,7 +3,7 @@
 What is executed on paper is filled in the same step: decision, order, fills, result and position are one commit. An
 order in live mode is sent by the stage `execute`; its result comes back as a request, and is booked here.
 
-Between decisions, portfolios are re-evaluated: resolved markets are settled, what operators order to
+Between decisions, portfolios are re-evaluated: resolved markets are settled and corrected, what operators order to
 close is owed, and breakers are marked, tripped and reset as marks move, days end and operators reset them.
 """
 
@@ -42,12 +42,13 @@ from domain.events import (
     PositionChanged,
     PositionCompared,
     PositionSettled,
+    SettlementCorrected,
 )
 from domain.guardrails import Policy
 from domain.ids import derived
-from domain.paper_execution import execute_on_paper, position_after
+from domain.paper_execution import execute_on_paper, position_after, position_corrected
 from domain.portfolio import Portfolio
-from domain.portfolio_maintenance import before_deciding, closings, payouts
+from domain.portfolio_maintenance import before_deciding, closings, corrections, payouts
 from domain.portfolio_set import PortfolioSet
 from domain.requests import put_together, quoted_by
 from handlers.live.configuration import LiveConfiguration
@@ -108,7 +109,7 @@ class Plan(Stage[PlanState]):
     input_patterns = ("requests.{}.>", "orders.{}.>")
     state_patterns = ("executions.{}.>",)
     input_types = frozenset({"group.requested", "execution.requested", *_OF_ORDERS})
-    schema = 8
+    schema = 9
     saved_in_parts = True
 
     def __init__(self, configuration: LiveConfiguration, valuation: LiveMarkPrices) -> None:
@@ -280,8 +281,14 @@ class Plan(Stage[PlanState]):
     def _reevaluated(self, state: PlanState, subscriber_id: str, now: int) -> Iterator[Output]:
         portfolio = state.portfolios.of[subscriber_id]
         settled = list(self._settled(portfolio, subscriber_id, now))
-        if settled:
+        corrected = list(corrections(portfolio, subscriber_id, self._valuation.marks, now=now))
+        if settled or corrected:
             portfolio = portfolios.copy(portfolio)
+        for correction, resolved_at in corrected:
+            cause, correlation = address(GROUPS.name, resolved_at), correction.resolution_id
+            yield _output(correction, cause, correlation)
+            yield _output(position_corrected(portfolio, correction), cause, correlation)
+            portfolios.evolve(portfolio, correction)
         for event, resolved_at in settled:
             cause, correlation = address(GROUPS.name, resolved_at), event.resolution_id
             yield _output(event, cause, correlation)
@@ -386,6 +393,8 @@ def id_of(event: Event) -> str:
             return derived("cmp", event.subscriber_id, event.venue.value, event.asset, event.compared_at)
         case PositionSettled():
             return event.settlement_id
+        case SettlementCorrected():
+            return event.correction_id
         case EquityMarked():
             return derived("eqm", event.subscriber_id, event.marked_at, event.equity_micros)
         case BreakerTripped():

@@ -1,9 +1,9 @@
 """Venues -> GROUPS: descriptions of traded markets, and their payouts once they are resolved for good.
 
 A market is described when one of its tokens is first traded by a followed wallet. From its listed end on the venue is
-asked for its resolution: often at first, then less and less. The first final resolution is the one that is paid. When
-the venue changes it afterwards, the new one is not paid: it goes to DEAD, so that an operator compares it with what was
-paid. Ids are derived from the market: two instances store each event once.
+asked for its resolution: often at first, then less and less. The first final resolution is compared with
+the venue's again for a day. A change that the venue reports twice in a row is stored as a correction.
+Ids are derived from the market, and of a correction also from what it replaces: two instances store each event once.
 """
 
 import asyncio
@@ -13,9 +13,11 @@ from typing import NamedTuple
 
 import structlog
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from domain.events import Event, MarketDescribed, MarketResolved, Venue
-from domain.mark_prices import Asset
+from domain.ids import derived
+from domain.mark_prices import Asset, Resolution
 from gateways.venue_adapter import Markets
 from gateways.venue_errors import VenueUnavailableError, WireError
 from gateways.venue_types import ListedMarket
@@ -26,10 +28,7 @@ from handlers.live.traded_assets import TradedAssets
 from streams import subjects
 from streams.append import Record, append_once
 from streams.connection import Connection
-from streams.dead_letters import dead_letter
 from streams.errors import LogError
-from streams.metrics import DEAD
-from streams.retry import retry_forever
 
 log = structlog.get_logger()
 
@@ -47,7 +46,8 @@ class ResolveSettings(Struct, frozen=True):
     unlisted_end: float = 300.0
     """Between two requests for a market that lists no end."""
     checks: tuple[float, ...] = (60.0, 600.0, 3_600.0, 86_400.0)
-    """After a resolution was recorded, when it is compared with the venue's again."""
+    """After a resolution was recorded, when it is compared with the venue's again; the first of these times is also
+    when a change is confirmed."""
 
 
 class _Request(NamedTuple):
@@ -85,6 +85,8 @@ class Resolve:
         self._requests: list[_Request] = []
         self._watched: set[str] = set()
         self._described: set[str] = set()
+        self._changing: dict[str, tuple[int, ...]] = {}
+        """The payouts of changed resolutions that were reported once, by market."""
         self._new = asyncio.Event()
 
     async def run(self) -> None:
@@ -105,15 +107,31 @@ class Resolve:
     def _watch(self, asset: Asset) -> None:
         """Watch the market of a new asset; where its signal names none, the venue is asked for it by the asset."""
         venue, name = asset
-        if venue != self._venue.value or self._valuation.marks.resolution(asset) is not None:
+        if venue != self._venue.value:
             return
-        market = self._traded.markets[asset]
+        resolution = self._valuation.marks.resolution(asset)
+        market = resolution.market if resolution is not None else self._traded.markets[asset]
         if market in self._watched:
+            return
+        if resolution is not None:
+            self._watched.add(market)
+            self._described.add(market)
+            self._continue_checks(resolution)
             return
         if market:
             self._watched.add(market)
         self._schedule(market or name, 0.0, 0.0, is_market=bool(market))
         self._new.set()
+
+    def _continue_checks(self, resolution: Resolution) -> None:
+        """The checks that are left of a resolution that was recorded before this start."""
+        left = (resolution.at - self._clock()) / SECOND
+        for checks, wait in enumerate(self._settings.checks, 1):
+            left += wait
+            if left > 0:
+                self._schedule(resolution.market, left, 0.0, checks)
+                self._new.set()
+                return
 
     def _schedule(
         self, key: str, in_seconds: float, interval: float, checks: int = 0, *, is_market: bool = True
@@ -175,8 +193,9 @@ class Resolve:
         if listed.resolution is None:
             self._schedule(market, *self._interval(listed, request.interval))
             return
-        await self._resolved(listed.resolution, payload)
-        if request.checks < len(self._settings.checks):
+        if await self._is_unconfirmed(listed.resolution):
+            self._schedule(market, self._settings.checks[0], 0.0, request.checks)
+        elif request.checks < len(self._settings.checks):
             self._schedule(market, self._settings.checks[request.checks], 0.0, request.checks + 1)
 
     def _interval(self, market: ListedMarket, last: float) -> tuple[float, float]:
@@ -190,36 +209,41 @@ class Resolve:
         interval = min(max(self._settings.first_retry, 2 * last), self._settings.longest_retry)
         return interval, interval
 
-    async def _resolved(self, resolution: MarketResolved, payload: Raw) -> None:
+    async def _is_unconfirmed(self, resolution: MarketResolved) -> bool:
+        """Store a resolution, or its correction; True for a change that is reported for the first time."""
         known = {
-            payout.asset: found.price_micros
+            payout.asset: found
             for payout in resolution.payouts
             if (found := self._valuation.marks.resolution((resolution.venue.value, payout.asset))) is not None
         }
+        market = resolution.market
         if not known:
             await self._store(resolution, resolution.resolution_id)
             metrics.RESOLVED.inc()
-            log.info("market.resolved", market=resolution.market, payouts=len(resolution.payouts))
-        elif any(known.get(payout.asset) != payout.price_micros for payout in resolution.payouts):
-            await self._changed(resolution, payload)
-
-    async def _changed(self, resolution: MarketResolved, payload: Raw) -> None:
-        log.error("market.resolution_changed", market=resolution.market)
-        DEAD.labels(STAGE).inc()
-        payouts = ",".join(str(payout.price_micros) for payout in resolution.payouts)
-        await retry_forever(
-            lambda: dead_letter(
-                self._connection,
-                stage=STAGE,
-                stream="gamma",
-                sequence=0,
-                subject=subjects.marks(resolution.venue.value, resolution.market),
-                payload=bytes(payload),
-                error=f"market {resolution.market} was resolved and paid already, and now pays otherwise ({payouts})",
-                now=self._clock(),
-                dead_id=f"{STAGE}:resolution:{resolution.market}:{payouts}",
-            )
+            log.info("market.resolved", market=market, payouts=len(resolution.payouts))
+            return False
+        payouts = tuple(payout.price_micros for payout in resolution.payouts)
+        if payouts == tuple(
+            found.price_micros if (found := known.get(payout.asset)) is not None else None
+            for payout in resolution.payouts
+        ):
+            self._changing.pop(market, None)
+            return False
+        if self._changing.get(market) != payouts:
+            # One answer may come from a cache that is behind.
+            log.warning("market.resolution_differs", market=market, payouts=payouts)
+            self._changing[market] = payouts
+            return True
+        del self._changing[market]
+        corrects = next(iter(known.values())).resolution_id
+        corrected = replace(
+            resolution,
+            resolution_id=derived("res", resolution.venue, market, corrects, *payouts),
+            corrects=corrects,
         )
+        await self._store(corrected, corrected.resolution_id)
+        log.error("market.resolution_corrected", market=market, payouts=payouts, corrects=corrects)
+        return False
 
     async def _store(self, event: MarketDescribed | MarketResolved, event_id: str) -> None:
         now = self._clock()

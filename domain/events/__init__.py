@@ -42,6 +42,7 @@ from domain.events.executions import (
     PositionChanged,
     PositionCompared,
     PositionSettled,
+    SettlementCorrected,
 )
 from domain.events.groups import (
     DueExit,
@@ -175,6 +176,7 @@ __all__ = [
     "RawReceived",
     "RequestedQuote",
     "SeededPosition",
+    "SettlementCorrected",
     "Side",
     "SignalGrouped",
     "SignalRecorded",

@@ -242,6 +242,26 @@ class PositionSettled(Event, frozen=True, kw_only=True):
     settled_at: int
 
 
+@stored("settlement.corrected")
+class SettlementCorrected(Event, frozen=True, kw_only=True):
+    """The venue changed a resolution after it was paid: the difference for the `share_micros` (signed) that a
+    subscription was paid for, from the price that was paid to the one that is right."""
+
+    correction_id: str
+    subscriber_id: str
+    subscription_id: str
+    influencer_id: str
+    venue: Venue
+    asset: str
+    market: str
+    share_micros: int
+    paid_price_micros: int
+    price_micros: int
+    cash_delta_micros: int
+    resolution_id: str
+    corrected_at: int
+
+
 @stored("exit.owed")
 class ExitOwed(Event, frozen=True, kw_only=True):
     """What a copy is to give up and has not sold or bought back yet: all that is owed of one subscription and asset.

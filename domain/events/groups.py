@@ -210,7 +210,10 @@ class Payout(Struct, frozen=True):
 
 @stored("market.resolved")
 class MarketResolved(Event, frozen=True, kw_only=True):
-    """A market has ended for good: every share of its assets is worth its payout."""
+    """A market has ended for good: every share of its assets is worth its payout.
+
+    `corrects` is the id of the resolution that the venue replaced by this one; None for the first.
+    """
 
     resolution_id: str
     venue: Venue
@@ -218,3 +221,4 @@ class MarketResolved(Event, frozen=True, kw_only=True):
     payouts: tuple[Payout, ...]
     resolved_at: int
     detect_time: int
+    corrects: str | None = None

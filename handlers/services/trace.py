@@ -27,6 +27,7 @@ from domain.events import (
     QuoteCaptured,
     QuoteFailed,
     RawReceived,
+    SettlementCorrected,
 )
 from handlers.live.event_codec import codec
 from streams import subjects
@@ -40,7 +41,7 @@ from streams.topology import DEAD, EXECUTIONS, GROUPS, HISTORY, RAW, REQUESTS, S
 MAX_ATTEMPTS = 1000
 """Decisions shown of one group."""
 
-_CASH_ENTRIES = (CashDeposited, PositionSettled)
+_CASH_ENTRIES = (CashDeposited, PositionSettled, SettlementCorrected)
 """Events that a ledger entry without a decision books."""
 _SUFFIXES = frozenset(
     {

@@ -36,7 +36,7 @@ from domain.mark_prices import MarkPrices
 from domain.matching import match, match_exits, side_of_book
 from domain.paper_execution import execute_on_paper
 from domain.portfolio import Portfolio
-from domain.portfolio_maintenance import before_deciding, payouts
+from domain.portfolio_maintenance import before_deciding, corrections, payouts
 from handlers.live.configuration import directory_at
 from handlers.live.event_codec import codec, readable
 from handlers.live.mark_prices import PATTERN
@@ -224,7 +224,7 @@ class Simulation:
                 self.totals.add_fill(event)
 
     def settle(self, event: MarketResolved) -> None:
-        """Settle the positions in a resolved market."""
+        """Settle the positions in a resolved market, or correct what was paid."""
         for subscriber_id, portfolio in self.of.items():
             for payout in event.payouts:
                 asset = (event.venue.value, payout.asset)
@@ -232,6 +232,8 @@ class Simulation:
                 assert resolution is not None, "a resolution is in the marks before it is settled"
                 for settled in list(payouts(portfolio, subscriber_id, asset, resolution, now=event.detect_time)):
                     portfolios.evolve(portfolio, settled)
+            for corrected, _ in list(corrections(portfolio, subscriber_id, self._marks, now=event.detect_time)):
+                portfolios.evolve(portfolio, corrected)
 
     def _before(self, subscriber_id: str, now: int, config_sequence: int) -> Portfolio:
         portfolio = self.of.setdefault(subscriber_id, Portfolio())

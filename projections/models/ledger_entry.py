@@ -1,6 +1,6 @@
-"""booking: what moved a subscriber's cash or shares, one row for each deposit, fill, correction and settlement;
-ledger_balance: the sums. On booking: ledger_entry, the append-only ledger; executable_fill, the fills; and ledger_line,
-the ledger with the fee of a TRADE as a line of its own, of kind FEE.
+"""booking: what moved a subscriber's cash or shares, one row for each deposit, fill, settlement and correction of
+either; ledger_balance: the sums. On booking: ledger_entry, the append-only ledger; executable_fill, the fills; and
+ledger_line, the ledger with the fee of a TRADE as a line of its own, of kind FEE.
 
 A subscriber's cash is the sum of its cash deltas. ledger_balance splits shares, cash and fees by copied influencer and
 asset ('' for deposits), so that profit per influencer is cash + shares x mark. Both tables change in one transaction.
@@ -8,7 +8,7 @@ asset ('' for deposits), so that profit per influencer is cash + shares x mark. 
 
 from typing import ClassVar
 
-from domain.events import CashDeposited, FillCorrected, OrderFilled, PositionSettled
+from domain.events import CashDeposited, FillCorrected, OrderFilled, PositionSettled, SettlementCorrected
 from projections.engine.mapping import INDEX, SEQUENCE, From, add, insert
 from projections.engine.projection import Projection
 from projections.engine.table import Table, View
@@ -152,9 +152,9 @@ def _corrected(order_id: str) -> str:
 
 class LedgerEntries(Projection):
     name = "ledger_entry"
-    version = 7
+    version = 8
     reads = (EXECUTIONS,)
-    types = frozenset({"cash.deposited", "order.filled", "fill.corrected", "position.settled"})
+    types = frozenset({"cash.deposited", "order.filled", "fill.corrected", "position.settled", "settlement.corrected"})
     tables = (BOOKING, LEDGER_BALANCE)
     views = (LEDGER_ENTRY, EXECUTABLE_FILL, LEDGER_LINE)
     maps: ClassVar = {
@@ -240,6 +240,28 @@ class LedgerEntries(Projection):
                 PositionSettled,
                 entries=1,
                 share_micros=From("share_delta_micros"),
+                cash_micros=From("cash_delta_micros"),
+                fee_micros=0,
+            ),
+        ),
+        "settlement.corrected": (
+            insert(
+                BOOKING,
+                SettlementCorrected,
+                sequence=SEQUENCE,
+                index=INDEX,
+                kind="CORRECTION",
+                source_event_id=From("correction_id"),
+                share_delta_micros=0,
+                notional_micros=0,
+                fee_micros=0,
+                booked_at=From("corrected_at"),
+            ),
+            add(
+                LEDGER_BALANCE,
+                SettlementCorrected,
+                entries=1,
+                share_micros=0,
                 cash_micros=From("cash_delta_micros"),
                 fee_micros=0,
             ),

@@ -12,7 +12,7 @@ from projections.queries.fetch import Reader, many
 class LedgerLine(Struct, frozen=True, kw_only=True):
     """One ledger entry. `share_delta_micros` and `cash_delta_micros` are signed; `cash_delta_micros` includes the fee.
 
-    `kind`: DEPOSIT, WITHDRAWAL, TRADE or SETTLEMENT. `sequence` and `index` are the address in EXECUTIONS.
+    `kind`: DEPOSIT, WITHDRAWAL, TRADE, SETTLEMENT or CORRECTION. `sequence` and `index` are the address in EXECUTIONS.
     """
 
     entry_id: str

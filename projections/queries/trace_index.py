@@ -117,7 +117,7 @@ class PostgresTraceIndex:
             return ()
 
 
-_BOOKED = ("fil", "dep", "set")
+_BOOKED = ("fil", "dep", "set", "cor")
 """The kinds of the ids of events that ledger entries book."""
 
 
@@ -127,6 +127,6 @@ def _decision_on(wanted: str) -> str:
 
 
 def _booked_by(entry_id: str) -> list[str]:
-    """The ids that the event of a ledger entry can have: fil_abc, dep_abc or set_abc for led_abc."""
+    """The ids that the event of a ledger entry can have: fil_abc, dep_abc, set_abc or cor_abc for led_abc."""
     kind, _, rest = entry_id.partition("_")
     return [f"{of}_{rest}" for of in _BOOKED] if kind == "led" else []

@@ -1,5 +1,5 @@
-"""Whole lives of a portfolio, for property tests: orders of two venues and subscriptions, deposits, settlements,
-breakers."""
+"""Whole lives of a portfolio, for property tests: orders of two venues and subscriptions, deposits, settlements
+and their corrections, breakers."""
 
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from domain.events import (
     ExecutionCompleted,
     OrderFilled,
     PositionSettled,
+    SettlementCorrected,
     Venue,
 )
 from domain.micros import MICRO, times
@@ -50,6 +51,34 @@ def settled(
         cash_delta_micros=times(price_micros, share_micros),
         resolution_id="res-1",
         settled_at=at(5000),
+    )
+
+
+def corrected(
+    asset: str,
+    share_micros: int,
+    paid_micros: int,
+    price_micros: int,
+    *,
+    subscription: str = "sam-ann",
+    venue: Venue = Venue.POLYMARKET,
+    id: str = "cor-1",
+) -> SettlementCorrected:
+    """The venue pays another price for what `settled` paid."""
+    return SettlementCorrected(
+        correction_id=id,
+        subscriber_id="sam",
+        subscription_id=subscription,
+        influencer_id="ann",
+        venue=venue,
+        asset=asset,
+        market="race",
+        share_micros=share_micros,
+        paid_price_micros=paid_micros,
+        price_micros=price_micros,
+        cash_delta_micros=times(price_micros, share_micros) - times(paid_micros, share_micros),
+        resolution_id="res-2",
+        corrected_at=at(6000),
     )
 
 
@@ -165,12 +194,15 @@ def life(happened: list[Drawn], *, settling: bool = True) -> list[Event]:
                 portfolio = Portfolio()
                 for event in events:
                     evolve(portfolio, event)
-                events += [
-                    settled(
-                        asset, part.share_micros, one.price, subscription=who, venue=venue, id=f"set-{number}-{who}"
-                    )
-                    for who, part in settlements(portfolio, (venue.value, asset))
-                ]
+                for who, part in settlements(portfolio, (venue.value, asset)):
+                    of: dict[str, Any] = {"subscription": who, "venue": venue}
+                    events.append(settled(asset, part.share_micros, one.price, id=f"set-{number}-{who}", **of))
+                    if one.side:
+                        right = max(0, MICRO - one.price)
+                        correction = corrected(
+                            asset, part.share_micros, one.price, right, id=f"cor-{number}-{who}", **of
+                        )
+                        events.append(correction)
     return events
 
 

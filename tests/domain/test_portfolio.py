@@ -30,7 +30,7 @@ from tests.domain.facts import (
     sold,
 )
 from tests.domain.portfolio_specs import BTC, ETH, NO_MARKS, PM, YES, after, evolve, marked, more, usd
-from tests.domain.strategies import settled
+from tests.domain.strategies import corrected, settled
 
 # --- prices and equity -------------------------------------------------------------------------------------
 
@@ -212,6 +212,27 @@ def test_every_subscription_that_holds_the_asset_is_paid() -> None:
     assert owed(first) == (("sam-bob", micros("3")),)
     paid = evolve(first, settled("yes", micros("3"), micros("1"), subscription="sam-bob"))
     assert (paid.cash_micros, realized(paid), paid.positions) == (micros("107.2"), micros("7.2"), {})
+
+
+def test_a_corrected_payout_moves_cash_and_profit_by_the_difference() -> None:
+    held = after(deposited("1000"), *executed(bought("yes", "10", "0.4", venue=PM)))
+    paid = evolve(held, settled("yes", micros("10"), micros("1")))
+    right = evolve(paid, corrected("yes", micros("10"), micros("1"), micros("0.25")))
+    assert (right.cash_micros, realized(right)) == (micros("998.5"), -micros("1.5"))
+    assert right.cash_micros == right.deposits_micros + realized(right) - right.fees_micros
+    assert right.settled["sam-ann", YES].price_micros == micros("0.25")
+
+
+def test_a_week_later_a_payout_is_forgotten() -> None:
+    held = after(deposited("1000"), *executed(bought("yes", "10", "0.4", venue=PM)))
+    paid = evolve(held, settled("yes", micros("10"), micros("1")))
+    bought_no = executed(bought("no", "10", "0.4", venue=PM, attempt="att-2"))
+    for event in bought_no:
+        paid = evolve(paid, event)
+    day, later = 86_400 * 1_000_000_000, settled("no", micros("10"), 0)
+    for days, kept in ((6, {"yes", "no"}), (7, {"no"})):
+        state = evolve(paid, structs.replace(later, settled_at=later.settled_at + days * day))
+        assert {asset for _, (_, asset) in state.settled} == kept
 
 
 def test_what_is_held_against_each_other_is_settled_too() -> None:

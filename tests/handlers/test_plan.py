@@ -38,6 +38,7 @@ from domain.events import (
     PositionChanged,
     PositionSettled,
     RequestedQuote,
+    SettlementCorrected,
     Sizing,
     TradeSide,
     Venue,
@@ -140,10 +141,16 @@ def mark(price: float, *, asset: str = "BTC", venue: Venue = Venue.HYPERLIQUID, 
     return example(MarkCaptured, venue=venue, asset=asset, price_micros=int(price * USD), marked_at=at)
 
 
-def resolved(*, yes: float = 1, id: str = "res-1") -> MarketResolved:
+def resolved(*, yes: float = 1, id: str = "res-1", corrects: str | None = None) -> MarketResolved:
     payouts = (Payout("yes", int(yes * USD)), Payout("no", USD - int(yes * USD)))
     return example(
-        MarketResolved, resolution_id=id, venue=Venue.POLYMARKET, market="race", payouts=payouts, detect_time=NOW
+        MarketResolved,
+        resolution_id=id,
+        venue=Venue.POLYMARKET,
+        market="race",
+        payouts=payouts,
+        detect_time=NOW,
+        corrects=corrects,
     )
 
 
@@ -449,10 +456,49 @@ def test_a_resolved_market_is_paid_out_exactly_once() -> None:
     portfolio = lane.state.portfolios.of["ann"]
     assert portfolio.holdings == {}
     assert portfolio.cash_micros == cash + one.cash_delta_micros + other.cash_delta_micros
-    assert lane.stage.due(lane.state) is None
     moves(valuation, resolved(yes=0, id="res-2"))
-    assert lane.when_time_passes(NOW + 2 * EVALUATION_INTERVAL_NS) == []
+    assert lane.when_time_passes(NOW + 2 * EVALUATION_INTERVAL_NS) == [], "it corrects nothing"
     assert lane.replayed().when_time_passes(NOW + 3 * EVALUATION_INTERVAL_NS) == [], "nor after a restart"
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_changed_resolution_books_the_difference_once(restart: bool) -> None:
+    configuration, valuation = configured(), valued()
+    lane = planning(configuration, valuation)
+    decision = bought(lane, configuration, on_polymarket(configuration))
+    cash = lane.state.portfolios.of["ann"].cash_micros
+    moves(valuation, resolved(yes=1))
+    _, paid_out, *_ = lane.when_time_passes(NOW)
+    moves(valuation, resolved(yes=0, id="res-2", corrects="res-1"))
+    if restart:
+        lane = lane.replayed()
+    corrected, after, *_ = lane.when_time_passes(NOW + EVALUATION_INTERVAL_NS)
+    assert isinstance(corrected, SettlementCorrected)
+    assert (corrected.subscription_id, corrected.market, corrected.resolution_id) == ("ann-alice", "race", "res-2")
+    assert (corrected.share_micros, corrected.paid_price_micros, corrected.price_micros) == (
+        decision.share_micros,
+        USD,
+        0,
+    )
+    assert corrected.cash_delta_micros == -decision.share_micros
+    assert (after.order_id, after.share_micros) == (corrected.correction_id, 0)
+    assert after.realized_micros == paid_out.realized_micros - decision.share_micros
+    portfolio = lane.state.portfolios.of["ann"]
+    assert portfolio.cash_micros == cash
+    assert lane.when_time_passes(NOW + 2 * EVALUATION_INTERVAL_NS) == []
+    moves(valuation, resolved(yes=1, id="res-3", corrects="res-2"))
+    back, *_ = lane.when_time_passes(NOW + 3 * EVALUATION_INTERVAL_NS)
+    assert back.cash_delta_micros == decision.share_micros, "a correction is corrected too"
+
+
+def test_what_was_not_paid_yet_is_paid_as_corrected() -> None:
+    configuration, valuation = configured(), valued()
+    lane = planning(configuration, valuation)
+    bought(lane, configuration, on_polymarket(configuration))
+    moves(valuation, resolved(yes=1), resolved(yes=0, id="res-2", corrects="res-1"))
+    first, *rest = lane.when_time_passes(NOW)
+    assert (first.cash_delta_micros, first.resolution_id) == (0, "res-2")
+    assert SettlementCorrected not in kinds(rest)
 
 
 @pytest.mark.parametrize("yes", [0, 0.5, 1])
@@ -487,7 +533,7 @@ def test_many_portfolios_are_re_evaluated_a_bounded_number_at_a_time() -> None:
         settled = paid(lane.when_time_passes(NOW + EVALUATION_INTERVAL_NS))
         assert len(settled) == turn
         done += [event.subscriber_id for event in settled]
-        assert lane.stage.due(lane.state) == (0 if len(done) < 450 else None)
+        assert lane.stage.due(lane.state) == (0 if len(done) < 450 else NOW + 2 * EVALUATION_INTERVAL_NS)
     assert len(set(done)) == 450
 
 

@@ -12,7 +12,7 @@ from streams import topology
 from streams.connection import Connection
 from streams.topology import HISTORY
 
-_BOOKED = ("cash.deposited", "order.filled", "fill.corrected", "position.settled")
+_BOOKED = ("cash.deposited", "order.filled", "fill.corrected", "position.settled", "settlement.corrected")
 """Events with a ledger entry each."""
 
 

@@ -37,6 +37,7 @@ from domain.events import (
     QuoteFailed,
     QuoteWanted,
     RawReceived,
+    SettlementCorrected,
     SignalRecorded,
 )
 from domain.micros import decimal_text
@@ -81,7 +82,7 @@ def _findings(findings: Findings) -> dict[str, Any]:
 
 
 def show_findings(console: Console, findings: Findings) -> None:
-    """The verdict on a deposit or a settlement, with what follows from it in its commit."""
+    """The verdict on a deposit, a settlement or its correction, with what follows from it in its commit."""
     lines = [f"{one.type} ({one.at}): {one.why}" for one in findings.unproducible]
     lines += [
         f"{one.type} ({one.at}): {one.field} differs, stored {one.stored}, again {one.recomputed}"
@@ -255,6 +256,10 @@ def facts_text(facts: Any) -> str:
             paid, size = _usd(facts.cash_delta_micros), _share(-facts.share_delta_micros)
             price = _price(facts.price_micros)
             return f"{facts.subscription_id} is paid {paid} for {size} at {price}  {facts.settlement_id}"
+        case SettlementCorrected():
+            change, size = _usd(facts.cash_delta_micros), _share(facts.share_micros)
+            prices = f"{_price(facts.paid_price_micros)} to {_price(facts.price_micros)}"
+            return f"{facts.subscription_id} is corrected by {change} for {size} from {prices}  {facts.correction_id}"
         case GapDetected():
             expected, found = _share(facts.expected_micros), _share(facts.found_micros)
             return f"{facts.asset} {facts.kind}: expected {expected}, the venue reports {found}"

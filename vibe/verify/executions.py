@@ -1,8 +1,9 @@
 """EXECUTIONS computed again: each subscriber's events from its requests, the configuration, marks and resolutions.
 
 The events of a subscriber are folded in their order, as the stage `plan` folded them. Some begin something: a decision,
-a deposit, a settlement, an ordered closing, what the breakers do. They are computed from the portfolio before them. The
-others follow from one of these in the same commit: an order, its fills, the result, the position, what is owed.
+a deposit, a settlement or its correction, an ordered closing, what the breakers do. They are computed from the
+portfolio before them. The others follow from one of these in the same commit: an order, its fills, the result, the
+position, what is owed.
 An event that does neither is named, because nothing can have produced it.
 """
 
@@ -38,11 +39,12 @@ from domain.events import (
     OrderResulted,
     PositionCompared,
     PositionSettled,
+    SettlementCorrected,
 )
 from domain.ids import derived
-from domain.paper_execution import execute_on_paper, position_after
+from domain.paper_execution import execute_on_paper, position_after, position_corrected
 from domain.portfolio import Portfolio
-from domain.portfolio_maintenance import payouts
+from domain.portfolio_maintenance import corrections, payouts
 from domain.requests import put_together
 from handlers.live.configuration import configuration_fold
 from handlers.live.event_codec import codec, readable
@@ -161,6 +163,8 @@ class _Verifier:
                 await self._queued(event, findings)
             case PositionSettled():
                 await self._settled(event, portfolio, expected, findings)
+            case SettlementCorrected():
+                await self._corrected(event, portfolio, expected, findings)
             case CashDeposited():
                 self._deposited(event, portfolio, findings)
             case EquityMarked(marks_sequence=sequence):
@@ -279,7 +283,7 @@ class _Verifier:
             return
         resolution = (await self._marks.at(cause.sequence)).resolution(asset, cause.sequence)
         if resolution is None:
-            findings.cannot_be(event, f"no resolution of {stored.asset} is in the log")
+            findings.cannot_be(event, f"no resolution of {stored.asset} is at {event.causation}")
             return
         paid = payouts(portfolio, stored.subscriber_id, asset, resolution, now=stored.settled_at)
         again = next((one for one in paid if one.subscription_id == stored.subscription_id), None)
@@ -291,6 +295,22 @@ class _Verifier:
         owed = portfolio.exits.get((stored.subscription_id, asset))
         if owed is not None:
             expected.append(exits.ended(owed, ExitEnd.SETTLED, now=stored.settled_at))
+
+    async def _corrected(
+        self, event: Recorded, portfolio: Portfolio, expected: deque[Event], findings: Findings
+    ) -> None:
+        stored: SettlementCorrected = event.data
+        cause = parse_address(event.causation)
+        sequence = cause.sequence if cause is not None else 0
+        marks = await self._marks.at(sequence)
+        made = corrections(portfolio, stored.subscriber_id, marks, now=stored.corrected_at, sequence=sequence)
+        key = (stored.subscription_id, stored.venue, stored.asset)
+        again = next((one for one, _ in made if (one.subscription_id, one.venue, one.asset) == key), None)
+        if again is None:
+            findings.cannot_be(event, f"no changed resolution at {event.causation} concerns what was paid")
+            return
+        findings.compare(event, again, again.correction_id)
+        expected.append(position_corrected(portfolio, stored))
 
     def _deposited(self, event: Recorded, portfolio: Portfolio, findings: Findings) -> None:
         stored: CashDeposited = event.data
