@@ -31,6 +31,7 @@ class Limits(NamedTuple):
     max_signal_age_ms: int
     max_quote_age_ms: int
     close_guard_ms: int
+    close_guard_share_micros: int
     taker_fee_micros: int
     exits_while_paused: int
 

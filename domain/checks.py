@@ -187,6 +187,10 @@ def _before_close(checks: Checklist, group: Assessment, quote: RequestedQuote, b
         left_ms = (terms.closes_at - group.now) // _MILLISECOND
         if left_ms < 0:
             return  # past its listed end a market is open for as long as it accepts orders
+        share = group.limits.close_guard_share_micros
+        if share and terms.opens_at is not None:
+            length_ms = (terms.closes_at - terms.opens_at) // _MILLISECOND
+            limit = min(limit, length_ms * share // MICRO)
         checks.require(left_ms >= limit, Reason.MARKET_CLOSING, "ms_to_close", left_ms, limit)
 
 

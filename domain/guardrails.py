@@ -62,6 +62,9 @@ class Policy(Struct, frozen=True, gc=False):
     close_guard_ms: Annotated[
         int, Guardrail("nothing is opened this long before a market closes; 0 = off", before=0)
     ] = 1_800_000
+    close_guard_share_micros: Annotated[
+        int, Guardrail("most of a market's own length that close_guard takes; 0 = all of close_guard", before=0)
+    ] = 250_000
     daily_loss_micros: Annotated[
         int, Guardrail("loss since the start of the UTC day that trips, as a fraction of equity; 0 = off", before=0)
     ] = 30_000

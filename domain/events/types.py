@@ -84,9 +84,9 @@ class Terms(Struct, frozen=True, omit_defaults=True):
     """A venue's terms for orders in one asset.
 
     `fee_rate_micros` r means a taker fee of r x shares x p x (1 - p) (Polymarket); None means the policy's share of
-    notional. `closes_at` is when trading is to end (ns); `accepting` whether the venue takes orders now; `market` is
-    what the asset belongs to. A price is a multiple of `tick_micros` with at most `significant_digits` (0: any number);
-    whole dollars may have more.
+    notional. `closes_at` is when trading is to end (ns), `opens_at` when what the market is about begins, or else when
+    it was listed; `accepting` whether the venue takes orders now; `market` is what the asset belongs to. A price is a
+    multiple of `tick_micros` with at most `significant_digits` (0: any number); whole dollars may have more.
     """
 
     size_step_micros: int
@@ -98,3 +98,4 @@ class Terms(Struct, frozen=True, omit_defaults=True):
     accepting: bool = True
     market: str = ""
     significant_digits: int = 0
+    opens_at: int | None = None

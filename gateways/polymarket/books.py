@@ -88,6 +88,7 @@ def terms(market: Market) -> Terms:
         min_notional_micros=MIN_NOTIONAL_MICROS,
         fee_rate_micros=market.fee_rate_micros,
         closes_at=market.closes_at,
+        opens_at=market.opens_at,
         accepting=market.accepting,
         market=market.market,
     )

@@ -37,7 +37,8 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class Market(Struct, frozen=True):
-    """A market as Gamma lists it. `payouts` is None until it is finally resolved; `resolved_at` in ns."""
+    """A market as Gamma lists it; times in ns. `payouts` is None until it is finally resolved. `opens_at` is when its
+    event begins, or else when it was listed; None unless that is before `closes_at`."""
 
     market: str
     question: str
@@ -46,6 +47,7 @@ class Market(Struct, frozen=True):
     tick_micros: int
     min_share_micros: int
     fee_rate_micros: int
+    opens_at: int | None
     closes_at: int | None
     accepting: bool
     closed: bool
@@ -69,6 +71,8 @@ class WireMarket(Struct, rename="camel"):
     order_min_size: Raw = Raw()
     fees_enabled: bool | None = None
     fee_schedule: WireFeeSchedule | None = None
+    start_date: str | None = None
+    event_start_time: str | None = None
     end_date: str | None = None
     closed_time: str | None = None
     uma_end_date: str | None = None
@@ -103,7 +107,7 @@ def parse_market(payload: bytes) -> Market:
         raise WireError(f"not a market: {error}") from error
     market = json_fields.hexadecimal(wire.condition_id, "conditionId")
     outcomes = _outcomes(wire)
-    closed = bool(wire.closed)
+    closed, closes_at = bool(wire.closed), _time(wire.end_date)
     payouts = _payouts(wire, outcomes) if closed else None
     return Market(
         market=market,
@@ -113,7 +117,8 @@ def parse_market(payload: bytes) -> Market:
         tick_micros=_tick(wire.order_price_min_tick_size),
         min_share_micros=_at_least_zero(wire.order_min_size, DEFAULT_MIN_SHARE_MICROS, "orderMinSize"),
         fee_rate_micros=_fee_rate(wire),
-        closes_at=_time(wire.end_date),
+        opens_at=_opens_at(wire, closes_at),
+        closes_at=closes_at,
         accepting=bool(wire.accepting_orders) and wire.enable_order_book is not False and not closed,
         closed=closed,
         payouts=payouts,
@@ -246,6 +251,15 @@ def _outcomes(wire: WireMarket) -> tuple[Outcome, ...]:
     if len(labels) != len(tokens) or len(tokens) < 2 or len(set(tokens)) != len(tokens):
         raise WireError(f"{len(labels)} outcomes and {len(tokens)} tokens: a different token for each of 2 or more")
     return tuple(Outcome(json_fields.token(token), label) for token, label in zip(tokens, labels, strict=True))
+
+
+def _opens_at(wire: WireMarket, closes_at: int | None) -> int | None:
+    """The latest of the times that Gamma gives for a beginning before the end: a market about five minutes is listed a
+    day ahead, and the event of a market about a game begins where the market ends."""
+    if closes_at is None:
+        return None
+    begins = (_time(wire.event_start_time), _time(wire.start_date))
+    return max((time for time in begins if time is not None and time < closes_at), default=None)
 
 
 def _payouts(wire: WireMarket, outcomes: tuple[Outcome, ...]) -> tuple[Payout, ...] | None:

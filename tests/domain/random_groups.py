@@ -50,6 +50,7 @@ SCALES = {
     "max_signal_age_ms": [60_000, 60_000, 500],
     "max_quote_age_ms": [5_000, 0, 50],
     "close_guard_ms": [1_800_000, 0],
+    "close_guard_share_micros": [250_000, 0],
     "reduction_band_micros": [1_000_000, 3_000_000],
     "influencer_price_micros": [10_000, 100_000],
     "mid_price_micros": [15_000, 100_000, 100],

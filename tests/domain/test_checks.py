@@ -283,6 +283,23 @@ def test_close_guard_keeps_openings_out_of_the_last_half_hour() -> None:
     executes(deciding(on_polymarket(terms=terms(closes_at=None))), "98.03")
 
 
+@pytest.mark.parametrize(
+    ("minutes", "closing_ms"), [(5, 75_000), (15, 225_000), (119, 1_785_000), (120, 1_800_000), (10_000, 1_800_000)]
+)
+def test_close_guard_takes_a_quarter_of_a_short_market(minutes: int, closing_ms: int) -> None:
+    """In a market of five minutes nothing was opened at all."""
+
+    def closing(left_ms: int) -> ExecutionRequested:
+        end = 1000 + left_ms
+        return on_polymarket(terms=terms(closes_at=at(end), opens_at=at(end - minutes * 60_000)))
+
+    executes(deciding(closing(closing_ms)), "98.03")
+    late = Check("ms_to_close", closing_ms - 1, closing_ms, False)
+    skips(deciding(closing(closing_ms - 1)), (Reason.MARKET_CLOSING, late))
+    whole = Check("ms_to_close", closing_ms - 1, 1_800_000, False)
+    skips(deciding(closing(closing_ms - 1), policy=Policy(close_guard_share_micros=0)), (Reason.MARKET_CLOSING, whole))
+
+
 def test_close_guard_past_the_listed_end_the_market_decides() -> None:
     executes(deciding(on_polymarket(terms=terms(closes_at=at(0)))), "98.03")
     ended = on_polymarket(terms=terms(closes_at=at(0), accepting=False))

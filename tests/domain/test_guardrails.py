@@ -36,6 +36,7 @@ def test_policy_the_defaults_are_those_that_were_promised() -> None:
         "max_loss_micros": 0,
         "assumed_move_micros": micros("0.10"),
         "close_guard_ms": 30 * 60_000,
+        "close_guard_share_micros": micros("0.25"),
         "daily_loss_micros": micros("0.03"),
         "weekly_loss_micros": micros("0.08"),
         "drawdown_micros": micros("0.12"),
@@ -71,8 +72,8 @@ def test_policy_every_guardrail_has_a_name_that_configuration_may_use() -> None:
 
 def test_policy_the_hash_never_changes() -> None:
     """Decisions in logs name it. A new guardrail changes it for all: its `before` says what it means in old ones."""
-    assert hash_of(Policy()) == "9ddc7f0e93107ad29f76"
-    assert hash_of(Policy(spread_bps=3)) == "9249ea8cb944b71f9efc"
+    assert hash_of(Policy()) == "a7a5d4a9ce361de86f74"
+    assert hash_of(Policy(spread_bps=3)) == "09178bdf16d13ed79024"
 
 
 EXITS = {
@@ -127,6 +128,7 @@ def test_policy_that_was_stored_before_a_guardrail_existed_is_not_affected_by_it
         "max_loss_micros": 0,
         "assumed_move_micros": 100_000,  # of max_loss, which is off
         "close_guard_ms": 0,
+        "close_guard_share_micros": 0,
         "daily_loss_micros": 0,
         "weekly_loss_micros": 0,
         "drawdown_micros": 0,

@@ -157,6 +157,22 @@ def test_a_bare_date_is_no_time_of_closing(end: str | None, closes_at: int | Non
 
 
 @pytest.mark.parametrize(
+    ("begins", "opens"),
+    [
+        ({"startDate": "2027-12-31T05:00:00Z", "eventStartTime": "2028-01-01T04:55:00Z"}, 300),
+        ({"startDate": "2027-12-31T05:00:00Z"}, 86_400),
+        ({"startDate": "2027-12-31T05:00:00Z", "eventStartTime": "2028-01-01T05:00:00Z"}, 86_400),
+        ({"startDate": "2028-01-01T05:00:00Z"}, None),
+        ({"startDate": "2027-12-31T05:00:00Z", "endDate": None}, None),
+        ({}, None),
+    ],
+)
+def test_a_market_opens_with_its_event_or_its_listing_before_its_end(begins: dict[str, Any], opens: int | None) -> None:
+    parsed = parse_market(market(**begins))
+    assert parsed.opens_at == (None if opens is None else (1_830_315_600 - opens) * 10**9)
+
+
+@pytest.mark.parametrize(
     ("changes", "accepting"),
     [
         ({"closed": False, "acceptingOrders": True}, True),

@@ -297,6 +297,9 @@ def _before_close(checks: Checklist, sized: Sized) -> None:
         left_ms = (terms.closes_at - sized.case.now) // _MILLISECOND
         if left_ms < 0:
             return  # past its listed end a market is open for as long as it accepts orders
+        share = sized.case.policy.close_guard_share_micros
+        if share and terms.opens_at is not None:
+            limit = min(limit, (terms.closes_at - terms.opens_at) // _MILLISECOND * share // MICRO)
         checks.require(left_ms >= limit, Reason.MARKET_CLOSING, "ms_to_close", left_ms, limit)
 
 
