@@ -20,6 +20,7 @@ import msgspec
 
 from streams.connection import error_of
 from streams.errors import LogError, RefusedError, UnavailableError
+from streams.login import Login, login_of
 from streams.nats_protocol import BlockParser, Deliveries, split_message
 
 _ANSWERS, _DELIVERIES = b"1", b"2"
@@ -67,8 +68,9 @@ async def connect(url: str, name: str, *, tls: ssl.SSLContext | None = None, tim
     UnavailableError (no server answers) with the error of each server.
     """
     failures: list[LogError] = []
-    for address in addresses(url):
-        connection = BulkConnection()
+    login = login_of(url)
+    for address in addresses(",".join(login.servers) if login else url):
+        connection = BulkConnection(login)
         try:
             async with asyncio.timeout(timeout):
                 await connection.open(address, name, tls)
@@ -90,7 +92,8 @@ async def connect(url: str, name: str, *, tls: ssl.SSLContext | None = None, tim
 class BulkConnection(asyncio.Protocol):
     """One connection. `received` counts its bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, login: Login | None = None) -> None:
+        self._login = login
         self._parser = BlockParser((_DELIVERIES,), self._on_line, self._on_answer)
         self._transport: asyncio.Transport | None = None
         self._address = ""
@@ -98,7 +101,7 @@ class BulkConnection(asyncio.Protocol):
         self._pongs: list[asyncio.Future[None]] = []
         self._requests: dict[bytes, asyncio.Future[tuple[bytes, bytes]]] = {}
         self._numbers = itertools.count(1)
-        self._inbox = f"_INBOX.{os.urandom(11).hex()}"
+        self._inbox = f"{login.inbox if login else '_INBOX'}.{os.urandom(11).hex()}"
         self._changed = asyncio.Event()
         self._failure: LogError | None = None
         self.info: dict[str, Any] = {}
@@ -118,11 +121,19 @@ class BulkConnection(asyncio.Protocol):
         hello = {
             "verbose": False, "pedantic": False, "protocol": 1, "headers": True, "no_responders": True,
             "lang": "python", "version": "1", "name": name, "tls_required": address.tls, **address.login,
+            **self._signed(),
         }  # fmt: skip
         # Nothing more is written before the PONG: a write to a server that has hung up would hide the -ERR it sent.
         await self._ping(b"CONNECT %b\r\n" % json.dumps(hello).encode())
         inbox = self._inbox.encode()
         self.write(b"SUB %b.answer.* %b\r\nSUB %b.pull %b\r\n" % (inbox, _ANSWERS, inbox, _DELIVERIES))
+
+    def _signed(self) -> dict[str, str]:
+        """What CONNECT holds of a role: its public key, and its signature of the server's nonce."""
+        if self._login is None:
+            return {}
+        signature = self._login.key.sign(self.info.get("nonce", "").encode())
+        return {"nkey": self._login.key.public, "sig": signature.decode()}
 
     async def api(self, subject: str, body: Mapping[str, Any] | None = None, *, timeout: float = 5.0) -> dict[str, Any]:
         """Call `$JS.API.<subject>`; returns the decoded answer. Raises UnavailableError or RefusedError."""

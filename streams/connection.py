@@ -7,13 +7,14 @@ from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 import msgspec
-import nats
 import nats.errors
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from streams import metrics
 from streams.errors import ConflictError, DuplicateError, LogError, RefusedError, UnavailableError
+from streams.login import login_of, shown
 from streams.nats_protocol import ClientParser, Sink
 from streams.retry import RetryPolicy
 
@@ -50,6 +51,10 @@ class ClientInternals:
         parser = ClientParser(self._client._ps)
         self._client._ps = cast(Any, parser)
         return parser
+
+    def present(self, public_key: str) -> None:
+        """Log in with this nkey: the library takes a seed only through a package of its own."""
+        self._client._public_nkey = public_key
 
     async def write(self, commands: bytes) -> None:
         """Write protocol text at once: `publish` writes one message at a time, at three times the cost."""
@@ -201,23 +206,40 @@ def error_of(error: Mapping[str, Any], subject: str, expected: int = 0) -> LogEr
     return RefusedError(f"{subject}: {text} ({code})", code)
 
 
-def _login(url: str) -> dict[str, str]:
-    """User and password of the first address: the library does not use them for servers that it discovers."""
-    parts = urlsplit(url.split(",")[0])
+def _credentials(client: Client, url: str) -> dict[str, Any]:
+    """The options of the library's `connect` that say where the servers are and who logs in."""
+    login = login_of(url)
+    if login is not None:
+        ClientInternals(client).present(login.key.public)
+        return {
+            "servers": login.servers,
+            "user": login.role,
+            "signature_cb": lambda nonce: login.key.sign(nonce.encode()),
+            "inbox_prefix": login.inbox,
+        }
+    servers = url.split(",")
+    parts = urlsplit(servers[0])
     if parts.password is None:
-        return {}
-    return {"user": unquote(parts.username or ""), "password": unquote(parts.password)}
+        return {"servers": servers}
+    # The library does not use what a URL holds for servers that it discovers.
+    return {"servers": servers, "user": unquote(parts.username or ""), "password": unquote(parts.password)}
 
 
 async def connect(url: str, name: str, *, ping_seconds: float = PING_SECONDS) -> Connection:
     """Connect, retrying for 30 s; afterwards the client reconnects for ever.
 
     A server that does not answer for three times `ping_seconds` is taken for lost. `url` may hold several servers of a
-    cluster, separated by commas. Raises UnavailableError.
+    cluster, separated by commas, and the role that logs in (streams/login.py). Raises UnavailableError, and
+    RefusedError for a role without its key.
     """
 
     async def on_error(error: Exception) -> None:
-        log.warning("nats.error", connection=name, error=str(error) or type(error).__name__)
+        text = str(error) or type(error).__name__
+        if "permissions violation" in text.lower():
+            metrics.DENIED.inc()
+            log.error("nats.denied", connection=name, role=role, error=text)
+            return
+        log.warning("nats.error", connection=name, error=text)
 
     async def on_disconnect() -> None:
         log.info("nats.disconnected", connection=name)
@@ -227,14 +249,16 @@ async def connect(url: str, name: str, *, ping_seconds: float = PING_SECONDS) ->
 
     backoff = _FIRST_CONNECTION.start()
     while True:
+        client = Client()
+        credentials = _credentials(client, url)
+        role = credentials.get("user")
         try:
             async with asyncio.timeout(5):
-                client = await nats.connect(
-                    url.split(","),
-                    **_login(url),
+                await client.connect(
+                    **credentials,
                     name=name,
                     max_reconnect_attempts=-1,
-                    reconnect_time_wait=0.25,
+                    reconnect_time_wait=cast(int, 0.25),
                     connect_timeout=2,
                     drain_timeout=2,
                     ping_interval=cast(int, ping_seconds),
@@ -247,5 +271,5 @@ async def connect(url: str, name: str, *, ping_seconds: float = PING_SECONDS) ->
             return Connection(client)
         except (OSError, nats.errors.Error, TimeoutError) as error:
             if backoff.is_over:
-                raise UnavailableError(f"no NATS server answers at {url}: {error}") from error
+                raise UnavailableError(f"no NATS server answers at {shown(url)}: {error}") from error
         await backoff.sleep()

@@ -7,6 +7,10 @@ WRITTEN = Counter("vibe_events_written_total", "Events stored", ["stage"])
 DEAD = Counter("vibe_dead_letters_total", "Events that a stage could not handle", ["stage"])
 FENCED = Counter("vibe_fenced_total", "Commits refused because another instance owned the lane", ["stage"])
 REFUSED = Counter("vibe_lane_refused_total", "Reloads of a lane because the log refuses what it does", ["stage"])
+DENIED = Counter("vibe_nats_denied_total", "What the server's permissions refused to this process")
+FOREIGN = Counter(
+    "vibe_foreign_events_total", "Stored messages that no writer of their subject can have stored", ["stream"]
+)
 EXPIRED = Counter("vibe_inputs_expired_total", "Inputs that an age limit took before they were read", ["consumer"])
 COMMIT_SECONDS = Histogram(
     "vibe_commit_seconds",

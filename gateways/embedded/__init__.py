@@ -46,12 +46,14 @@ async def servers(
     nats_url: str | None = None,
     postgres_dsn: str | None = None,
     nats_memory_mb: int = DEFAULT_MEMORY_MB,
+    nats_account: str | None = None,
     progress: Progress | None = None,
     timing: Timing = DEFAULT,
 ) -> AsyncIterator[Addresses]:
     """Both servers, ready to use. `progress` gets a line of text on the first start, and every 2 s while waiting.
 
     `nats_memory_mb` is the memory from which on nats-server collects garbage sooner; 0 = no limit.
+    `nats_account` is the account of `nats_conf` that holds the streams; None for a configuration without accounts.
     Enter it in a thread that lives as long as the program: on Linux the servers die with the thread that started
     them. Raises ServerError when a server does not start, or an external one does not answer.
     """
@@ -60,7 +62,7 @@ async def servers(
     if postgres_dsn is not None:
         await external.check_postgres(postgres_dsn, timing.answer_s)
     folder = Folder(data_dir)
-    nats = NatsServer(folder, nats_conf, nats_memory_mb)
+    nats = NatsServer(folder, nats_conf, nats_memory_mb, nats_account)
     postgres = PostgresServer(folder)
     wanted: list[Server] = []
     if nats_url is None:

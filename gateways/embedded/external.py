@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from urllib.parse import urlsplit
 
 import asyncpg
 import nats
@@ -11,7 +12,11 @@ from gateways.embedded.errors import ServerError
 
 
 async def check_nats(url: str, timeout_s: float) -> None:
-    """Raises ServerError unless a NATS server accepts a connection within `timeout_s`."""
+    """Raises ServerError unless a NATS server accepts a connection within `timeout_s`. With a URL that names keys one
+    has to answer: which role logs in is chosen later."""
+    if "?" in url:
+        await _answers(url, timeout_s)
+        return
     causes: list[Exception] = []
 
     async def remember(error: Exception) -> None:
@@ -27,6 +32,22 @@ async def check_nats(url: str, timeout_s: float) -> None:
     except (OSError, TimeoutError, ValueError, NatsError) as error:
         cause = causes[-1] if causes else error
         raise _no_answer("VIBE_NATS_URL", "a NATS server", url, timeout_s, cause) from error
+
+
+async def _answers(url: str, timeout_s: float) -> None:
+    error: Exception = ValueError("the URL names no server")
+    for one in url.split(","):
+        parts = urlsplit(one)
+        try:
+            async with asyncio.timeout(timeout_s):
+                reader, writer = await asyncio.open_connection(parts.hostname, parts.port or 4222)
+                writer.close()
+                if (await reader.readline()).startswith(b"INFO "):
+                    return
+                raise ValueError("this is not a NATS server")
+        except (OSError, TimeoutError, ValueError) as why:
+            error = why
+    raise _no_answer("VIBE_NATS_URL", "a NATS server", url, timeout_s, error)
 
 
 async def check_postgres(dsn: str, timeout_s: float) -> None:

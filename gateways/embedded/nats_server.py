@@ -19,6 +19,8 @@ from gateways.embedded.server import Progress
 
 PROBE_TIMEOUT_S = 2.0
 DEFAULT_MEMORY_MB = 512
+WITHOUT_ACCOUNTS = "$G"
+"""The account that a configuration without accounts has; its name is that of a folder in the store."""
 
 
 class NatsServer:
@@ -29,17 +31,25 @@ class NatsServer:
     stop_signal = signal.SIGTERM
     default_ports = (4222, 8222)
 
-    def __init__(self, folder: Folder, conf: Path, memory_mb: int = DEFAULT_MEMORY_MB) -> None:
-        """`memory_mb`: from how much memory on its runtime collects garbage sooner (GOMEMLIMIT); 0 leaves it alone."""
+    def __init__(
+        self, folder: Folder, conf: Path, memory_mb: int = DEFAULT_MEMORY_MB, account: str | None = None
+    ) -> None:
+        """`memory_mb`: from how much memory on its runtime collects garbage sooner (GOMEMLIMIT); 0 leaves it alone.
+        `account`: the one of the configuration that holds the streams; None for a configuration without accounts."""
         self.data = folder.nats
         self.pid_file = folder.root / "nats.pid"
         self._log = folder.logs / "nats.log"
         self._conf = conf.resolve()
         self._memory_mb = memory_mb
+        self._account = account
 
     async def prepare(self, progress: Progress) -> None:
-        """Make the store's folder."""
+        """Make the store's folder. What a server without accounts stored in it becomes the account's."""
         self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._account is not None:
+            before, now = (self.data / "jetstream" / name for name in (WITHOUT_ACCOUNTS, self._account))
+            if before.is_dir() and not now.exists():
+                before.rename(now)
 
     def command(self, ports: tuple[int, ...]) -> Command:
         """The configuration file, with address and store overridden."""

@@ -19,7 +19,7 @@ from streams.nats_protocol import ClientParser
 from tests.streams.deadlines import eventually
 
 ADVICE = f"nats-py {version('nats-py')} differs from what streams.connection.ClientInternals expects"
-PRIVATE = {"_ps", "_send_command", "_flush_pending", "_id"}
+PRIVATE = {"_ps", "_send_command", "_flush_pending", "_id", "_public_nkey"}
 
 
 def test_the_client_reads_through_a_parser_that_can_be_replaced() -> None:

@@ -14,13 +14,15 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from domain.events import RawReceived
-from gateways.embedded import servers
 from handlers.live.event_codec import codec
 from streams.connection import Connection, connect
 from streams.envelope import Recorded
+from streams.login import as_role
 from streams.reader import read_all
+from streams.roles import ADMIN
 from streams.topology import HISTORY
-from vibe.app.settings import nats_conf
+from vibe.app.servers import open_addresses
+from vibe.app.settings import Settings
 
 NOTHING: Mapping[str, str] = {}
 
@@ -88,8 +90,8 @@ class Ends(NamedTuple):
 @asynccontextmanager
 async def ends(data_dir: Path) -> AsyncIterator[Ends]:
     """The log and the read models of a data folder, on its running servers or on ones started for the time."""
-    async with servers(data_dir, nats_conf()) as at:
-        connection = await connect(at.nats_url, "test")
+    async with open_addresses(Settings(data_dir=data_dir), lambda _: None) as at:
+        connection = await connect(as_role(at.nats_url, ADMIN), "test")
         database = await asyncpg.connect(at.postgres_dsn)
         try:
             yield Ends(connection, database)

@@ -40,6 +40,8 @@ VALID: dict[str, tuple[str, ...]] = {
     "control reset-breakers": ("alice",),
     "control resume": (),
     "control show": (),
+    "ops context": ("--url", "nats://127.0.0.1:4222"),
+    "ops nats-conf": (),
     "dead drop": ("1", "--why", "a test"),
     "dead list": (),
     "dead retry": ("1",),
@@ -76,7 +78,7 @@ VALID: dict[str, tuple[str, ...]] = {
 KEYS = ("add", "list", "remove", "rotate")
 WITHOUT_DATA = {"bench decisions", "bench quotes", "health", "sandbox", *(f"keys {each}" for each in KEYS)}
 BENCHES = {name for name in VALID if name.startswith("bench ")}
-CREATING = {*BENCHES, "backup restore", "config import", "demo", "run", "streams apply", "up", "web"}
+CREATING = {*BENCHES, "backup restore", "config import", "demo", "ops nats-conf", "run", "streams apply", "up", "web"}
 """Commands that make a data folder when there is none."""
 READING = sorted(VALID.keys() - WITHOUT_DATA - CREATING)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from gateways.keys.sources import has_keys
 from handlers.services.config_import import import_lines
+from streams.login import shown
 from vibe.app import demo, pipeline_lag
 from vibe.app.daily_jobs import DailyJobs, in_a_process
 from vibe.app.folder_lock import exclusive
@@ -237,4 +238,4 @@ def _starting(settings: Settings) -> str:
 
 
 def _addresses(system: RunningSystem) -> str:
-    return f"event log {system.addresses.nats_url}, read models and logs in {system.settings.data_dir}"
+    return f"event log {shown(system.addresses.nats_url)}, read models and logs in {system.settings.data_dir}"

@@ -11,13 +11,14 @@ from typing import Any
 
 import asyncpg
 
-from gateways.embedded import Addresses, servers
+from gateways.embedded import Addresses
 from projections.engine.sessions import COMMAND_SECONDS, open_pool
-from streams import topology
 from streams.connection import Connection, connect
-from streams.processing.lost_data import refuse_lost_data
+from streams.login import as_role
+from streams.roles import OPS_WRITER
 from vibe.app import pipeline_lag
-from vibe.app.settings import Settings, nats_conf
+from vibe.app.servers import open_addresses, prepare_streams
+from vibe.app.settings import Settings
 from vibe.app.supervisor import Supervisor
 from vibe.app.web_process import WEB
 from vibe.app.wiring import EXECUTE
@@ -83,17 +84,9 @@ async def running_system(
 ) -> AsyncIterator[RunningSystem]:
     """Servers running, streams applied, no stage started yet; everything stops at the end. Processes get the
     environment and inherit the descriptors."""
-    async with servers(
-        settings.data_dir,
-        nats_conf(),
-        nats_url=settings.nats_url,
-        postgres_dsn=settings.dsn,
-        nats_memory_mb=settings.nats_memory_mb,
-        progress=progress,
-    ) as addresses:
-        connection = await connect(addresses.nats_url, "vibe up")
-        await refuse_lost_data(connection)
-        await topology.apply(connection, settings.replicas)
+    async with open_addresses(settings, progress) as addresses:
+        await prepare_streams(addresses.nats_url, settings.replicas)
+        connection = await connect(as_role(addresses.nats_url, OPS_WRITER), "vibe up")
         database = await open_pool(addresses.postgres_dsn, COMMAND_SECONDS, max_size=2)
         supervisor = Supervisor(
             {

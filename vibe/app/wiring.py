@@ -1,4 +1,4 @@
-"""Wiring: stage names become running stages on one connection; `vibe run` and every child of `vibe up` is this."""
+"""Wiring: stage names become running stages; `vibe run` and every child of `vibe up` is this."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Coroutine
@@ -36,9 +36,11 @@ from projections.models import PROJECTIONS
 from streams import topology
 from streams.connection import Connection, connect
 from streams.lag_watch import LagLimit, LagWatch
+from streams.login import as_role
 from streams.processing.lost_data import refuse_lost_data
 from streams.processing.stage import Stage
 from streams.processing.stage_runner import StageRunner
+from streams.roles import PIPELINE, role_of_stage
 from streams.shared_bucket import SharedBucket
 from streams.subjects import lanes, token
 from vibe.app.clock import Clock
@@ -79,7 +81,7 @@ _NEED_QUOTES = frozenset({"quote", "exits"})
 
 
 class Process:
-    """Some stages in one process, sharing a connection and the live configuration."""
+    """Some stages in one process, sharing the live configuration, and a connection for each role."""
 
     def __init__(self, settings: Settings, nats_url: str, postgres_dsn: str, stages: tuple[str, ...]) -> None:
         self._settings = settings
@@ -99,8 +101,8 @@ class Process:
         self._watches: list[LagWatch] = []
 
     async def __aenter__(self) -> "Process":
-        self._connection: Connection = await connect(self._nats_url, f"vibe {' '.join(self._stages)}")
-        self._resources.push_async_callback(self._connection.close)
+        self._connections = await self._log_in()
+        self._connection: Connection = next(iter(self._connections.values()))
         await refuse_lost_data(self._connection)
         await topology.verify(self._connection)
         kinds = frozenset().union(*(_CONFIGURATION_OF.get(name, ALL_KINDS) for name in self._stages))
@@ -118,6 +120,19 @@ class Process:
         uses_postgres = "projections" in self._stages
         self._dependencies = dependencies_of(self._connection, self._postgres_dsn if uses_postgres else None)
         return self
+
+    async def _log_in(self) -> dict[str, Connection]:
+        """The connection of each stage: one for each role, and one for all on a server without roles. The first is of
+        the role that reads most, for what the stages share."""
+        roles = {name: role_of_stage(name) for name in sorted(self._stages, key=_reads_most)}
+        urls = {name: as_role(self._nats_url, role) for name, role in roles.items()}
+        made: dict[str, Connection] = {}
+        for url in urls.values():
+            if url not in made:
+                of = [stage for stage in self._stages if urls[stage] == url]
+                made[url] = await connect(url, f"vibe {' '.join(of)}")
+                self._resources.push_async_callback(made[url].close)
+        return {name: made[url] for name, url in urls.items()}
 
     async def __aexit__(self, *_: object) -> None:
         await self._resources.aclose()
@@ -183,11 +198,13 @@ class Process:
     async def _works(self, name: str, clock: Clock, stop: asyncio.Event) -> list[Any]:
         if name == "projections":
             engine = Engine(
-                self._connection, codec(), self._postgres_dsn, PROJECTIONS, clock, archive=self._settings.archive
+                self._connections[name], codec(), self._postgres_dsn, PROJECTIONS, clock, archive=self._settings.archive
             )
             self._waits.append(engine.ready.wait)
             read = {stream.name for projection in PROJECTIONS for stream in projection.reads}
-            watch = LagWatch(self._connection, self._lag_limit, lambda: [(name, FOLLOWER) for name in sorted(read)])
+            watch = LagWatch(
+                self._connections[name], self._lag_limit, lambda: [(name, FOLLOWER) for name in sorted(read)]
+            )
             self._watches.append(watch)
             return [engine.run(stop), _until(stop, watch.run())]
         if name == "mark":
@@ -197,7 +214,7 @@ class Process:
         feeds = await self._open_quotes(clock, stop) if name in _NEED_QUOTES and not self._quotes else []
         stage = await self._stage(name, clock)
         divided = lanes(self._settings.lanes)
-        runner = StageRunner(self._connection, codec(), stage, divided, clock, lag_limit=self._lag_limit)
+        runner = StageRunner(self._connections[name], codec(), stage, divided, clock, lag_limit=self._lag_limit)
         self._runners.append(runner)
         self._waits.append(runner.ready)
         return [runner.run(stop), *feeds]
@@ -215,7 +232,7 @@ class Process:
         """The ingest of every venue: each waits by itself until one of its addresses is followed."""
         works = []
         for venue, clients in (await self._connect(Purpose.INGEST)).items():
-            ingest = ingest_of(venue, clients, self._connection, self._configuration, clock)
+            ingest = ingest_of(venue, clients, self._connections["ingest"], self._configuration, clock)
             self._waits.append(ingest.ready.wait)
             works.append(ingest.run(stop))
         return works
@@ -224,12 +241,12 @@ class Process:
         venues = await self._connect(Purpose.MARK)
         prices = {venue: clients.prices(clock) for venue, clients in venues.items()}
         every = self._settings.mark_seconds
-        return Mark(self._connection, self._traded, self._valuation, prices, clock, every_seconds=every)
+        return Mark(self._connections["mark"], self._traded, self._valuation, prices, clock, every_seconds=every)
 
     async def _resolve(self, clock: Clock) -> list[Resolve]:
         """One for each venue whose markets end."""
         return [
-            Resolve(self._connection, self._traded, self._valuation, venue, markets, clock)
+            Resolve(self._connections["resolve"], self._traded, self._valuation, venue, markets, clock)
             for venue, clients in (await self._connect(Purpose.RESOLVE)).items()
             if (markets := clients.markets()) is not None
         ]
@@ -278,6 +295,10 @@ class Process:
         rate = _KEPT_BACK * rate_per_second
         address = token(self._settings.outgoing_address)
         return SharedRateLimiter(SharedBucket(self._connection, f"{address}.{name}", rate, burst), rate, burst)
+
+
+def _reads_most(stage: str) -> bool:
+    return role_of_stage(stage) != PIPELINE
 
 
 async def _until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:

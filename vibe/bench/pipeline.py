@@ -31,6 +31,8 @@ from projections.engine.positions import CHANNEL
 from streams import topology
 from streams.bulk_replay import Replay
 from streams.envelope import commit_decoder, item_of
+from streams.login import as_role
+from streams.roles import ADMIN, OPS_WRITER
 from streams.topology import EXECUTIONS, HISTORY, SIGNALS
 from vibe.app import pipeline_lag
 from vibe.app.settings import Settings
@@ -77,7 +79,8 @@ async def measure(settings: Settings, load: Load, *, progress: Callable[[str], N
             progress("bare limits of the same machine")
             await system.supervisor.stop()
             measured["gc_longest_ms"] = _longest_collections(own.data_dir / "logs", system.supervisor.children)
-            limits = await log.measure(system.addresses.nats_url, events=_LIMIT_EVENTS, progress=lambda _: None)
+            url = as_role(system.addresses.nats_url, ADMIN)
+            limits = await log.measure(url, events=_LIMIT_EVENTS, progress=lambda _: None)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return {
@@ -222,7 +225,7 @@ async def _counts(system: RunningSystem, sent: int) -> dict[str, Any]:
     decisions: list[str] = []
     fills: list[str] = []
     names = commit_decoder(item_of(name, Raw) for name in ALL)
-    async for block in Replay(system.addresses.nats_url, EXECUTIONS.name).blocks():
+    async for block in Replay(as_role(system.addresses.nats_url, OPS_WRITER), EXECUTIONS.name).blocks():
         for payload in block.payloads:
             for event in names(payload).data:
                 match event.__struct_config__.tag:

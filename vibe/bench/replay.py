@@ -11,12 +11,13 @@ import time
 from collections.abc import Awaitable
 from typing import Any
 
-import nats
 from nats.js.api import AckPolicy, ConsumerConfig
 
 from streams.bulk_client import BulkConnection, addresses, connect
 from streams.bulk_replay import Replay
+from streams.connection import connect as stage_connection
 from streams.errors import LogError, UnavailableError
+from streams.login import login_of
 
 _RUNS = 3
 _CHUNK = 1000
@@ -125,7 +126,8 @@ async def _replay(url: str, stream: str, events: int) -> int:
 
 
 async def _fetch(url: str, stream: str, events: int) -> int:
-    client = await nats.connect(url)
+    connection = await stage_connection(url, "replay benchmark")
+    client = connection.client
     try:
         config = ConsumerConfig(ack_policy=AckPolicy.NONE, mem_storage=True)
         subscription = await client.jetstream().pull_subscribe(f"{stream}.>", stream=stream, config=config)
@@ -133,7 +135,7 @@ async def _fetch(url: str, stream: str, events: int) -> int:
         while left > 0:
             left -= len(await subscription.fetch(min(_FETCH, left), timeout=5))
     finally:
-        await client.close()
+        await connection.close()
     return events
 
 
@@ -152,8 +154,9 @@ class _Counter(BulkConnection):
 
 
 async def _drain(url: str, stream: str, events: int, bytes_read: int) -> int:
-    wire = _Counter()
-    await wire.open(addresses(url)[0], "replay benchmark", None)
+    login = login_of(url)
+    wire = _Counter(login)
+    await wire.open(addresses(login.servers[0] if login else url)[0], "replay benchmark", None)
     config = {"ack_policy": "none", "mem_storage": True, "inactive_threshold": 60_000_000_000}
     made = await wire.api(f"CONSUMER.CREATE.{stream}", {"stream_name": stream, "config": config})
     # What the reader received was also answers and statuses, a few bytes of each pull.

@@ -16,6 +16,7 @@ from streams.archive.query import session
 from streams.archive.status import coverage, write_metrics
 from streams.archive.store import Archive
 from streams.errors import LogError
+from streams.roles import ARCHIVER
 from streams.topology import HISTORY, Stream
 from vibe.app.clock import Clock
 from vibe.app.settings import Settings
@@ -76,7 +77,7 @@ def archive_query(sql: str, /, *, json: Json = False) -> None:
 async def run_archive(settings: Settings, streams: tuple[Stream, ...], until: str | None, json: bool) -> int:
     done: list[ExportResult] = []
     failed: dict[str, str] = {}
-    async with open_servers(settings, json=json) as at:
+    async with open_servers(settings, json=json, role=ARCHIVER) as at:
         archive = Archive(settings.archive)
         for stream in streams:
             with _phases(json) as progress:
@@ -96,7 +97,7 @@ async def run_archive(settings: Settings, streams: tuple[Stream, ...], until: st
 
 
 async def run_status(settings: Settings, metrics: Path | None, json: bool) -> int:
-    async with open_servers(settings, json=json) as at:
+    async with open_servers(settings, json=json, role=ARCHIVER) as at:
         archive = Archive(settings.archive)
         found = [await coverage(archive, at.nats_url, stream.name, now_ns=Clock()()) for stream in HISTORY]
     if metrics is not None:
@@ -111,7 +112,7 @@ async def run_status(settings: Settings, metrics: Path | None, json: bool) -> in
 
 
 async def run_query(settings: Settings, sql: str, json: bool) -> int:
-    async with open_servers(settings, json=json) as at, AsyncExitStack() as stack:
+    async with open_servers(settings, json=json, role=ARCHIVER) as at, AsyncExitStack() as stack:
         archive = Archive(settings.archive)
         with _phases(json) as progress:
             names = tuple(stream.name for stream in HISTORY)

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from projections.engine.sessions import COMMAND_SECONDS, open_pool
 from streams.connection import connect
+from streams.roles import ADMIN, BACKUP
 from vibe.app.settings import Settings
 from vibe.backup.drill import Drill, drill
 from vibe.backup.encryption import read_key
@@ -109,7 +110,7 @@ def backup_drill(
 
 
 async def run_backup(settings: Settings, json: bool) -> int:
-    async with open_connections(settings, json=json) as at:
+    async with open_connections(settings, json=json, role=BACKUP) as at:
         made = not settings.backup_key.exists()
         sets = BackupSets(settings.backup, read_key(settings.backup_key, create=True))
         if made:
@@ -162,7 +163,7 @@ async def run_restore(settings: Settings, name: str | None, json: bool) -> int:
     sets = _sets(settings, restoring=True)
     manifest = await sets.manifest(name or await sets.newest())
     progress = progress_reporter(True)
-    async with open_servers(settings, json=json, create=True) as at:
+    async with open_servers(settings, json=json, create=True, role=ADMIN) as at:
         connection = await connect(at.nats_url, "vibe backup restore")
         try:
             streams = await restore_streams(sets, manifest, connection, at.nats_url, settings.replicas, progress)

@@ -14,8 +14,10 @@ from handlers.live.event_codec import codec
 from handlers.services.config_file import line_of
 from handlers.services.config_import import Imported, configured_events, export_lines, import_lines
 from streams import topology
+from streams.errors import TopologyError
 from streams.processing.lost_data import refuse_lost_data
 from vibe.app.demo import log_time
+from vibe.app.servers import prepare_streams
 from vibe.app.settings import Settings
 from vibe.cli.command import AtLeastOne, Json, run_command
 from vibe.cli.config_rendering import show_configuration
@@ -84,7 +86,10 @@ async def run_config_import(settings: Settings, file: Path, actor: str, json: bo
     lines = read_lines(file)
     async with open_connections(settings, json=json, create=True) as at:
         await refuse_lost_data(at.connection)
-        await topology.apply(at.connection, settings.replicas)
+        try:
+            await topology.verify(at.connection)
+        except TopologyError:
+            await prepare_streams(at.addresses.nats_url, settings.replicas)
         with bar("importing", json) as progress:
             imported = await import_lines(
                 at.connection,

@@ -10,12 +10,15 @@ from functools import partial
 import asyncpg
 from rich.console import Console
 
-from gateways.embedded import ServerError, running_servers
+from gateways.embedded import ServerError
 from projections.engine.sessions import open_pool
 from streams.connection import Connection, connect
+from streams.login import as_role
+from streams.roles import OPS_WRITER
 from vibe.app.dependencies import answer_of, ask_postgres
 from vibe.app.doctor import CHECK_SECONDS, Check, Examined, examine
 from vibe.app.folder_lock import in_use
+from vibe.app.servers import running_addresses
 from vibe.app.settings import Settings
 from vibe.cli.command import Json, run_command
 from vibe.cli.connections import NoEventLogError, open_servers
@@ -60,7 +63,7 @@ async def _examined(settings: Settings, json: bool) -> AsyncIterator[Examined]:
     async with AsyncExitStack() as stack:
         nats_url, dsn = settings.nats_url, settings.dsn
         if not external:
-            at = running_servers(folder)
+            at = running_addresses(folder)
             if at is None:
                 try:
                     at = await stack.enter_async_context(open_servers(settings, json=json))
@@ -87,7 +90,7 @@ async def _examined(settings: Settings, json: bool) -> AsyncIterator[Examined]:
 async def _connected(stack: AsyncExitStack, url: str, away: dict[str, str]) -> Connection | None:
     try:
         async with asyncio.timeout(_CONNECT_SECONDS):
-            connection = await connect(url, "vibe doctor")
+            connection = await connect(as_role(url, OPS_WRITER), "vibe doctor")
     except Exception as error:
         away["nats"] = str(error) or f"no connection within {_CONNECT_SECONDS:g} s"
         return None

@@ -23,6 +23,7 @@ from projections.models import PROJECTIONS
 from streams import dead_letters
 from streams.connection import Connection
 from streams.envelope import Recorded
+from streams.roles import PROJECTOR
 from vibe.app.clock import Clock
 from vibe.app.settings import Settings
 from vibe.cli.command import Json, run_command
@@ -135,7 +136,7 @@ def _end(until: str | None) -> int | datetime | None:
 
 
 async def run_list(settings: Settings, json: bool) -> int:
-    async with open_connections(settings, json=json) as at:
+    async with open_connections(settings, json=json, role=PROJECTOR) as at:
         found = await status_report(at.connection, at.database, PROJECTIONS)
     if json:
         print_json([each._asdict() for each in found])
@@ -154,7 +155,7 @@ async def run_rebuild(
     json: bool,
 ) -> int:
     """`wanted` is what the operator named, for the hint how to continue after an interruption."""
-    async with open_connections(settings, json=json) as at:
+    async with open_connections(settings, json=json, role=PROJECTOR) as at:
         with rebuild_progress(json) as progress:
             try:
                 done = await rebuild(
@@ -207,7 +208,7 @@ async def run_build_past(
     json: bool,
 ) -> int:
     """Build the past in a schema of its own, up to `end` (a sequence, a time, or now)."""
-    async with open_connections(settings, json=json) as at:
+    async with open_connections(settings, json=json, role=PROJECTOR) as at:
         with rebuild_progress(json) as progress:
             ends = await build_as_of(
                 at.addresses.nats_url,
@@ -237,7 +238,7 @@ async def run_build_past(
 
 
 async def run_verify(settings: Settings, chosen: list[Projection], archive: bool, json: bool) -> int:
-    async with open_connections(settings, json=json) as at:
+    async with open_connections(settings, json=json, role=PROJECTOR) as at:
         with rebuild_progress(json) as progress:
             checks = await verify(
                 at.addresses.nats_url,

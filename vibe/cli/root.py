@@ -44,6 +44,7 @@ COMMANDS = {
     "archive": ("archive:app", "Closed days of the log as Parquet files."),
     "backup": ("backup:app", "Encrypted backups: take, list, verify, restore, and try a restore."),
     "orders": ("orders:app", "Live orders: what was sent to venues, and what became of it."),
+    "ops": ("ops:app", "What operators set up: nats-server's roles, and the nats command line."),
     "keys": ("keys:app", "The keys of agents that trade: encrypted in one keystore."),
     "bench": ("bench:app", "How fast this machine is, beside the bare limits of the same run."),
 }

@@ -13,10 +13,10 @@ import aiohttp
 from cyclopts import Parameter
 from rich.console import Console
 
-from gateways.embedded import servers
 from vibe.app.clock import Clock
 from vibe.app.demo import refuse_demo
-from vibe.app.settings import Settings, nats_conf, settings
+from vibe.app.servers import open_addresses
+from vibe.app.settings import Settings, settings
 from vibe.app.wiring import STAGES
 from vibe.app.worker_process import SUPERVISED, nothing_beside, run_alone, run_supervised
 from vibe.cli.command import finish
@@ -65,14 +65,7 @@ async def run_stages(settings: Settings, stages: tuple[str, ...], *, web: bool =
         return 0
     if not (settings.nats_url and settings.dsn):
         refuse_demo(settings.data_dir)
-    async with servers(
-        settings.data_dir,
-        nats_conf(),
-        nats_url=settings.nats_url,
-        postgres_dsn=settings.dsn,
-        nats_memory_mb=settings.nats_memory_mb,
-        progress=progress_reporter(False),
-    ) as at:
+    async with open_addresses(settings, progress_reporter(False)) as at:
         beside = partial(_pages, settings, at.nats_url, at.postgres_dsn) if web else nothing_beside
         await run_alone(settings, at.nats_url, at.postgres_dsn, stages, beside)
     return 0

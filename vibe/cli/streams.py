@@ -9,6 +9,7 @@ from rich.console import Console
 
 from streams import topology
 from streams.processing.lost_data import refuse_lost_data
+from streams.roles import ADMIN
 from vibe.app import pipeline_lag
 from vibe.app.settings import Settings
 from vibe.cli.command import Json, run_command
@@ -63,7 +64,7 @@ async def run_lag(settings: Settings, json: bool) -> int:
 
 
 async def run_streams_apply(settings: Settings, json: bool) -> int:
-    async with open_connections(settings, create=True) as at:
+    async with open_connections(settings, create=True, role=ADMIN) as at:
         await refuse_lost_data(at.connection)
         done = await topology.apply(at.connection, settings.replicas)
     if json:

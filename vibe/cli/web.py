@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 from rich.console import Console
 
+from streams.roles import WEB
 from vibe.app.clock import Clock
 from vibe.app.demo import log_time
 from vibe.app.settings import Settings, settings
@@ -63,7 +64,7 @@ async def run_web(known: Settings) -> int:
         await _supervised(known)
         return 0
     stop = stop_on_signals(terminal=True)
-    async with open_connections(known) as at:
+    async with open_connections(known, role=WEB) as at:
         clock = Clock(log_time(known) - Clock()())
         async with (
             open_site(known, at.addresses.nats_url, at.addresses.postgres_dsn, clock) as site,

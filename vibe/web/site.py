@@ -15,6 +15,8 @@ from handlers.live.configuration import LiveConfiguration
 from handlers.live.event_codec import codec
 from projections.engine.sessions import open_pool
 from streams.connection import Connection, connect
+from streams.login import as_role
+from streams.roles import WEB
 from vibe.app.clock import Clock
 from vibe.app.settings import Settings
 from vibe.web import store
@@ -60,6 +62,7 @@ class Site:
 @asynccontextmanager
 async def open_site(settings: Settings, nats_url: str, dsn: str, clock: Clock) -> AsyncIterator[Site]:
     """A site on running servers; everything is closed at the end."""
+    nats_url = as_role(nats_url, WEB)
     connection = await connect(nats_url, "vibe web")
     configuration = LiveConfiguration(connection, codec())
     try:
