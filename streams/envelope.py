@@ -6,7 +6,7 @@ group (the raw event before there is a group), `causationid` the address of the 
 come back typed: the stored name finds the struct of the facts.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from time import gmtime, strftime
@@ -114,7 +114,12 @@ class _Named(Struct, frozen=True, gc=False):
 class Codec:
     """Encodes and decodes commits of the events of a catalogue (stored name -> struct type)."""
 
-    def __init__(self, catalogue: Mapping[str, type[Struct]]) -> None:
+    def __init__(
+        self, catalogue: Mapping[str, type[Struct]], check: Callable[[str, str, str], None] | None = None
+    ) -> None:
+        """`check` gets the stream, the subject and the source of each message that is decoded, and raises
+        UnprocessableError for one that does not belong there."""
+        self._check = check
         self._catalogue = dict(catalogue)
         self._names = {event: name for name, event in catalogue.items()}
         self._items = {name: item_of(name, event) for name, event in catalogue.items()}
@@ -171,8 +176,8 @@ class Codec:
     ) -> list[Recorded]:
         """The events in a stored payload, in order, or only those of `types`.
 
-        Raises UnprocessableError when it is no commit of events that the catalogue knows. With `types`, the facts of
-        other events are not looked at (and a `head` among them is msgspec.Raw).
+        Raises UnprocessableError when it is no commit of events that the catalogue knows, or one that does not belong
+        there. With `types`, the facts of other events are not looked at (and a `head` among them is msgspec.Raw).
         """
         try:
             decode = self._decode_all if types is None else self._decoder_of(frozenset(types))
@@ -180,6 +185,8 @@ class Codec:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise UnprocessableError(self._what_is_wrong(payload, error)) from error
         time, source, correlation, causation = commit.time, commit.source, commit.correlationid, commit.causationid
+        if self._check is not None:
+            self._check(stream, subject, source)
         items = commit.data
         head = items[0].data if items else None
         return [

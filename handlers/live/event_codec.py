@@ -15,6 +15,7 @@ from streams.envelope import Codec, Recorded
 from streams.errors import UnprocessableError
 from streams.processing.checkpoint import CHECKPOINT_TYPE, Checkpoint
 from streams.reader import Stored
+from streams.writers import refuse_foreign
 
 ALL: dict[str, type[Struct]] = {
     **CATALOGUE,
@@ -26,8 +27,8 @@ ALL: dict[str, type[Struct]] = {
 
 
 def codec() -> Codec:
-    """A codec for all events of the log."""
-    return Codec(ALL)
+    """A codec for all events of the log; it refuses those that no writer of their stream stores."""
+    return Codec(ALL, refuse_foreign)
 
 
 def readable(codec: Codec, stream: str, stored: Stored) -> list[Recorded]:

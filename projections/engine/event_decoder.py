@@ -20,6 +20,7 @@ from projections.engine.table import Values
 from streams.bulk_replay import Block
 from streams.envelope import Codec, Recorded, commit_decoder, item_of
 from streams.errors import UnprocessableError
+from streams.writers import has_foreign, refuse_foreign
 
 Wanting = tuple[Projection, ...]
 _Rows = list[tuple[Any, int, int, str | None, str]]
@@ -100,6 +101,8 @@ class EventDecoder:
         """
         if not self._maps:
             return [], block
+        if has_foreign(self.stream, block.subjects):
+            raise UnprocessableError(f"{self.stream} holds a message of another stream")
         rows_of: defaultdict[type, _Rows] = defaultdict(list)
         decode, rows, folded, folds = self._mapped.decode, block.sequences, list[int](), self._mapped_and_folded
         for row, (sequence, payload) in enumerate(zip(rows, block.payloads, strict=True)):
@@ -182,7 +185,7 @@ class EventDecoder:
             for form in self._forms[:1] if folded else self._forms:
                 try:
                     yield from self._of_commit(form, sequence, subject, payload, positions)
-                except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, UnprocessableError) as error:
                     if form is self._mapped and self._alone:
                         for decoder in self._alone.values():
                             for event, wanting in decoder.mapped_events(sequence, subject, payload, positions):
@@ -206,7 +209,7 @@ class EventDecoder:
         """The events of one message in the form of the projections that map them."""
         try:
             yield from self._of_commit(self._mapped, sequence, subject, payload, positions)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, UnprocessableError) as error:
             wanting = _behind(self._processing(self._mapped, payload), positions, sequence)
             reason = self._what_is_wrong(payload, error)
             yield Unreadable(self.stream, sequence, subject.decode("utf-8", "replace"), payload, reason), wanting
@@ -215,6 +218,7 @@ class EventDecoder:
         self, form: _Form, sequence: int, subject: bytes, payload: bytes, positions: dict[str, int]
     ) -> Iterator[tuple[Recorded, Wanting]]:
         commit = form.decode(payload)
+        refuse_foreign(self.stream, subject.decode("utf-8", "replace"), commit.source)
         for index, item in enumerate(commit.data):
             name = form.names[type(item)]
             if wanting := _behind(form.wanting[name], positions, sequence):
@@ -243,6 +247,8 @@ class EventDecoder:
         return tuple(dict.fromkeys(each for name in known for each in form.wanting[name]))
 
     def _what_is_wrong(self, payload: bytes, error: Exception) -> str:
+        if isinstance(error, UnprocessableError):
+            return str(error)
         try:
             self._codec.decode(self.stream, 0, "", payload)
         except UnprocessableError as better:

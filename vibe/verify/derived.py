@@ -180,7 +180,8 @@ async def verify_derivation(
     end = int(found["state"]["last_seq"]) if found else 0
     async for batch in read_all(connection, what.writes.name):
         for stored in batch:
-            events = [event for event in readable(decode, what.writes.name, stored) if event.type in what.types]
+            readable_here = findings.events_of(decode, what.writes.name, stored)
+            events = [event for event in readable_here if event.type in what.types]
             if events:
                 counted = since is None or nanoseconds(events[0].time) >= since
                 await verifier.commit(events, counted=counted)

@@ -411,7 +411,7 @@ async def verify_commit(connection: Connection, one: Recorded) -> Findings:
     verifier = await _verifier(connection, findings)
     async for batch in read_all(connection, EXECUTIONS.name, [one.subject]):
         for stored in batch:
-            events = readable(decode, EXECUTIONS.name, stored)
+            events = findings.events_of(decode, EXECUTIONS.name, stored)
             if stored.sequence < one.sequence:
                 verifier.fold(events)
             elif stored.sequence == one.sequence:

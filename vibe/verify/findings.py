@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from streams.envelope import Recorded
+from streams.envelope import Codec, Recorded
+from streams.errors import UnprocessableError
+from streams.reader import Stored
 
 
 class Different(NamedTuple):
@@ -53,6 +55,15 @@ class Findings:
         else:
             self.different.append(difference)
         return difference is None
+
+    def events_of(self, codec: Codec, stream: str, stored: Stored) -> list[Recorded]:
+        """The events of a stored message; a message that cannot be read, or that no writer of the stream stores, has
+        none and is named."""
+        try:
+            return codec.decode(stream, stored.sequence, stored.subject, stored.payload)
+        except UnprocessableError as error:
+            self.unproducible.append(Unproducible(f"{stream}:{stored.sequence}", "message", str(error)))
+            return []
 
     def cannot_be(self, event: Recorded, why: str) -> None:
         """Name an event that nothing leads to."""
