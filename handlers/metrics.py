@@ -4,6 +4,11 @@ from prometheus_client import Counter, Gauge, Histogram
 
 FRAMES = Counter("vibe_feed_frames_total", "Frames received from venues", ["kind"])
 TRADES = Counter("vibe_feed_trades_total", "Trades received on the public feed")
+RAW_SECONDS = Histogram(
+    "vibe_raw_seconds",
+    "Time from the receipt of an event to its commit in RAW, of the oldest event of each commit",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30),
+)
 RECORDED = Counter("vibe_raw_recorded_total", "Raw events stored")
 REPLAYED = Counter("vibe_feed_replayed_total", "Events received again that are stored already")
 GAPS = Counter("vibe_feed_gaps_total", "Coins whose replay did not reach back to the last trade received")
@@ -39,3 +44,11 @@ ORDER_ANSWERS = Histogram(
 )
 
 RESOLVED = Counter("vibe_markets_resolved_total", "Markets resolved for good")
+
+DECISIONS = Counter("vibe_decisions_total", "Decisions stored", ["decision"])
+REASONS = Counter("vibe_decision_reasons_total", "Reasons of stored decisions", ["reason"])
+DECISION_SECONDS = Histogram(
+    "vibe_decision_seconds",
+    "Time from the detection of a trade to the decision about its copy, tries of owed exits left out",
+    buckets=(0.1, 0.25, 0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 7.5, 10, 30),
+)

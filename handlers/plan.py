@@ -51,6 +51,7 @@ from domain.portfolio import Portfolio
 from domain.portfolio_maintenance import before_deciding, closings, corrections, payouts
 from domain.portfolio_set import PortfolioSet
 from domain.requests import put_together, quoted_by
+from handlers import metrics
 from handlers.live.configuration import LiveConfiguration
 from handlers.live.mark_prices import LiveMarkPrices
 from streams import subjects
@@ -179,6 +180,15 @@ class Plan(Stage[PlanState]):
             state.queued.pop(event.request_id, None)
 
     # --- deciding ------------------------------------------------------------------------------------------
+
+    def stored(self, state: PlanState, output: Output, sequence: int) -> None:
+        decided = output.event
+        if isinstance(decided, CopyDecided):
+            metrics.DECISIONS.labels(decided.decision.value).inc()
+            for reason in decided.reasons:
+                metrics.REASONS.labels(reason.value).inc()
+            if not decided.exit_try:
+                metrics.DECISION_SECONDS.observe(max(0, decided.decided_at - decided.detect_time) / 1e9)
 
     def _policy_of(self, request: ExecutionRequested) -> Policy:
         policy = self._configuration.directory.policy_named(request.policy_hash)

@@ -12,6 +12,12 @@ FOREIGN = Counter(
     "vibe_foreign_events_total", "Stored messages that no writer of their subject can have stored", ["stream"]
 )
 EXPIRED = Counter("vibe_inputs_expired_total", "Inputs that an age limit took before they were read", ["consumer"])
+STAGE_SECONDS = Histogram(
+    "vibe_stage_seconds",
+    "Time from the recording of a stage's input to the commit of what it led to, of the oldest input of each commit",
+    ["stage"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30),
+)
 COMMIT_SECONDS = Histogram(
     "vibe_commit_seconds",
     "Duration of one atomic commit",

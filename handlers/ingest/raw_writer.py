@@ -104,6 +104,8 @@ class RawWriter:
             records = [self._record(raw) for raw in batch if raw is not None]
             if records:
                 await self._store(records)
+                oldest = min(raw.detect_time for raw in batch if raw is not None)
+                metrics.RAW_SECONDS.observe(max(0, self._clock() - oldest) / 1e9)
 
     def _record(self, raw: RawReceived) -> Record:
         subject = subjects.raw(raw.influencer_id, raw.venue.value, raw.channel, raw.address)

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from streams import metrics, subjects
 from streams.append import MAX_BATCH, ExpectedVersion, Record, append
 from streams.connection import Connection
-from streams.envelope import Codec
+from streams.envelope import Codec, nanoseconds
 from streams.errors import ConflictError, UnavailableError, UnknownOutcomeError
 from streams.processing import checkpoint as checkpoints
 from streams.processing.checkpoint import Checkpoint, StoredCheckpoint
@@ -47,6 +47,8 @@ class Outcome(NamedTuple):
     done: int = 0
     retry: int = 0
     config_sequence: int = 0
+    recorded: str = ""
+    """When the input was recorded; empty for a tick, an effect and a retry."""
 
 
 def messages(outputs: Sequence[Output]) -> list[list[Output]]:
@@ -207,6 +209,9 @@ class Committer:
             position = outcome.sequence or position
             retried = outcome.retry or retried
         await store()
+        oldest = min((outcome.recorded for outcome in outcomes if outcome.recorded and outcome.outputs), default="")
+        if oldest:
+            metrics.STAGE_SECONDS.labels(self._stage).observe(max(0, self._clock() - nanoseconds(oldest)) / 1e9)
 
     async def _store(
         self, chosen: list[list[Output]], reached: Checkpoint, on_stored: Callable[[Output, int], None]

@@ -170,7 +170,8 @@ class Folder(Generic[S]):
         outputs = await self._fold_events(stored, events, done, again_as_of=again)
         if stored.sequence >= self._partial_input:
             self._partial_input = 0
-        return Outcome(stored.sequence, outputs, done, config_sequence=config)
+        recorded = events[0].time if events else ""
+        return Outcome(stored.sequence, outputs, done, config_sequence=config, recorded=recorded)
 
     async def _fold_events(
         self,

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
 from domain.breakers import DAY, next_day
 from domain.default_portfolios import EXEC_GLOBAL
@@ -58,6 +59,7 @@ from streams.connection import Connection
 from streams.errors import UnprocessableError
 from streams.processing.commit import messages
 from streams.processing.processor import LaneWorker
+from streams.processing.stage import Output
 from streams.reader import read_all
 from streams.subjects import Lane
 from tests.handlers.folding import CODEC, LINES, NOW, SECOND, Folding, configured, request_payload, requested, valued
@@ -236,6 +238,22 @@ def test_the_requests_of_one_commit_are_decided_at_one_time_unless_what_they_use
     assert (later.decided_at, later.marks_sequence) == (NOW + 9, 30)
     *_, apart = lane.stage.handle(lane.state, requested(together[3]), NOW + 11)
     assert apart.event.changed_at == NOW + 11  # type: ignore[attr-defined]
+
+
+def test_a_stored_decision_is_counted_with_its_reasons_and_its_latency() -> None:
+    def counted() -> list[float]:
+        samples: tuple[tuple[str, dict[str, str]], ...] = (
+            ("vibe_decisions_total", {"decision": "SKIP"}),
+            ("vibe_decision_reasons_total", {"reason": "NO_QUOTE"}),
+            ("vibe_decision_seconds_count", {}),
+        )
+        return [REGISTRY.get_sample_value(name, labels) or 0.0 for name, labels in samples]
+
+    lane, before = planning(configured()), counted()
+    for number in (0, 1):
+        skipped = example(CopyDecided, decision=Decision.SKIP, reasons=(Reason.NO_QUOTE,), exit_try=number)
+        lane.stage.stored(lane.state, Output("a.subject", skipped, "att", "g"), 1)
+    assert [now - then for now, then in zip(counted(), before, strict=True)] == [2, 2, 1]
 
 
 def test_what_is_executed_on_paper_is_filled_in_the_same_commit() -> None:

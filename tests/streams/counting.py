@@ -36,6 +36,9 @@ from streams.topology import GROUPS, SIGNALS
 
 BURST = 2_500
 
+RECORDED_NS = 1_700_000_000_000_000_000
+"""When every input was recorded."""
+
 
 class Killed(BaseException):
     """Ends a worker at once, as `kill -9` would: no guard of the processor catches it."""
@@ -187,7 +190,7 @@ def output(event: Struct, event_id: str, cause: str | None = None, *, begins: bo
 
 def record(given: Given) -> Record:
     """The stored form of an input."""
-    payload = CODEC.encode(given, id=f"given.{given.number}", source="tests", time_ns=1_700_000_000_000_000_000)
+    payload = CODEC.encode(given, id=f"given.{given.number}", source="tests", time_ns=RECORDED_NS)
     return Record(subjects.signals(given.key, "test", given.key), payload)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from gateways.embedded import Addresses
@@ -20,6 +21,7 @@ from streams.subjects import Lane, lanes
 from tests.streams.counting import (
     BURST,
     CODEC,
+    RECORDED_NS,
     Counted,
     Counting,
     Counts,
@@ -93,6 +95,18 @@ async def test_what_one_event_leads_to_on_one_subject_is_one_commit(log: Connect
         (f"counted.{number}.{part}", part, f"SIGNALS:{number}.0") for number in (1, 2) for part in range(3)
     ]
     assert len({event.sequence for event in events}) == 2
+
+
+async def test_the_seconds_of_a_stage_are_those_from_the_recording_of_its_oldest_input(log: Connection) -> None:
+    def measured(what: str) -> float:
+        return REGISTRY.get_sample_value(f"vibe_stage_seconds_{what}", {"stage": "counting"}) or 0.0
+
+    count, total = measured("count"), measured("sum")
+    await feed_in(log, plain(3))
+    async with Workers(log, Counting(), lambda: RECORDED_NS + 100 * 10**9):
+        await drained(log, 3)
+    assert measured("count") > count
+    assert measured("sum") - total == pytest.approx(100 * (measured("count") - count))
 
 
 async def test_inputs_without_outputs_have_no_effect(log: Connection) -> None:

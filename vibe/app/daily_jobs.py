@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from vibe.app import metrics
 from vibe.app.worker_process import SUPERVISED
 
 log = structlog.get_logger()
@@ -58,6 +59,8 @@ class DailyJobs:
 
     async def run(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         """Run what is due, until cancelled."""
+        for name, day in self._done().items():
+            metrics.JOB_SUCCESS.labels(name).set(datetime.combine(day, datetime.min.time(), UTC).timestamp())
         while True:
             await self.run_due(clock())
             await asyncio.sleep(_ASK_SECONDS)
@@ -68,6 +71,7 @@ class DailyJobs:
             if await self._run(name):
                 self._failed.pop(name, None)
                 self._store({**self._done(), name: day})
+                metrics.JOB_SUCCESS.labels(name).set(now.timestamp())
                 log.info("daily_job.done", name=name)
             else:
                 self._failed[name] = now

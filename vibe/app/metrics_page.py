@@ -21,13 +21,15 @@ MODULES = (
     "projections.engine.metrics",
     "vibe.web.metrics",
     "vibe.app.collector",
+    "vibe.app.metrics",
 )
 """Where metrics of processes are declared."""
 
 _HEAD = """# Metrics
 
-`GET /metrics` of `vibe run` with `VIBE_HTTP_PORT`, in Prometheus format. A process has those of its stages. Times are
-in seconds; a histogram also has `_bucket`, `_sum` and `_count`. The code declares them, and
+`GET /metrics` on `VIBE_HTTP_PORT` (9464) of `vibe up`, `vibe demo`, `vibe run` and `vibe web`, in Prometheus format. A
+process has those of its stages; `vibe up` and `vibe demo` answer for all of their processes, each sample with the label
+`process`. Times are in seconds; a histogram also has `_bucket`, `_sum` and `_count`. The code declares them, and
 `python -m vibe.app.metrics_page` writes this page.
 
 | metric | type | labels | what |

@@ -238,4 +238,5 @@ def _starting(settings: Settings) -> str:
 
 
 def _addresses(system: RunningSystem) -> str:
-    return f"event log {shown(system.addresses.nats_url)}, read models and logs in {system.settings.data_dir}"
+    metrics = f", metrics http://{system.settings.http_host}:{system.http_port}/metrics" if system.http_port else ""
+    return f"event log {shown(system.addresses.nats_url)}, read models and logs in {system.settings.data_dir}{metrics}"

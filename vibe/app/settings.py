@@ -91,7 +91,9 @@ class Settings(BaseSettings):
     lag_seconds: Annotated[float, Field(ge=0, description="for so long before its health is red")] = 30.0
     replicas: Annotated[int, Field(ge=1, le=5, description="copies of every stream; 3 in a cluster")] = 1
     http_host: str = "127.0.0.1"
-    http_port: Annotated[int, Field(ge=0, le=65535, description="health and metrics of `vibe run`; 0 = off")] = 0
+    http_port: Annotated[
+        int | None, Field(ge=0, le=65535, description="health and metrics; 9464, or a free one, unless set; 0 = off")
+    ] = None
     web_host: str = Field("127.0.0.1", description="where `vibe web` listens")
     web_port: Annotated[
         int | None, Field(ge=0, le=65535, description="port of the pages and the API; 8080, or a free one, unless set")

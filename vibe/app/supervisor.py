@@ -12,6 +12,7 @@ import structlog
 
 from gateways.keys.sources import without_keys
 from streams.retry import RetryPolicy
+from vibe.app import metrics
 from vibe.app.worker_process import SUPERVISED
 
 log = structlog.get_logger()
@@ -35,6 +36,14 @@ class Child:
     input_ended: asyncio.Event = field(default_factory=asyncio.Event)
     stopping: bool = False
     restarts: int = 0
+    http_port: int | None = None
+    """Where it serves its health and metrics, once it has reported that."""
+
+    @property
+    def serves_http(self) -> bool:
+        """Whether it serves them: the sandbox is no part of the system."""
+        return self.arguments[0] in ("run", "web")
+
     task: asyncio.Task[None] | None = None
 
 
@@ -103,6 +112,7 @@ class Supervisor:
             if child.stopping:
                 return
             child.restarts += 1
+            metrics.RESTARTS.labels(child.name).inc()
             if asyncio.get_running_loop().time() - started > 30:
                 backoff.reset()
             delay = backoff.next_delay()
@@ -114,6 +124,8 @@ class Supervisor:
     async def _run(self, child: Child) -> int:
         child.prepared.clear()
         child.ready.clear()
+        child.http_port = None
+        metrics.UP.labels(child.name).set(0)
         self._logs.mkdir(parents=True, exist_ok=True)
         with self._log_path(child).open("ab") as logfile:
             child.process = await asyncio.create_subprocess_exec(
@@ -130,6 +142,9 @@ class Supervisor:
         assert child.process.stdout is not None
         try:
             async for line in child.process.stdout:
+                if line.startswith(b"http "):
+                    child.http_port = int(line.split()[1])
+                    continue
                 match line.strip():
                     case b"prepared":
                         child.prepared.set()
@@ -137,6 +152,7 @@ class Supervisor:
                             self._send_go(child)
                     case b"ready":
                         child.ready.set()
+                        metrics.UP.labels(child.name).set(1)
                     case b"done":
                         child.done.set()
                     case b"input ended":

@@ -17,6 +17,9 @@ from streams.connection import Connection, connect
 from streams.login import as_role
 from streams.roles import OPS_WRITER
 from vibe.app import pipeline_lag
+from vibe.app.group_endpoints import group_endpoints
+from vibe.app.http_endpoints import endpoints
+from vibe.app.log_metrics import watch
 from vibe.app.servers import open_addresses, prepare_streams
 from vibe.app.settings import Settings
 from vibe.app.supervisor import Supervisor
@@ -73,6 +76,8 @@ class RunningSystem:
     database: asyncpg.Pool[Any]
     """Reconnects after Postgres was away."""
     supervisor: Supervisor
+    http_port: int | None
+    """Where health and metrics of all processes are; None where they are off."""
 
 
 @asynccontextmanager
@@ -98,9 +103,13 @@ async def running_system(
             inherited,
         )
         progress("nats-server and Postgres are running, starting the stages")
+        watching = asyncio.create_task(watch(connection, settings.data_dir))
         try:
-            yield RunningSystem(settings, addresses, connection, database, supervisor)
+            async with endpoints(settings, group_endpoints(supervisor)) as port:
+                yield RunningSystem(settings, addresses, connection, database, supervisor, port)
         finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
             await supervisor.stop()
             await connection.close()
             database.terminate()

@@ -18,7 +18,9 @@ from typing import Any, TypeVar
 import structlog
 
 from vibe.app.clock import Clock
-from vibe.app.observability import serve_health
+from vibe.app.http_endpoints import child_endpoints, endpoints
+from vibe.app.log_metrics import watched_log
+from vibe.app.observability import of_this_process
 from vibe.app.settings import Settings
 from vibe.app.wiring import Process
 
@@ -109,7 +111,8 @@ async def run_supervised(
         if offset is None:
             return
         clock = Clock(offset)
-        async with beside(clock):
+        answers = of_this_process(lambda: health_of(process, stages))
+        async with child_endpoints(answers, parent.report), beside(clock):
             ending = asyncio.create_task(_end_input(parent, process))
             try:
                 await process.run(clock, stop, lambda: parent.report("ready"))
@@ -129,16 +132,10 @@ async def run_alone(
     """Work until SIGTERM or Ctrl-C; serve health and metrics when a port is set."""
     stop = stop_on_signals(terminal=True)
     async with Process(settings, nats_url, dsn, stages) as process:
-        runner = None
-        if settings.http_port:
-            runner = await serve_health(settings.http_host, settings.http_port, lambda: health_of(process, stages))
         clock = Clock()
-        try:
-            async with beside(clock):
-                await process.run(clock, stop)
-        finally:
-            if runner is not None:
-                await runner.cleanup()
+        answers = of_this_process(lambda: health_of(process, stages))
+        async with endpoints(settings, answers), watched_log(settings, nats_url, stages), beside(clock):
+            await process.run(clock, stop)
 
 
 def health_of(process: Process, stages: tuple[str, ...]) -> dict[str, object]:

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from vibe.app.clock import Clock
 from vibe.app.demo import refuse_demo
+from vibe.app.http_endpoints import DEFAULT_PORT
 from vibe.app.servers import open_addresses
 from vibe.app.settings import Settings, settings
 from vibe.app.wiring import STAGES
@@ -38,14 +39,16 @@ def run(*stages: str, web: Annotated[bool, Parameter(negative=())] = False) -> N
 
 
 def health(*, url: str | None = None) -> None:
-    """Ask a running `vibe run` whether it is healthy; exit code 0 when it is. For container health checks.
+    """Ask a running `vibe up`, `demo`, `run` or `web` whether it is healthy; exit code 0 when it is.
+
+    For health checks of containers.
 
     Example: vibe health --url http://127.0.0.1:9100/healthz
 
     Parameters
     ----------
     url
-        where it serves its health; 127.0.0.1 on VIBE_HTTP_PORT unless given
+        where it serves its health; 127.0.0.1 on VIBE_HTTP_PORT, else 9464, unless given
     """
     finish(ask_health(settings(), url), quiet=True)
 
@@ -83,12 +86,10 @@ async def _pages(settings: Settings, nats_url: str, dsn: str, clock: Clock) -> A
 
 async def ask_health(settings: Settings, url: str | None) -> int:
     """Print what /healthz answers; returns the exit code."""
-    if url is None and not settings.http_port:
-        _complain(
-            "vibe health: `vibe run` serves its health on VIBE_HTTP_PORT, which is not set; set it, or give --url"
-        )
+    if url is None and settings.http_port == 0:
+        _complain("vibe health: VIBE_HTTP_PORT is 0, so nothing serves its health; set a port, or give --url")
         return 2
-    target = url or f"http://127.0.0.1:{settings.http_port}/healthz"
+    target = url or f"http://127.0.0.1:{settings.http_port or DEFAULT_PORT}/healthz"
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session,

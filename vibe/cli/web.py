@@ -12,6 +12,8 @@ from rich.console import Console
 from streams.roles import WEB
 from vibe.app.clock import Clock
 from vibe.app.demo import log_time
+from vibe.app.http_endpoints import child_endpoints, endpoints
+from vibe.app.observability import of_this_process
 from vibe.app.settings import Settings, settings
 from vibe.app.worker_process import SUPERVISED, Parent, stop_on_signals
 from vibe.cli.command import finish
@@ -64,7 +66,7 @@ async def run_web(known: Settings) -> int:
         await _supervised(known)
         return 0
     stop = stop_on_signals(terminal=True)
-    async with open_connections(known, role=WEB) as at:
+    async with open_connections(known, role=WEB) as at, endpoints(known, of_this_process(_well)):
         clock = Clock(log_time(known) - Clock()())
         async with (
             open_site(known, at.addresses.nats_url, at.addresses.postgres_dsn, clock) as site,
@@ -73,6 +75,11 @@ async def run_web(known: Settings) -> int:
             Console().print(server.link or server.address, markup=False, highlight=False, soft_wrap=True)
             await stop.wait()
     return 0
+
+
+def _well() -> dict[str, object]:
+    """It serves: what it needs of the servers, it answers for on its own pages."""
+    return {"ok": True, "ready": True, "problems": []}
 
 
 async def _supervised(known: Settings) -> None:
@@ -88,6 +95,6 @@ async def _supervised(known: Settings) -> None:
         if offset is None:
             return
         clock.offset_ns = offset
-        async with served(site):
+        async with child_endpoints(of_this_process(_well), parent.report), served(site):
             parent.report("ready")
             await stop.wait()

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 from msgspec import Raw, structs
+from prometheus_client import REGISTRY
 
 from domain.events import RawReceived
 from gateways.embedded import Addresses
@@ -106,3 +107,13 @@ async def test_reading_the_newest_of_each_subject_and_the_events_since_a_time(lo
         assert await since(1_000 + 10 * first) == ids(range(first, 100))
         assert await since(1_000 + 10 * first - 5) == ids(range(first, 100))
     assert await since(10**6) == []
+
+
+async def test_the_time_from_receipt_to_raw_is_that_of_the_oldest_event_of_a_commit(log: Connection) -> None:
+    def seconds() -> float:
+        return REGISTRY.get_sample_value("vibe_raw_seconds_sum") or 0.0
+
+    now, before = time.time_ns(), seconds()
+    old, new = (msgspec.structs.replace(trade(tid=tid), detect_time=now - age) for tid, age in ((1, 7 * 10**9), (2, 0)))
+    await record(log, [new, old])
+    assert 7 <= seconds() - before < 12
