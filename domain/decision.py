@@ -109,7 +109,8 @@ def decide(
 
 
 class Order(Struct, frozen=True):
-    """Shares to reduce and shares to open, the opening's target notional, and what waits afterwards."""
+    """Shares to reduce and shares to open, the target notional of the opening or of what only reduces, and what waits
+    afterwards."""
 
     reduce_micros: int = 0
     open_micros: int = 0
@@ -201,6 +202,7 @@ def _decided(
         owed_micros=owed_micros,
         kept_micros=kept,
         rules=RULES,
+        reference_price_micros=facts.price_micros,
     )
 
 
@@ -222,7 +224,8 @@ def sized(copy: Checklist, opening_checks: Checklist, case: Case, band: Band, ma
     )
     if not group.opens:
         check_reduction(copy, case, band, reduced)
-        return Order(reduced.share_micros, residual=Residual(waiting.notional_micros, reduced.residual_micros))
+        residual = Residual(waiting.notional_micros, reduced.residual_micros)
+        return Order(reduced.share_micros, 0, times(band.best_micros, reduced.wanted_micros), residual)
     check_before_opening(opening_checks, case)
     wanted = target(facts, request.sizing, group.opening_notional_micros, equity)
     if not check_target(opening_checks, case, wanted) or wanted is None:

@@ -227,6 +227,10 @@ def reduction(
     shares = whole_lots(wanted, lots.step_micros)
     if wanted == held or times(price_micros, shares) >= lots.min_notional_micros:
         return Reduction(shares, wanted, 0, accumulated=False)
+    if times(price_micros, wanted) >= lots.min_notional_micros:
+        # Only the rounding to lots is below the minimum: one lot more, or all that is held.
+        more = min(shares + lots.step_micros, whole_lots(held, lots.step_micros))
+        return Reduction(more, wanted, 0, accumulated=False)
     # A part of a position must be worth the venue's minimum; a whole one may always be closed.
     if lots.accumulate:
         return Reduction(0, wanted, wanted, accumulated=True)

@@ -49,6 +49,9 @@ class CopyQueued(Event, frozen=True, kw_only=True):
 class CopyDecided(Event, frozen=True, kw_only=True):
     """EXECUTE or SKIP, with every check made.
 
+    `target_notional_micros` is what sizing wants to open; of what only reduces, the worth of all shares to give up at
+    the best price. `reference_price_micros` is the influencer's price, 0 where it did not trade.
+
     It takes into account everything before it on its subject, CONFIG up to `config_sequence`, and marks up to
     `marks_sequence`.
     """
@@ -101,6 +104,7 @@ class CopyDecided(Event, frozen=True, kw_only=True):
     """Shares that the copy owes after this decision."""
     kept_micros: int = 0
     """Shares that were owed and are kept, because the influencer opened again."""
+    reference_price_micros: int = 0
 
 
 @stored("order.submitted")

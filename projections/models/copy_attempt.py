@@ -5,9 +5,11 @@ the order of its own commit with its result. On it: execution, one row per order
 signed notional that stays pending after the decision, `residual_share_micros` the pending shares of reductions;
 `owed_micros` are shares that the copy owes after it (read model owed_exit), `exit_try` counts the tries of that exit
 from 1 and is 0 for a decision about a group, `kept_micros` were owed and are kept because the influencer opened again.
-`vwap_micros` is the average price of the order's fills, `order_reasons` (a JSON array) are the reason codes of an order
-that was not filled completely. An order of another commit than its decision's is in later_order, and a result of
-another commit than its decision's in later_result.
+`target_notional_micros` is what sizing wants to open or, of what only reduces, what the shares to give up are worth.
+`reference_price_micros` is the influencer's price (0: it did not trade), `vwap_micros` the average price of the order's
+fills, `order_reasons` (a JSON array) are the reason codes of an order that was not filled completely. An order of
+another commit than its decision's is in later_order, and a result of another commit than its decision's in
+later_result.
 
 execution: `status` is SUBMITTED until there is a result, then FILLED, PARTIAL or UNFILLED.
 """
@@ -48,6 +50,7 @@ COPY_ATTEMPT = Table(
         "target_notional_micros": "bigint",
         "share_micros": "bigint",
         "reduce_micros": "bigint",
+        "reference_price_micros": "bigint",
         "limit_price_micros": "bigint",
         "mid_micros": "bigint",
         "equity_micros": "bigint",
@@ -189,7 +192,7 @@ def _of_result(field: str) -> Beside:
 
 class CopyAttempts(Projection):
     name = "copy_attempt"
-    version = 6
+    version = 7
     reads = (EXECUTIONS,)
     types = frozenset({"copy.decided", "order.submitted", "execution.completed"})
     tables = (COPY_ATTEMPT, LATER_ORDER, LATER_RESULT)

@@ -12,8 +12,9 @@ from projections.queries.fetch import Reader, many, one
 
 class Attempt(Struct, frozen=True, kw_only=True):
     """One decision in a list. `share_micros` is the size to trade (a magnitude), `equity_micros` the portfolio's
-    equity, `vwap_micros` the average price of its fills (None without an order in its commit, 0 without a fill),
-    `reasons` are codes of domain/reason_codes.py. `sequence` and `index` are its address in EXECUTIONS."""
+    equity, `reference_price_micros` the influencer's price (0: it did not trade), `vwap_micros` the average price of
+    its fills (None without an order in its commit, 0 without a fill), `reasons` are codes of domain/reason_codes.py.
+    `sequence` and `index` are its address in EXECUTIONS."""
 
     attempt_id: str
     sequence: int
@@ -35,6 +36,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     share_micros: int
     limit_price_micros: int
     mid_micros: int
+    reference_price_micros: int
     vwap_micros: int | None
     equity_micros: int
     event_time: datetime

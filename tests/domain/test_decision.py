@@ -52,6 +52,7 @@ def test_an_opening_inside_every_limit_executes_and_lists_every_check() -> None:
             share_micros=micros("0.499"),
             reduce_micros=0,
             target_notional_micros=micros("50"),
+            reference_price_micros=micros("100"),
             limit_price_micros=micros("100.10"),
             mid_micros=micros("100"),
             levels=levels("100.05 x 5"),

@@ -61,6 +61,16 @@ def test_venue_minimum_of_a_partial_reduction() -> None:
     skips(deciding(requested(before="2", after="1"), *executed(bought("BTC", "0.2", "100")), policy=NEVER), small)
 
 
+def test_venue_minimum_of_a_partial_reduction_is_compared_before_it_is_rounded_to_lots() -> None:
+    """A third of 0.3003 is 0.1001: worth 10.005, and 9.995 in whole lots of 0.001."""
+    held = executed(bought("BTC", "0.3003", "100"))
+    third = requested(before="3", after="2", bids=levels("99.95 x 50"), asks=levels("100.05 x 50"))
+    executes(deciding(third, *held, policy=NEVER), "0.101", reduce="0.101")
+    less = requested(before="3", after="2.01", bids=levels("99.95 x 50"), asks=levels("100.05 x 50"))
+    small = (Reason.BELOW_MINIMUM, Check("reduction_notional_micros", micros("9.904945"), micros("10"), False))
+    skips(deciding(less, *held, policy=NEVER), small)
+
+
 def test_venue_lot_a_position_below_it_cannot_be_closed() -> None:
     dust = executed(bought("BTC", "0.0004", "100"))
     less = (Reason.BELOW_MINIMUM, Check("reduction_notional_micros", micros("0.03998"), micros("10"), False))

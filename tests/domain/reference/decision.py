@@ -157,6 +157,7 @@ def decide(
         owed_micros=owed_micros,
         kept_micros=kept,
         rules=RULES,
+        reference_price_micros=request.price_micros,
     )
 
 
@@ -176,7 +177,7 @@ def sized(copy: Checklist, opening_checks: Checklist, case: Case, quote: Request
     if not case.opens:
         check_reduction(copy, case, band, case.copied_micros, reduced)
         residual = Residual(case.waiting.notional_micros, reduced.residual_micros)
-        return Order(reduced.share_micros, 0, 0, residual)
+        return Order(reduced.share_micros, 0, times(band.best_micros, reduced.wanted_micros), residual)
     waiting = case.waiting
     check_before_opening(opening_checks, case)
     wanted = target(request, opening_notional(request), case.equity_micros)

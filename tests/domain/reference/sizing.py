@@ -110,6 +110,10 @@ def reduction(
     shares = whole_lots(wanted, size_step(request))
     if wanted == held or times(price_micros, shares) >= minimum_notional(request, policy):
         return Reduction(shares, wanted, 0, accumulated=False)
+    if times(price_micros, wanted) >= minimum_notional(request, policy):
+        # Only the rounding to lots is below the minimum: one lot more, or all that is held.
+        step = size_step(request)
+        return Reduction(min(shares + step, whole_lots(held, step)), wanted, 0, accumulated=False)
     # A part of a position must be worth the venue's minimum; a whole one may always be closed.
     if policy.accumulate:
         return Reduction(0, wanted, wanted, accumulated=True)
