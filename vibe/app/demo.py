@@ -40,13 +40,15 @@ class Scenario(Struct):
     """demo.json in the data folder. Times are ns.
 
     `offset_ns` is the scenario's time minus the real time in the last run; it converts between the times in the log
-    and those in server logs. `reached_ns` is the scenario's time at which the next run starts its clock.
+    and those in server logs. `reached_ns` is the scenario's time at which the next run starts its clock. A `live` one
+    has a subscriber whose account the sandbox forgets when it ends: it is never continued.
     """
 
     seed: int
     offset_ns: int | None = None
     reached_ns: int | None = None
     finished: bool = False
+    live: bool = False
 
     @property
     def played_seconds(self) -> float:
@@ -54,7 +56,7 @@ class Scenario(Struct):
         return 0.0 if self.reached_ns is None else max(0.0, (self.reached_ns - EPOCH_NS) / 1e9)
 
 
-def scenario(settings: Settings, seed: int) -> Scenario:
+def scenario(settings: Settings, seed: int, *, live: bool = False) -> Scenario:
     """The scenario to play: the interrupted one of this folder when it has the same seed, else a new one.
 
     Removes the log and the read models of an earlier demo that is over. Raises NotADemoError when the folder or the
@@ -69,7 +71,7 @@ def scenario(settings: Settings, seed: int) -> Scenario:
     if path.exists():
         found = msgspec.json.decode(path.read_bytes(), type=Scenario)
         resumable = found.offset_ns is None or found.reached_ns is not None
-        if found.seed == seed and not found.finished and resumable:
+        if found.seed == seed and not found.finished and resumable and not (live or found.live):
             return found
         for name in ("nats", "postgres", "logs", "archive"):
             shutil.rmtree(data_dir / name, ignore_errors=True)
@@ -77,7 +79,7 @@ def scenario(settings: Settings, seed: int) -> Scenario:
         raise NotADemoError(
             f"{data_dir} holds a log that is not a demo's; set VIBE_DATA_DIR to another folder for the demo"
         )
-    fresh = Scenario(seed)
+    fresh = Scenario(seed, live=live)
     save(data_dir, fresh)
     return fresh
 

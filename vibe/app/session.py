@@ -13,7 +13,7 @@ from typing import Any
 from gateways.keys.sources import has_keys
 from handlers.services.config_import import import_lines
 from streams.login import shown
-from vibe.app import demo, pipeline_lag
+from vibe.app import demo, demo_live, pipeline_lag
 from vibe.app.daily_jobs import DailyJobs, in_a_process
 from vibe.app.folder_lock import exclusive
 from vibe.app.settings import Settings, polymarket_settings
@@ -102,14 +102,19 @@ async def run_up(
             return replace(ended, complete=complete, never_ready=late)
 
 
-async def run_demo(settings: Settings, seed: int, seconds: float | None, progress: Progress, watch: Watch) -> Ended:
+async def run_demo(
+    settings: Settings, seed: int, seconds: float | None, progress: Progress, watch: Watch, *, live: bool = False
+) -> Ended:
     """The scenario of `seed` until a signal, or for `seconds` of its time and then until everything is drained.
+
+    With `live` one more subscriber trades on an account of the sandbox with signed orders.
 
     Raises NotADemoError, FolderBusyError, PortTakenError, ServerError, and TimeoutError when a process does not start.
     """
     with exclusive(settings.data_dir):
         stop = stop_on_signals(terminal=True)
-        scenario = demo.scenario(settings, seed)
+        scenario = demo.scenario(settings, seed, live=live)
+        trading = demo_live.LiveDemo() if live else None
         web = WebChild(settings)
         port, polymarket_port = _free_port(), _free_port()
         environment = {
@@ -117,9 +122,11 @@ async def run_demo(settings: Settings, seed: int, seconds: float | None, progres
             "VIBE_HYPERLIQUID_API_URL": f"http://127.0.0.1:{port}",
             **polymarket_settings(f"http://127.0.0.1:{polymarket_port}"),
             **web.environment,
+            **(trading.environment if trading else {}),
         }
         arguments = [SANDBOX, "--port", str(port), "--polymarket-port", str(polymarket_port)]
         arguments += ["--seed", str(seed), "--origin-ns", str(demo.EPOCH_NS)]
+        arguments += trading.arguments if trading else []
         if seconds is not None:
             arguments += ["--seconds", str(scenario.played_seconds + seconds)]
         progress(_starting(settings))
@@ -131,12 +138,12 @@ async def run_demo(settings: Settings, seed: int, seconds: float | None, progres
             )
             supervisor = system.supervisor
             supervisor.start(SANDBOX, arguments)
-            start_stages(supervisor, usual_processes(settings), live=has_keys(settings))
+            start_stages(supervisor, usual_processes(settings), live=live or has_keys(settings))
             await unless_stopped(stop, prepared(supervisor, progress))
             offset = clock.start()
             imported = await import_lines(
                 system.connection,
-                demo.configuration(),
+                [*demo.configuration(), *(demo_live.configuration() if live else ())],
                 actor="vibe demo",
                 now=clock.now(),
                 bankroll_micros=settings.bankroll_micros,

@@ -20,14 +20,15 @@ from vibe.cli.output import print_json, progress_reporter
 Seconds = Annotated[float, Parameter(validator=Number(gt=0))]
 
 
-def demo(*, seconds: Seconds | None = None, json: Json = False, seed: int = 7) -> None:
+def demo(*, seconds: Seconds | None = None, json: Json = False, seed: int = 7, live: bool = False) -> None:
     """Watch trades being copied: sandbox venues, a demo configuration and all stages in one terminal.
 
     Example: vibe demo --seconds 20 --json --seed 7
 
     The scenario has a clock of its own, which starts at 2026-01-01 and runs only while the demo does, so one seed
     always gives the same signals and decisions. Ctrl-C or a crash interrupts it, and the next `vibe demo` continues
-    it; after --seconds it is over, and the next one starts from an empty log. Counts cover the whole log.
+    it; after --seconds it is over, and the next one starts from an empty log. Counts cover the whole log. A demo with
+    --live always starts from an empty log, and its books show what the live account took.
 
     Parameters
     ----------
@@ -35,8 +36,11 @@ def demo(*, seconds: Seconds | None = None, json: Json = False, seed: int = 7) -
         stop the venues after this much time, process everything, report, and exit 0 only if nothing is left
     seed
         the flow of trades is a function of it
+    live
+        one more subscriber, frida, who trades with signed orders on an account of the sandbox
     """
-    finish(_run(run_demo(settings(), seed, seconds, progress_reporter(json), _watch(json)), json), quiet=True)
+    session = run_demo(settings(), seed, seconds, progress_reporter(json), _watch(json), live=live)
+    finish(_run(session, json), quiet=True)
 
 
 def up(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +26,7 @@ from vibe.cli.errors import CommandError
 from vibe.cli.output import progress_reporter
 
 Seconds = Annotated[float, Parameter(validator=Number(gt=0))]
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 Port = Annotated[int, Parameter(validator=Number(gte=0, lte=65535))]
 
 
@@ -36,6 +40,9 @@ def sandbox(
     frames: Path | None = None,
     pages: Path | None = None,
     speed: Seconds = 1.0,
+    account: str | None = None,
+    agent: str | None = None,
+    deposit: Seconds = 10_000.0,
     origin_ns: Annotated[int | None, Parameter(show=False)] = None,
 ) -> None:
     """Both venues on this machine, with the real wire formats: a Hyperliquid and, on a port of its own, a Polymarket.
@@ -60,7 +67,14 @@ def sandbox(
         serve recorded pages of a Polymarket wallet (a folder of trades_page*.json) instead of the model
     speed
         how much faster than recorded
+    account
+        open an account on Hyperliquid that trades with signed orders
+    agent
+        the address of a key that may trade for the account
+    deposit
+        what the account starts with, USD
     """
+    trader = None if account is None else Trader(_address("--account", account), _agents(agent), Decimal(str(deposit)))
     with _recording_errors("--frames"):
         trades = (
             hyperliquid.RecordingSource(frames, speed=speed)
@@ -75,7 +89,26 @@ def sandbox(
                 if pages is not None
                 else polymarket.FlowSource(seed, origin_ns=origin_ns, horizon_s=seconds)
             )
-    finish(_serve(host, port, trades, polymarket_port, rows))
+    finish(_serve(host, port, trades, polymarket_port, rows, trader))
+
+
+@dataclass(frozen=True)
+class Trader:
+    """An account that trades: its agents by address, and its deposit in USD."""
+
+    account: str
+    agents: dict[str, str]
+    deposit: Decimal
+
+
+def _agents(agent: str | None) -> dict[str, str]:
+    return {} if agent is None else {_address("--agent", agent): "agent"}
+
+
+def _address(option: str, text: str) -> str:
+    if not _ADDRESS.fullmatch(text):
+        raise CommandError(f"{option}: expected an address, 0x and 40 hexadecimal digits, got {text!r}")
+    return text.lower()
 
 
 @contextmanager
@@ -93,6 +126,7 @@ async def _serve(
     trades: hyperliquid.RecordingSource | hyperliquid.FlowSource,
     polymarket_port: int,
     rows: polymarket.RecordingSource | polymarket.FlowSource | None,
+    trader: Trader | None,
 ) -> int:
     parent = None
     clock = Clock()
@@ -109,6 +143,8 @@ async def _serve(
         with _recording_errors("--frames"):
             perpetuals = await hyperliquid.serve(trades, host=host, port=port, clock=clock)
         stack.push_async_callback(perpetuals.close)
+        if trader is not None:
+            perpetuals.exchange.open_account(trader.account, trader.deposit, trader.agents)
         addresses = {"VIBE_HYPERLIQUID_WS_URL": perpetuals.ws_url, "VIBE_HYPERLIQUID_API_URL": perpetuals.url}
         exhausted = [perpetuals.done]
         if rows is not None:
