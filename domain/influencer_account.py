@@ -216,6 +216,7 @@ def shrunk_by(account: Account, snapshot: AccountSeeded) -> tuple[GapDetected, .
         )
         for asset, holding in account.holdings.items()
         if section_of(asset) == snapshot.section
+        and asset not in snapshot.unread
         and holding.share_micros
         and (found := _as_of(holding, snapshot, stated.get(asset, 0))) is not None
         and _gives_up(holding.share_micros, found) > ROUNDING_MICROS
@@ -243,12 +244,14 @@ def is_stale(account: Account, event: AccountSeeded) -> bool:
 def _fold_snapshot(account: Account, event: AccountSeeded) -> None:
     if is_stale(account, event):
         return
+    for asset in event.unread:
+        account.holding(asset)  # known as of the snapshot before, if there is one
     account.seeded_at[event.section] = event.event_time
     if event.equity_micros is not None:
         account.equities[event.section] = event.equity_micros
     listed = {position.asset: position for position in event.positions}
     known = {asset for asset in account.holdings if section_of(asset) == event.section}
-    for asset in known | listed.keys():
+    for asset in (known | listed.keys()).difference(event.unread):
         holding, position = account.holding(asset), listed.get(asset)
         found = _as_of(holding, event, position.share_micros if position else 0)
         if found is None:

@@ -70,7 +70,8 @@ def _seeded(shadow: InfluencerPortfolio, event: AccountSeeded) -> InfluencerPort
     held = {
         asset for asset in shadow.positions if asset[0] == event.venue.value and section_of(asset[1]) == event.section
     }
-    for asset in sorted(held | listed.keys()):
+    unread = {(event.venue.value, asset) for asset in event.unread}
+    for asset in sorted((held | listed.keys()) - unread):
         if shadow.traded_at.get(asset, 0) > event.event_time:
             continue  # the next signal states the position after the snapshot and the trades since
         position = listed.get(asset)

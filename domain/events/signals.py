@@ -24,7 +24,8 @@ class AccountSeeded(Event, frozen=True, kw_only=True):
     """One section of an influencer's account as the venue reported it; its assets that are not listed are flat.
 
     A section is what one snapshot covers: on Hyperliquid a dex ('' = the main one, 'xyz' = the assets 'xyz:...').
-    `equity_micros` is the account's equity, where the venue gives it.
+    `equity_micros` is the account's equity, where the venue gives it. `unread` are assets whose sizes could not be
+    read: they stay what they were.
     """
 
     seed_id: str
@@ -36,6 +37,7 @@ class AccountSeeded(Event, frozen=True, kw_only=True):
     event_time: int
     detect_time: int
     equity_micros: int | None = None
+    unread: tuple[str, ...] = ()
 
 
 @stored("signal.recorded")

@@ -1,5 +1,7 @@
 """The positions of a wallet as the Data API returns them, with their average price, and their value."""
 
+from typing import NamedTuple
+
 import msgspec
 from msgspec import Raw, Struct
 
@@ -46,8 +48,16 @@ _VALUES = msgspec.json.Decoder(list[WireValue])
 _VALUE = msgspec.json.Decoder(WireValueEnvelope)
 
 
-def parse_positions(payload: bytes) -> tuple[SeededPosition, ...]:
-    """The open positions of an array of either version's rows; those of size 0 are left out. Raises WireError.
+class Report(NamedTuple):
+    """The open positions of a wallet, and the assets whose row cannot be read."""
+
+    positions: tuple[SeededPosition, ...]
+    unread: tuple[str, ...]
+
+
+def parse_positions(payload: bytes) -> Report:
+    """An array of either version's rows; those of size 0 are left out. Raises WireError, also for a row without an
+    asset and for an asset that is listed twice: then it is not known what the report leaves out.
 
     `price_micros` is the average price to the nearest micro, None where the venue knows none or states one that no
     outcome token can have cost: it is a matter of display there, and the size counts all the same.
@@ -56,22 +66,29 @@ def parse_positions(payload: bytes) -> tuple[SeededPosition, ...]:
         wires = _POSITIONS.decode(payload)
     except msgspec.MsgspecError as error:
         raise WireError(f"not an array of positions: {error}") from error
-    held: dict[str, SeededPosition] = {}
+    rows: dict[str, SeededPosition | None] = {}
     for wire in wires:
         asset = json_fields.token(json_fields.text(wire.token_1 or wire.token_2, "asset"))
-        shares = json_fields.exact_micros(json_fields.needed(wire.size_1 or wire.size_2, "size"), f"size of {asset}")
-        if shares < 0:
-            raise WireError(f"size of {asset} is negative; an outcome token cannot be held short")
-        if asset in held:
+        if asset in rows:
             raise WireError(f"asset {asset} is listed twice: the pages have shifted between two requests")
-        if shares:
-            held[asset] = SeededPosition(
-                asset=asset,
-                share_micros=shares,
-                market=json_fields.hexadecimal(json_fields.text(wire.market_1 or wire.market_2, "market"), "market"),
-                price_micros=_average(wire.price_1 or wire.price_2, asset),
-            )
-    return tuple(held.values())
+        try:
+            rows[asset] = _position(asset, wire)
+        except WireError:
+            rows[asset] = None
+    held = tuple(row for row in rows.values() if row is not None and row.share_micros)
+    return Report(held, tuple(asset for asset, row in rows.items() if row is None))
+
+
+def _position(asset: str, wire: WirePosition) -> SeededPosition:
+    shares = json_fields.exact_micros(json_fields.needed(wire.size_1 or wire.size_2, "size"), f"size of {asset}")
+    if shares < 0:
+        raise WireError(f"size of {asset} is negative; an outcome token cannot be held short")
+    return SeededPosition(
+        asset=asset,
+        share_micros=shares,
+        market=json_fields.hexadecimal(json_fields.text(wire.market_1 or wire.market_2, "market"), "market"),
+        price_micros=_average(wire.price_1 or wire.price_2, asset),
+    )
 
 
 def parse_value(payload: bytes) -> int:

@@ -144,7 +144,7 @@ def _wallet(raw: RawReceived) -> AccountSeeded:
         snapshot = _SNAPSHOT.decode(bytes(raw.payload))
     except msgspec.MsgspecError as error:
         raise WireError(f"not a wallet snapshot: {error}") from error
-    positions = parse_positions(bytes(snapshot.positions))
+    report = parse_positions(bytes(snapshot.positions))
     equity = None
     if bytes(snapshot.value) != b"null" and snapshot.cash is not None:
         # Equity is what the wallet could lose: without its cash it is unknown.
@@ -155,7 +155,8 @@ def _wallet(raw: RawReceived) -> AccountSeeded:
         venue=raw.venue,
         address=raw.address,
         section="",
-        positions=positions,
+        positions=report.positions,
+        unread=report.unread,
         event_time=raw.venue_time or raw.detect_time,
         detect_time=raw.detect_time,
         equity_micros=equity,

@@ -59,6 +59,7 @@ SHADOW_REPORT = Table(
         "seed_id": "text",
         "influencer_id": "text",
         "positions": "bigint",
+        "unread": "text[]",
         "equity_micros": "bigint NULL",
         "event_time": "timestamptz",
         "detect_time": "timestamptz",
@@ -69,6 +70,7 @@ SHADOW_REPORT = Table(
 
 class ShadowEntries(Projection):
     name = "shadow_entry"
+    version = 2
     reads = (SIGNALS,)
     types = frozenset({"signal.recorded", "account.seeded"})
     tables = (SHADOW_ENTRY, SHADOW_REPORT)
@@ -88,6 +90,7 @@ class ShadowEntries(Projection):
                         "seed_id": snapshot.seed_id,
                         "influencer_id": snapshot.influencer_id,
                         "positions": len(snapshot.positions),
+                        "unread": list(snapshot.unread),
                         "equity_micros": snapshot.equity_micros,
                         "event_time": timestamp(snapshot.event_time),
                         "detect_time": timestamp(snapshot.detect_time),

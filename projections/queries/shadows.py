@@ -217,7 +217,7 @@ WITH line AS (
     FROM effective t CROSS JOIN LATERAL (
         SELECT r.sequence, r.event_time, r.detect_time FROM shadow_report r
         WHERE r.address = t.address AND r.venue = t.venue AND r.section = t.section AND r.sequence > t.sequence
-            AND r.sequence <= $2 AND (t.following IS NULL OR r.sequence < t.following)
+            AND t.asset <> ALL (r.unread) AND r.sequence <= $2 AND (t.following IS NULL OR r.sequence < t.following)
             AND (greatest(t.traded_at, CASE WHEN t.kind <> 'REPORT' THEN t.event_time END) > r.event_time) IS NOT TRUE
         ORDER BY r.sequence LIMIT 1
     ) r WHERE t.share_micros <> 0

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given as given_any
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from domain.events import Action, GapDetected, GapKind, PositionState, Side, SignalRecorded, TradeSide
 from domain.ids import derived
@@ -37,6 +38,21 @@ def test_a_snapshot_states_the_position() -> None:
 def test_what_a_snapshot_does_not_list_is_flat() -> None:
     given(ACCOUNT, seeded(("BTC", "5"))).when(recording, trade(asset="ETH", ms=1)).then(
         like(SignalRecorded, before_micros=0, action=Action.OPEN, position_state=PositionState.KNOWN)
+    )
+
+
+def test_what_a_snapshot_could_not_read_stays_what_it_was() -> None:
+    before = (seeded(("BTC", "5"), ("ETH", "3"), ms=0), replace(seeded(("BTC", "4"), ms=100), unread=("ETH", "SOL")))
+    given(ACCOUNT, *before).when(recording, trade(asset="ETH", ms=101)).then(
+        like(SignalRecorded, before_micros=micros("3"), action=Action.INCREASE, position_state=PositionState.KNOWN)
+    )
+    assert [gap.asset for gap in shrunk_by(after(before[0]).state, replace(before[1], positions=()))] == ["BTC"]
+
+
+def test_what_was_never_read_is_assumed() -> None:
+    odd = replace(seeded(("BTC", "4"), ms=100), unread=("ETH",))
+    given(ACCOUNT, odd).when(recording, trade(asset="ETH", ms=101)).then(
+        like(SignalRecorded, before_micros=0, position_state=PositionState.ASSUMED)
     )
 
 

@@ -269,7 +269,7 @@ async def test_positions_are_all_pages_in_one_array(count: int) -> None:
     async with serving() as server, client() as ask:
         server.on("/data/positions", answer)
         payload = await api(ask, server).positions(WALLET)
-        held = parse_positions(payload)
+        held = parse_positions(payload).positions
         assert [one.asset for one in held] == [str(number + 1) for number in range(count)]
         assert set(server.values("sizeThreshold")) == {"0"}
         assert len(set(server.values("_"))) == len(server.asked)
@@ -286,14 +286,14 @@ async def test_a_position_that_closes_between_two_pages_hides_no_other() -> None
 
     async with serving() as server, client() as ask:
         server.on("/data/positions", answer)
-        assert len(parse_positions(await api(ask, server).positions(WALLET))) == 900
+        assert len(parse_positions(await api(ask, server).positions(WALLET)).positions) == 900
 
 
 async def test_positions_of_version_two_where_there_is_no_other() -> None:
     row = {"token_id": "7", "condition_id": MARKET, "current_size": 2, "avg_price": None}
     async with serving() as server, client() as ask:
         server.on("/data/v2/positions", reply({"data": [row], "pagination": {"has_more": False}}))
-        assert [one.asset for one in parse_positions(await api(ask, server).positions(WALLET))] == ["7"]
+        assert [one.asset for one in parse_positions(await api(ask, server).positions(WALLET)).positions] == ["7"]
 
 
 async def test_a_value_is_returned_as_served() -> None:

@@ -17,7 +17,7 @@ def test_positions_of_both_versions() -> None:
     old = [{"asset": YES, "conditionId": MARKET, "size": 1.5, "avgPrice": 0.33333333333}]
     new = [{"token_id": YES, "condition_id": MARKET, "current_size": "1.5", "avg_price": "0.33333333333"}]
     expected = (SeededPosition(asset=YES, share_micros=1_500_000, market=MARKET, price_micros=333_333),)
-    assert parse_positions(json.dumps(old).encode()) == parse_positions(json.dumps(new).encode()) == expected
+    assert parse_positions(json.dumps(old).encode()) == parse_positions(json.dumps(new).encode()) == (expected, ())
 
 
 def test_positions_of_size_zero_are_left_out_and_an_unknown_average_is_none() -> None:
@@ -25,16 +25,15 @@ def test_positions_of_size_zero_are_left_out_and_an_unknown_average_is_none() ->
         {"asset": YES, "conditionId": MARKET, "size": 0, "avgPrice": 0.1},
         {"asset": NO, "conditionId": MARKET, "size": 2, "avgPrice": None},
     ]
-    assert parse_positions(json.dumps(rows).encode()) == (
+    assert parse_positions(json.dumps(rows).encode()).positions == (
         SeededPosition(asset=NO, share_micros=2 * MICRO, market=MARKET, price_micros=None),
     )
-    assert parse_positions(b"[]") == ()
+    assert parse_positions(b"[]") == ((), ())
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"asset": ""},
         {"size": None},
         {"size": "many"},
         {"size": -1},
@@ -43,11 +42,17 @@ def test_positions_of_size_zero_are_left_out_and_an_unknown_average_is_none() ->
     ],
     ids=str,
 )
-def test_a_position_that_does_not_fit_is_refused(changes: dict[str, Any]) -> None:
+def test_an_odd_row_costs_that_row_and_names_its_asset(changes: dict[str, Any]) -> None:
     row = {"asset": YES, "conditionId": MARKET, "size": 1, "avgPrice": 0.5}
-    assert parse_positions(json.dumps([row]).encode())
+    other = row | {"asset": NO}
+    report = parse_positions(json.dumps([row | changes, other]).encode())
+    assert ([position.asset for position in report.positions], report.unread) == ([NO], (YES,))
+
+
+def test_a_row_without_an_asset_is_refused_with_its_report() -> None:
+    row = {"asset": "", "conditionId": MARKET, "size": 1, "avgPrice": 0.5}
     with pytest.raises(WireError):
-        parse_positions(json.dumps([row | changes]).encode())
+        parse_positions(json.dumps([row]).encode())
 
 
 @pytest.mark.parametrize("odd", [1.02, -0.1, "many", True])
@@ -56,7 +61,7 @@ def test_an_odd_average_price_costs_that_price_and_not_the_report(odd: object) -
         {"asset": YES, "conditionId": MARKET, "size": 3, "avgPrice": odd},
         {"asset": NO, "conditionId": MARKET, "size": 2, "avgPrice": 0.5},
     ]
-    assert parse_positions(json.dumps(rows).encode()) == (
+    assert parse_positions(json.dumps(rows).encode()).positions == (
         SeededPosition(asset=YES, share_micros=3 * MICRO, market=MARKET, price_micros=None),
         SeededPosition(asset=NO, share_micros=2 * MICRO, market=MARKET, price_micros=MICRO // 2),
     )

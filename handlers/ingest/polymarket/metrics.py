@@ -8,6 +8,9 @@ POLLS = Counter("vibe_polymarket_polls_total", "Polls of a wallet's activity", [
 ROWS = Counter("vibe_polymarket_rows_total", "Activity rows received", ["kind"])
 LOGS = Counter("vibe_polymarket_logs_total", "On-chain fills of followed wallets", ["kind"])
 ACCOUNT_SNAPSHOTS = Counter("vibe_polymarket_account_snapshots_total", "Account snapshots of wallets", ["result"])
+UNREAD_POSITIONS = Counter(
+    "vibe_polymarket_unread_positions_total", "Positions in reports of wallets whose size cannot be read"
+)
 UNMATCHED = Counter("vibe_polymarket_unmatched_total", "On-chain fills without an activity row in time")
 RECONNECTS = Counter("vibe_polymarket_reconnects_total", "Times the on-chain subscription was lost and made again")
 POLL_AGE = Gauge("vibe_polymarket_poll_age_seconds", "Age of the oldest poll among the followed wallets")

@@ -102,13 +102,16 @@ class PositionSnapshots:
             self._optional(wallet, "cash", self._chain.cash(wallet.address)),
         )
         try:
-            parse_positions(positions)
+            unread = parse_positions(positions).unread
         except UNREADABLE as error:
             if not last:
                 return None
             key = f"polymarket:positions:{wallet.address}:{digest(positions)}"
             await self._dead_letters.write(key, subject=wallet.address, payload=positions, error=str(error))
             raise
+        for asset in unread:
+            log.warning("polymarket.position_unreadable", wallet=wallet.address, asset=asset)
+            metrics.UNREAD_POSITIONS.inc()
         return WalletSnapshot(Raw(positions), _readable(value), None if cash is None else str(cash))
 
     async def _optional(self, wallet: WalletState, what: str, request: Awaitable[T]) -> T | None:

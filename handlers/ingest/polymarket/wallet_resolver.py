@@ -1,10 +1,12 @@
 """Which proxy wallets belong to the followed addresses.
 
 On Polymarket proxy wallets trade. A trader is configured by the address that signs for the wallet, or by the wallet
-itself. Gamma knows both (docs/venues/polymarket.md, wallets), and its answers are stored in RAW.
+itself. Gamma knows both (docs/venues/polymarket.md, wallets), and its answers are stored in RAW. It is asked again
+every hour: a wallet that it names then is followed too, and those that it named before stay, for what they still hold.
 """
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -81,11 +83,11 @@ class WalletResolver:
         return found
 
     async def run(self) -> None:
-        """Resolve every followed address that is not known yet, until cancelled."""
+        """Resolve every followed address that is not known yet, and ask for the known ones again, until cancelled."""
         try:
             while True:
-                for address in self._followed.keys() - self._known.keys() - self._working.keys():
-                    self._working[address] = asyncio.create_task(self._resolve(address))
+                for address in self._followed.keys() - self._working.keys():
+                    self._working[address] = asyncio.create_task(self._follow_changes(address))
                 for address in self._working.keys() - self._followed.keys():
                     self._working.pop(address).cancel()
                 await self._changed.wait()
@@ -98,28 +100,47 @@ class WalletResolver:
                 task.cancel()
             await asyncio.gather(*self._working.values(), return_exceptions=True)
 
-    async def _resolve(self, address: str) -> None:
+    async def _follow_changes(self, address: str) -> None:
         try:
+            if address not in self._known:
+                await self._resolve(address)
             while True:
-                again = self._settings.resolve_again
+                await asyncio.sleep(self._settings.profile_again * random.uniform(0.9, 1.1))
                 try:
                     async with self._slots:
-                        wallets = await self._request(address)
-                    self._known[address] = wallets
-                    self._on_answer()
-                    self._on_change()
-                    return
-                except NotAWalletError as error:
-                    self._on_answer()
-                    key, payload = f"polymarket:wallet:{address}", address.encode()
-                    if await self._dead_letters.write(key, subject=address, payload=payload, error=str(error)):
-                        metrics.NO_WALLETS.inc()
-                    again = self._settings.no_wallet_again
+                        profile = await self._gamma.profile(address)
                 except (VenueUnavailableError, *UNREADABLE) as error:
-                    log.warning("polymarket.not_resolved", address=address, error=str(error), again_in_seconds=again)
-                await asyncio.sleep(again)
+                    log.warning("polymarket.not_resolved", address=address, error=str(error))
+                    continue
+                known = self._known[address]
+                new = [wallet for wallet in (profile.proxy_wallets if profile else ()) if wallet not in known]
+                if profile is not None and new:
+                    await self._on_resolved(address, profile._replace(proxy_wallets=tuple(new)))
+                    log.warning("polymarket.wallets_changed", address=address, new=new, before=known)
+                    self._known[address] = [*known, *new]
+                    self._on_change()
         finally:
             self._changed.set()
+
+    async def _resolve(self, address: str) -> None:
+        while True:
+            again = self._settings.resolve_again
+            try:
+                async with self._slots:
+                    wallets = await self._request(address)
+                self._known[address] = wallets
+                self._on_answer()
+                self._on_change()
+                return
+            except NotAWalletError as error:
+                self._on_answer()
+                key, payload = f"polymarket:wallet:{address}", address.encode()
+                if await self._dead_letters.write(key, subject=address, payload=payload, error=str(error)):
+                    metrics.NO_WALLETS.inc()
+                again = self._settings.no_wallet_again
+            except (VenueUnavailableError, *UNREADABLE) as error:
+                log.warning("polymarket.not_resolved", address=address, error=str(error), again_in_seconds=again)
+            await asyncio.sleep(again)
 
     async def _request(self, address: str) -> list[str]:
         try:

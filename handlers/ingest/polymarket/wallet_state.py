@@ -53,6 +53,8 @@ class PollSettings:
     """The longest that a snapshot waits for the parts that it can do without."""
     resolve_again: float = 10.0
     """Until an address whose wallets could not be requested is tried again."""
+    profile_again: float = 3_600.0
+    """Between two requests for the wallets of an address that is resolved."""
     no_wallet_again: float = 300.0
     """Until an address that is no wallet is tried again."""
     status_every: float = 15.0

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from domain.events import GapDetected, GapKind, Venue
+from domain.events import AccountSeeded, GapDetected, GapKind, Venue
+from gateways.polymarket.raw_events import decode_raw
 from handlers.ingest.polymarket import metrics as metrics
 from streams import subjects
 from streams.append import Record, append
@@ -112,6 +113,18 @@ async def test_optional_parts_of_the_report_are_null_when_they_fail(log: Connect
     async with following(log, site.url) as running:
         (report,) = await running.until(bool, "positions")
     assert json.loads(bytes(report.payload)) == {"positions": [position()], "value": None, "cash": None}
+
+
+async def test_a_size_that_cannot_be_read_costs_that_position_and_not_the_report(log: Connection, site: ByHand) -> None:
+    site.positions[WALLET] = [position(), position(token=TOKENS[1]) | {"size": "many"}]
+    await configure(log, influencer("whale", WALLET))
+    before = count(metrics.UNREAD_POSITIONS)
+    async with following(log, site.url) as running:
+        (report,) = await running.until(lambda found: len(found) == 1, "positions")
+    seeded = decode_raw(report)
+    assert isinstance(seeded, AccountSeeded)
+    assert ([held.asset for held in seeded.positions], seeded.unread) == ([TOKENS[0]], (TOKENS[1],))
+    assert count(metrics.UNREAD_POSITIONS) - before == 1
 
 
 async def test_a_gap_leads_to_a_new_snapshot(log: Connection, site: ByHand) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.handlers.ingest.polymarket.by_hand import OTHER, SIGNER, STRANGER, WA
 from tests.handlers.ingest.polymarket.by_hand import Venue as ByHand
 from tests.handlers.ingest.polymarket.by_hand import venue as by_hand
 from tests.handlers.ingest.polymarket.following import (
+    QUICK,
     configure,
     count,
     dead_letters,
@@ -45,6 +47,27 @@ async def test_a_signing_address_is_followed_through_its_wallets(log: Connection
     async with following(log, site.url) as running:
         await eventually(lambda: bool(site.sockets), what="a subscription")
     assert len(site.asked_for("/gamma/public-profile")) == asked, "the stored answer is used"
+
+
+async def test_a_wallet_that_an_address_changes_to_is_followed_beside_the_one_before(
+    log: Connection, site: ByHand
+) -> None:
+    site.profiles[SIGNER] = {"proxyWallet": WALLET}
+    site.activity |= {WALLET: [row(1, 100)], OTHER: [row(2, 50, wallet=OTHER)]}
+    await configure(log, influencer("trader", SIGNER))
+    often = replace(QUICK, profile_again=0.2)
+    async with following(log, site.url, settings=often) as running:
+        await running.until(lambda found: transactions(found) == [1])
+        site.profiles[SIGNER] = {"proxyWallet": OTHER}
+        await running.until(lambda found: transactions(found) == [1, 2])
+        site.activity[WALLET] = [row(1, 100), row(3, 1)]
+        await running.until(lambda found: transactions(found) == [1, 2, 3])
+    async with following(log, site.url) as running:
+        site.activity[WALLET] = [row(1, 100), row(3, 1), row(4, 1)]
+        found = await running.until(lambda found: transactions(found) == [1, 2, 3, 4])
+    assert ids([event for event in found if event.channel == "profile"]) == [
+        f"pm:profile:{SIGNER}:{wallet}" for wallet in (WALLET, OTHER)
+    ]
 
 
 async def test_an_address_without_a_wallet_is_dead_lettered_once_and_delays_none(log: Connection, site: ByHand) -> None:
