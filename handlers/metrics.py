@@ -47,6 +47,7 @@ RESOLVED = Counter("vibe_markets_resolved_total", "Markets resolved for good")
 
 DECISIONS = Counter("vibe_decisions_total", "Decisions stored", ["decision"])
 REASONS = Counter("vibe_decision_reasons_total", "Reasons of stored decisions", ["reason"])
+BREAKERS = Counter("vibe_breakers_tripped_total", "Breakers that tripped", ["limit"])
 DECISION_SECONDS = Histogram(
     "vibe_decision_seconds",
     "Time from the detection of a trade to the decision about its copy, tries of owed exits left out",

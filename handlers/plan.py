@@ -189,6 +189,8 @@ class Plan(Stage[PlanState]):
                 metrics.REASONS.labels(reason.value).inc()
             if not decided.exit_try:
                 metrics.DECISION_SECONDS.observe(max(0, decided.decided_at - decided.detect_time) / 1e9)
+        elif isinstance(decided, BreakerTripped):
+            metrics.BREAKERS.labels(decided.limit).inc()
 
     def _policy_of(self, request: ExecutionRequested) -> Policy:
         policy = self._configuration.directory.policy_named(request.policy_hash)
