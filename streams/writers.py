@@ -31,20 +31,34 @@ _WRITES: dict[str, Stream] = {
     "projections": DEAD,
 }
 """The stream that the commits of a source go to; its dead letters go to DEAD."""
+_SUBJECTS = {"vibe/match": "requests", "vibe/execute": "orders"}
+"""What each of the two writers of REQUESTS publishes beside its checkpoints: the first token of the subjects."""
 _STREAM_OF_SOURCE = {f"vibe/{writer}": stream.name for writer, stream in _WRITES.items()}
 
 
 def refuse_foreign(stream: str, subject: str, source: str) -> None:
     """Raises UnprocessableError for a message that no writer of its stream stores: its subject belongs to another
-    stream, or its source writes another one."""
-    owner = _OWNER.get(subject.partition(".")[0], stream)
-    if owner != stream:
-        FOREIGN.labels(stream).inc()
-        raise UnprocessableError(f"foreign: {subject} is a subject of {owner}, and no writer stores it in {stream}")
+    stream, or its source writes another one or other subjects."""
+    first = subject.partition(".")[0]
+    owner = _OWNER.get(first, stream)
     writes = _STREAM_OF_SOURCE.get(source, stream)
-    if writes != stream and stream != DEAD.name:
-        FOREIGN.labels(stream).inc()
-        raise UnprocessableError(f"foreign: {source} writes {writes}, and no commit of it belongs in {stream}")
+    if owner != stream:
+        why = f"{subject} is a subject of {owner}, and no writer stores it in {stream}"
+    elif writes != stream and stream != DEAD.name:
+        why = f"{source} writes {writes}, and no commit of it belongs in {stream}"
+    elif stream == REQUESTS.name and _is_of_another_writer(first, subject, source):
+        why = f"{source} writes {_SUBJECTS[source]}.>, and not {subject}"
+    else:
+        return
+    FOREIGN.labels(stream).inc()
+    raise UnprocessableError(f"foreign: {why}")
+
+
+def _is_of_another_writer(first: str, subject: str, source: str) -> bool:
+    if first == _SUBJECTS.get(source, first) or first not in _SUBJECTS.values():
+        # The checkpoints of both are on subjects of requests.
+        return False
+    return not subject.startswith(f"requests.checkpoint.{source.removeprefix('vibe/')}.")
 
 
 def has_foreign(stream: str, subjects: list[bytes]) -> bool:

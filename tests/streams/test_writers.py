@@ -51,6 +51,9 @@ async def test_an_answer_of_the_server_is_no_commit(log: Connection) -> None:
     [
         ("EXECUTIONS", "executions.1.sam", "vibe/ingest", "foreign: vibe/ingest writes RAW"),
         ("CONFIG", "config.subscriber.sam", "vibe/plan", "foreign: vibe/plan writes EXECUTIONS"),
+        ("REQUESTS", "orders.1.sam", "vibe/match", "foreign: vibe/match writes requests.>, and not orders.1.sam"),
+        ("REQUESTS", "requests.0.ann", "vibe/execute", "foreign: vibe/execute writes orders.>"),
+        ("REQUESTS", "requests.checkpoint.match.00-15", "vibe/execute", "foreign: vibe/execute writes orders.>"),
         ("CONFIG", "requests.0.ann", "vibe/config", "foreign: requests.0.ann is a subject of REQUESTS"),
     ],
 )
@@ -66,6 +69,9 @@ def test_every_subject_of_a_stream_and_dead_letters_of_every_stage_belong() -> N
         for pattern in stream.subjects:
             refuse_foreign(stream.name, pattern.replace(">", "x"), "vibe/unknown")
     refuse_foreign("DEAD", "dead.plan.REQUESTS", "vibe/plan")
+    refuse_foreign("REQUESTS", "requests.0.ann", "vibe/match")
+    refuse_foreign("REQUESTS", "orders.1.sam", "vibe/execute")
+    refuse_foreign("REQUESTS", "requests.checkpoint.execute.00-15", "vibe/execute")
     refuse_foreign("EXECUTIONS", "executions.checkpoint.plan.00-15", "vibe/plan")
 
 
