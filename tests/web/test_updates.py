@@ -12,9 +12,15 @@ import aiohttp
 import msgspec
 import pytest
 
+from streams import subjects
+from streams.append import Record, append
+from streams.reader import Stored
 from tests.web.browser import Browser
 from tests.web.conftest import Demo, Server
-from vibe.web.updates.client import MOST_ROWS, Made, Wanted
+from vibe.web.checks import Checks
+from vibe.web.site import Site
+from vibe.web.updates.client import MOST_ROWS, PROGRESS, Client, Made, Wanted
+from vibe.web.updates.feed import Feed
 from vibe.web.updates.topics import TOPICS
 
 
@@ -180,3 +186,66 @@ def test_rows_that_were_sent_are_not_sent_again() -> None:
     assert wanted.put([made(5), made(6)], 6)
     (frame,) = wanted.take()
     assert len(json.loads(frame)["rows"]) == 1
+
+
+def test_a_subscription_without_rows_learns_how_far_the_stream_was_looked_at() -> None:
+    wanted = Wanted(TOPICS["decisions"], "rare")
+    assert not wanted.put([made(PROGRESS - 1)], PROGRESS - 1)
+    assert list(wanted.take()) == []
+    assert wanted.put([], PROGRESS)
+    (frame,) = wanted.take()
+    assert json.loads(frame) == {"topic": "decisions", "key": "rare", "seq": PROGRESS, "rows": []}
+    assert list(wanted.take()) == []
+
+
+async def test_a_failed_look_at_the_session_is_made_again_and_keeps_nothing_alive(
+    server: Server, admin: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vibe.web.updates.socket._CHECK_SECONDS", 0.1)
+    looked, real = 0, Checks.identity
+
+    async def once_away(self: Checks, request: aiohttp.web.Request, *, seen: bool = True) -> Any:
+        nonlocal looked
+        looked += not seen
+        if not seen and looked == 1:
+            raise ConnectionError("Postgres is away")
+        return await real(self, request, seen=seen)
+
+    monkeypatch.setattr(Checks, "identity", once_away)
+    async with live(admin) as one:
+        await server.site.pool.execute("UPDATE vibe_web.session SET seen_at = now() - interval '11 hours 59 minutes'")
+        await asyncio.sleep(0.5)
+        assert looked >= 2
+        idle = await server.site.pool.fetchval(
+            "SELECT min(now() - seen_at) > interval '11 hours' FROM vibe_web.session"
+        )
+        assert idle, "an open socket does not count as use"
+        await server.site.pool.execute("UPDATE vibe_web.session SET seen_at = now() - interval '13 hours'")
+        message = await one.socket.receive(timeout=10)
+        assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 4401)
+
+
+async def test_a_follower_that_ended_is_replaced_and_no_row_is_lost(site: Site) -> None:
+    feed, client = Feed(site), Client()
+    feed.clients.add(client)
+    try:
+        await feed.subscribe(client, TOPICS["decisions"], "", None)
+        (follower,) = feed._followers.values()
+
+        async def failing(batch: list[Stored]) -> None:
+            raise RuntimeError("a hole in the stream")
+
+        follower._following._take = failing
+        await append(site.connection, [Record(subjects.executions("sam"), b"{}")])
+        async with asyncio.timeout(10):
+            while feed._followers.get("EXECUTIONS") in (None, follower):
+                await asyncio.sleep(0.02)
+            await feed._followers["EXECUTIONS"].started
+            frames: list[dict[str, Any]] = []
+            while len(frames) < 2:
+                await client.waiting.wait()
+                frames += [json.loads(frame) for frame in client.take()]
+        assert [frame["op"] for frame in frames] == ["subscribed", "subscribed"]
+        assert frames[0]["seq"] == frames[1]["seq"], "it goes on behind what was sent"
+    finally:
+        await feed.close()

@@ -68,13 +68,16 @@ class Checks:
     def is_loopback(self, request: web.Request) -> bool:
         return self.address(request) in ("127.0.0.1", "::1")
 
-    async def identity(self, request: web.Request) -> Identity | None:
-        """Who asks, by API key or by cookie; None for a request without either, or with one that does not count."""
+    async def identity(self, request: web.Request, *, seen: bool = True) -> Identity | None:
+        """Who asks, by API key or by cookie; None for a request without either, or with one that does not count.
+
+        Without `seen` the session or key does not count as used: an idle one ends all the same.
+        """
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer":
-            return await identity_of_key(self._site.pool, key.strip())
+            return await identity_of_key(self._site.pool, key.strip(), seen=seen)
         token = request.cookies.get(self._cookie)
-        return await identity_of_session(self._site.pool, token) if token else None
+        return await identity_of_session(self._site.pool, token, seen=seen) if token else None
 
     def rate(self, request: web.Request, identity: Identity | None) -> None:
         """Raises TooManyError with the time to wait."""

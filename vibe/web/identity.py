@@ -117,8 +117,8 @@ async def open_session(pool: Pool, *, actor: str, name: str, role: Role, address
     return token
 
 
-async def identity_of_session(pool: Pool, token: str) -> Identity | None:
-    """Who has this session token; None when it is unknown, revoked or expired."""
+async def identity_of_session(pool: Pool, token: str, *, seen: bool = True) -> Identity | None:
+    """Who has this session token; None when it is unknown, revoked or expired. With `seen` it counts as used now."""
     row = await one(
         pool,
         _SessionRow,
@@ -129,7 +129,7 @@ async def identity_of_session(pool: Pool, token: str) -> Identity | None:
     )
     if row is None:
         return None
-    if datetime.now(UTC) - row.seen_at > _SEEN_EVERY:
+    if seen and datetime.now(UTC) - row.seen_at > _SEEN_EVERY:
         await pool.execute(f"UPDATE {SCHEMA}.session SET seen_at = now() WHERE session_id = $1", row.session_id)
     return Identity(
         actor=row.actor,
@@ -176,8 +176,8 @@ async def new_key(pool: Pool, *, name: str, role: Role, days: int, actor: str) -
     return key_id, f"{key_id}_{secret}"
 
 
-async def identity_of_key(pool: Pool, key: str) -> Identity | None:
-    """Which program has this API key; None when it is unknown, revoked or expired."""
+async def identity_of_key(pool: Pool, key: str, *, seen: bool = True) -> Identity | None:
+    """Which program has this API key; None when it is unknown, revoked or expired. With `seen` it counts as used."""
     prefix, _, rest = key.partition("_")
     number, _, secret = rest.partition("_")
     if prefix != _KEY_PREFIX or not secret:
@@ -191,7 +191,7 @@ async def identity_of_key(pool: Pool, key: str) -> Identity | None:
     if not rows or not secrets.compare_digest(rows[0]["secret_digest"], digest(secret)):
         return None
     row = rows[0]
-    if row["used_at"] is None or datetime.now(UTC) - row["used_at"] > _SEEN_EVERY:
+    if seen and (row["used_at"] is None or datetime.now(UTC) - row["used_at"] > _SEEN_EVERY):
         await pool.execute(f"UPDATE {SCHEMA}.api_key SET used_at = now() WHERE key_id = $1", key_id)
     return Identity(
         actor=f"key:{row['name']}",

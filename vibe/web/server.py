@@ -123,6 +123,8 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         for name, value in request.app[CHECKS].headers().items():
             response.headers.setdefault(name, value)
         response.headers["X-Request-Id"] = request[REQUEST_ID]
+    if isinstance(response, web.WebSocketResponse):
+        return response  # it was open for as long as its client wanted
     route = request.match_info.route
     metrics.REQUEST_SECONDS.labels(getattr(route.resource, "canonical", "none") or "none", request.method).observe(
         time.perf_counter() - began

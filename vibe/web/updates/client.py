@@ -12,6 +12,9 @@ from vibe.web.updates.topics import Topic
 
 MOST_ROWS = 2_000
 """Rows of one topic that wait for a client; one that is slower misses some, and learns so."""
+PROGRESS = 5_000
+"""Messages without a row for a subscription, after which its client learns how far the stream was looked at: one that
+comes back then asks for what is behind that."""
 MOST_TOPICS = 32
 """Subscriptions of one client."""
 
@@ -33,6 +36,8 @@ class Wanted:
         self.key = key
         self.sent = 0
         """The sequence up to which everything was put into the queue."""
+        self.reported = 0
+        """The sequence that the client knows."""
         self.history: list[Made] | None = None
         """New rows, while older ones are read for the client."""
         self._rows: list[Made] = []
@@ -56,7 +61,11 @@ class Wanted:
             self._missed = True
             self._rows.clear()
             self._newest.clear()
-        return bool(found)
+        return bool(found) or self._progress_due
+
+    @property
+    def _progress_due(self) -> bool:
+        return self.sent - self.reported >= PROGRESS
 
     def miss(self, upto: int) -> None:
         """Rows up to this sequence are not sent: the client has to read the read models."""
@@ -69,12 +78,17 @@ class Wanted:
             self._missed = False
             self._rows.clear()
             self._newest.clear()
+            self.reported = self.sent
             yield frame(op="reset", topic=self.topic.name, key=self.key, seq=self.sent)
             return
         rows = self._rows or list(self._newest.values())
         if rows:
             self._rows, self._newest = [], {}
+            self.reported = rows[-1].sequence
             yield frame(topic=self.topic.name, key=self.key, seq=rows[-1].sequence, rows=[row.json for row in rows])
+        elif self._progress_due:
+            self.reported = self.sent
+            yield frame(topic=self.topic.name, key=self.key, seq=self.sent, rows=[])
 
 
 class Client:

@@ -11,6 +11,7 @@ import structlog
 from handlers.live.event_codec import codec, readable
 from handlers.live.stream_follower import StreamFollower
 from streams.envelope import Recorded
+from streams.errors import LogError
 from streams.reader import Stored, read_all
 from streams.shared_reader import SharedSubscription
 from streams.topology import Stream, info
@@ -25,7 +26,9 @@ LONGEST_HISTORY = 20_000
 """Messages that are read for a client that was away; one that missed more reads the read models again."""
 _LAG_SECONDS = 5.0
 _HELD_SECONDS = 30.0
-"""How long rows wait for their read model; one that has stopped does not stop the updates."""
+"""How often rows that wait for their read models are named in the log: what is shown and what is asked for agree, so
+they wait for as long as it takes."""
+_AGAIN_SECONDS = 1.0
 
 
 class Feed:
@@ -49,10 +52,7 @@ class Feed:
     async def subscribe(self, client: Client, topic: Topic, key: str, after: int | None) -> None:
         """Send rows of a topic from now on, or from behind the sequence `after`, without a gap and without repeating
         one."""
-        follower = self._followers.get(topic.stream.name)
-        if follower is None:
-            follower = self._followers[topic.stream.name] = _StreamFeed(self._site, self, topic.stream)
-        await follower.started
+        follower = await self._follower(topic.stream)
         wanted = client.wanted[topic.name, key] = Wanted(topic, key)
         now = follower.delivered
         if after is None or after >= now:
@@ -68,6 +68,8 @@ class Feed:
         wanted.history = []
         async for batch in read_all(self._site.connection, topic.stream.name, list(topic.patterns), after=after):
             wanted_until = [stored for stored in batch if stored.sequence <= now]
+            if wanted_until:
+                await self.held(topic, wanted_until[-1].sequence)
             self._put_history(wanted, wanted_until, now)
             client.waiting.set()
             if batch[-1].sequence >= now:
@@ -76,6 +78,41 @@ class Feed:
         wanted.sent = max(wanted.sent, now)
         wanted.put(newer, wanted.sent)
         client.waiting.set()
+
+    async def _follower(self, stream: Stream) -> _StreamFeed:
+        """The one that follows a stream; raises LogError, and forgets it, when it cannot begin."""
+        follower = self._followers.get(stream.name)
+        if follower is None:
+            follower = self._followers[stream.name] = _StreamFeed(self._site, self, stream)
+        try:
+            await follower.started
+        except BaseException:
+            if self._followers.get(stream.name) is follower:
+                del self._followers[stream.name]
+            raise
+        return follower
+
+    async def follow_again(self, follower: _StreamFeed) -> None:
+        """A follower has ended: its clients go on behind what they were sent, with another one."""
+        if self._followers.get(follower.stream.name) is not follower:
+            return
+        del self._followers[follower.stream.name]
+        await follower.close()
+        for client in list(self.clients):
+            for (name, key), wanted in list(client.wanted.items()):
+                while wanted.topic.stream is follower.stream and client in self.clients:
+                    try:
+                        await self.subscribe(client, TOPICS[name], key, wanted.sent)
+                        break
+                    except LogError as error:
+                        log.warning("updates.not_followed", stream=follower.stream.name, why=str(error))
+                        await asyncio.sleep(_AGAIN_SECONDS)
+
+    async def held(self, topic: Topic, sequence: int) -> None:
+        """Return once the read models of a topic hold its stream up to a sequence: a page that gets a row may read it
+        from them at once."""
+        while not await self._site.freshness.reached(topic.read_models, topic.stream.name, sequence, _HELD_SECONDS):
+            log.warning("updates.wait_for_read_models", topic=topic.name, sequence=sequence)
 
     def _put_history(self, wanted: Wanted, batch: list[Stored], upto: int) -> None:
         newer, wanted.history = wanted.history, None
@@ -127,29 +164,39 @@ class _StreamFeed:
     def __init__(self, site: Site, feed: Feed, stream: Stream) -> None:
         self._site = site
         self._feed = feed
-        self._stream = stream
+        self.stream = stream
         self.delivered = 0
+        self._watching: asyncio.Task[None] | None = None
         subscription = SharedSubscription(site.connection, stream.name, [], description="live updates of the pages")
         self._following = StreamFollower(subscription, self._appended)
         self.started: asyncio.Future[None] = asyncio.ensure_future(self._start())
 
     async def close(self) -> None:
         await asyncio.gather(self.started, return_exceptions=True)
+        if self._watching is not None and self._watching is not asyncio.current_task():
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
         await self._following.close()
 
     async def _start(self) -> None:
-        found = await info(self._site.connection, self._stream.name)
+        found = await info(self._site.connection, self.stream.name)
         self.delivered = int(found["state"]["last_seq"]) if found else 0
         await self._following.start(self.delivered)
+        self._watching = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        try:
+            await self._following.watch(asyncio.Event())
+        except Exception as error:
+            log.warning("updates.follower_ended", stream=self.stream.name, why=str(error))
+            await self._feed.follow_again(self)
 
     async def _appended(self, batch: list[Stored]) -> None:
         made: dict[str, list[Made]] = {}
         for name in {one.topic.name for _, one in self._wanted()}:
             rows = made[name] = self._feed.rows(TOPICS[name], batch)
             if rows:
-                # A page that gets a row may read it from the read models at once.
-                held, last = TOPICS[name].read_models, rows[-1].sequence
-                await self._site.freshness.reached(held, self._stream.name, last, _HELD_SECONDS)
+                await self._feed.held(TOPICS[name], rows[-1].sequence)
         # Nothing is awaited from here on: a subscription that was added meanwhile begins behind what was delivered.
         for client, one in self._wanted():
             name = one.topic.name
@@ -164,5 +211,5 @@ class _StreamFeed:
             (client, one)
             for client in self._feed.clients
             for one in client.wanted.values()
-            if one.topic.stream.name == self._stream.name
+            if one.topic.stream.name == self.stream.name
         ]

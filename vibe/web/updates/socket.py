@@ -3,7 +3,8 @@
 A client sends `{"op":"subscribe","topic":"positions","key":"alice","after":17}` (key and after may be absent) and
 `{"op":"unsubscribe","topic":"positions","key":"alice"}`. It gets `{"op":"subscribed",...,"seq":n}`, then
 `{"topic","key","seq","rows"}`, each row with its own `seq` in the stream; `{"op":"reset",...,"seq":n}` says that rows
-up to n were left out, and that the read models have them; `{"op":"error","detail"}` says what a message should be.
+up to n were left out, and that the read models have them; `{"op":"error","detail"}` says what a message should be. A
+frame without rows moves `seq` on: everything up to it was looked at. `subscribed` comes again after the log was away.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import asyncio
 from collections import Counter
 
 import msgspec
+import structlog
 from aiohttp import WSMsgType, web
 from msgspec import Struct
 
+from streams.errors import LogError
 from vibe.web import metrics
 from vibe.web.checks import Checks
 from vibe.web.problems import TooManyError, UnavailableError
@@ -22,6 +25,8 @@ from vibe.web.routing import Role
 from vibe.web.updates.client import MOST_TOPICS, Client, frame
 from vibe.web.updates.feed import Feed
 from vibe.web.updates.topics import LAG, TOPICS
+
+log = structlog.get_logger()
 
 PATH = "/ws/v1/updates"
 MOST_CLIENTS = 2_000
@@ -115,7 +120,11 @@ class Updates:
                 if (topic, asked.key) not in client.wanted and len(client.wanted) >= MOST_TOPICS:
                     client.send(frame(op="error", detail=f"a socket has at most {MOST_TOPICS} subscriptions"))
                     return
-                await self._feed.subscribe(client, TOPICS[topic], asked.key, asked.after)
+                try:
+                    await self._feed.subscribe(client, TOPICS[topic], asked.key, asked.after)
+                except LogError as error:
+                    client.wanted.pop((topic, asked.key), None)
+                    client.send(frame(op="error", detail=f"{topic} cannot be followed now, subscribe again: {error}"))
             case Asked(op="unsubscribe", topic=topic):
                 client.wanted.pop((topic, asked.key), None)
             case Asked(op="subscribe"):
@@ -142,7 +151,13 @@ class Updates:
         """Close the socket once its session or key has ended."""
         while True:
             await asyncio.sleep(_CHECK_SECONDS)
-            if await self._checks.identity(request) is None:
+            try:
+                identity = await self._checks.identity(request, seen=False)
+            except Exception as error:
+                # Whether it has ended is not known: it is asked again, and until then the socket stays open.
+                log.warning("updates.session_not_checked", why=str(error))
+                continue
+            if identity is None:
                 metrics.LIVE_CLOSED.labels("session").inc()
                 await socket.close(code=SESSION_ENDED, message=b"the session has ended")
                 return
