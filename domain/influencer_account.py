@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from domain.events import (
+    AccountModeStated,
     AccountSeeded,
     Action,
     Event,
@@ -57,11 +58,13 @@ def section_of(asset: str) -> str:
 
 
 class Account(Struct):
-    """Every holding of one influencer's address; time (ns) and equity (micros) of each section's newest snapshot."""
+    """Every holding of one influencer's address; time (ns) and equity (micros) of each section's newest snapshot; and
+    what counts as equity, where the venue stated the account's mode."""
 
     seeded_at: dict[str, int] = {}
     holdings: dict[str, Holding] = {}
     equities: dict[str, int] = {}
+    mode: AccountModeStated | None = None
 
     def holding(self, asset: str) -> Holding:
         found = self.holdings.get(asset)
@@ -77,7 +80,10 @@ class Account(Struct):
 
     @property
     def equity_micros(self) -> int | None:
-        """The account's equity by its newest snapshots, over all sections; None when none gave it."""
+        """The account's equity: by its newest snapshots, over all sections, or what its mode counts instead; None when
+        it is not known."""
+        if self.mode is not None and not self.mode.reports_count:
+            return self.mode.equity_micros
         return sum(self.equities.values()) if self.equities else None
 
 
@@ -153,6 +159,8 @@ def _redeemed(account: Account, movement: Movement) -> list[tuple[str, int, int]
 def evolve(account: Account, event: object) -> None:
     """Fold one event of this account, in place: there are thousands of accounts, with many events a second."""
     match event:
+        case AccountModeStated():
+            account.mode = event
         case SignalRecorded():
             _fold_signal(account.holding(event.asset), event)
         case FillObserved():

@@ -2,11 +2,20 @@
 
 from typing import NamedTuple
 
-from domain.events import AccountSeeded, GapDetected, Level, MarketDescribed, MarketResolved, MarkSource, Terms
+from domain.events import (
+    AccountModeStated,
+    AccountSeeded,
+    GapDetected,
+    Level,
+    MarketDescribed,
+    MarketResolved,
+    MarkSource,
+    Terms,
+)
 from domain.influencer_account import Movement
 from domain.signals import Trade
 
-DecodedRaw = Trade | Movement | AccountSeeded | MarketDescribed | GapDetected | None
+DecodedRaw = Trade | Movement | AccountSeeded | AccountModeStated | MarketDescribed | GapDetected | None
 """What one RAW event holds; None where it changes no position."""
 
 

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from domain import influencer_account, signals
 from domain.events import (
+    AccountModeStated,
     AccountSeeded,
     Event,
     FillObserved,
@@ -159,6 +160,9 @@ def _output(raw: RawReceived, event: Event) -> Output:
             return Output(subjects.signals(influencer, venue, event.asset), event, event_id, raw.raw_id)
         case GapDetected():
             return Output(subjects.signals(influencer, venue, subjects.GAP_TOKEN), event, event.gap_id, raw.raw_id)
+        case AccountModeStated():
+            event_id = f"{raw.raw_id}.mode"
+            return Output(subjects.signals(influencer, venue, subjects.ACCOUNT_TOKEN), event, event_id, raw.raw_id)
         case AccountSeeded():
             return Output(subjects.signals(influencer, venue, subjects.ACCOUNT_TOKEN), event, event.seed_id, raw.raw_id)
         case MarketDescribed():

@@ -80,6 +80,7 @@ from domain.events.requests import (
     Sizing,
 )
 from domain.events.signals import (
+    AccountModeStated,
     AccountSeeded,
     FillObserved,
     GapDetected,
@@ -107,6 +108,7 @@ __all__ = [
     "CATALOGUE",
     "STORED_NAME",
     "AccountConfigured",
+    "AccountModeStated",
     "AccountReported",
     "AccountSeeded",
     "Action",

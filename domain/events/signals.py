@@ -40,6 +40,23 @@ class AccountSeeded(Event, frozen=True, kw_only=True):
     unread: tuple[str, ...] = ()
 
 
+@stored("account.mode_stated")
+class AccountModeStated(Event, frozen=True, kw_only=True):
+    """What the venue counts as the equity of an account, by the account's mode.
+
+    Where `reports_count` its snapshots state the equity; otherwise it is `equity_micros`, None where it is not known.
+    """
+
+    influencer_id: str
+    venue: Venue
+    address: str
+    mode: str
+    reports_count: bool
+    equity_micros: int | None
+    event_time: int
+    detect_time: int
+
+
 @stored("signal.recorded")
 class SignalRecorded(Event, frozen=True, kw_only=True):
     """The change of the position of one address that a raw event describes.

@@ -128,6 +128,14 @@ class InfoClient:
         """clearinghouseState of an address on one dex, unmodified."""
         return await self.call({"type": "clearinghouseState", "user": address, "dex": dex})
 
+    async def abstraction(self, address: str) -> bytes:
+        """The mode of an account, unmodified: a JSON string."""
+        return await self.call({"type": "userAbstraction", "user": address})
+
+    async def spot(self, address: str) -> bytes:
+        """spotClearinghouseState of an address, unmodified."""
+        return await self.call({"type": "spotClearinghouseState", "user": address})
+
     async def spare(self) -> None:
         """Wait until half of the budget is unspent: for requests that can wait."""
         await self._limiter.spare()

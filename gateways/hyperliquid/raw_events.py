@@ -1,10 +1,11 @@
-"""Decodes Hyperliquid's RAW events: a public trade, an own fill, or an account snapshot of one dex."""
+"""Decodes Hyperliquid's RAW events: a trade, an own fill, an account snapshot of one dex, or an account's mode."""
 
 from typing import Protocol
 
-from domain.events import AccountSeeded, RawReceived
+from domain.events import AccountModeStated, AccountSeeded, RawReceived
 from domain.ids import derived
 from domain.signals import Trade
+from gateways.hyperliquid.account_mode import parse_mode
 from gateways.hyperliquid.fill_parsing import FILLS_CHANNEL, parse_fill
 from gateways.hyperliquid.parsing import parse_account, parse_trade
 from gateways.venue_errors import WireError
@@ -14,8 +15,12 @@ ACCOUNT_CHANNEL = "clearinghouseState"
 """Followed by `@` and the name of the dex, except on the main one."""
 
 
-def decode_raw(raw: RawReceived) -> Trade | AccountSeeded:
-    """The trade or account snapshot that a RAW event holds. Raises WireError."""
+MODE_CHANNEL = "accountMode"
+"""The answers to userAbstraction and spotClearinghouseState."""
+
+
+def decode_raw(raw: RawReceived) -> Trade | AccountSeeded | AccountModeStated:
+    """The trade, account snapshot or account mode that a RAW event holds. Raises WireError."""
     channel, _, dex = raw.channel.partition("@")
     match channel:
         case "trades":
@@ -24,7 +29,9 @@ def decode_raw(raw: RawReceived) -> Trade | AccountSeeded:
             return _trade(raw, parse_fill)
         case "clearinghouseState":
             return _account(raw, dex)
-    known = ", ".join((TRADES_CHANNEL, FILLS_CHANNEL, ACCOUNT_CHANNEL))
+        case "accountMode":
+            return _mode(raw)
+    known = ", ".join((TRADES_CHANNEL, FILLS_CHANNEL, ACCOUNT_CHANNEL, MODE_CHANNEL))
     raise WireError(f"channel {raw.channel!r} of hyperliquid is unknown; known are {known}")
 
 
@@ -56,4 +63,18 @@ def _account(raw: RawReceived, dex: str) -> AccountSeeded:
         event_time=account.time,
         detect_time=raw.detect_time,
         equity_micros=account.equity_micros,
+    )
+
+
+def _mode(raw: RawReceived) -> AccountModeStated:
+    mode = parse_mode(bytes(raw.payload))
+    return AccountModeStated(
+        influencer_id=raw.influencer_id,
+        venue=raw.venue,
+        address=raw.address,
+        mode=mode.name,
+        reports_count=mode.is_separate,
+        equity_micros=mode.collateral_micros,
+        event_time=raw.detect_time,
+        detect_time=raw.detect_time,
     )

@@ -19,7 +19,9 @@ from vibe.verify.derived import Derivation
 if TYPE_CHECKING:
     from handlers.live.configuration import LiveConfiguration
 
-TYPES = frozenset({"signal.recorded", "account.seeded", "fill.observed", "gap.detected", "market.described"})
+TYPES = frozenset(
+    {"signal.recorded", "account.seeded", "account.mode_stated", "fill.observed", "gap.detected", "market.described"}
+)
 
 
 class _AsOf(Struct):

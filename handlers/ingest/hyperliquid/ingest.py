@@ -22,13 +22,14 @@ from gateways.hyperliquid.adapter import HyperliquidClients
 from gateways.hyperliquid.fill_parsing import FILLS_CHANNEL
 from gateways.hyperliquid.info_client import InfoClient
 from gateways.hyperliquid.parsing import MILLISECOND, TradeHead, raw_id
-from gateways.hyperliquid.raw_events import TRADES_CHANNEL
+from gateways.hyperliquid.raw_events import MODE_CHANNEL, TRADES_CHANNEL
 from gateways.reconnecting_websocket import Connected
 from gateways.venue_errors import VenueUnavailableError, WireError
 from handlers import metrics
 from handlers.ingest.dead_letters import DeadLetters, digest
 from handlers.ingest.gap_subscription import follow_detected_gaps
 from handlers.ingest.hyperliquid import backfill
+from handlers.ingest.hyperliquid.account_modes import AccountModes
 from handlers.ingest.hyperliquid.account_snapshots import AccountSnapshots, SnapshotSettings
 from handlers.ingest.hyperliquid.backfill import Backfill
 from handlers.ingest.hyperliquid.gap_detector import GapDetector
@@ -99,6 +100,7 @@ class HyperliquidIngest:
             clock,
             settings.snapshots,
         )
+        self._modes = AccountModes(info, self._raw_writer, clock)
         self._backfill = Backfill(info, configuration, self._writer, self._snapshots, clock, self._dead_letter)
         self._followed: dict[str, str] = {}
         self._followed_before: list[str] = []
@@ -121,6 +123,7 @@ class HyperliquidIngest:
             asyncio.create_task(self._writer.run()),
             asyncio.create_task(self._snapshots.run(sections_of(names))),
             asyncio.create_task(self._backfill.run()),
+            asyncio.create_task(self._ask_modes()),
             asyncio.create_task(self._follow_gaps(gaps_after, stop)),
         ]
         try:
@@ -144,6 +147,8 @@ class HyperliquidIngest:
             if raw.channel == TRADES_CHANNEL:
                 # A trade that is dated wrongly proves only that the feed worked when it was detected.
                 self._stored_ms = max(self._stored_ms, min(block_time_ms(raw), raw.detect_time // MILLISECOND))
+            elif raw.channel == MODE_CHANNEL:
+                self._modes.restore(raw)
             elif raw.channel != FILLS_CHANNEL and followed.get(raw.address) == raw.influencer_id:
                 self._snapshots.restore(raw)  # a snapshot for another influencer does not count for this one
         # As far back as fills may be requested again.
@@ -156,6 +161,11 @@ class HyperliquidIngest:
     async def _follow_gaps(self, after: int, stop: asyncio.Event) -> None:
         await follow_detected_gaps(self._connection, codec(), Venue.HYPERLIQUID, after, self._backfill.on_gap, stop)
         await asyncio.Event().wait()  # ingest ends when the listeners have ended, not before
+
+    async def _ask_modes(self) -> None:
+        """After the first snapshots, which trades wait for."""
+        await self._snapshots.idle()
+        await self._modes.run()
 
     async def _coins(self, stop: asyncio.Event) -> list[str]:
         while not stop.is_set():
@@ -194,6 +204,7 @@ class HyperliquidIngest:
         """Take over the followed addresses of the configuration; new ones get a snapshot first."""
         followed = self._configuration.directory.followed(Venue.HYPERLIQUID)
         self._snapshots.follow(followed)
+        self._modes.follow(followed)
         self._followed = followed
         metrics.FOLLOWED.set(len(followed))
 
