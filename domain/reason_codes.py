@@ -34,6 +34,7 @@ class Reason(StrEnum):
     UNKNOWN_ASSET = "UNKNOWN_ASSET", "the venue does not know the asset"
     MARKET_CLOSED = "MARKET_CLOSED", "the market takes no orders any more"
     MARKET_CLOSING = "MARKET_CLOSING", "the market closes too soon to open anything"
+    DROPPED = "DROPPED", "an operator dropped the dead letter of the request or group"
     EXIT_OWED = "EXIT_OWED", "the copy still owes an exit of this position: nothing is opened the other way before"
     EXIT_NOT_OWED = "EXIT_NOT_OWED", "what this try was for is not owed any more, or was tried since"
     EXIT_KEPT = "EXIT_KEPT", "the influencer opened again what the copy still owed: it is kept, and nothing is bought"

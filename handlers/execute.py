@@ -178,6 +178,11 @@ class Execute(Stage[Orders]):
         )
         yield _output(order, signed, "signed", None)
 
+    def dropped(self, state: Orders, event: Recorded, now: int) -> Iterator[Output]:
+        """An order that could not be signed was not sent."""
+        if _is_live(event.data) and event.data.account is not None:
+            yield _not_sent(event.data, Reason.DROPPED, "an operator dropped the dead letter of the order", now)
+
     def evolve(self, state: Orders, event: Any, sequence: int) -> None:
         match event:
             case OrderSigned():

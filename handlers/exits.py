@@ -8,7 +8,7 @@ what is owed goes first.
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 from weakref import WeakSet
@@ -210,6 +210,10 @@ class Exits(Stage[Owed]):
                 asset=owed.asset,
             )
             yield Output(subject, cancelled, f"{owed.exit_id}.cancelled", owed.group_id)
+
+    def dropped(self, state: Owed, event: Recorded, now: int) -> Iterable[Output]:
+        """What is owed stays owed: the next try is scheduled."""
+        return self.handle(state, event, now) if isinstance(event.data, ExitOwed) else ()
 
     def evolve(self, state: Owed, event: Any, sequence: int) -> None:
         match event:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from msgspec import structs
 
 from domain.configuration import Configuration
-from domain.events import ExecutionRequested, ExitDue, GroupExpired
+from domain.events import ExecutionRequested, ExitDue, GroupExpired, GroupMatched
 from domain.ids import derived
 from domain.matching import expired, match, match_exits
 from domain.reason_codes import Reason
@@ -48,6 +48,9 @@ class Match(Stage[None]):
     def handle(self, state: None, event: Recorded, now: int) -> Iterator[Output]:
         return requests_of(self._configuration.directory, event, self._configuration.sequence, now)
 
+    def dropped(self, state: None, event: Recorded, now: int) -> Iterator[Output]:
+        return dropped_group(event)
+
     def stored(self, state: None, output: Output, sequence: int) -> None:
         if isinstance(output.event, GroupExpired):
             metrics.EXPIRED_GROUPS.labels(output.event.venue.value).inc()
@@ -75,6 +78,23 @@ def requests_of(directory: Configuration, event: Recorded, config_sequence: int,
         filtered = summary.filtered | {Reason.STALE_SIGNAL.value: too_late.subscriptions}
         summary = structs.replace(summary, matched=0, filtered=filtered)
     yield Output(subjects.matched(summary.influencer_id), summary, f"{summary.group_id}.matched", summary.group_id)
+
+
+def dropped_group(event: Recorded) -> Iterator[Output]:
+    """The summary of a quoted group that no subscription is asked about, because an operator dropped it. A round of
+    tries needs none: `exits` schedules tries again that are not decided."""
+    if isinstance(event.data, ExitDue):
+        return
+    group, quote_id = event.data.group, event.data.quote_id
+    summary = GroupMatched(
+        group_id=group.group_id,
+        quote_id=quote_id,
+        influencer_id=group.influencer_id,
+        matched=0,
+        filtered={Reason.DROPPED.value: 1},
+    )
+    subject = subjects.matched(group.influencer_id)
+    yield Output(subject, summary, f"{group.group_id}.matched", group.group_id, event.at, begins=True)
 
 
 def _requested(requests: list[ExecutionRequested], of: str) -> Iterator[Output]:

@@ -18,6 +18,7 @@ from domain import exits, live_orders
 from domain import portfolio as portfolios
 from domain.decision import Assessments
 from domain.decision_inputs import DecisionInputs, decision_inputs_of, disabled_of
+from domain.dropped import dropped
 from domain.events import (
     AccountReported,
     BreakerReset,
@@ -25,6 +26,7 @@ from domain.events import (
     CashDeposited,
     CopyDecided,
     CopyQueued,
+    CopyRequested,
     EquityMarked,
     Event,
     ExecutionCompleted,
@@ -168,6 +170,20 @@ class Plan(Stage[PlanState]):
         else:
             portfolio = state.portfolios.of.get(request.subscriber_id)
             yield from self._decided(portfolio, request, policy, self._assessments_of(event.head, request, now))
+
+    def dropped(self, state: PlanState, event: Recorded, now: int) -> Iterator[Output]:
+        """A SKIP. A try of an owed exit needs none: `exits` schedules it again when it is not decided."""
+        if not isinstance(event.data, CopyRequested) or event.data.exit is not None:
+            return
+        request = put_together(event.id, event.head, event.data)
+        skip = dropped(
+            state.portfolios.of.get(request.subscriber_id) or Portfolio(),
+            request,
+            now=now,
+            config_sequence=self._configuration.sequence,
+            marks_sequence=self._valuation.marks.sequence,
+        )
+        yield _output(skip, event.at, request.group_id)
 
     def evolve(self, state: PlanState, event: Any, sequence: int) -> None:
         if isinstance(event, CopyQueued):

@@ -112,6 +112,14 @@ class Quote(Stage[Wanted]):
         )
         yield _output(wanted, f"{wanted.quote_id}.wanted", None)
 
+    def dropped(self, state: Wanted, event: Recorded, now: int) -> Iterator[Output]:
+        """The group goes on without a book: what reduces is owed, what opens is skipped."""
+        group: GroupClosed = event.data
+        wanted = QuoteWanted(quote_id=derived("quo", group.group_id), group=group, due_at=now)
+        yield _output(wanted, f"{wanted.quote_id}.wanted", event.at)
+        failed = self._failed(wanted, Reason.DROPPED, "an operator dropped the dead letter of the group")
+        yield _output(failed, wanted.quote_id, event.at)
+
     def evolve(self, state: Wanted, event: Any, sequence: int) -> None:
         match event:
             case QuoteWanted():

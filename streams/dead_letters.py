@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 import structlog
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from streams import subjects
 from streams.append import Record, append
@@ -75,13 +75,20 @@ class DeadLetterRetried(Struct, frozen=True, kw_only=True):
 
 
 class DeadLetterDropped(Struct, frozen=True, kw_only=True):
-    """An operator decided that a dead letter needs no further work."""
+    """An operator decided that a dead letter needs no further work. Carries the whole message where the stage is to
+    complete what waits for the event; empty otherwise."""
 
     dead_id: str
     dead_sequence: int = field(name="letter_sequence")
     stage: str
     why: str
     actor: str
+    stream: str = ""
+    sequence: int = 0
+    subject: str = ""
+    payload: str = ""
+    encoding: str = ""
+    index: int | None = None
 
 
 class DeadLetter(NamedTuple):
@@ -152,7 +159,7 @@ def decode(payload: bytes) -> DeadLettered:
     return found
 
 
-def payload_of(facts: DeadLettered | DeadLetterRetried) -> bytes:
+def payload_of(facts: DeadLettered | DeadLetterRetried | DeadLetterDropped) -> bytes:
     """The bytes of the event that could not be handled."""
     return base64.b64decode(facts.payload) if facts.encoding == "base64" else facts.payload.encode()
 
@@ -230,14 +237,34 @@ async def retry(
 
 
 async def drop(
-    connection: Connection, codec: Codec, dead: DeadLetter, *, why: str, actor: str, now: Callable[[], int]
+    connection: Connection,
+    codec: Codec,
+    dead: DeadLetter,
+    *,
+    why: str,
+    actor: str,
+    now: Callable[[], int],
+    completes: bool = False,
 ) -> int:
-    """Close a dead letter for good, with a reason. Raises RefusedError when it is closed already."""
+    """Close a dead letter for good, with a reason; with `completes`, its stage reads the drop and completes what waits
+    for the event. Raises RefusedError when it is closed already."""
     _refuse_closed(dead)
+    facts = dead.facts
     event = DeadLetterDropped(
-        dead_id=dead.facts.dead_id, dead_sequence=dead.sequence, stage=dead.facts.stage, why=why, actor=actor
+        dead_id=facts.dead_id, dead_sequence=dead.sequence, stage=facts.stage, why=why, actor=actor
     )
-    return await _close(connection, codec, f"dead.dropped.{dead.facts.stage}", event, dead, now)
+    if not completes:
+        return await _close(connection, codec, f"dead.dropped.{facts.stage}", event, dead, now)
+    whole = structs.replace(
+        event,
+        stream=facts.stream,
+        sequence=facts.sequence,
+        subject=facts.subject,
+        payload=facts.payload,
+        encoding=facts.encoding,
+        index=facts.index,
+    )
+    return await _close(connection, codec, retry_subject(facts.stage, facts.subject), whole, dead, now)
 
 
 def _refuse_closed(dead: DeadLetter) -> None:

@@ -15,6 +15,7 @@ from domain import portfolio as portfolios
 from domain.configuration import Configuration, Kind
 from domain.decision import RULES, decide
 from domain.decision_inputs import decision_inputs_of
+from domain.dropped import dropped
 from domain.events import (
     CopyDecided,
     CopyQueued,
@@ -22,6 +23,7 @@ from domain.events import (
     ExecutionRequested,
 )
 from domain.portfolio import Portfolio
+from domain.reason_codes import Reason
 from domain.requests import put_together
 from handlers.live.configuration import configuration_fold
 from handlers.live.event_codec import codec, readable
@@ -105,6 +107,14 @@ class DecisionReplayer:
         policy = self._directory.policy_named(stored.policy_hash)
         if policy is None:
             return None
+        if stored.reasons == (Reason.DROPPED,):
+            return dropped(
+                self._of(stored.subscriber_id),
+                request,
+                now=stored.decided_at,
+                config_sequence=stored.config_sequence,
+                marks_sequence=stored.marks_sequence,
+            )
         inputs = decision_inputs_of(
             request,
             self._directory.controls,

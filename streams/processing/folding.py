@@ -181,12 +181,13 @@ class Folder(Generic[S]):
         suffix: str = "",
         *,
         again_as_of: int | None = None,
+        dropped: bool = False,
     ) -> list[Output]:
         """The outputs of a commit's events, each handled with the outputs of those before it in the state. The first
         `done` outputs are stored, so they are in the state already."""
         outputs: list[Output] = []
         for event in events:
-            made = await self._handle(stored, event, suffix, again_as_of=again_as_of)
+            made = await self._handle(stored, event, suffix, again_as_of=again_as_of, dropped=dropped)
             try:
                 self._state.evolve(made[max(0, done - len(outputs)) :])
             except Exception as error:
@@ -205,7 +206,7 @@ class Folder(Generic[S]):
             return nothing  # a lane of another layout ran it before this one took the partition over
         try:
             (decoded,) = self._codec.decode(DEAD.name, request.sequence, request.subject, request.payload)
-            wanted: dead_letters.DeadLetterRetried = decoded.data
+            wanted: dead_letters.DeadLetterRetried | dead_letters.DeadLetterDropped = decoded.data
             stored = Stored(wanted.sequence, wanted.subject, dead_letters.payload_of(wanted))
         except (UnprocessableError, ValueError, AttributeError) as error:
             self._log.error("retry.unreadable", at=address(DEAD.name, request.sequence), error=str(error))
@@ -220,7 +221,8 @@ class Folder(Generic[S]):
         if request.sequence == self._resumed.retry_of:
             done, config = self._resumed.retry_done, self._resumed.config_sequence
             again = config
-        outputs = await self._fold_events(stored, events, done, suffix, again_as_of=again)
+        dropped = isinstance(wanted, dead_letters.DeadLetterDropped)
+        outputs = await self._fold_events(stored, events, done, suffix, again_as_of=again, dropped=dropped)
         return Outcome(0, outputs, done, request.sequence, config)
 
     def _is_done(self, stored: Stored) -> bool:
@@ -245,7 +247,13 @@ class Folder(Generic[S]):
         await wait_unless_stopped(self._stage.ready(events), self._stop, report)
 
     async def _handle(
-        self, stored: Stored, event: Recorded, suffix: str = "", *, again_as_of: int | None = None
+        self,
+        stored: Stored,
+        event: Recorded,
+        suffix: str = "",
+        *,
+        again_as_of: int | None = None,
+        dropped: bool = False,
     ) -> list[Output]:
         """The outputs of an event, each with its cause; none when it had to be dead-lettered. With `again_as_of`, a
         CONFIG sequence, some of them are stored already and the stage must return the same ones."""
@@ -254,7 +262,9 @@ class Folder(Generic[S]):
             self.dead_lettered = True
             return []
         try:
-            if again_as_of is not None:
+            if dropped:
+                outputs = list(stage.dropped(state, event, self._clock()))
+            elif again_as_of is not None:
                 outputs = list(await stage.handle_again(state, event, self._clock(), again_as_of))
             else:
                 outputs = list(stage.handle(state, event, self._clock()))

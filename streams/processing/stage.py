@@ -60,6 +60,11 @@ class Stage(Generic[S]):
         """The outputs of one input event. Raises UnprocessableError for what cannot be handled."""
         raise NotImplementedError
 
+    def dropped(self, state: S, event: Recorded, now: int) -> Iterable[Output]:
+        """What completes an input event that `handle` could not handle, once an operator has dropped its dead letter:
+        nothing waits for it any more."""
+        return ()
+
     def evolve(self, state: S, event: Any, sequence: int) -> None:
         """Fold one event in place; `sequence` is that of its commit, 0 for an output that is not stored yet."""
 

@@ -94,7 +94,7 @@ def test_the_decisions_above_are_of_all_kinds() -> None:
     assert set(executed) >= {(venue, action) for venue in Venue for action in both} | {(Venue.HYPERLIQUID, Action.FLIP)}
     assert min(executed.values()) > 20
     never = {Reason.PARTIAL_FILL, Reason.REDUCED_TO_POSITION, Reason.BOOK_CROSSED, Reason.BOOK_INVALID}
-    never |= {Reason.UNKNOWN_ASSET, Reason.INFLUENCER_DISABLED, *OF_LIVE_ORDERS}
+    never |= {Reason.UNKNOWN_ASSET, Reason.INFLUENCER_DISABLED, Reason.DROPPED, *OF_LIVE_ORDERS}
     assert set(Reason) - {reason for one in MADE for reason in one.reasons} == never
     assert sum(1 for one in MADE if one.residual_micros or one.residual_share_micros) > 100
     assert sum(1 for one in MADE if one.reserved_micros) > 100

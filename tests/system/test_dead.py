@@ -148,6 +148,8 @@ async def test_an_operator_lists_retries_and_drops(broken: tuple[Path, Ends]) ->
     dropped = await run(folder, "drop", frame, second, "--why", "a test [frame]", "--json")
     assert dropped.code == 0, dropped.err
     assert [row["error"] for row in dropped.json] == [None, None]
+    nothing_waits = {"appends": [], "text": "nothing waits for it, and nothing is appended"}
+    assert [row["completes"] for row in dropped.json] == [nothing_waits, nothing_waits]
     everything = await listed(folder, "--all")
     assert sorted(row["state"] for row in everything) == ["dropped", "dropped", "open", "retried"]
     rest = await run(folder, "retry", "--all", "--stage", "normalize")

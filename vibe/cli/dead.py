@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from handlers.live.event_codec import codec
+from handlers.services.dropped_dead_letters import completion_of
 from streams import dead_letters
 from streams.connection import Connection
 from streams.dead_letters import DeadLetter, payload_of
@@ -77,6 +78,8 @@ def dead_retry(*numbers: int, all: bool = False, stage: str | None = None, json:
 @app.command(name="drop")
 def dead_drop(*numbers: int, why: str, json: Json = False) -> None:
     """Close dead letters that need nothing more. They stay in the log, with the reason and the user.
+
+    What waits for the event is completed by its stage, at once or when it starts; the command names how.
 
     Example: vibe dead drop 12 --why "test frame"
 
@@ -172,12 +175,24 @@ async def run_drop(settings: Settings, numbers: Sequence[int], why: str, json: b
         done: list[dict[str, Any]] = []
         for one in await _named(at.connection, numbers):
             try:
+                completion = completion_of(one.facts, codec())
                 sequence = await dead_letters.drop(
-                    at.connection, codec(), one, why=why, actor=getpass.getuser(), now=partial(log_time, settings)
+                    at.connection,
+                    codec(),
+                    one,
+                    why=why,
+                    actor=getpass.getuser(),
+                    now=partial(log_time, settings),
+                    completes=bool(completion.appends),
                 )
-                done.append({"number": one.sequence, "drop": sequence, "error": None})
+                completes = {"appends": list(completion.appends), "text": completion.text}
+                done.append({"number": one.sequence, "drop": sequence, "completes": completes, "error": None})
             except RefusedError as error:
-                done.append({"number": one.sequence, "drop": None, "error": str(error)})
+                done.append({"number": one.sequence, "drop": None, "completes": None, "error": str(error)})
+    if not json:
+        for row in done:
+            if row["completes"] is not None:
+                Console().print(f"{row['number']}: {row['completes']['text']}", markup=False, highlight=False)
     return _report(done, json, "dropped")
 
 

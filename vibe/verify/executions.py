@@ -18,6 +18,7 @@ from domain import portfolio as portfolios
 from domain.configuration import Configuration, Kind
 from domain.decision import RULES, decide
 from domain.decision_inputs import decision_inputs_of
+from domain.dropped import dropped
 from domain.events import (
     AccountReported,
     BreakerReset,
@@ -45,17 +46,19 @@ from domain.ids import derived
 from domain.paper_execution import execute_on_paper, position_after, position_corrected
 from domain.portfolio import Portfolio
 from domain.portfolio_maintenance import corrections, payouts
+from domain.reason_codes import Reason
 from domain.requests import put_together
 from handlers.live.configuration import configuration_fold
 from handlers.live.event_codec import codec, readable
 from handlers.live.mark_history import MarkHistory
-from handlers.plan import booked, id_of, queue, subscriber_of
+from handlers.plan import Plan, booked, id_of, queue, subscriber_of
 from streams import subjects
 from streams.connection import Connection
 from streams.envelope import Recorded, nanoseconds, parse_address
 from streams.reader import Stored, get, read_all
 from streams.topology import CONFIG, EXECUTIONS, GROUPS, REQUESTS, info
 from vibe.verify.derived import Progress
+from vibe.verify.drops import Drops
 from vibe.verify.findings import Different, Findings
 
 _CHECKPOINT = ".checkpoint."
@@ -108,6 +111,7 @@ class _Verifier:
         self._findings = findings
         self._portfolios: dict[str, Portfolio] = {}
         self._requests = Requests(connection)
+        self._drops = Drops(connection)
         self._deposits: dict[str, list[tuple[int, int]]] = {}
         self._configurations: dict[int, Configuration] = {}
 
@@ -192,6 +196,9 @@ class _Verifier:
             self._follows_unverified(event, expected)
             return
         self._requests.take(stored.request_id)
+        if stored.reasons == (Reason.DROPPED,):
+            await self._dropped(event, portfolio, request, findings)
+            return
         policy = self._directory.policy_named(stored.policy_hash)
         if policy is None:
             findings.cannot_be(event, f"policy {stored.policy_hash} is not in CONFIG")
@@ -239,6 +246,22 @@ class _Verifier:
             return
         first = expected.popleft()
         findings.compare(event, first, id_of(first))
+
+    async def _dropped(
+        self, event: Recorded, portfolio: Portfolio, request: ExecutionRequested, findings: Findings
+    ) -> None:
+        stored: CopyDecided = event.data
+        if not await self._drops.has(Plan.name, event.causation):
+            findings.cannot_be(event, f"no operator dropped a dead letter of {event.causation}")
+            return
+        again = dropped(
+            portfolio,
+            request,
+            now=stored.decided_at,
+            config_sequence=stored.config_sequence,
+            marks_sequence=stored.marks_sequence,
+        )
+        findings.compare(event, again, id_of(again))
 
     async def _queued(self, event: Recorded, findings: Findings) -> None:
         stored: CopyQueued = event.data

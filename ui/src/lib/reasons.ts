@@ -39,6 +39,7 @@ const LABELS: Record<string, [string, Family]> = {
   MARKET_CLOSED: ['Market closed', 'data'],
   MARKET_CLOSING: ['Market closing', 'data'],
   POSITION_UNKNOWN: ['Position unknown', 'data'],
+  DROPPED: ['Dropped', 'switch'],
   EXIT_OWED: ['Exit owed', 'note'],
   EXIT_NOT_OWED: ['No longer owed', 'note'],
   EXIT_KEPT: ['Kept, opened again', 'note'],

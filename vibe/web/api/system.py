@@ -9,6 +9,7 @@ import structlog
 from msgspec import Meta, Struct
 
 from handlers.live.event_codec import codec
+from handlers.services.dropped_dead_letters import completion_of
 from projections.engine.status_report import ProjectionReport, status_report
 from projections.models import NAMES, PROJECTIONS
 from projections.queries.system import Checkpoint, Latency, Minute, checkpoints, latencies, minutes
@@ -256,7 +257,15 @@ async def drop_dead_letter(call: Call, asked: ByNumber, body: Why) -> Done:
     if not body.why.strip():
         raise BadRequestError("why must say something")
     try:
-        await dead_letters.drop(call.site.connection, codec(), one, why=body.why, actor=call.actor, now=call.site.clock)
+        await dead_letters.drop(
+            call.site.connection,
+            codec(),
+            one,
+            why=body.why,
+            actor=call.actor,
+            now=call.site.clock,
+            completes=bool(completion_of(one.facts, codec()).appends),
+        )
     except RefusedError as error:
         raise ConflictError(str(error)) from error
     call.site.cache.forget()
