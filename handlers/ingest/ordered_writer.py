@@ -29,7 +29,8 @@ class OrderedWriter:
     """In front of the writer of RAW. `activity` counts the events of each address.
 
     `order` is the key by which inserted events are sorted among those held back (equal keys: inserted ones first). No
-    event is held back for longer than `hold_seconds`. The newest `remembered` ids are known.
+    event is held back for longer than `hold_seconds`. Known are the newest `remembered` ids, and those of every event
+    that is not stored yet, which the log could not be asked for.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class OrderedWriter:
         self._order = order
         self._hold_seconds = hold_seconds
         self._ids = RecentIds(remembered)
+        self._held_ids = set[str]()
         self._held: dict[str, deque[RawReceived]] = {}
         self._until: dict[str, float] = {}
         self._releasing = asyncio.Lock()
@@ -56,11 +58,18 @@ class OrderedWriter:
 
     def knows(self, raw_id: str) -> bool:
         """True when an event with this id was put, inserted or restored."""
-        return raw_id in self._ids
+        return raw_id in self._ids or self._is_unstored(raw_id)
+
+    def _is_unstored(self, raw_id: str) -> bool:
+        return raw_id in self._held_ids or raw_id in self._writer.on_the_way
+
+    def _remember(self, raw_id: str) -> bool:
+        """True when the id is new."""
+        return not self._is_unstored(raw_id) and self._ids.add(raw_id)
 
     async def put(self, raw: RawReceived) -> bool:
         """Store an event, after those held back for its address; False when its id is known."""
-        if not self._ids.add(raw.raw_id):
+        if not self._remember(raw.raw_id):
             return False
         self.activity[raw.address] += 1
         held = self._held.get(raw.address)
@@ -68,6 +77,7 @@ class OrderedWriter:
             await self._writer.put(raw)
         else:
             held.append(raw)
+            self._held_ids.add(raw.raw_id)
             self._until.setdefault(raw.address, asyncio.get_running_loop().time() + self._hold_seconds)
         return True
 
@@ -94,8 +104,9 @@ class OrderedWriter:
                 same = held.pop(raw.raw_id, None)
                 if same is not None:
                     inserted.append(replace(raw, detect_time=same.detect_time))
-                elif self._ids.add(raw.raw_id):
+                elif self._remember(raw.raw_id):
                     inserted.append(raw)
+                    self._held_ids.add(raw.raw_id)
                     new += 1
             self._held[address] = deque(sorted([*inserted, *held.values()], key=self._order))
             await self._store_held(address)
@@ -105,7 +116,7 @@ class OrderedWriter:
         held = self._held.get(address, deque())
         while held:
             await self._writer.put(held[0])
-            held.popleft()  # only now: when this is cancelled, `release_all` still finds it
+            self._held_ids.discard(held.popleft().raw_id)  # only now: if cancelled, `release_all` still finds it
         self._held.pop(address, None)
         self._until.pop(address, None)
 

@@ -45,6 +45,8 @@ class RawWriter:
         self._codec = codec()
         self._dead_letters = DeadLetters(connection, clock, RAW.name)
         self._queue: asyncio.Queue[RawReceived | None] = asyncio.Queue(maxsize=20_000)
+        self.on_the_way = set[str]()
+        """Ids of the events that were put and are not stored yet."""
 
     async def newest(self, pattern: str) -> list[RawReceived]:
         """The newest stored raw event of each subject that matches, oldest first."""
@@ -86,6 +88,7 @@ class RawWriter:
 
     async def put(self, raw: RawReceived) -> None:
         """Queue an event; waits while the queue is full."""
+        self.on_the_way.add(raw.raw_id)
         await self._queue.put(raw)
 
     async def finish(self) -> None:
@@ -101,10 +104,11 @@ class RawWriter:
             while len(batch) < _BATCH and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
             finished = None in batch
-            records = [self._record(raw) for raw in batch if raw is not None]
-            if records:
-                await self._store(records)
-                oldest = min(raw.detect_time for raw in batch if raw is not None)
+            events = [raw for raw in batch if raw is not None]
+            if events:
+                await self._store([self._record(raw) for raw in events])
+                self.on_the_way.difference_update(raw.raw_id for raw in events)
+                oldest = min(raw.detect_time for raw in events)
                 metrics.RAW_SECONDS.observe(max(0, self._clock() - oldest) / 1e9)
 
     def _record(self, raw: RawReceived) -> Record:

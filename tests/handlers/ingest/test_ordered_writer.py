@@ -191,3 +191,22 @@ async def test_events_that_arrive_during_a_release_or_insert_keep_their_order(lo
         )
     assert sorted(await numbers(log)) == [*range(1, 501), 600]
     assert [number for number in await numbers(log) if number < 600] == list(range(1, 501))
+
+
+@pytest.mark.parametrize("held", [False, True])
+async def test_what_is_not_stored_yet_stays_known_however_much_comes_after_it(log: Connection, held: bool) -> None:
+    raw_writer = RawWriter(log, lambda: 1)
+    writer = OrderedWriter(raw_writer, remembered=2)
+    if held:
+        writer.hold(ALICE)
+    for number in range(10):
+        assert await writer.put(POLYMARKET.event(number))
+    assert not await writer.put(POLYMARKET.event(0)), "nothing stores yet, so the log does not know it"
+    await writer.release_all()
+    storing = asyncio.create_task(raw_writer.run())
+    await raw_writer.finish()
+    await asyncio.wait_for(storing, 10)
+    assert len(await stored(log)) == 10
+    assert not raw_writer.on_the_way
+    assert not writer.knows(POLYMARKET.event(0).raw_id), "from now on the log is asked"
+    assert writer.knows(POLYMARKET.event(9).raw_id)
