@@ -105,6 +105,16 @@ async def test_stop_ends_a_feed_that_has_just_lost_its_connection() -> None:
         await asyncio.wait_for(listener.task, 2)
 
 
+async def test_a_feed_that_answers_pings_and_brings_no_trades_is_replaced() -> None:
+    async with (
+        played(90) as sandbox,
+        listening(sandbox, "BTC", ping_seconds=0.1, trades_silence_seconds=0.5, backoff=Backoff(0.1, 0.1)) as listener,
+    ):
+        assert await listener.connected() == 1
+        await order(sandbox, silence_s=30)
+        assert await asyncio.wait_for(listener.connected(), 10) == 2
+
+
 async def test_pings_keep_a_quiet_feed_alive() -> None:
     async with played(0.1) as sandbox, listening(sandbox, "BTC", silence_seconds=0.5, ping_seconds=0.1) as listener:
         assert await listener.connected() == 1
