@@ -266,6 +266,7 @@ def test_settings_in_the_text_exist() -> None:
     of_tests = {"VIBE_TEST_RECORDINGS", "VIBE_TEST_NATS_URL", "VIBE_TEST_POSTGRES_DSN"}
     secrets = {"VIBE_KEYSTORE_PASSWORD", "VIBE_AGENT_KEY_NAME"}  # read once, and never part of the settings
     known = {f"VIBE_{name.upper()}" for name in Settings.model_fields} | of_tests | secrets | {"VIBE_SKIP_UI"}
+    known |= {f"{name}_FILE" for name in known}
     for page, text in PAGES.items():
         assert set(re.findall(r"\bVIBE_[A-Z_]+\b", text)) <= known, page
 

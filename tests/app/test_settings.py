@@ -1,6 +1,7 @@
 """Settings: what is refused, with a message that says what is expected."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -21,6 +22,32 @@ def test_a_stage_may_have_so_many_lanes(count: int) -> None:
 def test_any_other_number_of_lanes_is_refused(count: int) -> None:
     with pytest.raises(ValidationError, match=f"a stage has 1, 2, 4 or 8 lanes, not {count}; set VIBE_LANES"):
         Settings(lanes=count)
+
+
+def test_a_setting_comes_from_the_file_that_its_variable_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = tmp_path / "dsn"
+    secret.write_text("postgresql://vibe:a secret@db/vibe\n")
+    monkeypatch.setenv("VIBE_POSTGRES_DSN_FILE", str(secret))
+    assert Settings().dsn == "postgresql://vibe:a secret@db/vibe"
+    monkeypatch.setenv("VIBE_POSTGRES_DSN", "postgresql://direct/vibe")
+    assert Settings().dsn == "postgresql://direct/vibe"
+
+
+def test_a_setting_that_is_a_file_itself_is_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIBE_BACKUP_KEY_FILE", str(tmp_path / "key"))
+    assert Settings().backup_key == tmp_path / "key"
+
+
+def test_what_is_in_a_file_is_checked_and_a_missing_file_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lanes").write_text("3")
+    monkeypatch.setenv("VIBE_LANES_FILE", str(tmp_path / "lanes"))
+    with pytest.raises(ValidationError, match="a stage has 1, 2, 4 or 8 lanes, not 3"):
+        Settings()
+    monkeypatch.setenv("VIBE_LANES_FILE", str(tmp_path / "none"))
+    with pytest.raises(FileNotFoundError, match=r"none"):
+        Settings()
 
 
 def test_the_usual_requests_polls_and_backfills_of_polymarket() -> None:

@@ -1,11 +1,13 @@
-"""Settings: one model, from the environment (prefix VIBE_) and a .env file."""
+"""Settings: one model, from the environment (prefix VIBE_), from files that the environment names, and a .env file."""
 
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from streams.subjects import lanes
 
@@ -13,10 +15,37 @@ SMALL = {"lanes": 1, "nats_memory_mb": 256}
 """Settings of the small profile."""
 
 
+class _Files(PydanticBaseSettingsSource):
+    """The content of the file that VIBE_<NAME>_FILE names, without its last line break: for secrets, because an
+    environment is shown to everything that the process starts."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        path = os.environ.get(f"VIBE_{field_name}_FILE".upper())
+        if path is None or f"{field_name}_file" in self.settings_cls.model_fields:
+            return None, field_name, False
+        return Path(path).read_text(encoding="utf-8").removesuffix("\n"), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        found = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
+        return {name: value for name, value in found.items() if value is not None}
+
+
 class Settings(BaseSettings):
     """Everything that can be set; `vibe --help` says where each is used."""
 
     model_config = SettingsConfigDict(env_prefix="VIBE_", env_file=".env", extra="ignore", frozen=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given directly wins: the children of `vibe up` get the addresses of its servers so."""
+        return init_settings, env_settings, _Files(settings_cls), dotenv_settings
 
     profile: Literal["standard", "small"] = Field(
         "standard", description="small: all stages and the pages in one process, for 1 CPU and 2 GB"
