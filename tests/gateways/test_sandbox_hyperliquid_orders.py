@@ -67,6 +67,21 @@ async def test_a_resting_order_is_filled_at_its_own_price_when_a_book_crosses_it
     assert await ask(venue, type="openOrders", user=OWNER) == []
 
 
+async def test_open_orders_and_positions_of_an_account_are_feeds_too(venue: Sandbox) -> None:
+    async with connected(venue) as client:
+        acknowledged = await client.subscribe(type="openOrders", user=OWNER)
+        assert acknowledged["data"]["subscription"] == {"type": "openOrders", "user": OWNER, "dex": ""}
+        assert (await client.next("openOrders"))["data"] == {"dex": "", "user": OWNER, "orders": []}
+        oid = the_status(await act(venue, order("0.5", "66400", t=GTC)))["resting"]["oid"]
+        (shown,) = (await client.next("openOrders"))["data"]["orders"]
+        assert (shown["oid"], shown["tif"]) == (oid, "Gtc")
+        await client.subscribe(type="clearinghouseState", user=OWNER, dex="xyz")
+        state = (await client.next("clearinghouseState"))["data"]
+        assert (state["dex"], state["clearinghouseState"]["assetPositions"]) == ("xyz", [])
+        await client.send({"method": "subscribe", "subscription": {"type": "openOrders", "user": OWNER, "dex": "no"}})
+        assert await client.close_code() == 1006
+
+
 async def test_a_reduction_that_rests_ends_with_its_position(venue: Sandbox) -> None:
     await act(venue, order("0.2"))
     oid = the_status(await act(venue, order("0.2", "66900", buys=False, r=True, t=GTC)))["resting"]["oid"]

@@ -28,11 +28,20 @@ class Topic(NamedTuple):
     figures: int | None = None
     mantissa: int | None = None
     detail: str = ""
-    """The coin of a user's feed, or the interval of a candle."""
+    """The coin or the dex of a user's feed, or the interval of a candle."""
 
 
 USER_CHANNELS: Final = frozenset(
-    {"userFills", "userEvents", "orderUpdates", "userFundings", "userNonFundingLedgerUpdates", "activeAssetData"}
+    {
+        "userFills",
+        "userEvents",
+        "orderUpdates",
+        "openOrders",
+        "clearinghouseState",
+        "userFundings",
+        "userNonFundingLedgerUpdates",
+        "activeAssetData",
+    }
 )
 """The feeds that count into the limit on users."""
 
@@ -93,6 +102,9 @@ def _subscription(kind: str, rest: dict[Any, Any]) -> Subscription:
         case "activeAssetData", {"user": user, "coin": str(coin)}:
             user = address(user)
             return Subscription(Topic(kind, user, detail=coin), {"type": kind, "user": user, "coin": coin})
+        case (("openOrders" | "clearinghouseState"), {"user": user}) if isinstance(rest.get("dex") or "", str):
+            user, dex = address(user), rest.get("dex") or ""
+            return Subscription(Topic(kind, user, detail=dex), {"type": kind, "user": user, "dex": dex})
         case (("trades" | "bbo" | "activeAssetCtx"), {"coin": str(coin)}):
             return Subscription(Topic(kind, coin), {"type": kind, "coin": coin})
         case "l2Book", {"coin": str(coin)}:

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
-from gateways.sandbox.hyperliquid import account_info, frames, funding, market_info
+from gateways.sandbox.hyperliquid import account_info, frames, funding, info, market_info
 from gateways.sandbox.hyperliquid.exchange import Exchange
 from gateways.sandbox.hyperliquid.faults import Faults
 from gateways.sandbox.hyperliquid.market import Market
@@ -20,6 +20,12 @@ _BOOK_EVERY_S: Final = 5.0
 _FAST_BOOK_EVERY_S: Final = 0.5
 _CONTEXT_EVERY_S: Final = 1.0
 _TICK_S: Final = 0.1
+_ANSWERS: Final = {
+    "openOrders": ("frontendOpenOrders", "orders"),
+    "clearinghouseState": ("clearinghouseState", "clearinghouseState"),
+}
+"""The feeds that send what `/info` answers: the question, and the field of the frame."""
+_OF_DEXES: Final = frozenset({"openOrders", "clearinghouseState"})
 _OF_COINS: Final = frozenset({"trades", "bbo", "l2Book", "candle", "activeAssetCtx", "activeAssetData"})
 
 
@@ -119,6 +125,9 @@ class Venue:
         topic = Topic("orderUpdates", account)
         if self.hub.has_subscribers(topic):
             self.hub.publish(topic, frames.order_updates([order]))
+        topic = Topic("openOrders", account, detail=self.market.coins[order.coin].dex)
+        if self.hub.has_subscribers(topic):
+            self._send_current(topic)
 
     def user_event(self, account: str, event: dict[str, Any]) -> None:
         """Send a funding, a liquidation or a cancel by the venue to the account that it concerns."""
@@ -130,7 +139,8 @@ class Venue:
         """Acknowledge and send what the feed starts with, or answer the venue's error."""
         topic = wanted.topic
         coin = topic.detail if topic.channel == "activeAssetData" else topic.name
-        if topic.channel in _OF_COINS and coin not in self.market.coins:
+        unknown_dex = topic.channel in _OF_DEXES and topic.detail not in ("", *self.market.dexes())
+        if unknown_dex or (topic.channel in _OF_COINS and coin not in self.market.coins):
             connection.hang_up()
             return
         refusal = self.hub.subscribe(connection, wanted)
@@ -172,7 +182,7 @@ class Venue:
                 return frames.frame(
                     topic.channel, {"isSnapshot": True, "user": topic.name, "nonFundingLedgerUpdates": updates}
                 )
-            case "candle" | "activeAssetCtx" | "activeAssetData":
+            case "candle" | "activeAssetCtx" | "activeAssetData" | "openOrders" | "clearinghouseState":
                 return self._current(topic)
         return None
 
@@ -185,6 +195,11 @@ class Venue:
             case "activeAssetCtx":
                 context = market_info.context(self.market, self.market.coins[topic.name], self.now_ms())
                 return frames.frame(topic.channel, {"coin": topic.name, "ctx": context})
+            case "openOrders" | "clearinghouseState":
+                kind, field = _ANSWERS[topic.channel]
+                asked = {"type": kind, "user": topic.name, "dex": topic.detail}
+                state = info.answer(self.market, self.now_ms(), asked)
+                return frames.frame(topic.channel, {"dex": topic.detail, "user": topic.name, field: state})
         data = account_info.active_asset_data(self.market, topic.name, self.market.coins[topic.detail])
         return frames.frame(topic.channel, {key: value for key, value in data.items() if key != "markPx"})
 
@@ -210,7 +225,7 @@ class Venue:
             self._send_mids()
             return
         if what == "now":
-            for channel in ("activeAssetCtx", "activeAssetData"):
+            for channel in ("activeAssetCtx", "activeAssetData", "openOrders", "clearinghouseState"):
                 for topic in self.hub.topics(channel):
                     self._send_current(topic)
             return
