@@ -93,7 +93,12 @@ traded AS (
 ), trip AS (
     SELECT influencer_id, address, venue, asset, max(event_time) AS ended, max(ARRAY[sequence, part]) AS place,
         sum(cash_micros + closed - div(price_micros::numeric
-            * (before_micros - CASE WHEN begins THEN 0 ELSE held END), 1000000)) AS profit
+            * (before_micros - CASE WHEN begins THEN 0 ELSE held END), 1000000)) AS profit,
+        min(event_time) AS opened, bool_or(begins AND before_micros <> 0) AS censored,
+        max(abs(div(price_micros::numeric * share_micros, 1000000))) AS capital,
+        bool_or(share_micros > 0) AS long, (array_agg(price_micros ORDER BY sequence, part))[1] AS first_price,
+        min(price_micros) FILTER (WHERE NOT begins AND abs(share_micros) > abs(before_micros)) AS lowest_added,
+        max(price_micros) FILTER (WHERE NOT begins AND abs(share_micros) > abs(before_micros)) AS highest_added
     FROM numbered GROUP BY influencer_id, address, venue, asset, trip
     HAVING bool_or(share_micros = 0 OR replaced)
 ), curve AS (

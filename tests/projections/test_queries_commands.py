@@ -19,7 +19,7 @@ from tests.projections.engines import built
 from tests.projections.model_tables import append_events
 from tests.system.command import vibe
 from vibe.app.settings import Settings
-from vibe.cli.errors import CommandError
+from vibe.cli.errors import CommandError, UsageError
 from vibe.cli.leaderboard import run_leaderboard, run_metrics
 
 
@@ -56,6 +56,20 @@ async def test_output_and_exit_codes(
     assert "ann" in capsys.readouterr().out
     assert await run_leaderboard(known, "30d", 2, 20, json=False) == 0
     assert "no active influencer has completed 2 round trips yet" in capsys.readouterr().out
+
+    assert await run_leaderboard(known, "all", 1, 20, json=True, score="evidence", why="ann") == 0
+    (first,) = printed()
+    assert (first["rank"], first["influencer_id"], first["evidence"]["net_micros"]) == (None, "ann", 30 * MICRO)
+    assert "losing_trips" in first["evidence"]["missing"]
+    for score in ("default", "evidence"):
+        assert await run_leaderboard(known, "all", 1, 20, json=False, score=score, why=first["addresses"][0]) == 0
+    shown = capsys.readouterr().out
+    assert "win_rate" in shown
+    assert "consistency" in shown
+    with pytest.raises(CommandError, match="'zoe' is not on this leaderboard"):
+        await run_leaderboard(known, None, 1, 20, json=False, why="zoe")
+    with pytest.raises(UsageError, match="exclude each other"):
+        await run_leaderboard(known, "7d", 1, 20, json=False, both=True)
 
     assert await run_metrics(known, "influencer", "ann", None, json=True) == 0
     facts = printed()

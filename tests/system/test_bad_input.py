@@ -142,6 +142,8 @@ async def test_wrong_usage(vibes: Commands, tmp_path: Path) -> None:
         of("export", "ledger", "--out", "x.csv", "--format", "parquet"),
         of("export", "ledger", "--since", "yesterday"),
         of("leaderboard", "--since", "yesterday"),
+        of("leaderboard", "--since", "7d", "--window", "7d"),
+        of("leaderboard", "--score", "luck"),
         of("archive run", "--until", "yesterday"),
         of("archive run", "--stream", "LEASES"),
         of("projections rebuild", "no_such_model"),

@@ -58,6 +58,7 @@ def command_lines_of(demo: Demo) -> list[tuple[str, ...]]:
         ("config", "show"),
         ("trace", demo.attempt, "--verify"),
         ("leaderboard",),
+        ("leaderboard", "--score", "evidence"),
         *(("metrics", "influencer", name) for name in ("whale-1", "poly-splitter")),
         *(("metrics", "subscriber", name) for name in ("alice", "dana")),
         *(("subscriber", "show", name) for name in ("alice", "dana")),

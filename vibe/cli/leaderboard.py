@@ -13,6 +13,8 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from projections.queries import round_trips, subscribers
+from projections.queries.evidence import EvidenceRow, evidence_board
+from projections.queries.leaderboard import Ranked
 from projections.queries.leaderboard import leaderboard as ranked_influencers
 from projections.queries.round_trips import InfluencerMetrics
 from projections.queries.subscribers import Copying, SubscriberMetrics
@@ -21,27 +23,48 @@ from vibe.app.demo import log_time
 from vibe.app.settings import Settings
 from vibe.cli.command import AtLeastOne, Json, run_command
 from vibe.cli.connections import BEGIN, open_connections
-from vibe.cli.errors import CommandError
-from vibe.cli.leaderboard_rendering import show_influencer, show_leaderboard, show_subscriber
+from vibe.cli.errors import CommandError, UsageError
+from vibe.cli.leaderboard_rendering import show_board, show_influencer, show_subscriber
 from vibe.cli.output import print_json
 from vibe.cli.time_arguments import ago
 
+_ALL = 1_000_000
+_NAMED = "SELECT influencer_id FROM influencer WHERE influencer_id = $1 OR addresses ?| ARRAY[$1, lower($1)]"
+Score = Literal["default", "evidence"]
+Window = Literal["7d", "30d", "90d", "all"]
+
 
 def leaderboard(
-    *, since: str | None = None, min_trips: AtLeastOne = 1, limit: AtLeastOne = 20, json: Json = False
+    *,
+    score: Score = "default",
+    window: Window | None = None,
+    since: str | None = None,
+    min_trips: AtLeastOne = 1,
+    limit: AtLeastOne = 20,
+    why: Annotated[str | None, Parameter(name="--why")] = None,
+    json: Json = False,
 ) -> None:
-    """Which influencers to follow, by score (win rate, volume, drawdown, risk ratio, best round trip).
+    """Which influencers to follow, by score.
 
-    Example: vibe leaderboard --since 30d --min-trips 5
+    Example: vibe leaderboard --score evidence --window 90d --why whale-1
 
     Parameters
     ----------
+    score
+        default: win rate, volume, drawdown, risk ratio and best round trip; evidence: how sure it is that the returns
+        are skill, with what is missing where that cannot be known yet
+    window
+        trades of the last days
     since
-        trades of this span (30d) or from this time on, whole UTC days; without it, all
+        instead of a window: trades of this span (30d) or from this time on, whole UTC days; without either, all
     min_trips
         leave out influencers with fewer round trips, from flat to flat
+    why
+        only this influencer (its id or an address): the parts of its score and what they were computed from
     """
-    run_command(run_leaderboard, since, min_trips, limit, json)
+    run_command(
+        run_leaderboard, window or since, min_trips, limit, json, score=score, why=why, both=bool(window and since)
+    )
 
 
 def metrics(
@@ -88,22 +111,52 @@ def _time(settings: Settings, since: str | None) -> datetime | None:
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=ago(since, log_time(settings)) // 1000)
 
 
-async def run_leaderboard(settings: Settings, since: str | None, min_trips: int, limit: int, json: bool) -> int:
-    begin = _time(settings, since)
+async def run_leaderboard(
+    settings: Settings,
+    since: str | None,
+    min_trips: int,
+    limit: int,
+    json: bool,
+    *,
+    score: Score = "default",
+    why: str | None = None,
+    both: bool = False,
+) -> int:
+    """Raises CommandError for a `why` that is not on the board, UsageError for both a window and a time."""
+    if both:
+        raise UsageError("--window and --since exclude each other; give one of them")
+    begin = _time(settings, None if since == "all" else since)
     first = begin.date() if begin is not None else round_trips.FIRST
     async with _read_models(settings, json) as db:
-        found = await ranked_influencers(db, first, min_trips=min_trips, limit=limit)
+        found: list[Ranked] | list[EvidenceRow]
+        if score == "evidence":
+            now = log_time(settings)
+            days = (datetime(1970, 1, 1) + timedelta(microseconds=now // 1000)).date() - first
+            board = await evidence_board(db, now, first, window_days=days.days if begin else None)
+            found = [row for row in board if row.evidence.trips >= min_trips]
+        else:
+            found = await ranked_influencers(db, first, min_trips=min_trips, limit=limit if why is None else _ALL)
         known = found or await db.fetchval("SELECT count(*) FROM influencer")
+        if why is not None:
+            names = {row["influencer_id"] for row in await db.fetch(_NAMED, why)}
+            found = [row for row in found if _name(row) in names]  # type: ignore[assignment]
+            if not found:
+                raise CommandError(f"{why!r} is not on this leaderboard; `vibe config show` lists every influencer")
+    found = found[:limit]
     if json:
         print_json(found)
     elif found:
-        show_leaderboard(found)
+        show_board(found, why=why is not None)
     elif known:
         trips = f"{min_trips} round trip{'' if min_trips == 1 else 's'}"
         Console().print(f"no active influencer has completed {trips} yet", highlight=False)
     else:
         Console().print(f"no influencer is configured yet. {BEGIN}", markup=False, highlight=False)
     return 0
+
+
+def _name(row: Ranked | EvidenceRow) -> str:
+    return row.influencer_id if isinstance(row, EvidenceRow) else row.trader.influencer_id
 
 
 async def run_metrics(settings: Settings, what: str, name: str, since: str | None, json: bool) -> int:

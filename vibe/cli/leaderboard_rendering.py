@@ -1,9 +1,14 @@
 """How `vibe leaderboard` and `vibe metrics` show their answers."""
 
+from collections.abc import Sequence
+
 from rich.console import Console
 
+from domain.evidence_score import WEIGHTS as EVIDENCE_WEIGHTS
+from domain.evidence_score import Evidence
 from domain.micros import decimal_text
-from projections.queries.leaderboard import Ranked
+from projections.queries.evidence import EvidenceRow
+from projections.queries.leaderboard import WEIGHTS, Ranked
 from projections.queries.round_trips import InfluencerMetrics
 from projections.queries.subscribers import SubscriberMetrics
 from vibe.cli.output import show, table
@@ -37,6 +42,88 @@ def show_leaderboard(found: list[Ranked]) -> None:
             "" if each.age_days is None else f"{each.age_days + 1} d",
         )
     show(made)
+
+
+def show_board(found: Sequence[Ranked] | Sequence[EvidenceRow], *, why: bool) -> None:
+    """The board, or with `why` the parts of each row's score."""
+    plain = [row for row in found if isinstance(row, Ranked)]
+    evidence = [row for row in found if isinstance(row, EvidenceRow)]
+    if plain:
+        show_leaderboard(plain)
+    if evidence:
+        _show_evidence(evidence)
+    if not why:
+        return
+    for row in found:
+        made = table("part", "weight", "of 100", "from", text=("from",))
+        if isinstance(row, EvidenceRow):
+            weights, inputs = EVIDENCE_WEIGHTS, _evidence_inputs(row)
+        else:
+            weights, inputs = WEIGHTS, _plain_inputs(row)
+        for name, weight in weights.items():
+            part = row.parts.get(name)
+            of = "-" if part is None else f"{part / 10_000:.1f}"
+            made.add_row(name.removesuffix("_micros"), f"{weight} %", of, inputs[name])
+        Console().print()
+        show(made)
+
+
+def _show_evidence(found: Sequence[EvidenceRow]) -> None:
+    made = table(
+        "influencer", "rank", "score", "confidence", "trips", "lost", "days", "return a trip (90 %)", "t", "drawdown",
+        "profit USD", "flags", "missing", text=("flags", "missing"),
+    )  # fmt: skip
+    for row in found:
+        one = row.evidence
+        made.add_row(
+            row.influencer_id,
+            "-" if row.rank is None else str(row.rank),
+            "-" if row.score_micros is None else f"{row.score_micros / 10_000:.1f}",
+            row.confidence.value,
+            f"{one.trips:,}",
+            f"{one.losing_trips:,}",
+            f"{one.active_days:,}",
+            _interval(one),
+            _ratio(one.t_micros),
+            _percent(one.drawdown_micros),
+            _usd(one.net_micros),
+            ", ".join(one.flags),
+            ", ".join(one.missing),
+        )
+    show(made)
+
+
+def _interval(one: Evidence) -> str:
+    mean = f"{one.mean_micros / 10_000:.2f} %"
+    if one.low_micros is None or one.high_micros is None:
+        return mean
+    return f"{mean} ({one.low_micros / 10_000:.2f} to {one.high_micros / 10_000:.2f})"
+
+
+def _ratio(micros: int | None) -> str:
+    return "-" if micros is None else f"{micros / 1_000_000:.2f}"
+
+
+def _evidence_inputs(row: EvidenceRow) -> dict[str, str]:
+    one = row.evidence
+    basis = "equity with unrealized profit" if one.drawdown_with_unrealized else "completed trips only"
+    return {
+        "t": f"{_ratio(one.t_micros)}: mean return {_interval(one)} over {one.active_days} days",
+        "drawdown": f"{_percent(one.drawdown_micros)}, of {basis}",
+        "consistency": f"lower t-value of the two halves {_ratio(one.consistency_micros)}",
+        "copyability": f"copies earned {_ratio(one.copyability_micros)} of its profit",
+    }
+
+
+def _plain_inputs(row: Ranked) -> dict[str, str]:
+    one = row.trader
+    return {
+        "win_rate_micros": f"{one.won} of {one.trips} trips won",
+        "volume_micros": f"{_usd(one.volume_micros)} USD",
+        "drawdown_share_micros": f"{_percent(one.drawdown_share_micros)} of the volume",
+        "risk_ratio_micros": _ratio(one.risk_ratio_micros),
+        "best_micros": f"{_usd(one.best_micros)} USD",
+    }
 
 
 def show_influencer(one: InfluencerMetrics) -> None:
