@@ -20,7 +20,7 @@ import msgspec
 
 from streams.connection import error_of
 from streams.errors import LogError, RefusedError, UnavailableError
-from streams.login import Login, login_of
+from streams.login import Login, login_of, tls_of, without_query
 from streams.nats_protocol import BlockParser, Deliveries, split_message
 
 _ANSWERS, _DELIVERIES = b"1", b"2"
@@ -64,12 +64,12 @@ def addresses(url: str) -> list[Address]:
 async def connect(url: str, name: str, *, tls: ssl.SSLContext | None = None, timeout: float = 5.0) -> "BulkConnection":
     """Connect to the first server of the URL that accepts the credentials; `timeout` is for each.
 
-    `tls` holds the certificates to trust, the system's unless given. Raises RefusedError (credentials) or
-    UnavailableError (no server answers) with the error of each server.
+    `tls` holds the certificates to trust, those of the URL or the system's unless given. Raises RefusedError
+    (credentials) or UnavailableError (no server answers) with the error of each server.
     """
     failures: list[LogError] = []
-    login = login_of(url)
-    for address in addresses(",".join(login.servers) if login else url):
+    login, tls = login_of(url), tls or tls_of(url)
+    for address in addresses(",".join(login.servers) if login else without_query(url)):
         connection = BulkConnection(login)
         try:
             async with asyncio.timeout(timeout):

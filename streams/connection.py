@@ -14,7 +14,7 @@ from nats.aio.msg import Msg
 
 from streams import metrics
 from streams.errors import ConflictError, DuplicateError, LogError, RefusedError, UnavailableError
-from streams.login import login_of, shown
+from streams.login import login_of, shown, tls_of, without_query
 from streams.nats_protocol import ClientParser, Sink
 from streams.retry import RetryPolicy
 
@@ -207,8 +207,9 @@ def error_of(error: Mapping[str, Any], subject: str, expected: int = 0) -> LogEr
 
 
 def _credentials(client: Client, url: str) -> dict[str, Any]:
-    """The options of the library's `connect` that say where the servers are and who logs in."""
-    login = login_of(url)
+    """The options of the library's `connect` that say where the servers are, whom to trust and who logs in."""
+    login, tls = login_of(url), tls_of(url)
+    encrypted = {} if tls is None else {"tls": tls}
     if login is not None:
         ClientInternals(client).present(login.key.public)
         return {
@@ -216,13 +217,19 @@ def _credentials(client: Client, url: str) -> dict[str, Any]:
             "user": login.role,
             "signature_cb": lambda nonce: login.key.sign(nonce.encode()),
             "inbox_prefix": login.inbox,
+            **encrypted,
         }
-    servers = url.split(",")
+    servers = without_query(url).split(",")
     parts = urlsplit(servers[0])
     if parts.password is None:
-        return {"servers": servers}
+        return {"servers": servers, **encrypted}
     # The library does not use what a URL holds for servers that it discovers.
-    return {"servers": servers, "user": unquote(parts.username or ""), "password": unquote(parts.password)}
+    return {
+        "servers": servers,
+        "user": unquote(parts.username or ""),
+        "password": unquote(parts.password),
+        **encrypted,
+    }
 
 
 async def connect(url: str, name: str, *, ping_seconds: float = PING_SECONDS) -> Connection:

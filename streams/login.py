@@ -2,12 +2,14 @@
 
 `nats://pipeline@127.0.0.1:4222?keys=/data/nats-keys` is the role `pipeline` with the seed in
 `/data/nats-keys/pipeline.nk`. A role receives answers in inboxes of its own, `_INBOX_pipeline.>`: the server lets no
-other role listen there. A URL without `keys` holds a user and a password, a token, or nothing, as everywhere in NATS,
+other role listen there. With `tls://` the connection is encrypted, and `ca=FILE` names the certificates to trust
+instead of the system's. A URL without `keys` holds a user and a password, a token, or nothing, as everywhere in NATS,
 and its inboxes are the usual ones. Of several servers, separated by commas, the first names the role and the keys.
 """
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -67,6 +69,26 @@ def login_of(url: str) -> Login | None:
         raise RefusedError(f"the URL names the keys in {folder} and no role: nats://ROLE@host:port?keys=FOLDER")
     servers = [_server(one) for one in url.split(",")]
     return Login(servers, role, _key(key_file(folder, role), role), inbox_of(role))
+
+
+def tls_of(url: str) -> ssl.SSLContext | None:
+    """TLS 1.3 with the certificates that a URL trusts; None for one that names none. Raises RefusedError when its file
+    cannot be read."""
+    named = parse_qs(urlsplit(url.split(",")[0]).query).get("ca")
+    if named is None:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=named[0])
+    except (OSError, ssl.SSLError) as error:
+        raise RefusedError(f"the URL trusts the certificates in {named[0]}, which cannot be read: {error}") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return context
+
+
+def without_query(url: str) -> str:
+    """The URL as other clients of NATS know it."""
+    first, *others = url.split(",")
+    return ",".join([urlunsplit(urlsplit(first)._replace(query="")), *others]) if "?" in first else url
 
 
 def shown(url: str) -> str:

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import NamedTuple
 
 from Crypto.Protocol.KDF import bcrypt
 
@@ -55,12 +56,21 @@ def make_keys(keys: Path) -> list[str]:
     return made
 
 
-def configuration(base: str, keys: Path) -> str:
-    """The text of nats-server's configuration: `base`, then accounts and users with the keys of the folder. Raises
-    FileNotFoundError for a key that is missing and ValueError for a damaged one."""
+class Certificate(NamedTuple):
+    """The files of the server's certificate, with those that signed it, and of its private key."""
+
+    certificate: Path
+    key: Path
+
+
+def configuration(base: str, keys: Path, tls: Certificate | None = None) -> str:
+    """The text of nats-server's configuration: `base`, then accounts and users with the keys of the folder, and with
+    `tls` that only encrypted connections are taken. Raises FileNotFoundError for a key that is missing and ValueError
+    for a damaged one."""
     public = {name: user_of(key_file(keys, name).read_text()).public for name in _users()}
     operator = _hash_file(keys).read_text().strip()
-    return "\n".join([base.rstrip(), "", *_accounts(public, operator), ""])
+    encrypted = [] if tls is None else [*_encrypted(tls), ""]
+    return "\n".join([base.rstrip(), "", *encrypted, *_accounts(public, operator), ""])
 
 
 def write_configuration(base: Path, keys: Path, to: Path) -> None:
@@ -94,6 +104,16 @@ def _create(path: Path, make: Callable[[], str]) -> bool:
         return False
     finally:
         draft.unlink()
+
+
+def _encrypted(tls: Certificate) -> Iterator[str]:
+    # nats-server reads the files again at a reload.
+    yield "tls {"
+    yield f'  cert_file: "{tls.certificate.resolve()}"'
+    yield f'  key_file: "{tls.key.resolve()}"'
+    yield '  min_version: "1.3"'
+    yield "  timeout: 2"
+    yield "}"
 
 
 def _accounts(public: dict[str, str], operator: str) -> Iterator[str]:

@@ -14,12 +14,12 @@ from rich.console import Console
 
 from streams.login import inbox_of, key_file, shown
 from streams.roles import MONITOR, OPERATOR, ROLES
-from vibe.app.nats_roles import configuration, keys_folder, make_keys, password_file
+from vibe.app.nats_roles import Certificate, configuration, keys_folder, make_keys, password_file
 from vibe.app.servers import running_addresses
 from vibe.app.settings import Settings, nats_conf
 from vibe.cli.command import Json, run_command
 from vibe.cli.connections import NoEventLogError
-from vibe.cli.errors import CommandError
+from vibe.cli.errors import CommandError, UsageError
 from vibe.cli.output import print_json
 
 app = App(name="ops", help="What operators set up: nats-server's roles, and the nats command line.")
@@ -28,7 +28,9 @@ Keys = Annotated[Path | None, Parameter(name="--keys")]
 
 
 @app.command(name="nats-conf")
-def ops_nats_conf(*, keys: Keys = None, json: Json = False) -> None:
+def ops_nats_conf(
+    *, keys: Keys = None, tls_cert: Path | None = None, tls_key: Path | None = None, json: Json = False
+) -> None:
     """Print the configuration of a nats-server that knows the roles of this system, and make the keys that are missing.
 
     Example: vibe ops nats-conf --keys /etc/vibe/keys > nats.conf
@@ -41,8 +43,15 @@ def ops_nats_conf(*, keys: Keys = None, json: Json = False) -> None:
     keys
         the folder of the keys, ROLE.nk each; nats-keys in the data folder unless given. A process of a role needs its
         own file alone, and VIBE_NATS_URL=nats://HOST:PORT?keys=FOLDER
+    tls_cert
+        the server's certificate: only TLS 1.3 is taken then, and URLs are tls://HOST:PORT?keys=FOLDER&ca=FILE
+    tls_key
+        the certificate's private key
     """
-    run_command(run_nats_conf, keys, json)
+    if (tls_cert is None) != (tls_key is None):
+        raise UsageError("--tls-cert and --tls-key belong together; give both or none")
+    certificate = Certificate(tls_cert, tls_key) if tls_cert is not None and tls_key is not None else None
+    run_command(run_nats_conf, keys, json, certificate)
 
 
 @app.command(name="context")
@@ -63,13 +72,15 @@ def ops_context(*, name: str = "vibe", url: str | None = None, keys: Keys = None
     run_command(run_context, name, url, keys, json)
 
 
-async def run_nats_conf(settings: Settings, keys: Path | None, json: bool) -> int:
+async def run_nats_conf(
+    settings: Settings, keys: Path | None, json: bool, certificate: Certificate | None = None
+) -> int:
     folder = keys or keys_folder(settings.data_dir)
     made = make_keys(folder)
     if made:
         names = ", ".join(made)
         Console(stderr=True).print(f"made keys in {folder}: {names}", markup=False, highlight=False, soft_wrap=True)
-    text = configuration(nats_conf().read_text(), folder)
+    text = configuration(nats_conf().read_text(), folder, certificate)
     if json:
         files = {name: str(key_file(folder, name)) for name in (*(role.name for role in ROLES), MONITOR)}
         password = str(password_file(folder))
