@@ -14,7 +14,8 @@ from hyperliquid.info import Info
 from hyperliquid.utils.types import Cloid
 
 from gateways.hyperliquid.signing import SigningKey, sign_action
-from gateways.sandbox.hyperliquid import FlowSource, Sandbox, serve
+from gateways.sandbox.hyperliquid import FlowSource, Limits, Sandbox, serve
+from gateways.sandbox.hyperliquid.exchange import weight
 from gateways.sandbox.hyperliquid.market_data import Book, Level
 
 MASTER = Account.from_key("0x" + "11" * 32)
@@ -22,13 +23,14 @@ AGENT = SigningKey.from_hex("22" * 32)
 OTHER = SigningKey.from_hex("33" * 32)
 OWNER = MASTER.address.lower()
 BTC = 0
+HOUR_NS = 3_600_000_000_000
 IOC = {"limit": {"tif": "Ioc"}}
 
 
 @pytest.fixture
 async def venue() -> AsyncIterator[Sandbox]:
     """A venue whose BTC book is 99 x 1 and 98 x 5 against 101 x 1 and 102 x 5, in thousands of dollars."""
-    made = await serve(FlowSource(1, origin_ns=time.time_ns() + 3_600_000_000_000))
+    made = await serve(FlowSource(1, origin_ns=time.time_ns() + HOUR_NS))
     made.exchange.open_account(OWNER, Decimal(100_000), {AGENT.address: "copier"})
     made.market.books["BTC"] = Book(
         (Level(Decimal(66_300), Decimal(1), 1), Level(Decimal(66_200), Decimal(5), 1)),
@@ -214,3 +216,23 @@ async def test_accounts_are_opened_on_request(venue: Sandbox) -> None:
     assert the_status(await act(venue, order("0.01"), key=OTHER))["filled"]
     state = await ask(venue, type="clearinghouseState", user=account)
     assert state["assetPositions"][0]["position"]["szi"] == "0.01"
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows", "expected"),
+    [("orders", 1, 1), ("orders", 39, 1), ("orders", 40, 2), ("cancels", 81, 3), ("modifies", 200, 6)],
+)
+def test_a_batch_weighs_one_more_for_every_forty(kind: str, rows: int, expected: int) -> None:
+    assert weight({"action": {"type": "any", kind: [{}] * rows}}) == expected
+
+
+async def test_actions_beyond_the_weight_of_a_client_are_refused_and_not_carried_out() -> None:
+    made = await serve(FlowSource(1, origin_ns=time.time_ns() + HOUR_NS), limits=Limits(weight_per_minute=2))
+    try:
+        made.exchange.open_account(OWNER, Decimal(100_000), {AGENT.address: "copier"})
+        answers = [await act(made, order("0.01", "60000", t={"limit": {"tif": "Gtc"}})) for _ in range(3)]
+        assert [answer if answer == 429 else answer["status"] for answer in answers] == ["ok", "ok", 429]
+        assert len(made.market.trading[OWNER].open_orders()) == 2
+        assert made.usage.requests_refused == 1
+    finally:
+        await made.close()
