@@ -91,14 +91,17 @@ class Exchange:
         handler = _ACTIONS.get(kind) if isinstance(kind, str) else None
         if handler is None:
             raise Unparsable(f"unknown action {kind!r}")
-        if kind == "approveAgent":
-            signer = approval_signer(action, signature)
-        else:
-            signer = action_signer(action, signature, nonce=nonce, expires_after=expires_after, vault=vault)
+        try:
+            if kind == "approveAgent":
+                signer = approval_signer(action, signature)
+            else:
+                signer = action_signer(action, signature, nonce=nonce, expires_after=expires_after, vault=vault)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise Unparsable(f"not an action that could be signed: {error}") from error
         try:
             if signer is None:
                 raise Refused("Unable to recover signer.")
-            account = signer if kind == "approveAgent" else self._account_of(signer, vault)
+            account = self._master(signer) if kind == "approveAgent" else self._account_of(signer, vault)
             self._check_time(signer, account, nonce, expires_after)
             return {"status": "ok", "response": handler(self, account, action)}
         except Refused as refused:
@@ -110,6 +113,12 @@ class Exchange:
             if trading.cancel_at is not None and self._clock_ms() >= trading.cancel_at:
                 trading.cancel_at = None
                 self._engine.cancel_all(account, "scheduledCancel")
+
+    def _master(self, signer: str) -> str:
+        """The signer of what no agent may sign."""
+        if signer not in self._market.trading:
+            raise Refused(f"Must deposit before performing actions. User: {signer}")
+        return signer
 
     def _account_of(self, signer: str, vault: str | None) -> str:
         """The account that a signer trades for."""
@@ -180,7 +189,8 @@ class Exchange:
         except (TypeError, KeyError, InvalidOperation, AttributeError, ValueError) as error:
             raise Unparsable(f"not an order: {error}") from error
         coin, now = self._market.asset(asset), self._now_ms()
-        if coin is None or tif not in _TIFS or not isinstance(buys, bool) or not isinstance(reduce_only, bool):
+        known = isinstance(tif, str) and tif in _TIFS
+        if coin is None or not known or not isinstance(buys, bool) or not isinstance(reduce_only, bool):
             raise Unparsable(f"not an order: {wire}")
         if cloid is not None and not (isinstance(cloid, str) and _CLOID.fullmatch(cloid)):
             raise Unparsable(f"expected a client order id of 16 bytes, got {cloid!r}")
@@ -295,9 +305,9 @@ class Exchange:
 
     def _approve_agent(self, account: str, action: dict[str, Any]) -> dict[str, Any]:
         agent, name = address(action.get("agentAddress")), action.get("agentName") or ""
-        trading = self._market.trading.get(account)
-        if trading is None:
-            raise Refused(f"Must deposit before performing actions. User: {account}")
+        if not isinstance(name, str):
+            raise Unparsable(f"expected a name, got {name!r}")
+        trading = self._market.trading[account]
         until = self._clock_ms() + _AGENT_MS
         dated = _VALID_UNTIL.fullmatch(name)
         if dated:

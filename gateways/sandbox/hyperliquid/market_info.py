@@ -150,7 +150,7 @@ def _recent_trades(market: Market, now_ms: int, body: dict[str, Any]) -> object:
 
 def _candles(market: Market, now_ms: int, body: dict[str, Any]) -> object:
     asked = body.get("req")
-    if not isinstance(asked, dict) or asked.get("interval") not in INTERVALS:
+    if not isinstance(asked, dict) or str(asked.get("interval")) not in INTERVALS:
         raise Unparsable("expected a coin, an interval, a startTime and an endTime")
     coin, start, end = _coin(market, asked), asked.get("startTime"), asked.get("endTime") or now_ms
     if not isinstance(start, int) or not isinstance(end, int):

@@ -24,6 +24,7 @@ LIQUIDITY: Final = address_of("liquidity")
 _LEAST_USD: Final = Decimal(10)
 _FARTHEST: Final = Decimal("0.8")
 _ZERO: Final = Decimal(0)
+_MOST: Final = Decimal(10**15)
 _FIRST_OID: Final = 77_000_000_000
 
 
@@ -277,11 +278,11 @@ class MatchingEngine:
 
 def check_payload(coin: Coin, order: Order) -> None:
     """Raises InvalidPayload for a price or a size that no market would take."""
-    if not order.limit.is_finite() or order.limit <= 0:
+    if not order.limit.is_finite() or not 0 < order.limit < _MOST:
         raise _refused("price", InvalidPayload)
     if not order.size:
         raise _refused("zero_size", InvalidPayload)
-    if not order.size.is_finite() or order.size < 0 or order.size % coin.lot:
+    if not order.size.is_finite() or not 0 < order.size < _MOST or order.size % coin.lot:
         raise _refused("size", InvalidPayload)
     if coin.snap(order.limit, "ROUND_FLOOR") != order.limit:
         raise _refused("tick", InvalidPayload)

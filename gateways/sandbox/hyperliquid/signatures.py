@@ -33,19 +33,22 @@ _NO_VAULT: Final = bytes(32)
 def action_signer(
     action: dict[str, Any], signature: dict[str, Any], *, nonce: int, expires_after: int | None, vault: str | None
 ) -> str | None:
-    """The address that signed a trading action, lower case; None when this is no signature."""
+    """The address that signed a trading action, lower case; None when this is no signature.
+
+    Raises TypeError, ValueError or OverflowError for what cannot be hashed.
+    """
     digest = action_digest(_as_read(action), nonce=nonce, expires_after=expires_after, vault=vault, mainnet=False)
     return _recovered(digest, signature)
 
 
 def approval_signer(action: dict[str, Any], signature: dict[str, Any]) -> str | None:
-    """The address that signed `approveAgent`, which is EIP-712 over its fields; None when this is no signature."""
-    try:
-        chain, name = int(action["signatureChainId"], 16), action.get("agentName") or ""
-        agent, nonce = bytes.fromhex(action["agentAddress"].removeprefix("0x")), int(action["nonce"])
-        network = str(action["hyperliquidChain"]).encode()
-    except (KeyError, ValueError, AttributeError):
-        return None
+    """The address that signed `approveAgent`, which is EIP-712 over its fields; None when this is no signature.
+
+    Raises LookupError, TypeError, ValueError, AttributeError or OverflowError for fields that cannot be hashed.
+    """
+    chain, name = int(action["signatureChainId"], 16), action.get("agentName") or ""
+    agent, nonce = bytes.fromhex(action["agentAddress"].removeprefix("0x")), int(action["nonce"])
+    network = str(action["hyperliquidChain"]).encode()
     domain = _keccak(
         _keccak(b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")
         + _keccak(b"HyperliquidSignTransaction")
