@@ -130,6 +130,15 @@ async def test_an_order_takes_what_is_inside_its_limit_and_the_rest_is_gone(venu
     assert (status["order"]["status"], status["order"]["order"]["sz"]) == ("canceled", "0.5")
 
 
+async def test_what_one_order_fills_has_one_time(venue: Sandbox) -> None:
+    ticks = iter(range(10**9))
+    venue.venue.clock = lambda: next(ticks) * 1_000_000  # every look at the clock is a millisecond later
+    venue.market.books["BTC"] = Book((), tuple(Level(Decimal(66_500 + step), Decimal("0.01"), 1) for step in range(9)))
+    await act(venue, order("0.09"))
+    fills = venue.market.accounts[OWNER].fills
+    assert (len(fills), len({fill.time for fill in fills})) == (9, 1)
+
+
 async def test_fees_have_six_decimals_and_are_rounded_down(venue: Sandbox) -> None:
     await act(venue, order("0.00031"))
     (fill,) = await ask(venue, type="userFillsByTime", user=OWNER, startTime=0)

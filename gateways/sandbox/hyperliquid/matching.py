@@ -141,7 +141,7 @@ class MatchingEngine:
         position = self._market.accounts[account].positions[coin.name]
         px, sells = mark_of(self._market, coin.name, position), position.size > 0
         oids = (self.next_oid(), self.next_oid())
-        trade = self._trade(coin, px, abs(position.size), oids, account, buys=not sells, crossed=False)
+        trade = self._trade(coin, px, abs(position.size), oids, account, self._now_ms(), buys=not sells, crossed=False)
         fills = self._market.settle(trade, *(oids[::-1] if sells else oids), forced=why)
         self._feeds.filled(fills)
 
@@ -181,19 +181,20 @@ class MatchingEngine:
         if at_once and not reached:
             raise _refused("no_match")
         self._market.trading[account].add(order)
+        block_ms = self._now_ms()
         for level in reached:
             if order.left:
-                self._take(account, coin, order, level, level.px, crossed=True)
+                self._take(account, coin, order, level, level.px, block_ms, crossed=True)
         if reached:
             self._feeds.book_taken(coin.name)
-        order.status_at = self._now_ms()
+        order.status_at = block_ms
         if not order.left:
             order.status = "filled"
         elif at_once:
             order.status = "canceled"
 
     def _fill_resting(self, account: str, coin: Coin, order: Order) -> None:
-        before = order.left
+        before, block_ms = order.left, self._now_ms()
         for level in _reached(self._market.books[coin.name], order):
             if order.reduce_only:
                 held = self._market.accounts[account].positions.get(coin.name, FLAT).size
@@ -201,11 +202,11 @@ class MatchingEngine:
                     self.cancel(account, order, "reduceOnlyCanceled")
                     return
                 order.left = min(order.left, abs(held))
-            self._take(account, coin, order, level, order.limit, crossed=False)
+            self._take(account, coin, order, level, order.limit, block_ms, crossed=False)
             if not order.left:
                 break
         if order.left != before:
-            order.status_at = self._now_ms()
+            order.status_at = block_ms
             if not order.left:
                 order.status = "filled"
                 self._forget(account, order)
@@ -226,10 +227,10 @@ class MatchingEngine:
         for level in book.asks if buys else book.bids:
             if order.left:
                 mark = Liquidation(account, held.mark, "market")
-                self._take(account, coin, order, level, level.px, crossed=True, liquidation=mark)
+                self._take(account, coin, order, level, level.px, now, crossed=True, liquidation=mark)
         if order.left:  # What the book does not hold is taken over at the mark.
             level, mark = Level(held.mark, order.left, 1), Liquidation(account, held.mark, "backstop")
-            self._take(account, coin, order, level, held.mark, crossed=True, liquidation=mark)
+            self._take(account, coin, order, level, held.mark, now, crossed=True, liquidation=mark)
         order.status = "filled"
         self._feeds.order_changed(account, order)
 
@@ -240,6 +241,7 @@ class MatchingEngine:
         order: Order,
         level: Level,
         px: Decimal,
+        time_ms: int,
         *,
         crossed: bool,
         liquidation: Liquidation | None = None,
@@ -249,7 +251,7 @@ class MatchingEngine:
         order.spent += size * px
         self._market.trading[account].volume += size * px
         oids = (order.oid, self.next_oid())
-        trade = self._trade(coin, px, size, oids, account, buys=order.buys, crossed=crossed)
+        trade = self._trade(coin, px, size, oids, account, time_ms, buys=order.buys, crossed=crossed)
         fills = self._market.settle(
             trade,
             *(oids if order.buys else oids[::-1]),
@@ -261,7 +263,16 @@ class MatchingEngine:
         self._feeds.traded([trade], fills)
 
     def _trade(
-        self, coin: Coin, px: Decimal, size: Decimal, oids: tuple[int, int], account: str, *, buys: bool, crossed: bool
+        self,
+        coin: Coin,
+        px: Decimal,
+        size: Decimal,
+        oids: tuple[int, int],
+        account: str,
+        time_ms: int,
+        *,
+        buys: bool,
+        crossed: bool,
     ) -> Trade:
         digest = blake2b(repr(oids).encode(), digest_size=32).hexdigest()
         return Trade(
@@ -269,7 +280,7 @@ class MatchingEngine:
             side="B" if buys == crossed else "A",
             px=px,
             sz=size,
-            time=self._now_ms(),
+            time=time_ms,
             hash=f"0x{digest}",
             tid=int(digest, 16) >> 206,
             users=(account, LIQUIDITY) if buys else (LIQUIDITY, account),
