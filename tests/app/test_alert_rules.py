@@ -54,6 +54,7 @@ CASES: dict[str, tuple[tuple[str, str], dict[str, str]]] = {
         {"venue": "hyperliquid"},
     ),
     "VibeBreakerTripped": (('vibe_breakers_tripped_total{limit="daily"}', "0x29 0+1x29 30x60"), {"limit": "daily"}),
+    "VibeVerificationFails": (('vibe_daily_job_failed{job="verify"}', "0x29 1x29 0x60"), {}),
     "VibeExitOwedLong": (("vibe_oldest_exit_seconds", "0x29 900x29 0x60"), {}),
     "VibeOrderUnknown": (("vibe_oldest_live_order_seconds", "0x29 90x29 0x60"), {}),
 }

@@ -3,6 +3,8 @@
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+from prometheus_client import REGISTRY
+
 from vibe.app.daily_jobs import JOBS, DailyJobs
 
 DAY = datetime(2026, 11, 20, tzinfo=UTC)
@@ -29,7 +31,7 @@ async def test_each_job_runs_once_a_day(tmp_path: Path) -> None:
     assert runs.names == []
     for minutes in (0, 1, 600):
         await jobs.run_due(DAY + timedelta(hours=27, minutes=minutes))
-    assert runs.names == ["archive", "backup"]
+    assert runs.names == ["archive", "backup", "verify"]
 
 
 async def test_a_missed_day_is_made_up_for_without_skipping_the_next(tmp_path: Path) -> None:
@@ -51,6 +53,22 @@ async def test_what_failed_is_run_again_after_an_hour(tmp_path: Path) -> None:
     await jobs.run_due(begun)
     assert jobs.due(begun + timedelta(minutes=59)) == {}
     assert jobs.due(begun + timedelta(minutes=60)) == {"backup": date(2026, 11, 21)}
+
+
+async def test_a_verification_that_failed_is_a_metric_and_is_run_again_the_next_day(tmp_path: Path) -> None:
+    def failed() -> float | None:
+        return REGISTRY.get_sample_value("vibe_daily_job_failed", {"job": "verify"})
+
+    runs = Runs()
+    jobs = DailyJobs(tmp_path, "03:00", runs)
+    await jobs.run_due(DAY + timedelta(hours=12))
+    runs.failing = {"verify"}
+    begun = DAY + timedelta(hours=27)
+    await jobs.run_due(begun)
+    assert (failed(), jobs.due(begun + timedelta(hours=23))) == (1, {})
+    runs.failing = set()
+    await jobs.run_due(begun + timedelta(hours=24))
+    assert failed() == 0
 
 
 async def test_off_runs_nothing(tmp_path: Path) -> None:

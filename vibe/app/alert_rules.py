@@ -240,6 +240,14 @@ ALERTS = (
         "disk-full",
     ),
     Alert(
+        "VibeVerificationFails",
+        'max(vibe_daily_job_failed{job="verify"}) == 1',
+        "0m",
+        PAGE,
+        "an event does not come out equal, or nothing leads to it",
+        "verification",
+    ),
+    Alert(
         "VibeBackupOld",
         'time() - max(vibe_daily_job_success_timestamp_seconds{job="backup"}) > 180000',
         "10m",

@@ -1,4 +1,5 @@
-"""What `vibe up` does once a day beside its stages: the archive of closed days, and a backup.
+"""What `vibe up` does once a day beside its stages: the archive of closed days, a backup, and the verification of the
+last day.
 
 Each job is a `vibe` command in a process of its own, whose output goes to logs/<job>.log. A day that was missed because
 nothing ran at the time is made up for at the next start. A new folder begins with the next day.
@@ -21,11 +22,19 @@ from vibe.app.worker_process import SUPERVISED
 
 log = structlog.get_logger()
 
-JOBS: dict[str, tuple[str, ...]] = {"archive": ("archive", "run"), "backup": ("backup", "run")}
+JOBS: dict[str, tuple[str, ...]] = {
+    "archive": ("archive", "run"),
+    "backup": ("backup", "run"),
+    "verify": ("verify", "--since", "26h"),
+}
 """In this order: what the archive holds is not needed from the backup."""
 OFF = "off"
 _ASK_SECONDS = 20.0
 _RETRY = timedelta(hours=1)
+_VERIFY_RETRY = timedelta(hours=24)
+"""What does not come out equal does not come out equal an hour later, and to compute it takes long."""
+_NICENESS = 10
+"""Stages go first."""
 
 Run = Callable[[str], Awaitable[bool]]
 """Runs a job by its name; returns whether it succeeded."""
@@ -51,11 +60,10 @@ class DailyJobs:
         if not done:
             self._store(dict.fromkeys(JOBS, day))
             return {}
-        return {
-            name: day
-            for name in JOBS
-            if done.get(name, date.min) < day and (name not in self._failed or now - self._failed[name] >= _RETRY)
-        }
+        return {name: day for name in JOBS if done.get(name, date.min) < day and self._may_run(name, now)}
+
+    def _may_run(self, name: str, now: datetime) -> bool:
+        return name not in self._failed or now - self._failed[name] >= _retry_of(name)
 
     async def run(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         """Run what is due, until cancelled."""
@@ -72,10 +80,13 @@ class DailyJobs:
                 self._failed.pop(name, None)
                 self._store({**self._done(), name: day})
                 metrics.JOB_SUCCESS.labels(name).set(now.timestamp())
+                metrics.JOB_FAILED.labels(name).set(0)
                 log.info("daily_job.done", name=name)
             else:
                 self._failed[name] = now
-                log.error("daily_job.failed", name=name, log=f"logs/{name}.log", again_in_seconds=_RETRY.seconds)
+                metrics.JOB_FAILED.labels(name).set(1)
+                again = _retry_of(name).total_seconds()
+                log.error("daily_job.failed", name=name, log=f"logs/{name}.log", again_in_seconds=again)
 
     def _done(self) -> dict[str, date]:
         try:
@@ -88,6 +99,10 @@ class DailyJobs:
         draft = self._path.with_suffix(".tmp")
         draft.write_bytes(msgspec.json.encode(days))
         draft.replace(self._path)
+
+
+def _retry_of(name: str) -> timedelta:
+    return _VERIFY_RETRY if name == "verify" else _RETRY
 
 
 def in_a_process(environment: Mapping[str, str], logs: Path) -> Run:
@@ -108,6 +123,7 @@ def in_a_process(environment: Mapping[str, str], logs: Path) -> Run:
                 stderr=output,
                 env={**settings, **environment},
             )
+            os.setpriority(os.PRIO_PROCESS, process.pid, _NICENESS)
         try:
             return await process.wait() == 0
         finally:

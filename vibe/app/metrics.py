@@ -16,4 +16,5 @@ LOG_READ = Gauge("vibe_log_read_timestamp_seconds", "When these figures of the l
 
 DISK_FREE = Gauge("vibe_disk_free_bytes", "Free space on the disk of the data folder")
 DISK_SIZE = Gauge("vibe_disk_size_bytes", "Size of the disk of the data folder")
+JOB_FAILED = Gauge("vibe_daily_job_failed", "1 while the last run of a daily job failed", ["job"])
 JOB_SUCCESS = Gauge("vibe_daily_job_success_timestamp_seconds", "When a daily job was done last", ["job"])

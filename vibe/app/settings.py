@@ -69,7 +69,10 @@ class Settings(BaseSettings):
     vault_secret_id_file: Path | None = Field(None, description="the AppRole's secret id")
     daily_jobs_at: Annotated[
         str,
-        Field(pattern=r"^(([01]\d|2[0-3]):[0-5]\d|off)$", description="UTC time of `vibe up`'s archive run and backup"),
+        Field(
+            pattern=r"^(([01]\d|2[0-3]):[0-5]\d|off)$",
+            description="UTC time of `vibe up`'s daily jobs",
+        ),
     ] = "03:00"
     hyperliquid_ws_url: str = "wss://api.hyperliquid.xyz/ws"
     hyperliquid_api_url: str = "https://api.hyperliquid.xyz"
