@@ -115,7 +115,7 @@ ROLES: tuple[Role, ...] = (
     _role(
         INGEST,
         "stores what venues send",
-        ("raw.>", "dead.ingest.*", *_REQUEST_BUDGETS),
+        ("raw.>", "discovery.>", "dead.ingest.*", *_REQUEST_BUDGETS),
         _CONFIG_SNAPSHOTS,
         _reads(RAW, SIGNALS, CONFIG, SNAPSHOTS),
     ),

@@ -136,6 +136,10 @@ def executions(subscriber: str) -> str:
     return f"executions.{partition(subscriber)}.{token(subscriber)}"
 
 
+def discovery(venue: str) -> str:
+    return f"discovery.{token(venue)}"
+
+
 def config(kind: str, key: str) -> str:
     return f"config.{kind}.{token(key)}"
 

@@ -71,10 +71,11 @@ REQUESTS = Stream(
 EXECUTIONS = Stream("EXECUTIONS", ("executions.>",), 0, "decisions, orders, fills and positions of every subscriber")
 CONFIG = Stream("CONFIG", ("config.>",), 0, "influencers, subscribers, subscriptions, guardrails, policies, control")
 DEAD = Stream("DEAD", ("dead.>",), 90 * _DAY, "events that a stage could not handle, with the reason", _DAY)
+DISCOVERY = Stream("DISCOVERY", ("discovery.>",), 90 * _DAY, "who traded in public, by the minute")
 LEASES = Stream("LEASES", ("leases.>",), 0, "which instance works on which lane", scratch=True)
 SNAPSHOTS = Stream("SNAPSHOTS", ("snapshots.>",), 0, "states of stages, to start faster; never needed", scratch=True)
 
-HISTORY: tuple[Stream, ...] = (RAW, SIGNALS, GROUPS, REQUESTS, EXECUTIONS, CONFIG, DEAD)
+HISTORY: tuple[Stream, ...] = (RAW, SIGNALS, GROUPS, REQUESTS, EXECUTIONS, CONFIG, DEAD, DISCOVERY)
 """The streams that hold events; their messages cannot be deleted."""
 STREAMS: tuple[Stream, ...] = (*HISTORY, LEASES, SNAPSHOTS)
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from streams.errors import UnprocessableError
 from streams.metrics import FOREIGN
-from streams.topology import CONFIG, DEAD, EXECUTIONS, GROUPS, RAW, REQUESTS, SIGNALS, STREAMS, Stream
+from streams.topology import CONFIG, DEAD, DISCOVERY, EXECUTIONS, GROUPS, RAW, REQUESTS, SIGNALS, STREAMS, Stream
 
 _OWNER = {pattern.partition(".")[0]: stream.name for stream in STREAMS for pattern in stream.subjects}
 """The stream of a subject, by the subject's first token."""
 
 _WRITES: dict[str, Stream] = {
     "ingest": RAW,
+    "discover": DISCOVERY,
     "normalize": SIGNALS,
     "group": GROUPS,
     "quote": GROUPS,

@@ -23,6 +23,7 @@ from domain.events.config import (
     SubscriberConfigured,
     SubscriptionConfigured,
 )
+from domain.events.discovery import ObservedTrader, TradersObserved
 from domain.events.executions import (
     BreakerLimit,
     BreakerReset,
@@ -156,6 +157,7 @@ __all__ = [
     "MarketDescribed",
     "MarketResolved",
     "Mode",
+    "ObservedTrader",
     "OnClose",
     "OrderConfirmed",
     "OrderEnd",
@@ -188,6 +190,7 @@ __all__ = [
     "SubscriptionConfigured",
     "Terms",
     "TradeSide",
+    "TradersObserved",
     "Venue",
     "VenueFill",
     "schema_of",

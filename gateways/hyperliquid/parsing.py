@@ -37,6 +37,13 @@ class TradeHead(Struct):
     users: tuple[str, str]
 
 
+class TradeSize(Struct):
+    """The price and size of a trade."""
+
+    px: str
+    sz: str
+
+
 class WireTrade(Struct):
     """One trade of the public feed: `side` is the aggressor's, `users` are [buyer, seller].
 
@@ -94,10 +101,17 @@ class WireBook(Struct):
 FRAME = msgspec.json.Decoder(Frame)
 RAW_TRADES = msgspec.json.Decoder(list[Raw])
 TRADE_HEAD = msgspec.json.Decoder(TradeHead)
+_TRADE_SIZE = msgspec.json.Decoder(TradeSize)
 TRADE_HEADS = msgspec.json.Decoder(list[TradeHead])
 _TRADE = msgspec.json.Decoder(WireTrade)
 _ACCOUNT = msgspec.json.Decoder(WireAccount)
 _BOOK = msgspec.json.Decoder(WireBook)
+
+
+def notional_of(payload: Raw) -> int:
+    """The notional (micros) of a trade. Raises NotExactError, or MsgspecError for a payload without price and size."""
+    size = _TRADE_SIZE.decode(payload)
+    return times(micros(size.px), micros(size.sz))
 
 
 def raw_id(head: TradeHead, address: str, trade_side: TradeSide) -> str:

@@ -18,6 +18,7 @@ NAMES = (
     "ledger_entry",
     "portfolio_snapshot",
     "influencer_metrics",
+    "trader_activity",
     "influencer",
     "subscriber",
     "subscription",

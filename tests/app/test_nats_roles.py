@@ -26,7 +26,7 @@ from streams.errors import UnavailableError
 from streams.login import as_role, inbox_of, key_file, with_keys
 from streams.nkeys import user_of
 from streams.roles import MONITOR, OPERATOR, OPERATOR_SERVICES, ROLES
-from streams.topology import STREAMS
+from streams.topology import HISTORY, STREAMS
 from tests.repository import ROOT
 from tests.streams.own_ports import own_ports
 from vibe.app.nats_roles import keys_folder, make_keys, password_file, write_configuration
@@ -51,6 +51,7 @@ READERS: dict[str, frozenset[str]] = {
     "EXECUTIONS": read_by("execute", "archiver"),
     "CONFIG": read_by("ingest", "execute", "archiver"),
     "DEAD": read_by("execute", "archiver"),
+    "DISCOVERY": read_by("archiver"),
     "LEASES": read_by(),
     "SNAPSHOTS": read_by("ingest", "execute"),
 }
@@ -58,6 +59,7 @@ READERS: dict[str, frozenset[str]] = {
 MAY_PUBLISH: dict[str, frozenset[str]] = {
     # What is stored, and by whom alone.
     "raw.1.hyperliquid.fills.0xa": frozenset({"ingest"}),
+    "discovery.hyperliquid": frozenset({"ingest"}),
     "signals.1.hyperliquid.ann.BTC": frozenset({"pipeline"}),
     "signals.checkpoint.normalize.00-15": frozenset({"pipeline"}),
     "groups.1.hyperliquid.ann.BTC": frozenset({"pipeline"}),
@@ -121,7 +123,7 @@ MAY_PUBLISH: dict[str, frozenset[str]] = {
     "_INBOX_web.answer": NO_OTHER,
     "$SYS.REQ.SERVER.PING": NO_OTHER,
 }
-for _stream in STREAMS[:7]:
+for _stream in HISTORY:
     MAY_PUBLISH[f"$JS.API.CONSUMER.LIST.{_stream.name}"] = OPERATORS | {"projector", "archiver"}
 for _name in ("LEASES", "SNAPSHOTS"):
     MAY_PUBLISH[f"$JS.API.CONSUMER.LIST.{_name}"] = OPERATORS | {"projector", "archiver"}

@@ -14,7 +14,7 @@ HISTORY = [stream for stream in STREAMS if stream.config(1)["deny_delete"]]
 
 async def test_apply_is_idempotent_and_verify_passes(log: Connection) -> None:
     assert {stream.name for stream in HISTORY} >= {
-        "RAW", "SIGNALS", "GROUPS", "REQUESTS", "EXECUTIONS", "CONFIG", "DEAD"
+        "RAW", "SIGNALS", "GROUPS", "REQUESTS", "EXECUTIONS", "CONFIG", "DEAD", "DISCOVERY"
     }  # fmt: skip
     await topology.verify(log)
     await append(log, [Record("config.a.b", b"kept")])

@@ -47,6 +47,8 @@ VALID: dict[str, tuple[str, ...]] = {
     "dead retry": ("1",),
     "dead show": ("1",),
     "demo": ("--seconds", "1"),
+    "discover list": (),
+    "discover show": ("0x" + "a" * 40,),
     "doctor": (),
     "export": ("ledger", "--format", "csv", "--out", "-"),
     "health": ("--url", "http://127.0.0.1:9/healthz"),

@@ -183,7 +183,7 @@ async def test_read_models_equal_the_log_and_its_archive(twice: list[tuple[Path,
         verified = await vibe(folder, "projections", "verify", "--all", "--json")
     assert archived.code == 0, archived.err
     kept = {row["stream"]: row["events"] for row in archived.json["streams"]}
-    assert min(kept[name] for name in ("RAW", "SIGNALS", "GROUPS", "REQUESTS", "EXECUTIONS", "CONFIG")) > 0
+    assert min(kept[name] for name in ("RAW", "SIGNALS", "GROUPS", "REQUESTS", "EXECUTIONS", "CONFIG", "DISCOVERY")) > 0
     names = {projection.name for projection in PROJECTIONS}
     for checked in (from_archive, verified):
         assert checked.code == 0, checked.out[:1000] + checked.err
@@ -376,8 +376,25 @@ async def test_lag_and_streams_of_a_finished_demo(twice: list[tuple[Path, Ended]
     shown = await vibe(folder, "streams", "show", "--json")
     assert shown.code == 0, shown.err
     assert {row["name"]: row["state"] for row in shown.json} == dict.fromkeys(
-        ("RAW", "SIGNALS", "GROUPS", "REQUESTS", "EXECUTIONS", "CONFIG", "DEAD", "LEASES", "SNAPSHOTS"), "ok"
+        ("RAW", "SIGNALS", "GROUPS", "REQUESTS", "EXECUTIONS", "CONFIG", "DEAD", "DISCOVERY", "LEASES", "SNAPSHOTS"),
+        "ok",
     )
+
+
+async def test_traders_of_the_public_feed_are_discovered(twice: list[tuple[Path, Ended]]) -> None:
+    folder, _ = twice[0]
+    listed = await vibe(folder, "discover", "list", "--json", "--limit", "5")
+    assert listed.code == 0, listed.err
+    traders = listed.json["traders"]
+    assert len(traders) == 5
+    assert {trader["venue"] for trader in traders} == {"hyperliquid"}
+    assert [trader["notional_micros"] for trader in traders] == sorted(
+        (trader["notional_micros"] for trader in traders), reverse=True
+    )
+    shown = await vibe(folder, "discover", "show", traders[0]["address"], "--json")
+    assert shown.json["traders"] == traders[:1]
+    unknown = await vibe(folder, "discover", "show", "0x" + "0" * 40)
+    assert (unknown.code, "was not seen in public trades" in unknown.err) == (1, True)
 
 
 async def test_a_backup_of_a_finished_demo_passes_its_drill(twice: list[tuple[Path, Ended]]) -> None:

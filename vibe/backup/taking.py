@@ -26,13 +26,13 @@ from streams.bulk_replay import Replay
 from streams.connection import Connection
 from streams.processing import checkpoint as checkpoints
 from streams.stream_snapshot import Snapshot, snapshot
-from streams.topology import CONFIG, DEAD, EXECUTIONS, GROUPS, RAW, REQUESTS, SIGNALS
+from streams.topology import CONFIG, DEAD, DISCOVERY, EXECUTIONS, GROUPS, RAW, REQUESTS, SIGNALS
 from vibe.backup import tables
 from vibe.backup.errors import BackupError
 from vibe.backup.retention import set_name
 from vibe.backup.sets import MANIFEST, TABLES, BackupSets, Manifest, StreamPart
 
-ORDER = (EXECUTIONS, REQUESTS, GROUPS, SIGNALS, RAW, CONFIG, DEAD)
+ORDER = (EXECUTIONS, REQUESTS, GROUPS, SIGNALS, RAW, CONFIG, DEAD, DISCOVERY)
 """In which snapshots are begun."""
 _ATTEMPTS = 10
 _PAUSE_SECONDS = 0.2

@@ -34,6 +34,7 @@ COMMANDS = {
     "subscriber": ("subscriber:app", "One subscriber's portfolio, from the log."),
     "influencer": ("influencer:app", "One influencer's own portfolio, from the log."),
     "leaderboard": ("leaderboard:leaderboard", "Which influencers to follow, by score."),
+    "discover": ("discover:app", "Traders that the public feeds name, followed or not."),
     "metrics": ("leaderboard:metrics", "How an influencer trades, or how copying goes for a subscriber."),
     "export": ("export:export", "Rows of the read models as a CSV or Parquet file."),
     "sql": ("sql:sql", "Query the read models with psql."),

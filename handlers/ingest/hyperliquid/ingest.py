@@ -12,16 +12,18 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from typing import Any
 
+import msgspec
 import structlog
 from msgspec import Raw, Struct
 
 from domain.events import RawReceived, TradeSide, Venue
+from domain.micros import NotExactError
 from domain.venue_times import LONGEST_AHEAD_NS
 from gateways.hyperliquid import trades_socket
 from gateways.hyperliquid.adapter import HyperliquidClients
 from gateways.hyperliquid.fill_parsing import FILLS_CHANNEL
 from gateways.hyperliquid.info_client import InfoClient
-from gateways.hyperliquid.parsing import MILLISECOND, TradeHead, raw_id
+from gateways.hyperliquid.parsing import MILLISECOND, TradeHead, notional_of, raw_id
 from gateways.hyperliquid.raw_events import MODE_CHANNEL, TRADES_CHANNEL
 from gateways.reconnecting_websocket import Connected
 from gateways.venue_errors import VenueUnavailableError, WireError
@@ -36,6 +38,7 @@ from handlers.ingest.hyperliquid.gap_detector import GapDetector
 from handlers.ingest.hyperliquid.trade_frames import read_frame
 from handlers.ingest.ordered_writer import OrderedWriter
 from handlers.ingest.raw_writer import RawWriter
+from handlers.ingest.trader_observer import TraderObserver
 from handlers.live.configuration import LiveConfiguration
 from handlers.live.event_codec import codec
 from streams import topology
@@ -90,6 +93,7 @@ class HyperliquidIngest:
         self._raw_writer = RawWriter(connection, clock)
         self._writer = OrderedWriter(self._raw_writer, order=block_time_ms, hold_seconds=settings.hold)
         self._dead_letters = DeadLetters(connection, clock, "feed")
+        self._observer = TraderObserver(connection, clock, Venue.HYPERLIQUID)
         self._gap_detector = GapDetector()
         self._snapshots = AccountSnapshots(
             info,
@@ -124,6 +128,7 @@ class HyperliquidIngest:
             asyncio.create_task(self._snapshots.run(sections_of(names))),
             asyncio.create_task(self._backfill.run()),
             asyncio.create_task(self._ask_modes()),
+            asyncio.create_task(self._observer.run()),
             asyncio.create_task(self._follow_gaps(gaps_after, stop)),
         ]
         try:
@@ -139,6 +144,7 @@ class HyperliquidIngest:
                 await self._writer.release_all()
                 await self._raw_writer.finish()
                 await writing
+            await self._observer.finish()
 
     async def _restore(self) -> None:
         """Read from RAW which ids and accounts are stored, and when the feed was last known to work."""
@@ -230,7 +236,14 @@ class HyperliquidIngest:
             # First: where trades are missing, those of this frame are held back.
             self._detect_gap(frame.trades[-1][0].coin, [(head.time, head.tid) for head, _ in frame.trades], now)
         for head, payload in frame.trades:
+            self._observe(head, payload, now)
             await self._trade(head, payload, now)
+
+    def _observe(self, head: TradeHead, payload: Raw, now: int) -> None:
+        """Count a trade for discovery; one whose price or size cannot be read names no notional and is left out."""
+        if self._observer.new(head.coin, head.time * MILLISECOND, head.tid):
+            with suppress(msgspec.MsgspecError, NotExactError):
+                self._observer.traded([user.lower() for user in head.users], notional_of(payload), now)
 
     def _detect_gap(self, coin: str, trades: list[tuple[int, int]], now: int) -> None:
         since_ms = self._gap_detector.missed(coin, trades, (now + LONGEST_AHEAD_NS) // MILLISECOND)
