@@ -34,7 +34,7 @@ async def test_the_clock_goes_on_where_it_was_stopped(settings: Settings) -> Non
     real = RealClock()
     for run in range(3):
         stored_scenario = demo.scenario(settings, 7)
-        assert stored_scenario.played_seconds == pytest.approx(max(0.0, 10 * run - 1.5))
+        assert stored_scenario.played_seconds == pytest.approx(max(0.0, 10 * run - demo.LEAD_NS / SECOND_NS))
         async with demo.ScenarioClock(settings.data_dir, stored_scenario, real) as clock:
             clock.start()
             assert clock.now() == demo.EPOCH_NS - demo.LEAD_NS + run * 10 * SECOND_NS

@@ -24,7 +24,7 @@ from vibe.app.settings import Settings
 
 EPOCH_NS = 1_767_225_600 * 1_000_000_000
 """2026-01-01T00:00:00Z: when every scenario starts."""
-LEAD_NS = 1_500_000_000
+LEAD_NS = 3_000_000_000
 """A new scenario's clock starts this much before the first trade: stages load and connect."""
 SAVE_EVERY_SECONDS = 1.0
 RESERVE_NS = 3_000_000_000
