@@ -44,6 +44,18 @@ async def test_the_life_of_a_key(tmp_path: Path) -> None:
     assert [path.name for path in data.iterdir()] == ["keystore.json"]
 
 
+async def test_a_start_without_the_keystores_password_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "one.key").write_text(SECRET)
+    (tmp_path / "first").write_text(FIRST)
+    data, settings = tmp_path / "data", {"VIBE_KEYSTORE_PASSWORD_FILE": str(tmp_path / "first")}
+    await vibe(data, "keys", "add", "alice", "--key-file", str(tmp_path / "one.key"), settings=settings)
+    ended = await vibe(data, "up", "--seconds", "1")
+    assert ended.code == 1
+    assert ended.err.splitlines()[-1].startswith(
+        "vibe: the keystore needs its password: set VIBE_KEYSTORE_PASSWORD_FILE"
+    )
+
+
 async def test_without_a_terminal_the_password_has_to_be_set(tmp_path: Path) -> None:
     (tmp_path / "one.key").write_text(SECRET)
     ended = await vibe(tmp_path / "data", "keys", "add", "alice", "--key-file", str(tmp_path / "one.key"))

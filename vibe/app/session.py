@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from gateways.keys.sources import has_keys
+from gateways.keys.sources import has_keys, password_of
 from handlers.services.config_import import import_lines
 from streams.login import shown
 from vibe.app import demo, demo_live, pipeline_lag
@@ -66,11 +66,13 @@ async def run_up(
 
     `processes` is how many run the stages; None leaves it to the profile.
 
-    Raises NotADemoError, FolderBusyError, BadConfigError, PortTakenError, ServerError, and TimeoutError when a process
-    does not start.
+    Raises NotADemoError, FolderBusyError, BadConfigError, PortTakenError, ServerError, KeysError when the keystore has
+    no password, and TimeoutError when a process does not start.
     """
     if not (settings.nats_url and settings.dsn):
         demo.refuse_demo(settings.data_dir)
+    if settings.keystore_path.exists():
+        password_of(settings)
     with exclusive(settings.data_dir):
         stop = stop_on_signals(terminal=True)
         web = WebChild(settings)

@@ -58,6 +58,7 @@ def _of_a_library(error: Exception) -> Failure | None:
     from pydantic import ValidationError
 
     from gateways.embedded import ServerError
+    from gateways.keys.errors import KeysError
     from projections.engine.errors import ProjectionError
     from streams.errors import LogError, UnprocessableError
     from vibe.app.demo import NotADemoError
@@ -70,6 +71,7 @@ def _of_a_library(error: Exception) -> Failure | None:
         BackupError,
         BadConfigError,
         FolderBusyError,
+        KeysError,
         LogError,
         NotADemoError,
         PortTakenError,
