@@ -41,8 +41,11 @@ async def _answers(url: str, timeout_s: float) -> None:
         try:
             async with asyncio.timeout(timeout_s):
                 reader, writer = await asyncio.open_connection(parts.hostname, parts.port or 4222)
-                writer.close()
-                if (await reader.readline()).startswith(b"INFO "):
+                try:
+                    greeting = await reader.readline()
+                finally:
+                    writer.close()
+                if greeting.startswith(b"INFO "):
                     return
                 raise ValueError("this is not a NATS server")
         except (OSError, TimeoutError, ValueError) as why:

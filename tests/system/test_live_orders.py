@@ -18,7 +18,7 @@ from tests.system.command import start, vibe
 
 SECRET = "5a" * 32
 OWNER = "0x" + "ab" * 20
-SECONDS = 25
+SECONDS = 40
 
 
 def lines() -> list[dict[str, object]]:
@@ -74,7 +74,7 @@ async def test_the_ledger_of_a_live_subscriber_is_the_venues(tmp_path: Path) -> 
         arguments = ("up", "--config", str(config), "--seconds", str(SECONDS), "--json")
         process = await start(data, *arguments, settings=settings)
         began = time.monotonic()
-        for at in (12, 18):
+        for at in (14,):
             await asyncio.sleep(max(0.0, began + at - time.monotonic()))
             await kill_execute()
         out, err = await asyncio.wait_for(process.communicate(), 240)
