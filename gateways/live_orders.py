@@ -98,6 +98,9 @@ class LiveOrders(Protocol):
     async def status(self, order: OrderSubmitted) -> tuple[Answered, Found | None]:
         """Ask what became of an order; None when the answer cannot be read."""
 
+    async def spare(self) -> None:
+        """Wait until requests that can wait delay no order."""
+
     async def positions(self, account: LiveAccount, assets: Collection[str]) -> dict[str, int] | None:
         """What an account holds now, signed shares by asset, in the parts of the venue that these assets belong to;
         None when it cannot be read."""

@@ -233,6 +233,7 @@ class Execute(Stage[Orders]):
         if key in self._reported:
             await asyncio.sleep(_REPORT_SECONDS)
         while True:
+            await self._venues[account.venue].spare()  # not while the account's orders wait for their turn
             async with self._turns.setdefault(key, asyncio.Lock()):
                 positions = await self._venues[account.venue].positions(account.account, account.assets)
             if positions is not None:

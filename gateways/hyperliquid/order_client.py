@@ -184,11 +184,13 @@ class OrderClient:
         except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, TypeError, AttributeError, ValueError):
             return answer, None
 
+    async def spare(self) -> None:
+        await self._limiter.spare()
+
     async def positions(self, account: LiveAccount, assets: Collection[str]) -> dict[str, int] | None:
         found = dict[str, int]()
         try:
             for dex in sorted({"", *(asset.rpartition(":")[0] for asset in assets)}):
-                await self._limiter.spare()  # orders go first
                 body = {"type": "clearinghouseState", "user": account.trading_address, "dex": dex}
                 state = msgspec.json.decode(await self._info.call(body, attempts=1))
                 for row in state["assetPositions"]:

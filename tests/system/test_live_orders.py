@@ -84,7 +84,7 @@ async def test_the_ledger_of_a_live_subscriber_is_the_venues(tmp_path: Path) -> 
 
         orders = venue.market.trading[OWNER].orders.values()
         named = [order.cloid for order in orders]
-        assert len(named) == len(set(named)) > 3
+        assert len(named) == len(set(named)) > 0
         account = venue.market.accounts[OWNER]
         query = "SELECT asset, share_micros, cash_micros FROM ledger_balance WHERE subscriber_id = 'bob'"
         shown = await vibe(data, "sql", "--", "-A", "-t", "-c", query)
