@@ -34,9 +34,6 @@ from domain.events.executions import (
     CopyQueued,
     EquityMarked,
     ExecutionCompleted,
-    ExitEnd,
-    ExitEnded,
-    ExitOwed,
     FillCorrected,
     OrderFilled,
     OrderSubmitted,
@@ -45,6 +42,7 @@ from domain.events.executions import (
     PositionSettled,
     SettlementCorrected,
 )
+from domain.events.exits import ExitEnd, ExitEnded, ExitOwed
 from domain.events.groups import (
     DueExit,
     ExitCancelled,
