@@ -81,10 +81,11 @@ class LiveOrders(Protocol):
     ) -> None: ...
 
     async def start(self) -> None:
-        """Read what assets the venue lists. Raises VenueUnavailableError or WireError."""
+        """Read which assets the venue lists, but for those that are seldom traded. Raises VenueUnavailableError or
+        WireError."""
 
-    async def refresh(self) -> None:
-        """Read it again, where it was long ago."""
+    async def know(self, assets: Collection[str]) -> None:
+        """Read what `prepare` needs for these assets and is not known yet; what cannot be read stays unknown."""
 
     def prepare(self, order: OrderSubmitted, key: SigningKey, nonce: int) -> Prepared:
         """The order as it is sent; the same arguments make the same bytes. Raises UnknownAssetError."""

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import structlog
@@ -29,14 +29,13 @@ from domain.events import (
     OrderSigned,
     OrderSubmitted,
     Venue,
-    VenueFill,
 )
 from domain.ids import derived
-from domain.micros import MICRO, nearest
 from domain.reason_codes import Reason
 from gateways.keys.sources import AgentKeys
-from gateways.live_orders import Answered, AnswerKind, Found, LiveOrders, Status, UnknownAssetError, Verdict
+from gateways.live_orders import LiveOrders, UnknownAssetError
 from handlers import metrics
+from handlers.live.order_follower import OrderFollower, RequestRecord
 from streams import subjects
 from streams.envelope import Recorded, address
 from streams.processing.stage import Output, Stage
@@ -47,28 +46,9 @@ log = structlog.get_logger()
 
 _MILLISECOND = 1_000_000
 _SECOND = 1_000_000_000
-_FRESH_NS = _SECOND
-"""An order that was signed longer ago may have been sent by a process that is gone: the venue is asked first."""
-_UNSEEN_NS = 2 * _SECOND
-"""How long after its expiry an order that the venue does not know is certain never to be known."""
-_WAITS = (0.1, 0.3, 1.0, 3.0, 10.0)
-"""Seconds between questions about an order, the last one from then on."""
-_LARGEST_RECORD = 20
-"""Requests about an order that are recorded: the first ones, and the last."""
 _REPORT_SECONDS = 60.0
 _CONFIRM_SECONDS = 2.0
-"""How long the venue's own fills are waited for between two readings of an account."""
-_WORDS = {
-    "iocCancelRejected": Reason.NO_LIQUIDITY_WITHIN_BOUNDS,
-    "marketOrderNoLiquidityRejected": Reason.NO_LIQUIDITY_WITHIN_BOUNDS,
-    "canceled": Reason.NO_LIQUIDITY_WITHIN_BOUNDS,
-    "minTradeNtlRejected": Reason.BELOW_MINIMUM,
-    "tickRejected": Reason.ORDER_INVALID,
-    "perpMarginRejected": Reason.INSUFFICIENT_MARGIN,
-    "insufficientSpotBalanceRejected": Reason.INSUFFICIENT_MARGIN,
-    "reduceOnlyRejected": Reason.POSITION_DIFFERS,
-}
-"""Why nothing filled, by the venue's word for how an order ended; other words are a refusal."""
+"""How long a result waits for its confirmation: others of the account are confirmed by the same reading."""
 
 
 class Signed(Struct):
@@ -106,17 +86,6 @@ class Orders(Struct):
     accounts: dict[str, Account] = {}
 
 
-class _Known(NamedTuple):
-    """What is certain of an order; `fills` is None where only the sum is known."""
-
-    how: OrderEnd
-    venue_order_id: int
-    fills: tuple[VenueFill, ...]
-    provisional: bool
-    reason: Reason | None
-    detail: str
-
-
 class Execute(Stage[Orders]):
     name = "execute"
     description = "sends live orders and follows them to their results"
@@ -133,7 +102,7 @@ class Execute(Stage[Orders]):
         self._clock = clock
         self._turns: dict[str, asyncio.Lock] = {}
         self._reported: set[str] = set()
-        self._readings: dict[str, asyncio.Task[dict[int, tuple[VenueFill, ...]] | None]] = {}
+        self._follower = OrderFollower(venues, keys, clock)
 
     def initial(self, lane: Lane) -> Orders:
         return Orders()
@@ -145,9 +114,9 @@ class Execute(Stage[Orders]):
         return msgspec.msgpack.decode(payload, type=Orders)
 
     async def ready(self, events: list[Recorded]) -> None:
-        if any(_is_live(event.data) for event in events):
-            for orders in self._venues.values():
-                await orders.refresh()
+        for venue, orders in self._venues.items():
+            live = [event.data for event in events if _is_live(event.data)]
+            await orders.know({order.asset for order in live if order.venue is venue})
 
     def handle(self, state: Orders, event: Recorded, now: int) -> Iterator[Output]:
         order: OrderSubmitted = event.data
@@ -257,10 +226,10 @@ class Execute(Stage[Orders]):
         """The result of a signed order, and every request that was made about it."""
         order, cause = signed.event.order, address(REQUESTS.name, signed.sequence)
         assert order.account is not None
-        record = _Record(order)
+        record = RequestRecord(order)
         # One action of an account at a time, in the order in which they were signed.
         async with self._turns.setdefault(order.account.trading_address, asyncio.Lock()):
-            known = await self._until_known(signed.event, record)
+            known = await self._follower.follow(signed.event, record)
         result = OrderResulted(
             order=order,
             how=known.how,
@@ -274,82 +243,13 @@ class Execute(Stage[Orders]):
         sent = [_output(order, one, f"sent.{one.number}", cause) for one in record.requests]
         return [*sent, _output(order, result, "resulted", cause)]
 
-    async def _until_known(self, signed: OrderSigned, record: "_Record") -> _Known:
-        order, orders = signed.order, self._venues[signed.order.venue]
-        body = self._body_of(signed, orders)
-        # What was sent before, by this process or another one, may have arrived: then only the venue knows.
-        untouched = self._clock() - signed.signed_at < _FRESH_NS
-        waits = iter(_WAITS)
-        while True:
-            found: Found | None = Found(Status.UNKNOWN)
-            if not untouched:
-                answer, found = await orders.status(order)
-                record.add("status", answer)
-            if found is not None and found.status is Status.OVER:
-                return await self._over(order, found)
-            late = self._clock() - order.expires_at
-            if found is not None and found.status is Status.UNKNOWN and (late > _UNSEEN_NS or (untouched and late > 0)):
-                detail = "the venue does not know it after its expiry"
-                return _Known(OrderEnd.EXPIRED, 0, (), False, Reason.ORDER_EXPIRED, detail)
-            if body is not None and found is not None and found.status is Status.UNKNOWN and late <= 0:
-                answer = await orders.send(body, urgent=order.reduce_micros > 0)
-                metrics.ORDER_ANSWERS.observe((answer.answered_at - answer.sent_at) / _SECOND)
-                record.add("order", answer)
-                verdict = orders.read(order, answer)
-                if verdict.kind is AnswerKind.DONE:
-                    return _done(order, verdict)
-                if verdict.kind is AnswerKind.REFUSED and untouched:
-                    return _Known(OrderEnd.REFUSED, 0, (), False, verdict.reason, verdict.detail)
-                log.warning("order.unclear", order=order.order_id, detail=verdict.detail)
-            untouched = False
-            await asyncio.sleep(next(waits, _WAITS[-1]))
-
-    def _body_of(self, signed: OrderSigned, orders: LiveOrders) -> bytes | None:
-        """The bytes that were signed, made again; None where that is not possible: then the venue is only asked."""
-        account = signed.order.account
-        key = self._keys.get(account.agent) if account is not None else None
-        if key is None or key.address != signed.agent_address:
-            log.warning("order.key_changed", order=signed.order.order_id, agent=signed.agent_address)
-            return None
-        try:
-            body = orders.prepare(signed.order, key, signed.nonce).body
-        except UnknownAssetError:
-            return None
-        return body if sha256(body).hexdigest() == signed.body_sha256 else None
-
-    async def _over(self, order: OrderSubmitted, found: Found) -> _Known:
-        """The result of an order that the venue says is over, with its own fills."""
-        if not found.filled_micros:
-            reason = _WORDS.get(found.word, Reason.ORDER_REFUSED)
-            return _Known(OrderEnd.UNFILLED, found.venue_order_id, (), False, reason, found.word)
-        fills = await self._fills(order, found.venue_order_id, found.filled_micros)
-        how, why = _how_much(order, found.filled_micros)
-        return _Known(how, found.venue_order_id, fills, False, why, found.word)
-
-    async def _fills(self, order: OrderSubmitted, venue_order_id: int, filled_micros: int) -> tuple[VenueFill, ...]:
-        """The venue's own fills of an order, once all of them are there. Orders of an account share a reading."""
-        assert order.account is not None
-        while True:
-            found = await self._reading(order.venue, order.account, order.submitted_at - _SECOND)
-            fills = (found or {}).get(venue_order_id, ())
-            if sum(fill.share_micros for fill in fills) >= filled_micros:
-                return fills
-            await asyncio.sleep(_CONFIRM_SECONDS)
-
-    async def _reading(self, venue: Venue, account: LiveAccount, since: int) -> dict[int, tuple[VenueFill, ...]] | None:
-        key = account.trading_address
-        task = self._readings.get(key)
-        if task is None or task.done():
-            task = self._readings[key] = asyncio.create_task(self._venues[venue].fills(account, since))
-        return await asyncio.shield(task)
-
     async def _confirm(self, provisional: Provisional) -> list[Output]:
         """The venue's own fills of an order that was booked by its answer, and how they differ from that."""
-        await asyncio.sleep(_CONFIRM_SECONDS)  # others of the account are confirmed by the same reading
+        await asyncio.sleep(_CONFIRM_SECONDS)
         result = provisional.event
         order = result.order
         booked = sum(fill.share_micros for fill in result.fills)
-        fills = await self._fills(order, result.venue_order_id, booked)
+        fills = await self._follower.fills(order, result.venue_order_id, booked)
         confirmed = OrderConfirmed(
             order=order,
             venue_order_id=result.venue_order_id,
@@ -360,33 +260,6 @@ class Execute(Stage[Orders]):
             confirmed_at=self._clock(),
         )
         return [_output(order, confirmed, "confirmed", address(REQUESTS.name, provisional.sequence))]
-
-
-class _Record:
-    """The requests about one order, as they are stored: the first ones, and the last."""
-
-    def __init__(self, order: OrderSubmitted) -> None:
-        self._order = order
-        self._number = 0
-        self.requests: list[OrderSent] = []
-
-    def add(self, what: str, answer: Answered) -> None:
-        if len(self.requests) == _LARGEST_RECORD:
-            self.requests.pop()
-        self.requests.append(
-            OrderSent(
-                order_id=self._order.order_id,
-                subscriber_id=self._order.subscriber_id,
-                number=self._number,
-                what=what,
-                http_status=answer.http_status,
-                response=answer.payload.decode(errors="replace"),
-                error=answer.error,
-                sent_at=answer.sent_at,
-                answered_at=answer.answered_at,
-            )
-        )
-        self._number += 1
 
 
 def _note_account(state: Orders, order: OrderSubmitted, sequence: int) -> None:
@@ -403,21 +276,6 @@ def _note_account(state: Orders, order: OrderSubmitted, sequence: int) -> None:
 
 def _is_live(data: Any) -> bool:
     return isinstance(data, OrderSubmitted) and data.mode is Mode.LIVE
-
-
-def _how_much(order: OrderSubmitted, filled_micros: int) -> tuple[OrderEnd, Reason | None]:
-    if filled_micros < order.share_micros:
-        return OrderEnd.PARTLY_FILLED, Reason.PARTIAL_FILL
-    return OrderEnd.FILLED, None
-
-
-def _done(order: OrderSubmitted, verdict: Verdict) -> _Known:
-    """The result by the venue's answer, which states no fees: they are estimated until its fills confirm them."""
-    how, reason = _how_much(order, verdict.filled_micros)
-    price = nearest(verdict.notional_micros * MICRO, verdict.filled_micros)
-    fee = verdict.notional_micros * order.fee_part_micros // MICRO
-    fill = VenueFill(verdict.filled_micros, price, verdict.notional_micros, fee)
-    return _Known(how, verdict.venue_order_id, (fill,), True, reason, verdict.detail)
 
 
 def _not_sent(order: OrderSubmitted, reason: Reason, detail: str, now: int) -> Output:

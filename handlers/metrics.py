@@ -37,11 +37,6 @@ LIVE_ORDERS = Counter("vibe_live_orders_total", "Live orders by what became of t
 OPEN_ORDERS = Gauge("vibe_live_orders_open", "Live orders of this process whose result is not known yet")
 OLDEST_ORDER = Gauge("vibe_oldest_live_order_seconds", "How long the oldest of them has been signed, in the log's time")
 UNCONFIRMED_ORDERS = Gauge("vibe_live_orders_unconfirmed", "Results whose fills the venue has not confirmed yet")
-ORDER_ANSWERS = Histogram(
-    "vibe_live_order_answer_seconds",
-    "From sending a live order to the venue's answer",
-    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10),
-)
 
 RESOLVED = Counter("vibe_markets_resolved_total", "Markets resolved for good")
 

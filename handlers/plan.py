@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
-import structlog
 from msgspec import Struct
 
 from domain import exits, live_orders
@@ -21,33 +20,20 @@ from domain.decision_inputs import DecisionInputs, decision_inputs_of, disabled_
 from domain.dropped import dropped
 from domain.events import (
     AccountReported,
-    BreakerReset,
     BreakerTripped,
-    CashDeposited,
     CopyDecided,
     CopyQueued,
     CopyRequested,
-    EquityMarked,
     Event,
-    ExecutionCompleted,
     ExecutionRequested,
     ExitEnd,
-    ExitEnded,
-    ExitOwed,
-    FillCorrected,
     GroupRequested,
     OrderConfirmed,
-    OrderFilled,
     OrderResulted,
-    OrderSubmitted,
     PortfolioScope,
-    PositionChanged,
-    PositionCompared,
     PositionSettled,
-    SettlementCorrected,
 )
 from domain.guardrails import Policy
-from domain.ids import derived
 from domain.paper_execution import execute_on_paper, position_after, position_corrected
 from domain.portfolio import Portfolio
 from domain.portfolio_maintenance import before_deciding, closings, corrections, payouts
@@ -56,14 +42,13 @@ from domain.requests import put_together, quoted_by
 from handlers import metrics
 from handlers.live.configuration import LiveConfiguration
 from handlers.live.mark_prices import LiveMarkPrices
+from handlers.live.portfolio_outputs import booked, output_of, subscriber_of
 from streams import subjects
 from streams.envelope import Recorded, address
 from streams.errors import UnprocessableError
 from streams.processing.stage import Output, Stage
 from streams.subjects import Lane
 from streams.topology import CONFIG, EXECUTIONS, GROUPS, REQUESTS
-
-log = structlog.get_logger()
 
 _MILLISECOND = 1_000_000
 QUEUE_MARGIN_NS = 250 * _MILLISECOND
@@ -183,7 +168,7 @@ class Plan(Stage[PlanState]):
             config_sequence=self._configuration.sequence,
             marks_sequence=self._valuation.marks.sequence,
         )
-        yield _output(skip, event.at, request.group_id)
+        yield output_of(skip, event.at, request.group_id)
 
     def evolve(self, state: PlanState, event: Any, sequence: int) -> None:
         if isinstance(event, CopyQueued):
@@ -243,20 +228,20 @@ class Plan(Stage[PlanState]):
             portfolio = portfolios.copy(portfolio)
         for event in before:
             portfolios.evolve(portfolio, event)
-            yield _output(event, cause, request.group_id)
+            yield output_of(event, cause, request.group_id)
         known = self._configuration
         disabled = disabled_of(request, known.directory.controls, known.sequence)
         decision = assessments.decide(portfolio, request, policy, disabled)
         correlation = decision.group_id
-        yield _output(decision, cause, correlation)
+        yield output_of(decision, cause, correlation)
         for event in execute_on_paper(portfolio, decision, policy, now=now):
-            yield _output(event, cause, correlation)
+            yield output_of(event, cause, correlation)
         owed = portfolio.exits.get((request.subscription_id, (request.venue.value, request.asset)))
         sent = live_orders.submit(portfolio, decision, request, owed, policy, now=now)
         if sent is not None:
-            yield _output(sent, cause, correlation)
+            yield output_of(sent, cause, correlation)
         for change in exits.follow(decision, request, owed, policy, now=now):
-            yield _output(change, cause, correlation)
+            yield output_of(change, cause, correlation)
 
     def _inputs_of(self, request: ExecutionRequested) -> DecisionInputs:
         return decision_inputs_of(
@@ -314,16 +299,16 @@ class Plan(Stage[PlanState]):
             portfolio = portfolios.copy(portfolio)
         for correction, resolved_at in corrected:
             cause, correlation = address(GROUPS.name, resolved_at), correction.resolution_id
-            yield _output(correction, cause, correlation)
-            yield _output(position_corrected(portfolio, correction), cause, correlation)
+            yield output_of(correction, cause, correlation)
+            yield output_of(position_corrected(portfolio, correction), cause, correlation)
             portfolios.evolve(portfolio, correction)
         for event, resolved_at in settled:
             cause, correlation = address(GROUPS.name, resolved_at), event.resolution_id
-            yield _output(event, cause, correlation)
-            yield _output(position_after(portfolio, event), cause, correlation)
+            yield output_of(event, cause, correlation)
+            yield output_of(position_after(portfolio, event), cause, correlation)
             owed = portfolio.exits.get((event.subscription_id, (event.venue.value, event.asset)))
             if owed is not None:
-                yield _output(exits.ended(owed, ExitEnd.SETTLED, now=now), cause, correlation)
+                yield output_of(exits.ended(owed, ExitEnd.SETTLED, now=now), cause, correlation)
             portfolios.evolve(portfolio, event)
         known = self._configuration
         ordered = closings(portfolio, subscriber_id, known.directory, now=now, config_sequence=known.sequence)
@@ -332,7 +317,7 @@ class Plan(Stage[PlanState]):
             subject = subjects.executions(subscriber_id)
             yield Output(subject, closing, event_id, closing.group_id, address(CONFIG.name, order), begins=True)
         for evaluated in self._before(portfolio, subscriber_id, now):
-            yield _output(evaluated, address(GROUPS.name, self._valuation.marks.sequence), subscriber_id)
+            yield output_of(evaluated, address(GROUPS.name, self._valuation.marks.sequence), subscriber_id)
 
     def _settled(self, portfolio: Portfolio, subscriber_id: str, now: int) -> Iterator[tuple[PositionSettled, int]]:
         """The settlements of resolved markets, each with the GROUPS sequence of its resolution."""
@@ -353,80 +338,8 @@ def _part_of(subscriber_id: str) -> str:
     return subjects.part_of(subjects.executions(subscriber_id), _PARTS)
 
 
-def subscriber_of(event: OrderResulted | OrderConfirmed | AccountReported) -> str:
-    """Whose portfolio an event of `execute` concerns."""
-    return event.subscriber_id if isinstance(event, AccountReported) else event.order.subscriber_id
-
-
-def booked(portfolio: Portfolio | None, event: OrderResulted | OrderConfirmed | AccountReported) -> Iterator[Output]:
-    """What the result of a live order, the venue's own fills, or the account's positions change of the portfolio."""
-    portfolio = portfolio or Portfolio()
-    match event:
-        case OrderResulted():
-            for change in live_orders.book(portfolio, event):
-                yield _output(change, None, event.order.group_id)
-        case OrderConfirmed():
-            corrected = live_orders.correct(event)
-            if corrected is not None:
-                yield _output(corrected, None, event.order.group_id)
-        case AccountReported():
-            for compared in live_orders.compare(portfolio, event):
-                log.warning(
-                    "position.compared",
-                    subscriber=compared.subscriber_id,
-                    asset=compared.asset,
-                    held=compared.held_micros,
-                    found=compared.found_micros,
-                )
-                yield _output(compared, None, event.subscriber_id)
-
-
 def queue(request: ExecutionRequested, policy: Policy, at: str, now: int) -> Output:
     """EXEC_GLOBAL copies first in, first out by detect time, so a request waits until none before it can come."""
     due_at = quoted_by(request, policy) + QUEUE_MARGIN_NS
     queued = CopyQueued(request=request, request_at=at, due_at=due_at, queued_at=now)
     return Output(subjects.executions(request.subscriber_id), queued, f"{request.request_id}.queued", request.group_id)
-
-
-def _output(event: Event, cause: str | None, correlation: str) -> Output:
-    """An event of a subscriber, under its id."""
-    subscriber_id: str = event.subscriber_id  # type: ignore[attr-defined]
-    return Output(subjects.executions(subscriber_id), event, id_of(event), correlation, cause)
-
-
-def id_of(event: Event) -> str:
-    """The id under which an event is stored. Raises TypeError for one that this stage does not write."""
-    match event:
-        case CopyDecided():
-            return event.attempt_id
-        case OrderSubmitted():
-            return event.order_id
-        case OrderFilled():
-            return event.fill_id
-        case FillCorrected():
-            return f"{event.order_id}.corrected"
-        case ExecutionCompleted():
-            return f"{event.order_id}.completed"
-        case PositionChanged():
-            return f"{event.order_id}.position"
-        case CashDeposited():
-            return event.deposit_id
-        case ExitOwed():
-            return f"{event.attempt_id}.owed"
-        case ExitEnded(how=ExitEnd.ORDERED):
-            return f"{event.exit_id}.{event.ended_at}.ordered"  # it may be ordered several times
-        case ExitEnded():
-            return f"{event.exit_id}.ended"
-        case PositionCompared():
-            return derived("cmp", event.subscriber_id, event.venue.value, event.asset, event.compared_at)
-        case PositionSettled():
-            return event.settlement_id
-        case SettlementCorrected():
-            return event.correction_id
-        case EquityMarked():
-            return derived("eqm", event.subscriber_id, event.marked_at, event.equity_micros)
-        case BreakerTripped():
-            return derived("brk", event.subscriber_id, event.limit, event.tripped_at)
-        case BreakerReset():
-            return derived("brr", event.subscriber_id, event.limit, event.reset_at)
-    raise TypeError(f"{type(event).__name__} is not written by plan")

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import aiohttp
 import msgspec
+import structlog
 
 from domain.events import LiveAccount, OrderSubmitted, TradeSide, VenueFill
 from domain.micros import MICRO, NotExactError, decimal_text, micros, nearest_micros
@@ -20,9 +21,12 @@ from gateways.live_orders import Answered, AnswerKind, Found, Prepared, Status, 
 from gateways.rate_limit import RateLimiter
 from gateways.venue_errors import VenueUnavailableError, WireError
 
+log = structlog.get_logger()
+
 MAINNET = "https://api.hyperliquid.xyz"
 _SECONDS = 10.0
-_REFRESH_SECONDS = 600.0
+_REFRESH_SECONDS = 60.0
+"""How often a dex is asked again for an asset that it did not list."""
 _SHOWN = 2_000
 """Bytes of an answer that are kept."""
 _MILLISECOND = 1_000_000
@@ -70,7 +74,7 @@ class OrderClient:
         self._none_urgent = asyncio.Event()
         self._none_urgent.set()
         self._assets: dict[str, int] = {}
-        self._read_at = 0.0
+        self._read_at: dict[str, float] = {}
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_SECONDS))
@@ -83,25 +87,30 @@ class OrderClient:
             await self._session.close()
 
     async def start(self) -> None:
-        self._assets = await self._read_assets()
-        self._read_at = asyncio.get_running_loop().time()
+        await self._read_dex("", 0)
 
-    async def refresh(self) -> None:
-        if asyncio.get_running_loop().time() - self._read_at > _REFRESH_SECONDS:
-            await self.start()
+    async def know(self, assets: Collection[str]) -> None:
+        for dex in sorted({asset.rpartition(":")[0] for asset in assets if asset not in self._assets}):
+            if asyncio.get_running_loop().time() - self._read_at.get(dex, -_REFRESH_SECONDS) < _REFRESH_SECONDS:
+                continue  # it does not list them, or did not when it was asked last
+            try:
+                place = 0
+                if dex:
+                    names = _names(await self._info.call({"type": "perpDexs"}))
+                    place = names.index(dex) if dex in names else -1
+                if place >= 0:
+                    await self._read_dex(dex, place)
+            except (VenueUnavailableError, WireError) as error:
+                log.warning("orders.assets_not_read", dex=dex, why=str(error))
 
-    async def _read_assets(self) -> dict[str, int]:
-        """The numbers by which orders name coins. A builder's dex counts from the place that it has among all dexes,
-        the main one, which is null there, included."""
-        found = dict[str, int]()
-        for place, dex in enumerate(_names(await self._info.call({"type": "perpDexs"}))):
-            if dex is None and place:
-                continue
-            first = _BUILDERS + _PER_DEX * place if place else 0
-            for number, coin in enumerate(_universe(await self._info.call({"type": "meta", "dex": dex or ""}))):
-                if coin is not None:
-                    found.setdefault(coin, first + number)
-        return found
+    async def _read_dex(self, dex: str, place: int) -> None:
+        """The numbers by which orders name the coins of a dex, which has this place among all of them: the main one,
+        which is null there, included."""
+        first = _BUILDERS + _PER_DEX * place if place else 0
+        for number, coin in enumerate(_universe(await self._info.call({"type": "meta", "dex": dex}))):
+            if coin is not None:
+                self._assets[coin] = first + number
+        self._read_at[dex] = asyncio.get_running_loop().time()
 
     def prepare(self, order: OrderSubmitted, key: SigningKey, nonce: int) -> Prepared:
         asset = self._assets.get(order.asset)

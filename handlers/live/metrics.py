@@ -1,4 +1,4 @@
-"""Prometheus metrics of what the stages of a process share: quotes."""
+"""Prometheus metrics of what the stages of a process share: quotes, live orders."""
 
 from prometheus_client import Counter, Histogram
 
@@ -18,4 +18,9 @@ AGE = Histogram(
     "How old a live book was when it was taken as a quote",
     ["venue"],
     buckets=(0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 5.0),
+)
+ORDER_ANSWERS = Histogram(
+    "vibe_live_order_answer_seconds",
+    "From sending a live order to the venue's answer",
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10),
 )

@@ -5,7 +5,7 @@ A decision names its inputs: the policy by its hash, the configuration and the m
 decided again; the result must be equal in every field. Nothing is written.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
@@ -28,10 +28,11 @@ from domain.requests import put_together
 from handlers.live.configuration import configuration_fold
 from handlers.live.event_codec import codec, readable
 from handlers.live.mark_history import MarkHistory
+from handlers.services.request_reader import RequestReader
 from streams import subjects
 from streams.connection import Connection
 from streams.envelope import Recorded, parse_address
-from streams.reader import Stored, get, read_all
+from streams.reader import get, read_all
 from streams.topology import EXECUTIONS, REQUESTS, info
 
 Progress = Callable[[int, int], None]
@@ -60,32 +61,6 @@ class Verification(NamedTuple):
     different: list[Difference]
     missing_inputs: int
     other_rules: int
-
-
-class RequestReader:
-    """Reads REQUESTS along with the decisions: each request is kept until its decision has been read."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._batches = self._read()
-        self._codec = codec()
-        self._waiting: dict[str, ExecutionRequested] = {}
-
-    async def take(self, request_id: str) -> ExecutionRequested | None:
-        """The request, or None when the log no longer has it."""
-        while request_id not in self._waiting:
-            batch = await anext(self._batches, None)
-            if batch is None:
-                return None
-            for stored in batch:
-                for event in readable(self._codec, REQUESTS.name, stored):
-                    if isinstance(event.data, CopyRequested):
-                        self._waiting[event.id] = put_together(event.id, event.head, event.data)
-        return self._waiting.pop(request_id)
-
-    async def _read(self) -> AsyncIterator[list[Stored]]:
-        async for batch in read_all(self._connection, REQUESTS.name):
-            yield batch
 
 
 class DecisionReplayer:
@@ -175,7 +150,9 @@ async def verify_decisions(
             if not hasattr(event.data, "subscriber_id") and not isinstance(event.data, CopyQueued):
                 continue
             if isinstance(event.data, CopyDecided):
-                request = await requests.take(event.data.request_id)
+                cause = parse_address(event.causation)
+                request = await requests.find(event.data.request_id, cause.sequence if cause is not None else 0)
+                requests.take(event.data.request_id)
                 if since is None or event.data.decided_at >= since:
                     decisions += 1
                     if event.data.rules != RULES:

@@ -184,6 +184,16 @@ async def test_an_order_is_signed_before_it_is_sent_and_confirmed_afterwards(log
     assert at_venue(venue) == {one.cloid: 1}
 
 
+async def test_a_coin_of_a_builders_dex_is_read_when_it_is_ordered(log: Connection, venue: Sandbox) -> None:
+    venue.usage.requests.clear()
+    await submit(log, *(order(number, "0.01", "6600", asset="xyz:SP500") for number in range(2)))
+    async with trading(venue) as orders, executing(log, orders):
+        results = await until(log, OrderResulted, 2)
+    assert {result.how for result in results} == {OrderEnd.FILLED}
+    assert venue.market.accounts[OWNER].positions["xyz:SP500"].size == Decimal("0.02")
+    assert (venue.usage.requests["meta"], venue.usage.requests["perpDexs"]) == (2, 1)
+
+
 async def test_what_the_venue_refuses_is_a_result(log: Connection, venue: Sandbox) -> None:
     result = await result_of(log, venue, order(1, limit="66000"))
     assert (result.how, result.reasons) == (OrderEnd.REFUSED, (Reason.NO_LIQUIDITY_WITHIN_BOUNDS,))

@@ -10,7 +10,7 @@ An event that does neither is named, because nothing can have produced it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from domain import breakers, exits, live_orders
@@ -26,7 +26,6 @@ from domain.events import (
     CashDeposited,
     CopyDecided,
     CopyQueued,
-    CopyRequested,
     EquityMarked,
     Event,
     ExecutionCompleted,
@@ -47,11 +46,12 @@ from domain.paper_execution import execute_on_paper, position_after, position_co
 from domain.portfolio import Portfolio
 from domain.portfolio_maintenance import corrections, payouts
 from domain.reason_codes import Reason
-from domain.requests import put_together
 from handlers.live.configuration import configuration_fold
 from handlers.live.event_codec import codec, readable
 from handlers.live.mark_history import MarkHistory
-from handlers.plan import Plan, booked, id_of, queue, subscriber_of
+from handlers.live.portfolio_outputs import booked, id_of, subscriber_of
+from handlers.plan import Plan, queue
+from handlers.services.request_reader import RequestReader
 from streams import subjects
 from streams.connection import Connection
 from streams.envelope import Recorded, nanoseconds, parse_address
@@ -65,40 +65,6 @@ _CHECKPOINT = ".checkpoint."
 _CONFIGURATIONS = 4
 
 
-class Requests:
-    """Reads REQUESTS along with the decisions; a request is kept until it is taken."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._batches: AsyncIterator[list[Stored]] = read_all(connection, REQUESTS.name)
-        self._codec = codec()
-        self._waiting: dict[str, tuple[str, ExecutionRequested]] = {}
-        self._read = 0
-        self.first = 0
-
-    async def start(self) -> None:
-        """Find out where the stream begins: what an age limit removed is not missing."""
-        found = await info(self._connection, REQUESTS.name)
-        self.first = int(found["state"]["first_seq"]) if found else 0
-
-    async def find(self, request_id: str, sequence: int) -> tuple[str, ExecutionRequested] | None:
-        """The address and content of a request that is stored at or before a sequence; None when none is waiting."""
-        while self._read < sequence:
-            batch = await anext(self._batches, None)
-            if batch is None:
-                break
-            for stored in batch:
-                for event in readable(self._codec, REQUESTS.name, stored):
-                    if isinstance(event.data, CopyRequested):
-                        self._waiting[event.id] = event.at, put_together(event.id, event.head, event.data)
-            self._read = batch[-1].sequence
-        return self._waiting.get(request_id)
-
-    def take(self, request_id: str) -> None:
-        """The request was decided; it is not decided twice."""
-        self._waiting.pop(request_id, None)
-
-
 class _Verifier:
     """The state of one verification: portfolios as of the event that is looked at."""
 
@@ -110,7 +76,7 @@ class _Verifier:
         self._marks = marks
         self._findings = findings
         self._portfolios: dict[str, Portfolio] = {}
-        self._requests = Requests(connection)
+        self._requests = RequestReader(connection)
         self._drops = Drops(connection)
         self._deposits: dict[str, list[tuple[int, int]]] = {}
         self._configurations: dict[int, Configuration] = {}
@@ -283,7 +249,7 @@ class _Verifier:
             return None
         found = await self._requests.find(request_id, cause.sequence)
         if found is not None:
-            return found[1]
+            return found
         if cause.sequence < self._requests.first:
             findings.not_verifiable += 1
         else:
